@@ -1,0 +1,260 @@
+"""Run a plan: load, export each artifact, prove it, write build.json. One failure never stops the others."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from converters import steps
+from converters.exporters.base import Exported
+from converters.exporters.onnx import OnnxExporter, OnnxOptions
+from converters.recipe import Artifact, Plan
+from converters.sources.load import Source
+from runtimes import machine
+from runtimes.artifact import Artifact as Built
+from runtimes.artifact import Manifest, publish
+from runtimes.errors import BurnishError, UsageError
+from runtimes.process import isolated, stopwatch
+from runtimes.results import Build, Row, Status
+from runtimes.validator.defaults import BUDGET_SECONDS
+from runtimes.validator.reference import FILE as REFERENCE
+from runtimes.validator.reference import Reference
+from runtimes.validator.validate import Progress, Target, default_options, validate
+
+STEP_SECONDS = 3600.0  # a load or export without an answer for so long has hung
+
+
+def burnish_version() -> str:
+    """The installed version, or `0+source` where Burnish runs from a folder."""
+    try:
+        return version("burnish")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def source_of(plan: Plan) -> Source:
+    """What the model of a recipe is loaded from."""
+    recipe = plan.recipe
+    where = str(plan.document.mark(("model",)))
+    return Source(recipe.model, recipe.args, recipe.weights, plan.folder, where, recipe.inputs, recipe.dims)
+
+
+def devices_of(artifact: Artifact, asked: Sequence[str]) -> list[str]:
+    """The devices an artifact is judged on: those asked for that it can run on, else its first one."""
+    own = artifact.exporter.devices
+    return [device for device in asked if device in own] or [own[0]]
+
+
+def build(
+    plan: Plan,
+    output: Path,
+    devices: Sequence[str] = (),
+    budget: float = BUDGET_SECONDS,
+    progress: Progress = lambda message: None,
+) -> Build:
+    """Build and prove every artifact of a recipe.
+
+    Args:
+        plan: a checked recipe.
+        output: folder of the build; artifacts that it holds already are replaced one by one.
+        devices: instead of the recipe's.
+        budget: seconds of timing per artifact; 0 leaves speed unmeasured.
+        progress: told what is being done.
+
+    Returns:
+        What was found; it is also in `output`/build.json.
+
+    Raises:
+        UsageError: the folder cannot be written, or the model cannot be loaded as the recipe says.
+        BurnishError: loading the model ended in an error.
+    """
+    with _folders(output) as work:
+        return _Run(plan, output, work, tuple(devices) or plan.recipe.devices, budget, progress).run()
+
+
+@contextlib.contextmanager
+def _folders(output: Path) -> Iterator[Path]:
+    """The output folder and a scratch folder in it; what stays empty is removed again."""
+    created = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        work = output / ".work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        (output / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {output}: {error.strerror}") from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if created and not any(path.name != "logs" for path in output.iterdir()):
+            shutil.rmtree(output, ignore_errors=True)
+
+
+@dataclass
+class _Run:
+    """One build on its way."""
+
+    plan: Plan
+    output: Path
+    work: Path
+    devices: tuple[str, ...]
+    budget: float
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+    graphs: dict[str, Path | BurnishError] = field(default_factory=dict)
+
+    def run(self) -> Build:
+        total = stopwatch()
+        source = source_of(self.plan)
+        self.progress(f"loading {self.plan.recipe.model}")
+        loaded: steps.LoadedFacts = self._isolated("load", steps.load, source, self.plan.recipe, self.work)
+        (self.output / "build.json").unlink(missing_ok=True)  # it tells of artifacts that are now replaced
+        outcomes = {artifact.name: self._artifact(artifact, source, loaded) for artifact in self.plan.artifacts}
+        rows = self._prove(outcomes, source, loaded.facts)
+        self.seconds["total"] = total()
+        result = Build(
+            recipe={"name": self.plan.name, **self.plan.recipe.model_dump(mode="json", exclude_defaults=True)},
+            model=self.plan.recipe.model,
+            weights=loaded.weights,
+            machine=machine.describe(),
+            artifacts=rows,
+            notes=loaded.notes,
+            seconds={name: round(value, 3) for name, value in self.seconds.items()},
+            burnish=burnish_version(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        try:
+            result.write(self.output / "build.json")
+        except OSError as error:
+            raise BurnishError(f"cannot write {self.output / 'build.json'}: {error.strerror}") from error
+        return result
+
+    def _isolated(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        clock, log = stopwatch(), self.output / "logs" / f"{name}.log"
+        log.unlink(missing_ok=True)
+        try:
+            return isolated(function, *args, what=f"the step {name!r}", log=log, timeout=STEP_SECONDS)
+        finally:
+            self.seconds[name] = clock()
+
+    def _artifact(self, artifact: Artifact, source: Source, loaded: steps.LoadedFacts) -> Built | Row:
+        """Export one artifact and put it in its place; a row where that did not work."""
+        row = Row(name=artifact.name, format=artifact.exporter.format, device="", status=Status.ERROR,
+                  precision=artifact.options.asked_precision)  # fmt: skip
+        if missing := artifact.exporter.missing(artifact.options):
+            return row.model_copy(update={"status": Status.SKIPPED, "reason": missing})
+        folder = self.work / "artifacts" / artifact.name
+        try:
+            folder.mkdir(parents=True)
+            exported = self._export(artifact, source, loaded, folder)
+            manifest = self._manifest(artifact, exported, loaded)
+            return publish(folder, self.output / artifact.name, manifest)
+        except BurnishError as error:
+            return row.model_copy(update={"reason": str(error)})
+        except OSError as error:
+            return row.model_copy(update={"reason": f"cannot write {artifact.name}: {error.strerror}"})
+
+    def _export(self, artifact: Artifact, source: Source, loaded: steps.LoadedFacts, folder: Path) -> Exported:
+        graph = None
+        if (options := artifact.exporter.graph_options(artifact.options)) is not None:
+            graph = self._graph(OnnxOptions(format="onnx", **options), source, loaded)
+        self.progress(f"exporting {artifact.name}")
+        args = (loaded.facts, self.work, folder, artifact.exporter.format, artifact.options, graph)
+        exported: Exported = self._isolated(artifact.name, steps.export, None if graph else source, *args)
+        if isinstance(artifact.options, OnnxOptions):
+            self.graphs[_key(artifact.options)] = self.output / artifact.name / exported.entry
+        return exported
+
+    def _graph(self, options: OnnxOptions, source: Source, loaded: steps.LoadedFacts) -> Path:
+        """The ONNX graph for these options: an artifact's, where the recipe asks for the same, or one made now."""
+        key = _key(options)
+        if key not in self.graphs:
+            folder = self.work / "graphs" / key
+            folder.mkdir(parents=True)
+            self.progress(f"exporting an ONNX graph of opset {options.opset}")
+            name, args = f"graph-{key}", (loaded.facts, self.work, folder, OnnxExporter.format, options, None)
+            try:
+                exported = self._isolated(name, steps.export, source, *args)
+                self.graphs[key] = folder / exported.entry
+            except BurnishError as error:
+                self.graphs[key] = error
+        found = self.graphs[key]
+        if isinstance(found, BurnishError):
+            raise BurnishError(f"the ONNX graph that this artifact starts from could not be made: {found}")
+        return found
+
+    def _manifest(self, artifact: Artifact, exported: Exported, loaded: steps.LoadedFacts) -> Manifest:
+        recipe, facts = self.plan.recipe, loaded.facts
+        options = artifact.options.model_dump(mode="json", exclude={"gates"})
+        return Manifest(
+            burnish=burnish_version(),
+            name=artifact.name,
+            format=artifact.exporter.format,
+            runtime=artifact.exporter.runtime,
+            entry=exported.entry,
+            devices=artifact.exporter.devices,
+            precision=exported.precision,
+            model=recipe.model,
+            task=recipe.task,
+            inputs=facts.inputs,
+            outputs=facts.outputs,
+            dims=facts.dims,
+            preprocess=recipe.preprocess,
+            classes=loaded.classes,
+            weights=loaded.weights,
+            build={
+                "options": options,
+                "parameters": facts.parameters,
+                "versions": machine.versions(),
+                "by_keyword": facts.by_keyword,
+                **exported.build,
+                "notes": exported.notes,
+            },
+        )
+
+    def _prove(self, outcomes: dict[str, Built | Row], source: Source, facts: Any) -> list[Row]:
+        """Rows in the recipe's order: of what was built by the validator, of the rest as it ended."""
+        clock = stopwatch()
+        by_name = {artifact.name: artifact for artifact in self.plan.artifacts}
+        targets = [
+            Target(built, device, by_name[name].gates)
+            for name, built in outcomes.items()
+            if isinstance(built, Built)
+            for device in devices_of(by_name[name], self.devices)
+        ]
+
+        def eager(device: str) -> steps.EagerFromState:
+            return steps.EagerFromState(source, facts, self.work, device, default_options())
+
+        reference = Reference.load(self.work / REFERENCE)
+        (self.work / REFERENCE).replace(self.output / REFERENCE)
+        log = self.output / "logs" / "validate.log"
+        log.unlink(missing_ok=True)
+        rows = validate(targets, reference, eager, budget=self.budget, log=log, progress=self.progress)
+        judged = {(row.name, row.device): row for row in rows}
+        self.seconds["validate"] = clock()
+        return [
+            judged.get((name, device)) or _unbuilt(outcome, device)
+            for name, outcome in outcomes.items()
+            for device in devices_of(by_name[name], self.devices)
+        ]
+
+
+def _unbuilt(outcome: Built | Row, device: str) -> Row:
+    assert isinstance(outcome, Row)  # what was built has been judged
+    return outcome.model_copy(update={"device": device})
+
+
+def _key(options: OnnxOptions) -> str:
+    """What makes two ONNX graphs the same."""
+    return f"{options.exporter}-opset{options.opset}"
+
+

@@ -1,0 +1,14 @@
+"""One file per format. A third party adds a format through the entry-point group `burnish.exporters`."""
+
+from runtimes.registry import Registry
+
+EXPORTERS = Registry(
+    "format",
+    "burnish.exporters",
+    {
+        "torchscript": "converters.exporters.torchscript:TorchScriptExporter",
+        "onnx": "converters.exporters.onnx:OnnxExporter",
+        "tensorrt": "converters.exporters.tensorrt:TensorRtExporter",
+        "torch-tensorrt": "converters.exporters.torch_tensorrt:TorchTensorRtExporter",
+    },
+)

@@ -1,0 +1,154 @@
+"""What an exporter is: options that a recipe may set, and one method that writes files."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from runtimes.errors import BurnishError
+from runtimes.spec import Dims, Specs, Strict
+from runtimes.validator.defaults import Gates
+from runtimes.validator.probes import draw, export_sizes
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ExportError(BurnishError):
+    """A model could not be written in a format; the message has the exporter's own words."""
+
+
+class ExporterOptions(Strict):
+    """What every artifact of a recipe may set."""
+
+    format: str = Field(..., description="The exporter; by default the artifact's name.")
+    gates: Gates | None = Field(None, description="Overrides of the recipe's gates for this artifact.")
+
+    @property
+    def asked_precision(self) -> str:
+        """The precision that the artifact shall compute in."""
+        return "fp32"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model after it has run once.
+
+    Attributes:
+        inputs, outputs, dims: tensors in order, with named dynamic dimensions.
+        by_keyword: forward() takes the inputs by name.
+        parameters: number of parameters.
+    """
+
+    inputs: Specs
+    outputs: Specs
+    dims: Dims
+    by_keyword: bool
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an exporter works on.
+
+    Attributes:
+        model: the eager module in eval mode on the CPU; None for exporters that start from `graph`.
+        facts: its inputs and outputs.
+        folder: where the files go.
+        graph: the ONNX file that the plan made for this exporter, where it asked for one.
+    """
+
+    model: torch.nn.Module | None
+    facts: ModelFacts
+    folder: Path
+    graph: Path | None = None
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The eager module. Raises ExportError where the plan gave none."""
+        if self.model is None:
+            raise ExportError("this exporter was given no eager model")
+        return self.model
+
+    def example(self) -> dict[str, torch.Tensor]:
+        """Inputs to trace with: seeded noise at sizes that exporters do not specialise (never 0 or 1)."""
+        import numpy as np
+        import torch
+
+        rng, sizes = np.random.default_rng(0), export_sizes(self.facts.dims)
+        return {name: torch.from_numpy(draw(spec, sizes, rng)) for name, spec in self.facts.inputs.items()}
+
+    def dynamic_shapes(self) -> Any:
+        """What torch.export takes for the named dimensions, in the form of the call; None for static shapes."""
+        import torch
+
+        dims = {
+            name: torch.export.Dim(name, min=dim.min, max=dim.max)
+            for name, dim in self.facts.dims.items()
+            if dim.min != dim.max
+        }
+        shapes = {
+            name: {axis: dims[size] for axis, size in enumerate(spec.shape) if size in dims}
+            for name, spec in self.facts.inputs.items()
+        }
+        if not dims:
+            return None
+        return shapes if self.facts.by_keyword else tuple(shapes.values())
+
+    def example_call(self) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+        """The example as (args, kwargs) of forward()."""
+        example = self.example()
+        return ((), example) if self.facts.by_keyword else (tuple(example.values()), {})
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exporter made: the file to open, what it computes in, and what a reader should know."""
+
+    entry: str
+    precision: str = "fp32"
+    build: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class Exporter(ABC):
+    """Writes a model in one format."""
+
+    format: ClassVar[str]
+    runtime: ClassVar[str]
+    devices: ClassVar[tuple[str, ...]]
+    Options: ClassVar[type[ExporterOptions]]
+
+    def missing(self, options: Any) -> str | None:
+        """Why this machine cannot build the format, or None. Imports nothing heavy."""
+        return None
+
+    def graph_options(self, options: Any) -> dict[str, Any] | None:
+        """Options of the ONNX graph that the export starts from, or None where it starts from the module."""
+        return None
+
+    @abstractmethod
+    def export(self, job: Job, options: Any) -> Exported:
+        """Write the files. Raises ExportError."""
+
+
+def first_that_works(
+    attempts: dict[str, Callable[[], Any]],
+) -> tuple[str, Any, dict[str, str]]:
+    """Try each attempt in order; return the winner's name, its result, and why the ones before it failed.
+
+    Raises ExportError with every reason where none works.
+    """
+    failures: dict[str, str] = {}
+    for name, attempt in attempts.items():
+        try:
+            return name, attempt(), failures
+        except Exception as error:  # exporters fail in any way their libraries please
+            failures[name] = f"{type(error).__name__}: {str(error).strip()}"
+    reasons = "\n".join(f"  {name}: {why}" for name, why in failures.items())
+    raise ExportError(f"no way to export this model worked:\n{reasons}")

@@ -1,0 +1,151 @@
+"""ONNX: by torch.export (dynamo), or by the older TorchScript exporter where that fails."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job, first_that_works
+from runtimes.spec import Specs
+
+if TYPE_CHECKING:
+    import onnx
+
+MODEL_FILE = "model.onnx"
+# protobuf cannot hold more than 2 GiB in one message; stay clear of it.
+_EXTERNAL_DATA_BYTES = 2_000_000_000
+# The exporter notes the author's source lines in every node: absolute paths, different on every machine.
+_PRIVATE_METADATA = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
+_COMPUTE = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "ConvInteger", "MatMulInteger", "LSTM", "GRU", "RNN"}
+
+
+class OnnxOptions(ExporterOptions):
+    """Options of `format: onnx`."""
+
+    exporter: Literal["auto", "dynamo", "torchscript"] = Field(
+        "auto", description="auto: dynamo, and torchscript where that fails; the manifest says which and why."
+    )
+    opset: int = Field(20, ge=13, le=25, description="ONNX operator set.")
+
+
+class OnnxExporter(Exporter):
+    """Writes `model.onnx`, with the weights beside it above 2 GB."""
+
+    format = "onnx"
+    runtime = "onnx"
+    devices = ("cpu", "cuda")
+    Options = OnnxOptions
+
+    def export(self, job: Job, options: OnnxOptions) -> Exported:
+        """Export, check, infer shapes; names and dynamic dimensions are as the recipe gives them."""
+        path = job.folder / MODEL_FILE
+        ways = {
+            "dynamo": lambda: _dynamo(job, options.opset, path),
+            "torchscript": lambda: _torchscript(job, options.opset, path),
+        }
+        chosen = ways if options.exporter == "auto" else {options.exporter: ways[options.exporter]}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exporter, _, failures = first_that_works(chosen)
+        opset = _finish(path, job.facts.inputs, job.facts.outputs)
+        build = {
+            "exporter": exporter,
+            "failed": failures,
+            "opset": opset,
+            "compute_layers": compute_layers(path),
+        }
+        notes = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
+        return Exported(MODEL_FILE, build=build, notes=notes)
+
+
+def _dynamo(job: Job, opset: int, path: Path) -> None:
+    import torch
+
+    args, kwargs = job.example_call()
+    program = torch.onnx.export(
+        job.module,
+        args,
+        kwargs=kwargs or None,
+        dynamo=True,
+        opset_version=opset,
+        input_names=list(job.facts.inputs),
+        output_names=list(job.facts.outputs),
+        dynamic_shapes=job.dynamic_shapes(),
+        verbose=False,
+    )
+    if program is None:
+        raise ExportError("the dynamo exporter returned nothing")
+    for node in program.model.graph:
+        for key in _PRIVATE_METADATA:
+            node.metadata_props.pop(key, None)
+    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value)
+    program.save(str(path), external_data=size > _EXTERNAL_DATA_BYTES)
+
+
+def _torchscript(job: Job, opset: int, path: Path) -> None:
+    import torch
+
+    args, kwargs = job.example_call()
+    specs = {**job.facts.inputs, **job.facts.outputs}
+    torch.onnx.export(
+        job.module,
+        args,
+        str(path),
+        kwargs=kwargs or None,
+        dynamo=False,
+        opset_version=min(opset, 20),  # the newest that this exporter knows
+        input_names=list(job.facts.inputs),
+        output_names=list(job.facts.outputs),
+        dynamic_axes={name: axes for name, spec in specs.items() if (axes := _named_axes(spec.shape))} or None,
+    )
+
+
+def _named_axes(shape: tuple[int | str, ...]) -> dict[int, str]:
+    return {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
+
+
+def _finish(path: Path, inputs: Specs, outputs: Specs) -> int:
+    """Check the file with onnx's own checker and shape inference; return its opset."""
+    import onnx
+
+    onnx.checker.check_model(str(path), full_check=path.stat().st_size < _EXTERNAL_DATA_BYTES)
+    model = onnx.load(str(path), load_external_data=False)
+    given = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
+    wanted = list(inputs), list(outputs)
+    if given != wanted:
+        raise ExportError(f"the graph's inputs and outputs are {given}, not {wanted}: is an input unused?")
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def compute_layers(path: Path) -> dict[str, int]:
+    """How many computing nodes (convolutions, matrix products) run in each precision, by their weight's dtype."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    types = _element_types(graph)
+    counts: dict[str, int] = {}
+    for node in graph.node:
+        if node.op_type in _COMPUTE:
+            kind = types.get(node.input[1]) or types.get(node.input[0]) or types.get(node.output[0]) or "unknown"
+            counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+def _element_types(graph: onnx.GraphProto) -> dict[str, str]:
+    import onnx
+
+    short = {
+        onnx.TensorProto.FLOAT: "fp32",
+        onnx.TensorProto.FLOAT16: "fp16",
+        onnx.TensorProto.BFLOAT16: "bf16",
+        onnx.TensorProto.DOUBLE: "fp64",
+        onnx.TensorProto.INT8: "int8",
+        onnx.TensorProto.UINT8: "int8",
+    }
+    types = {tensor.name: short.get(tensor.data_type, "other") for tensor in graph.initializer}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        types.setdefault(value.name, short.get(value.type.tensor_type.elem_type, "other"))
+    return types

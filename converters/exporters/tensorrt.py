@@ -1,0 +1,256 @@
+"""TensorRT engines from the ONNX graph, classic and RTX: one API under two module names.
+
+RTX builds an engine without a GPU; the classic one needs the device. Networks are strongly typed in both:
+an engine computes in what the graph says, so precision is given by casting the graph, and is counted on the
+network before anything is built.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job
+from runtimes.devices import absent, gpus
+from runtimes.engines.tensorrt import INSTALL, MODULES, missing_flavor, quiet_logger
+from runtimes.spec import Dims, Specs
+from runtimes.validator.defaults import COMPUTE_SHARE
+
+ENGINE_FILE = "model.engine"
+_PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
+_COMPUTE = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", "ATTENTION_INPUT"}
+# Built for when the machine has no GPU to ask: Ada, the most common RTX generation.
+_DEFAULT_CAPABILITY = "8.9"
+# bf16 is in the schema of Conv only from this opset on.
+_BF16_OPSET = 22
+
+
+class TensorRtOptions(ExporterOptions):
+    """Options of `format: tensorrt`."""
+
+    flavor: Literal["auto", "tensorrt", "rtx"] = Field(
+        "auto", description="auto: the classic TensorRT where it and a GPU are there, else TensorRT for RTX."
+    )
+    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="What the layers compute in.")
+    opset: int | None = Field(None, ge=13, le=25, description="Of the ONNX graph; default 20, for bf16 22.")
+    compute_capabilities: tuple[str, ...] = Field(
+        (), description='GPUs to build for ahead of time, as in ["8.9", "12.0"] (rtx); default: this machine\'s.'
+    )
+    workspace_mb: PositiveInt | None = Field(None, description="Limit of the builder's scratch memory.")
+    optimization_level: int = Field(3, ge=0, le=5, description="Builder effort.")
+    timing_cache: str | None = Field(
+        None, description="File that tactic timings are read from and added to (classic TensorRT)."
+    )
+
+    @field_validator("compute_capabilities")
+    @classmethod
+    def _capabilities(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            major, _, minor = one.partition(".")
+            if not (major.isdigit() and minor.isdigit()):
+                raise ValueError(f'a compute capability looks like "8.9", not {one!r}')
+        return value
+
+    @property
+    def asked_precision(self) -> str:
+        """As the recipe says."""
+        return self.precision
+
+
+class TensorRtExporter(Exporter):
+    """Writes `model.engine`."""
+
+    format = "tensorrt"
+    runtime = "tensorrt"
+    devices = ("cuda",)
+    Options = TensorRtOptions
+
+    def missing(self, options: TensorRtOptions) -> str | None:
+        """The flavor's package, and for the classic one a GPU."""
+        flavor = pick_flavor(options.flavor)
+        if flavor is None:
+            return f"neither tensorrt nor tensorrt_rtx is installed: {INSTALL['rtx']} (or burnish[tensorrt])"
+        if flavor == "tensorrt" and (problem := absent("cuda")):
+            return f"the classic TensorRT builds only on a GPU: {problem}; flavor: rtx builds without one"
+        return missing_flavor(flavor)
+
+    def graph_options(self, options: TensorRtOptions) -> dict[str, Any]:
+        """A float32 ONNX graph; the cast is done here."""
+        return {"opset": options.opset or (_BF16_OPSET if options.precision == "bf16" else 20)}
+
+    def export(self, job: Job, options: TensorRtOptions) -> Exported:
+        """Rewrite the graph for TensorRT, parse it, count its layers' precisions, build, save."""
+        if job.graph is None:
+            raise ExportError("this exporter needs an ONNX graph")
+        flavor = pick_flavor(options.flavor)
+        assert flavor is not None  # the plan has asked `missing`
+        trt = importlib.import_module(MODULES[flavor])
+        lowered, rewrites, names = lower(job.graph, job.folder, options.precision)
+        builder = trt.Builder(quiet_logger(trt))
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        parse(trt, network, lowered, names)
+        layers = count_layers(network, trt)
+        check_precision(layers["compute_layers"], options.precision)
+        config = builder.create_builder_config()
+        capabilities = _configure(trt, builder, config, job, options, flavor)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise ExportError("TensorRT could not build the engine; the log has its words")
+        (job.folder / ENGINE_FILE).write_bytes(memoryview(plan))
+        for file in job.folder.glob("lowered.onnx*"):
+            file.unlink()
+        _save_timing_cache(config, options)
+        build = {
+            "flavor": flavor,
+            "version": trt.__version__,
+            "compute_capabilities": capabilities,
+            "opset": self.graph_options(options)["opset"],
+            "rewrites": rewrites,
+            **layers,
+        }
+        return Exported(ENGINE_FILE, options.precision, build, _notes(layers))
+
+
+def pick_flavor(asked: str) -> str | None:
+    """The flavor to build with; None where `auto` finds neither package."""
+    if asked != "auto":
+        return asked
+    if find_spec("tensorrt") and gpus():
+        return "tensorrt"
+    return "rtx" if find_spec("tensorrt_rtx") else "tensorrt" if find_spec("tensorrt") else None
+
+
+def lower(graph: Path, folder: Path, precision: str) -> tuple[Path, dict[str, Any], dict[str, str]]:
+    """Rewrite the graph for TensorRT.
+
+    Returns:
+        The new file, what was rewritten, and for each node's name the layer that its author knows.
+    """
+    import onnx_ir
+
+    from converters.passes.cast import cast_graph
+    from converters.passes.einsum import plain_einsums
+
+    model = onnx_ir.load(str(graph))
+    names = {node.name or "": scope for node in model.graph if (scope := _scope(node.metadata_props))}
+    rewrites: dict[str, Any] = {"einsums": plain_einsums(model)}
+    if precision in ("fp16", "bf16"):
+        report = cast_graph(model, "fp16" if precision == "fp16" else "bf16")
+        rewrites["cast"] = {"nodes": report.converted, "kept_float32": report.kept}
+    path = folder / "lowered.onnx"
+    big = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value) > 1 << 30
+    onnx_ir.save(model, str(path), external_data="lowered.onnx.data" if big else None)
+    return path, rewrites, names
+
+
+def _scope(metadata: Any) -> str:
+    """The module path of a node, such as layer2.0.conv1, from what the dynamo exporter notes."""
+    import ast
+
+    scopes = metadata.get("pkg.torch.onnx.name_scopes")
+    try:
+        return ".".join(ast.literal_eval(scopes)[-2:-1]) if scopes else ""
+    except (ValueError, SyntaxError):
+        return ""
+
+
+def parse(trt: Any, network: Any, path: Path, names: dict[str, str]) -> None:
+    """Parse an ONNX file into `network`. Raises ExportError with the parser's words, node and layer."""
+    parser = trt.OnnxParser(network, quiet_logger(trt))
+    if parser.parse_from_file(str(path)):
+        return
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    lines = [
+        f"  {error.node_operator()} node {error.node_name()!r}"
+        f"{f' (layer {names[error.node_name()]})' if names.get(error.node_name()) else ''}: {error.desc()}"
+        for error in errors
+    ]
+    raise ExportError("TensorRT's parser refuses the graph:\n" + "\n".join(lines or ["  it does not say why"]))
+
+
+def count_layers(network: Any, trt: Any) -> dict[str, dict[str, int]]:
+    """Layers by the precision of their output: all that output floats, and those that do the computing."""
+    every: dict[str, int] = {}
+    compute: dict[str, int] = {}
+    for layer in (network.get_layer(index) for index in range(network.num_layers)):
+        if layer.type == trt.LayerType.CONSTANT or not layer.num_outputs:
+            continue
+        kind = _PRECISIONS.get(layer.get_output_type(0).name)
+        if kind is None:
+            continue
+        every[kind] = every.get(kind, 0) + 1
+        if layer.type.name in _COMPUTE:
+            compute[kind] = compute.get(kind, 0) + 1
+    return {"layers": every, "compute_layers": compute}
+
+
+def check_precision(compute: dict[str, int], asked: str) -> None:
+    """Raise ExportError where the computing layers do not have the precision that was asked for."""
+    total = sum(compute.values())
+    if total and compute.get(asked, 0) < COMPUTE_SHARE * total:
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(compute.items()))
+        raise ExportError(f"the network is not {asked}: of its {total} computing layers there are {counts}")
+
+
+def _configure(
+    trt: Any, builder: Any, config: Any, job: Job, options: TensorRtOptions, flavor: str
+) -> list[str]:
+    """Profiles, limits, caches and targets; returns the compute capabilities that are built for."""
+    config.builder_optimization_level = options.optimization_level
+    if options.workspace_mb:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
+    if job.facts.dims:
+        config.add_optimization_profile(_profile(builder, job.facts.inputs, job.facts.dims))
+    if flavor == "tensorrt":
+        _load_timing_cache(config, options)
+        return [f"{major}.{minor}" for major, minor in (gpu.compute_capability for gpu in gpus()[:1])]
+    wanted = list(options.compute_capabilities) or _own_capabilities()
+    config.num_compute_capabilities = len(wanted)
+    for index, one in enumerate(wanted):
+        name = f"SM{one.replace('.', '')}"
+        capability = getattr(trt.ComputeCapability, name, None)
+        if capability is None:
+            known = ", ".join(sorted(key for key in dir(trt.ComputeCapability) if key.startswith("SM")))
+            raise ExportError(f"TensorRT for RTX cannot build for compute capability {one}; it knows {known}")
+        config.set_compute_capability(capability, index)
+    return wanted
+
+
+def _own_capabilities() -> list[str]:
+    found = [f"{major}.{minor}" for major, minor in dict.fromkeys(gpu.compute_capability for gpu in gpus())]
+    return found or [_DEFAULT_CAPABILITY]
+
+
+def _profile(builder: Any, inputs: Specs, dims: Dims) -> Any:
+    """The optimization profile: each input's shape with every dimension at its min, opt and max."""
+    profile = builder.create_optimization_profile()
+    bounds = [{name: size(dim) for name, dim in dims.items()} for size in _BOUNDS]
+    for name, spec in inputs.items():
+        profile.set_shape(name, *(spec.concrete(sizes) for sizes in bounds))
+    return profile
+
+
+_BOUNDS = (lambda dim: dim.min, lambda dim: dim.best, lambda dim: dim.max)
+
+
+def _load_timing_cache(config: Any, options: TensorRtOptions) -> None:
+    path = Path(options.timing_cache) if options.timing_cache else None
+    data = path.read_bytes() if path and path.is_file() else b""
+    config.set_timing_cache(config.create_timing_cache(data), ignore_mismatch=False)
+
+
+def _save_timing_cache(config: Any, options: TensorRtOptions) -> None:
+    if options.timing_cache and (cache := config.get_timing_cache()):
+        path = Path(options.timing_cache)
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        scratch.write_bytes(memoryview(cache.serialize()))
+        scratch.replace(path)
+
+
+def _notes(layers: dict[str, dict[str, int]]) -> list[str]:
+    return [] if layers["compute_layers"] else ["the network has no convolution or matrix product to count"]

@@ -1,0 +1,72 @@
+"""TorchScript: scripted or traced, frozen. Deprecated upstream, still what many C++ servers load."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+from pydantic import Field
+
+from converters.exporters.base import Exported, Exporter, ExporterOptions, Job, first_that_works
+
+DEPRECATED = "TorchScript is deprecated by PyTorch in favour of torch.export"
+
+
+class TorchScriptOptions(ExporterOptions):
+    """Options of `format: torchscript`."""
+
+    method: Literal["auto", "script", "trace"] = Field(
+        "auto", description="auto: script, and trace where that fails; the manifest says which and why."
+    )
+    optimize_for_inference: bool = Field(True, description="Fuse and pack weights when the module is loaded.")
+
+
+class TorchScriptExporter(Exporter):
+    """Writes `model.pt`."""
+
+    format = "torchscript"
+    runtime = "torchscript"
+    devices = ("cpu", "cuda")
+    Options = TorchScriptOptions
+
+    def export(self, job: Job, options: TorchScriptOptions) -> Exported:
+        """Script or trace, freeze, save.
+
+        The module is saved frozen but not yet optimized: what `optimize_for_inference` makes cannot be
+        loaded again, so the runtime does that after loading.
+        """
+        import torch
+
+        methods = {"script": lambda: _script(job), "trace": lambda: _trace(job)}
+        chosen = methods if options.method == "auto" else {options.method: methods[options.method]}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            method, module, failures = first_that_works(chosen)
+            torch.jit.save(module, str(job.folder / "model.pt"))
+        build = {
+            "method": method,
+            "failed": failures,
+            "by_keyword": job.facts.by_keyword,
+            "optimize_for_inference": options.optimize_for_inference,
+            "deprecated": DEPRECATED,
+        }
+        return Exported("model.pt", build=build)
+
+
+def _script(job: Job) -> Any:
+    import torch
+
+    return torch.jit.freeze(torch.jit.script(job.module))
+
+
+def _trace(job: Job) -> Any:
+    """Trace; the tracer checks its result by running it again on the same inputs."""
+    import torch
+
+    args, kwargs = job.example_call()
+    with torch.no_grad():
+        if kwargs:
+            traced = torch.jit.trace(job.module, example_kwarg_inputs=kwargs, strict=False)
+        else:
+            traced = torch.jit.trace(job.module, args, strict=False)
+        return torch.jit.freeze(traced)

@@ -1,0 +1,119 @@
+"""What one run tells of a model: outputs, their names and shapes, and the reference to judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from converters.exporters.base import ModelFacts
+from converters.sources.load import call, passes_by_keyword
+from runtimes.engines._torch import flatten
+from runtimes.errors import UsageError
+from runtimes.spec import Arrays, Dims, Specs, TensorSpec
+from runtimes.validator.probes import Probe
+from runtimes.validator.reference import Reference
+
+if TYPE_CHECKING:
+    import torch
+
+
+def study(
+    module: torch.nn.Module,
+    inputs: Specs,
+    dims: Dims,
+    probes: Sequence[Probe],
+    output_names: Sequence[str] | None,
+    task: str | None,
+) -> tuple[ModelFacts, Reference]:
+    """Run the eager model on every probe, in float32 twice and in float64.
+
+    Raises:
+        UsageError: the model does not take the recipe's inputs, or the names of the outputs are too few.
+    """
+    keys: list[str] = []
+    first = []
+    for probe in probes:
+        keys, arrays = _outputs(module, probe.inputs)
+        first.append(arrays)
+    second = [_outputs(module, probe.inputs)[1] for probe in probes]
+    names = _names(keys, output_names, task)
+    eager = [dict(zip(names, arrays, strict=True)) for arrays in first]
+    outputs = {name: _spec(name, [one[name] for one in eager], probes) for name in names}
+    by_keyword = passes_by_keyword(module, list(inputs))
+    facts = ModelFacts(inputs, outputs, dims, by_keyword, sum(p.numel() for p in module.parameters()))
+    truth, dtype, notes = _truth(module, probes, names, eager)
+    repeat = _largest_difference(first, second)
+    if repeat:
+        notes.append(f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}")
+    return facts, Reference(list(probes), eager, truth, dtype, repeat, notes)
+
+
+def _outputs(module: torch.nn.Module, arrays: Arrays) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
+    """One run: what the model calls its outputs (an index where it returns a tuple), and the outputs."""
+    import torch
+
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    try:
+        with torch.inference_mode():
+            result = call(module, tensors)
+    except Exception as error:
+        shapes = ", ".join(f"{name}: {array.dtype}{list(array.shape)}" for name, array in arrays.items())
+        raise UsageError(
+            f"the eager model does not run on the recipe's inputs ({shapes}): {type(error).__name__}: {error}"
+        ) from error
+    found = [tensor.numpy() for tensor in flatten(result)]
+    if isinstance(result, Mapping) and len(result) == len(found):
+        return [str(key) for key in result], found
+    return [f"output_{index}" for index in range(len(found))], found
+
+
+def _names(keys: Sequence[str], asked: Sequence[str] | None, task: str | None) -> list[str]:
+    if asked is not None:
+        if len(asked) != len(keys):
+            raise UsageError(f"the model has {len(keys)} outputs, `outputs:` names {len(asked)}: {', '.join(asked)}")
+        return list(asked)
+    if list(keys) == ["output_0"]:
+        return ["logits" if task == "classification" else "output"]
+    return list(keys)
+
+
+def _spec(name: str, arrays: Sequence[np.ndarray[Any, Any]], probes: Sequence[Probe]) -> TensorSpec:
+    """The shape of an output, its dynamic dimensions named after the input's that they follow."""
+    shape: list[int | str] = []
+    for axis in range(arrays[0].ndim):
+        seen = [array.shape[axis] for array in arrays]
+        if len(set(seen)) == 1:
+            shape.append(seen[0])
+            continue
+        same = (dim for dim in probes[0].sizes if [probe.sizes[dim] for probe in probes] == seen)
+        shape.append(next(same, f"{name}_{axis}"))
+    try:
+        return TensorSpec.model_validate({"shape": shape, "dtype": str(arrays[0].dtype)})
+    except ValueError as error:
+        raise UsageError(f"output {name!r} is {arrays[0].dtype}{shape}, which no exporter here can write") from error
+
+
+def _truth(
+    module: torch.nn.Module, probes: Sequence[Probe], names: Sequence[str], eager: list[Arrays]
+) -> tuple[list[Arrays], str, list[str]]:
+    """The same model in float64; where it cannot run so, float32 eager is the truth and a note says it."""
+    try:
+        module.double()
+        return [dict(zip(names, _outputs(module, _double(p.inputs))[1], strict=True)) for p in probes], "float64", []
+    except UsageError as error:
+        note = f"the model does not run in float64, so its float32 outputs count as the truth ({error})"
+        return eager, "float32", [note]
+
+
+def _double(arrays: Arrays) -> Arrays:
+    return {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in arrays.items()}
+
+
+def _largest_difference(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]]) -> float:
+    return max(
+        float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)), initial=0.0))
+        for one, other in zip(first, second, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )

@@ -1,0 +1,1 @@
+"""Model to model and graph to graph: one pass per file."""

@@ -1,0 +1,36 @@
+"""Einsum equations in the form that every engine parses: lower-case labels, no spaces.
+
+TensorRT refuses "B H I D, B H J D -> B H I J" (torchvision's maxvit_t) for its upper case.
+"""
+
+from __future__ import annotations
+
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+
+def plain_equation(equation: str) -> str:
+    """The same equation with labels a, b, c, ... in order of appearance; unchanged above 26 labels."""
+    labels = dict.fromkeys(letter for letter in equation if letter.isalpha())
+    if len(labels) > len(ascii_lowercase):
+        return equation
+    renamed = dict(zip(labels, ascii_lowercase, strict=False))
+    return "".join(renamed.get(letter, letter) for letter in equation if not letter.isspace())
+
+
+def plain_einsums(model: onnx_ir.Model) -> int:
+    """Rewrite every Einsum in place; return how many changed."""
+    import onnx_ir
+
+    changed = 0
+    for node in model.graph.all_nodes():
+        if node.op_type != "Einsum":
+            continue
+        before = node.attributes["equation"].as_string()
+        if (after := plain_equation(before)) != before:
+            node.attributes["equation"] = onnx_ir.AttrString("equation", after)
+            changed += 1
+    return changed

@@ -1,0 +1,184 @@
+"""The recipe: its schema and every default. Nothing heavy is imported to check one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt
+
+from converters.document import Document, Problem, RecipeError, find, override, read
+from converters.exporters import EXPORTERS
+from converters.exporters.base import Exporter, ExporterOptions
+from converters.problems import explain
+from converters.sources import torchvision_names
+from runtimes.errors import UsageError
+from runtimes.preprocess import Preprocess
+from runtimes.registry import nearest
+from runtimes.spec import Dims, Specs, Strict
+from runtimes.validator.defaults import PICTURES, Gates
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+"""The recipes that come with a clone of the repository."""
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class Pictures(Strict):
+    """A folder of pictures, read in the order of their names, prepared by `preprocess:`."""
+
+    images: str = Field(..., description="Folder, relative to the recipe.")
+    samples: PositiveInt = Field(PICTURES, description="How many pictures to use.")
+
+
+class Data(Strict):
+    """Real samples."""
+
+    evaluation: Pictures | None = Field(None, description="Probes of the validator, in place of seeded noise.")
+
+
+class Recipe(Strict):
+    """What to build, from what, and what it must prove."""
+
+    model: str = Field(..., description="torchvision:NAME, or python:package.module:factory.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model's factory.")
+    weights: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (),
+        description="Sources in order; the first that can be had is used. DEFAULT, a file, "
+        "package:DIST/path, random:SEED. Default: DEFAULT for torchvision, else as the factory made it.",
+    )
+    inputs: Specs = Field(..., min_length=1, description="Name to shape and dtype, in the order of forward().")
+    outputs: tuple[str, ...] | None = Field(None, description="Names for the outputs, in order.")
+    dims: Dims = Field(default_factory=dict, description="Range of every dimension named in a shape.")
+    task: Literal["classification"] | None = Field(None, description="What the outputs mean.")
+    classes: Literal["imagenet"] | tuple[str, ...] | None = Field(None, description="Class names.")
+    preprocess: Preprocess | None = Field(None, description="From a picture to the model's first input.")
+    data: Data = Field(default_factory=Data)
+    devices: Annotated[tuple[Literal["cpu", "cuda"], ...], BeforeValidator(_listed)] = Field(
+        ("cpu",), min_length=1, description="One row per artifact and device that it can run on."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the synthetic probes.")
+    gates: Gates = Field(default_factory=Gates, description="Requirements on every artifact.")
+    artifacts: dict[str, dict[str, Any]] = Field(
+        ..., min_length=1, description="Name to options; the name is the format unless `format:` says another."
+    )
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One artifact of a recipe: its exporter and options."""
+
+    name: str
+    exporter: Exporter
+    options: ExporterOptions
+    gates: Gates
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe that has been checked, with where it stands."""
+
+    name: str
+    document: Document
+    recipe: Recipe
+    artifacts: tuple[Artifact, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the recipe's relative paths start from."""
+        return self.document.path.resolve().parent
+
+
+def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequence[Path] = ()) -> Plan:
+    """Find, read and check a recipe.
+
+    Args:
+        name: a path, or the name of a recipe in `folders`, ./configs or Burnish's own configs.
+        settings: overrides such as `artifacts.onnx.opset=18`.
+        folders: looked in before the usual ones.
+
+    Raises:
+        RecipeError: with everything that is wrong at once, each with file, line and key.
+        UsageError: there is no such recipe.
+    """
+    path = find(str(name), [*folders, Path("configs"), CONFIGS])
+    document = read(path)
+    for setting in settings:
+        document = override(document, setting)
+    recipe, problems = explain(Recipe, document.data, document, ())
+    artifacts, more = _artifacts(document, recipe.gates if recipe else Gates())
+    problems += more
+    if recipe:
+        problems += [*_model_problems(recipe, document), *_dim_problems(recipe, document)]
+    if problems or recipe is None:
+        order = {str(document.path): 0}
+        raise RecipeError(sorted(problems, key=lambda p: (order.get(p.mark.file, 1), p.mark.line or 0)))
+    return Plan(path.stem, document, recipe, tuple(artifacts))
+
+
+def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[Problem]]:
+    """Check the options of every artifact by the classes of their exporters."""
+    listed = document.data.get("artifacts")
+    found, problems = [], []
+    for name, raw in listed.items() if isinstance(listed, dict) else ():
+        keys = ("artifacts", name)
+        if raw is not None and not isinstance(raw, dict):
+            continue  # the recipe's own schema has said so
+        options = {"format": name, **(raw or {})}
+        if not _is_folder_name(name):
+            problems.append(Problem(document.mark(keys), f"artifacts.{name}", "a name is letters, digits, - _ ."))
+        try:
+            exporter: Exporter = EXPORTERS.get(str(options["format"]))()
+        except UsageError as error:
+            given = isinstance(raw, dict) and "format" in raw
+            key = (*keys, "format") if given else keys
+            hint = "" if given else " (an artifact whose name is not a format needs `format:`)"
+            problems.append(Problem(document.mark(key), f"artifacts.{name}", f"{error}{hint}"))
+            continue
+        checked, wrong = explain(exporter.Options, options, document, keys)
+        problems += wrong
+        if checked:
+            merged = gates.model_copy(update=checked.gates.model_dump(exclude_unset=True) if checked.gates else {})
+            found.append(Artifact(name, exporter, checked, merged))
+    return found, problems
+
+
+def _is_folder_name(name: str) -> bool:
+    return name[:1].isalnum() and all(letter.isalnum() or letter in "-_." for letter in name)
+
+
+def _model_problems(recipe: Recipe, document: Document) -> list[Problem]:
+    kind, _, rest = recipe.model.partition(":")
+    mark = document.mark(("model",))
+    if kind == "torchvision":
+        names = torchvision_names()
+        if names and rest not in names:
+            return [Problem(mark, "model", f"torchvision has no model {rest!r}{nearest(rest, names)}")]
+        return []
+    if kind == "python":
+        module, _, factory = rest.partition(":")
+        if not module or not factory.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+            return [Problem(mark, "model", "must look like python:package.module:factory")]
+        return []
+    return [Problem(mark, "model", "must be torchvision:NAME or python:package.module:factory")]
+
+
+def _dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
+    used = {size for spec in recipe.inputs.values() for size in spec.shape if isinstance(size, str)}
+    problems = [
+        Problem(document.mark(("inputs",)), f"dims.{name}", f"the dimension {name!r} has no range; add it to `dims:`")
+        for name in sorted(used - set(recipe.dims))
+    ]
+    problems += [
+        Problem(document.mark(("dims", name)), f"dims.{name}", f"no input has this dimension{nearest(name, used)}")
+        for name in recipe.dims
+        if name not in used
+    ]
+    if recipe.data.evaluation and recipe.preprocess is None:
+        mark = document.mark(("data", "evaluation"))
+        problems.append(Problem(mark, "data.evaluation", "pictures need `preprocess:` to become inputs"))
+    return problems

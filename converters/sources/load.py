@@ -1,0 +1,102 @@
+"""Load the eager model that a recipe names: build it, find its weights, put them in."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.sources import python, torchvision
+from converters.sources.randomize import randomize
+from converters.sources.weights import Found, WeightsRecord, find_weights, load_into
+from runtimes.errors import UsageError
+from runtimes.spec import Dims, Specs
+from runtimes.validator.probes import draw
+
+if TYPE_CHECKING:
+    import torch
+
+_RANDOM_BATCH = 4  # samples per dynamic dimension when BatchNorm learns its statistics
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that loading a model needs; picklable, so that each process can do it."""
+
+    model: str
+    args: dict[str, Any]
+    weights: tuple[str, ...]
+    folder: Path
+    where: str
+    inputs: Specs
+    dims: Dims = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An eager model in eval mode and the record of its weights."""
+
+    module: torch.nn.Module
+    weights: WeightsRecord
+
+
+def build_module(source: Source) -> torch.nn.Module:
+    """The model as its factory makes it, initialised under seed 0 where it draws at random."""
+    import torch
+
+    torch.manual_seed(_seed(source))
+    kind, _, rest = source.model.partition(":")
+    try:
+        if kind == "torchvision":
+            return torchvision.build(rest, source.args).eval()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{source.where}: torchvision cannot build {rest} with {source.args}: {error}") from error
+    return python.build(rest, source.args, source.folder, source.where).eval()
+
+
+def _seed(source: Source) -> int:
+    last = source.weights[-1] if source.weights else ""
+    seed = last.removeprefix("random:")
+    return int(seed) if last.startswith("random:") and seed.isdigit() else 0
+
+
+def load_model(source: Source) -> Loaded:
+    """Build the model and give it the first weights that can be had."""
+    kind = source.model.partition(":")[0]
+    names = source.weights or ("DEFAULT",)
+    found, tried = find_weights(names, source.model, source.folder)
+    module = build_module(source)
+    record = WeightsRecord(found.source, found.sha256, found.random_seed is not None, tried)
+    if found.random_seed is not None:
+        randomize(module, found.random_seed, lambda: _forward_noise(module, source, found))
+    elif found.state is not None:
+        load_into(module, found)
+    elif kind == "python":
+        record = WeightsRecord("as the factory made them", None, False, tried)
+    return Loaded(module.eval(), record)
+
+
+def _forward_noise(module: torch.nn.Module, source: Source, found: Found) -> None:
+    import numpy as np
+    import torch
+
+    rng = np.random.default_rng(found.random_seed)
+    sizes = {name: max(dim.best, min(dim.max, _RANDOM_BATCH)) for name, dim in source.dims.items()}
+    arrays = {name: torch.from_numpy(draw(spec, sizes, rng)) for name, spec in source.inputs.items()}
+    call(module, arrays)
+
+
+def passes_by_keyword(module: torch.nn.Module, names: list[str]) -> bool:
+    """Whether several inputs go by name: forward() knows all the recipe's names. One input goes by position."""
+    if len(names) < 2:
+        return False
+    parameters = inspect.signature(module.forward).parameters
+    return all(name in parameters for name in names)
+
+
+def call(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> Any:
+    """Run the module on named tensors, by name where forward() knows the names, else in order."""
+    if passes_by_keyword(module, list(tensors)):
+        return module(**tensors)
+    return module(*tensors.values())

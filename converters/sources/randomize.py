@@ -1,0 +1,65 @@
+"""Random weights that prove something.
+
+Freshly initialised models often compute nothing: torchvision's ViT heads are all zero, ConvNeXt scales each
+block by 1e-6, and BatchNorm's running statistics (mean 0, variance 1) let activations vanish. Any artifact
+agrees with such a model. Here constant weights are drawn anew and BatchNorm learns its statistics from noise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_PASSES = 2  # forward passes that the running statistics average
+
+
+def randomize(module: torch.nn.Module, seed: int, forward: Callable[[], object]) -> None:
+    """Make the freshly built `module` non-degenerate, reproducibly.
+
+    Args:
+        module: changed in place; left in eval mode.
+        seed: of all that is drawn.
+        forward: runs the module once on seeded noise of the recipe's inputs, with more than one sample.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if _constant_weight(parameter):
+                fan_in = max(1, parameter[0].numel())
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(fan_in))
+    _learn_batch_norm(module, forward)
+    module.eval()
+
+
+def _constant_weight(parameter: torch.Tensor) -> bool:
+    """A matrix or larger whose values are all the same. Vectors (norms, biases) may well be."""
+    return parameter.dim() >= 2 and parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all())
+
+
+def _learn_batch_norm(module: torch.nn.Module, forward: Callable[[], object]) -> None:
+    import torch
+
+    norms = [part for part in module.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.running_mean is not None]
+    if not norms:
+        return
+    module.eval()
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+        norm.train()
+    # A model whose inputs have one sample of one position has no variance to learn: it keeps mean 0, variance 1.
+    with torch.no_grad(), contextlib.suppress(ValueError):
+        for _ in range(_PASSES):
+            forward()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

@@ -1,0 +1,106 @@
+"""The steps of a build, each a function that runs in a process of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.data import probes
+from converters.exporters import EXPORTERS
+from converters.exporters.base import Exported, Exporter, Job, ModelFacts
+from converters.facts import study
+from converters.recipe import Recipe
+from converters.sources.load import Source, build_module, load_model
+from runtimes.engines.eager import eager_session
+from runtimes.session import Session, SessionOptions
+from runtimes.validator.reference import FILE as REFERENCE
+
+if TYPE_CHECKING:
+    import torch
+
+STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class LoadedFacts:
+    """What the load step tells the rest of the build."""
+
+    facts: ModelFacts
+    weights: dict[str, Any]
+    notes: list[str]
+    classes: tuple[str, ...] | None
+
+
+def load(source: Source, recipe: Recipe, work: Path) -> LoadedFacts:
+    """Load the model once: save its state for the other steps, and the reference that judges them."""
+    import torch
+
+    loaded = load_model(source)
+    torch.save(loaded.module.state_dict(), work / STATE)
+    samples = probes(recipe, source.folder)
+    facts, reference = study(loaded.module, recipe.inputs, recipe.dims, samples, recipe.outputs, recipe.task)
+    reference.save(work / REFERENCE)
+    return LoadedFacts(facts, loaded.weights.as_dict(), reference.notes, _classes(recipe))
+
+
+def _classes(recipe: Recipe) -> tuple[str, ...] | None:
+    from converters.sources.torchvision import imagenet_classes
+
+    return imagenet_classes() if recipe.classes == "imagenet" else recipe.classes
+
+
+def restore(source: Source, work: Path) -> torch.nn.Module:
+    """The model exactly as the load step left it."""
+    import torch
+
+    module = build_module(source)
+    state = torch.load(work / STATE, map_location="cpu", weights_only=True, mmap=True)
+    module.load_state_dict(state)
+    return module.eval()
+
+
+def export(
+    source: Source | None, facts: ModelFacts, work: Path, folder: Path, format: str, options: Any, graph: Path | None
+) -> Exported:
+    """Write one format into `folder`. `source` is None for exporters that start from `graph`."""
+    exporter: Exporter = EXPORTERS.get(format)()
+    module = restore(source, work) if source else None
+    return exporter.export(Job(module, facts, folder, graph), options)
+
+
+@dataclass(frozen=True)
+class EagerFromState:
+    """Opens the eager model of a running build, in the process that times it."""
+
+    source: Source
+    facts: ModelFacts
+    work: Path
+    device: str
+    options: SessionOptions
+
+    def __call__(self) -> Session:
+        """Restore the model and wrap it."""
+        module = restore(self.source, self.work)
+        facts = self.facts
+        return eager_session(
+            module, facts.inputs, facts.outputs, facts.dims, self.device, self.options, facts.by_keyword
+        )
+
+
+@dataclass(frozen=True)
+class EagerFromSource:
+    """Opens the eager model of a recipe, for artifacts that were built earlier."""
+
+    source: Source
+    inputs: Any
+    outputs: Any
+    by_keyword: bool
+    device: str
+    options: SessionOptions
+
+    def __call__(self) -> Session:
+        """Load the model with the first weights that can be had, and wrap it."""
+        module = load_model(self.source).module
+        dims = self.source.dims
+        return eager_session(module, self.inputs, self.outputs, dims, self.device, self.options, self.by_keyword)

@@ -1,0 +1,155 @@
+"""What an artifact is: a folder with a manifest.json and the files that it lists."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from runtimes.errors import ArtifactError, UsageError
+from runtimes.preprocess import Preprocess
+from runtimes.results import write_atomically
+from runtimes.spec import Dims, Specs, Strict
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+
+
+class FileEntry(Strict):
+    """One file of an artifact."""
+
+    sha256: str
+    size: int
+
+
+class Manifest(Strict):
+    """Everything that running and judging an artifact needs to know, and how the artifact was made."""
+
+    schema_version: int = SCHEMA
+    burnish: str = Field(..., description="Version of Burnish that made the artifact.")
+    name: str
+    format: str
+    runtime: str = Field(..., description="Name of the runtime that opens `entry`.")
+    entry: str = Field(..., description="The file that the runtime opens.")
+    devices: tuple[str, ...] = Field(..., description="Devices that the artifact can run on.")
+    precision: str = "fp32"
+    model: str
+    task: str | None = None
+    inputs: Specs
+    outputs: Specs
+    dims: Dims = Field(default_factory=dict)
+    preprocess: Preprocess | None = None
+    classes: tuple[str, ...] | None = None
+    weights: dict[str, Any] = Field(default_factory=dict)
+    build: dict[str, Any] = Field(default_factory=dict, description="What the exporter reports.")
+    files: dict[str, FileEntry] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Artifact:
+        """Read the manifest of the artifact at `path`; no other file is touched.
+
+        Raises UsageError where there is none, ArtifactError where it cannot be understood.
+        """
+        path = Path(path)
+        try:
+            text = (path / MANIFEST).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            hint = "; it is a build: name one of the artifacts in it" if (path / "build.json").exists() else ""
+            raise UsageError(f"{path} is not an artifact: no readable {MANIFEST}{hint}") from error
+        return cls(path, _parse(path, text))
+
+    @property
+    def entry(self) -> Path:
+        """The file that the runtime opens."""
+        return self.path / self.manifest.entry
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files that the manifest lists."""
+        return sum(entry.size for entry in self.manifest.files.values())
+
+    def verify(self) -> None:
+        """Compare every file with the manifest. Raises ArtifactError for a missing, changed or extra one."""
+        listed = self.manifest.files
+        present = set(_files(self.path)) - {MANIFEST}
+        problems = [f"{name} is missing" for name in listed if name not in present]
+        problems += [f"{name} is not in the manifest" for name in sorted(present - set(listed))]
+        problems += [
+            f"{name} was changed after it was made"
+            for name, entry in listed.items()
+            if name in present and _changed(self.path / name, entry)
+        ]
+        if problems:
+            raise ArtifactError(f"{self.path}: {'; '.join(problems)}. Build it again or restore its files.")
+
+
+def _parse(path: Path, text: str) -> Manifest:
+    try:
+        raw = json.loads(text)
+        found = raw.get("schema_version") if isinstance(raw, dict) else None
+        if isinstance(found, int) and found > SCHEMA:
+            raise ArtifactError(
+                f"{path} was made by a newer Burnish ({raw.get('burnish')}): "
+                f"its manifest has version {found}, this one reads {SCHEMA}. Update Burnish."
+            )
+        manifest = Manifest.model_validate(raw)
+    except (ValueError, ValidationError, RecursionError) as error:
+        raise ArtifactError(f"{path / MANIFEST} is damaged: {error}") from error
+    for name in (manifest.entry, *manifest.files):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+            raise ArtifactError(f"{path / MANIFEST} names a file outside the artifact: {name!r}")
+    if manifest.entry not in manifest.files:
+        raise ArtifactError(f"{path / MANIFEST} opens {manifest.entry!r}, which it does not list")
+    return manifest
+
+
+def publish(work: Path, destination: Path, manifest: Manifest) -> Artifact:
+    """Turn the files in `work` into the artifact at `destination`, replacing an older one in one rename."""
+    files = {name: FileEntry(sha256=sha256(work / name), size=(work / name).stat().st_size)
+             for name in _files(work)}  # fmt: skip
+    manifest = manifest.model_copy(update={"files": files})
+    write_atomically(work / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    replace_folder(work, destination)
+    return Artifact(destination, manifest)
+
+
+def replace_folder(source: Path, destination: Path) -> None:
+    """Rename `source` to `destination`; an older folder there is moved aside first, then removed."""
+    aside = destination.with_name(f".{destination.name}.old.{os.getpid()}")
+    if destination.exists():
+        destination.rename(aside)
+    source.rename(destination)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """The hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[str]:
+    """Every file below `folder` as a POSIX path; a symbolic link counts as a file, never followed."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    )
+
+
+def _changed(path: Path, entry: FileEntry) -> bool:
+    return path.is_symlink() or path.stat().st_size != entry.size or sha256(path) != entry.sha256

@@ -1,0 +1,10 @@
+"""Imported once by the fork server, so that a child with torch starts in milliseconds."""
+
+import contextlib
+
+# A broken or missing torch must not stop the server: the step that needs it will say so in its own words.
+with contextlib.suppress(Exception):
+    import torch
+    import torchvision  # noqa: F401
+
+    torch.set_num_threads(1)  # no thread pool may exist before the fork

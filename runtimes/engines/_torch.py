@@ -1,0 +1,72 @@
+"""What the torch engines share: arrays in, flattened outputs out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from runtimes.errors import BurnishError
+from runtimes.session import Session
+from runtimes.spec import Arrays, Dims, Specs
+
+if TYPE_CHECKING:
+    import torch
+
+
+def flatten(result: Any) -> list[torch.Tensor]:
+    """The tensors of a model's result, in order: a tensor, or nested tuples, lists and dicts of them."""
+    import torch
+
+    if isinstance(result, torch.Tensor):
+        return [result]
+    if isinstance(result, Mapping):
+        return [tensor for value in result.values() for tensor in flatten(value)]
+    if isinstance(result, Sequence) and not isinstance(result, str):
+        return [tensor for value in result for tensor in flatten(value)]
+    if result is None:
+        return []
+    raise BurnishError(f"the model returns a {type(result).__name__}; only tensors can be exported")
+
+
+class TorchSession(Session):
+    """A callable torch module on one device."""
+
+    def __init__(
+        self, module: Any, inputs: Specs, outputs: Specs, dims: Dims, device: str, by_keyword: bool = False
+    ) -> None:
+        """`by_keyword`: the module takes its inputs by name; otherwise in the order of `inputs`."""
+        super().__init__(inputs, outputs, dims)
+        self._module, self._device, self._by_keyword = module, device, by_keyword
+
+    def _run(self, inputs: Arrays) -> Arrays:
+        import torch
+
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(inputs[name]).to(self._device) for name in self.inputs}
+            result = self._module(**tensors) if self._by_keyword else self._module(*tensors.values())
+            found = [tensor.detach().cpu().numpy() for tensor in flatten(result)]
+        if len(found) != len(self.outputs):
+            raise BurnishError(
+                f"the model returned {len(found)} tensors where {len(self.outputs)} "
+                f"were expected ({', '.join(self.outputs)})"
+            )
+        return dict(zip(self.outputs, found, strict=True))
+
+    def close(self) -> None:
+        """Drop the module."""
+        self._module = None
+
+
+def use_threads(threads: int | None) -> None:
+    """Set torch's intra-operator threads for this process."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def missing_torch() -> str | None:
+    """Why torch cannot be used here, or None; torch itself is not imported."""
+    from importlib.util import find_spec
+
+    return None if find_spec("torch") else "torch is not installed: pip install 'burnish[convert]'"

@@ -1,0 +1,142 @@
+"""TensorRT engines, classic and RTX: one API under two module names. Device memory by the CUDA runtime."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from runtimes.artifact import Artifact
+from runtimes.errors import ArtifactError, BurnishError
+from runtimes.session import Session, SessionOptions
+from runtimes.spec import Arrays, Dims, Specs
+
+MODULES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+INSTALL = {"tensorrt": "pip install 'burnish[tensorrt]'", "rtx": "pip install 'burnish[tensorrt-rtx]'"}
+
+
+class TensorRtRuntime:
+    """Opens `format: tensorrt` with the flavor that built it: an engine of one is opaque to the other."""
+
+    needs_torch = False
+
+    def missing(self, artifact: Artifact, device: str) -> str | None:
+        """The flavor's package and the CUDA runtime bindings must be installed."""
+        return missing_flavor(artifact.manifest.build["flavor"]) or missing_cuda_bindings()
+
+    def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
+        """Deserialize the engine and create an execution context."""
+        made = artifact.manifest
+        trt = importlib.import_module(MODULES[made.build["flavor"]])
+        runtime = trt.Runtime(quiet_logger(trt))
+        engine = runtime.deserialize_cuda_engine(artifact.entry.read_bytes())
+        if engine is None:
+            raise ArtifactError(
+                f"TensorRT cannot load {artifact.entry.name}: it was built by {made.build['flavor']} "
+                f"{made.build['version']} for compute capabilities {made.build['compute_capabilities']}, "
+                f"this is {trt.__version__}. Build it again here."
+            )
+        return TensorRtSession(trt, engine, made.inputs, made.outputs, made.dims)
+
+
+class TensorRtSession(Session):
+    """An execution context with its own stream and buffers that grow to the largest request seen."""
+
+    def __init__(self, trt: Any, engine: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
+        super().__init__(inputs, outputs, dims)
+        self._trt, self._engine = trt, engine
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise BurnishError("TensorRT could not create an execution context: not enough device memory?")
+        self._cuda = _Cuda()
+        self._stream = self._cuda.check("cudaStreamCreate")
+        self._buffers: dict[str, tuple[int, int]] = {}
+
+    def _run(self, inputs: Arrays) -> Arrays:
+        arrays = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
+        for name, array in arrays.items():
+            if not self._context.set_input_shape(name, array.shape):
+                raise BurnishError(f"TensorRT refuses the shape {list(array.shape)} for {name!r}")
+            self._cuda.copy(self._bind(name, array.nbytes), array.ctypes.data, array.nbytes, True, self._stream)
+        results = {name: self._allocate(name) for name in self.outputs}
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise BurnishError("TensorRT could not run the engine; its log says why")
+        for name, array in results.items():
+            address, _ = self._buffers[name]
+            self._cuda.copy(array.ctypes.data, address, array.nbytes, False, self._stream)
+        self._cuda.check("cudaStreamSynchronize", self._stream)
+        return results
+
+    def _allocate(self, name: str) -> np.ndarray[Any, Any]:
+        shape = tuple(self._context.get_tensor_shape(name))
+        if min(shape, default=1) < 0:
+            raise BurnishError(f"the shape of {name!r} depends on the data ({shape}); that is not supported")
+        array: np.ndarray[Any, Any] = np.empty(shape, self._trt.nptype(self._engine.get_tensor_dtype(name)))
+        self._bind(name, array.nbytes)
+        return array
+
+    def _bind(self, name: str, size: int) -> int:
+        """The device address of a buffer of at least `size` bytes, bound to the tensor."""
+        address, room = self._buffers.get(name, (0, 0))
+        if room < size or not address:
+            if address:
+                self._cuda.check("cudaFree", address)
+                del self._buffers[name]
+            address, room = int(self._cuda.check("cudaMalloc", max(size, 1))), size
+            self._buffers[name] = (address, room)
+        self._context.set_tensor_address(name, address)
+        return address
+
+    def close(self) -> None:
+        """Free the buffers, the stream and the engine."""
+        if self._context is None:
+            return
+        for address, _ in self._buffers.values():
+            self._cuda.check("cudaFree", address)
+        self._buffers.clear()
+        self._cuda.check("cudaStreamDestroy", self._stream)
+        self._context = self._engine = None
+
+
+class _Cuda:
+    """The CUDA runtime's calls, with errors raised instead of returned."""
+
+    def __init__(self) -> None:
+        self._runtime: Any = importlib.import_module("cuda.bindings.runtime")
+
+    def check(self, function: str, *args: Any) -> Any:
+        """Call `function`; return its result, raise BurnishError with CUDA's own words where it fails."""
+        call: Callable[..., tuple[Any, ...]] = getattr(self._runtime, function)
+        status, *results = call(*args)
+        if status != self._runtime.cudaError_t.cudaSuccess:
+            words = self._runtime.cudaGetErrorString(status)[1].decode()
+            raise BurnishError(f"{function}: {words}")
+        return results[0] if results else None
+
+    def copy(self, target: int, source: int, size: int, to_device: bool, stream: Any) -> None:
+        """Copy `size` bytes between host and device on `stream`."""
+        kinds = self._runtime.cudaMemcpyKind
+        kind = kinds.cudaMemcpyHostToDevice if to_device else kinds.cudaMemcpyDeviceToHost
+        self.check("cudaMemcpyAsync", target, source, size, kind, stream)
+
+
+def missing_flavor(flavor: str) -> str | None:
+    """Why a flavor's package cannot be used here, or None; it is not imported."""
+    if not find_spec(MODULES[flavor]):
+        return f"{MODULES[flavor]} is not installed: {INSTALL[flavor]}"
+    return None
+
+
+def missing_cuda_bindings() -> str | None:
+    """Why the CUDA runtime cannot be called, or None."""
+    if not find_spec("cuda") or not find_spec("cuda.bindings"):
+        return "cuda-bindings is not installed: pip install cuda-bindings"
+    return None
+
+
+def quiet_logger(trt: Any) -> Any:
+    """A logger that prints errors only."""
+    return trt.Logger(trt.Logger.ERROR)

@@ -1,0 +1,80 @@
+"""From a picture to a model's input, as the manifest says: resize, crop, scale, normalize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from runtimes.errors import InputError
+from runtimes.spec import Strict
+
+
+class Preprocess(Strict):
+    """The usual preprocessing of image classifiers, in torchvision's order."""
+
+    resize: PositiveInt | None = Field(None, description="Size of the shorter side, in pixels, before the crop.")
+    crop: PositiveInt | None = Field(None, description="Side of the square cut from the middle, in pixels.")
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, ...] = Field((0.0, 0.0, 0.0), description="Per channel, of values in 0..1.")
+    std: tuple[float, ...] = Field((1.0, 1.0, 1.0), description="Per channel, of values in 0..1.")
+    color: Literal["rgb", "grey"] = "rgb"
+
+    @model_validator(mode="after")
+    def _channels(self) -> Self:
+        channels = 3 if self.color == "rgb" else 1
+        if len(self.mean) not in (1, channels) or len(self.std) not in (1, channels):
+            raise ValueError(f"mean and std need 1 or {channels} numbers for {self.color} pictures")
+        if min(self.std) <= 0:
+            raise ValueError("std must be above 0")
+        return self
+
+
+def read_image(path: str | Path, how: Preprocess) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Read a picture and prepare it.
+
+    Returns:
+        float32 [channels, height, width], normalized.
+
+    Raises:
+        InputError: the file is not a picture that can be read, or is smaller than the crop.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("RGB" if how.color == "rgb" else "L")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is not a picture that can be read: {error}") from error
+    if how.resize:
+        picture = picture.resize(_resized(picture.size, how.resize), _filter(how.interpolation))
+    if how.crop:
+        picture = picture.crop(_middle(picture.size, how.crop, path))
+    pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    mean, std = (np.asarray(values, dtype=np.float32)[:, None, None] for values in (how.mean, how.std))
+    return np.ascontiguousarray((pixels - mean) / std)
+
+
+def _resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """The (width, height) whose shorter side is `shorter`; the longer one is cut off, as torchvision does."""
+    width, height = size
+    if width <= height:
+        return shorter, int(shorter * height / width)
+    return int(shorter * width / height), shorter
+
+
+def _middle(size: tuple[int, int], crop: int, path: str | Path) -> tuple[int, int, int, int]:
+    width, height = size
+    if min(size) < crop:
+        raise InputError(f"{path} is {width} x {height} pixels, smaller than the crop of {crop}: set `resize`")
+    left, top = round((width - crop) / 2), round((height - crop) / 2)
+    return left, top, left + crop, top + crop
+
+
+def _filter(name: str) -> Any:
+    from PIL import Image
+
+    return Image.Resampling[name.upper()]

@@ -1,0 +1,125 @@
+"""One loaded artifact, ready to run: NumPy arrays in, NumPy arrays out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from runtimes.artifact import Artifact
+from runtimes.devices import DEVICES, absent
+from runtimes.errors import InputError, Unavailable, UsageError
+from runtimes.registry import Registry, nearest
+from runtimes.spec import Arrays, Dims, Specs, mismatch
+
+RUNTIMES = Registry(
+    "runtime",
+    "burnish.runtimes",
+    {
+        "torchscript": "runtimes.engines.torchscript:TorchScriptRuntime",
+        "onnx": "runtimes.engines.onnx:OnnxRuntime",
+        "tensorrt": "runtimes.engines.tensorrt:TensorRtRuntime",
+        "torch-tensorrt": "runtimes.engines.torch_tensorrt:TorchTensorRtRuntime",
+    },
+)
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a session may use the machine. `threads`: CPU threads inside one operator; None leaves the default."""
+
+    threads: int | None = None
+
+
+class Session(ABC):
+    """A model that can be run. Use it as a context manager, or close it when done."""
+
+    def __init__(self, inputs: Specs, outputs: Specs, dims: Dims) -> None:
+        """`inputs` and `outputs` name the tensors in order; `dims` bounds their dynamic dimensions."""
+        self.inputs, self.outputs, self.dims = inputs, outputs, dims
+
+    def run(self, inputs: Mapping[str, Any]) -> Arrays:
+        """Run the model on one set of inputs.
+
+        Args:
+            inputs: one NumPy array for each name in `self.inputs`, of its dtype and shape.
+
+        Returns:
+            One NumPy array for each name in `self.outputs`.
+
+        Raises:
+            InputError: a name, dtype or shape is not what the artifact was built for.
+        """
+        if problem := mismatch(inputs, self.inputs, self.dims):
+            raise InputError(problem)
+        return self._run(dict(inputs))
+
+    @abstractmethod
+    def _run(self, inputs: Arrays) -> Arrays:
+        """Run on inputs that are known to fit."""
+
+    def close(self) -> None:  # noqa: B027 - most engines have nothing to give back
+        """Give back what the engine holds; the session cannot run afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Runtime(Protocol):
+    """An engine that opens artifacts of one format. Third parties add one under `burnish.runtimes`."""
+
+    needs_torch: bool
+
+    def missing(self, artifact: Artifact, device: str) -> str | None:
+        """Why this machine cannot run `artifact` on `device`, or None. Imports nothing heavy."""
+
+    def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
+        """Load a verified artifact."""
+
+
+def runtime_of(artifact: Artifact) -> Runtime:
+    """The runtime that an artifact's manifest asks for. Raises UsageError where there is none such."""
+    runtime: Runtime = RUNTIMES.get(artifact.manifest.runtime)()
+    return runtime
+
+
+def check_device(artifact: Artifact, device: str) -> None:
+    """Raise UsageError for a device that is not one, Unavailable for one that cannot run `artifact` here."""
+    if device not in DEVICES:
+        raise UsageError(f"unknown device {device!r}{nearest(device, DEVICES)}")
+    if device not in artifact.manifest.devices:
+        devices = ", ".join(artifact.manifest.devices)
+        raise UsageError(f"{artifact.path.name} ({artifact.manifest.format}) runs on {devices}, not on {device}")
+    if problem := absent(device) or runtime_of(artifact).missing(artifact, device):
+        raise Unavailable(f"{artifact.path.name} cannot run on {device} here: {problem}")
+
+
+def load(path: str | Path, device: str | None = None, options: SessionOptions | None = None) -> Session:
+    """Load an artifact.
+
+    Args:
+        path: the artifact's folder.
+        device: `cpu` or `cuda`; by default the first that the artifact was made for.
+        options: threads and the like.
+
+    Raises:
+        UsageError: no artifact there, or a device that it cannot run on.
+        ArtifactError: a file is missing, changed or not listed (checked before any engine sees it).
+        Unavailable: this machine lacks the device or the engine.
+    """
+    artifact = Artifact.open(path)
+    device = device or artifact.manifest.devices[0]
+    check_device(artifact, device)
+    artifact.verify()
+    return runtime_of(artifact).open(artifact, device, options or SessionOptions())

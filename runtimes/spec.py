@@ -1,0 +1,105 @@
+"""Tensor specifications: names, shapes with named dynamic dimensions, dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+DType = Literal["float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+Shape = tuple[int | str, ...]
+"""Sizes of a tensor; a string names a dynamic dimension."""
+
+
+class Strict(BaseModel):
+    """The base of everything that is read from a file: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DimRange(Strict):
+    """The sizes that one dynamic dimension may take; `opt` is the one to be fastest at."""
+
+    min: PositiveInt = Field(1, description="Smallest legal size.")
+    opt: PositiveInt | None = Field(None, description="The size to optimize for; defaults to `min`.")
+    max: PositiveInt = Field(..., description="Largest legal size.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min <= self.best <= self.max:
+            raise ValueError(f"sizes must rise: min {self.min} <= opt {self.best} <= max {self.max} does not hold")
+        return self
+
+    @property
+    def best(self) -> int:
+        """The size to optimize for."""
+        return self.min if self.opt is None else self.opt
+
+
+class TensorSpec(Strict):
+    """One input or output: its shape (a string names a dynamic dimension) and dtype."""
+
+    shape: Shape = Field(..., description="Sizes; a name instead of a number makes the dimension dynamic.")
+    dtype: DType = Field("float32", description="Element type.")
+    range: tuple[float, float] | None = Field(
+        None, description="Legal values [low, high]; integers are drawn from it (default [0, 1])."
+    )
+
+    @model_validator(mode="after")
+    def _legal(self) -> Self:
+        for size in self.shape:
+            if isinstance(size, int) and size < 1:
+                raise ValueError(f"a size must be at least 1, not {size}")
+        if self.range is not None and self.range[0] > self.range[1]:
+            raise ValueError(f"range must be [low, high], not [{self.range[0]:g}, {self.range[1]:g}]")
+        return self
+
+    def concrete(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape with every named dimension replaced by its size in `sizes`."""
+        return tuple(sizes[size] if isinstance(size, str) else size for size in self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(str(size) for size in self.shape)}]"
+
+
+Specs = dict[str, TensorSpec]
+Dims = dict[str, DimRange]
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def mismatch(arrays: Mapping[str, Any], specs: Specs, dims: Dims) -> str | None:
+    """Say how `arrays` differ from what `specs` and `dims` ask for, or None where they fit.
+
+    Checks names, dtypes, ranks, fixed sizes, ranges of dynamic sizes, and that a dimension that
+    appears twice has one size.
+    """
+    wanted = ", ".join(f"{name}: {spec}" for name, spec in specs.items())
+    if missing := [name for name in specs if name not in arrays]:
+        return f"missing {', '.join(map(repr, missing))}; expected {wanted}"
+    if unknown := [name for name in arrays if name not in specs]:
+        return f"unknown name {', '.join(map(repr, unknown))}; expected {wanted}"
+    sizes: dict[str, int] = {}
+    for name, spec in specs.items():
+        if problem := _tensor_mismatch(arrays[name], spec, dims, sizes):
+            return f"{name!r} {problem}; expected {spec}"
+    return None
+
+
+def _tensor_mismatch(array: Any, spec: TensorSpec, dims: Dims, sizes: dict[str, int]) -> str | None:
+    if not isinstance(array, np.ndarray):
+        return f"is a {type(array).__name__}, not a NumPy array"
+    if array.dtype != spec.dtype:
+        return f"has dtype {array.dtype}"
+    if array.ndim != len(spec.shape):
+        return f"has {array.ndim} dimensions (shape {list(array.shape)})"
+    for axis, (size, want) in enumerate(zip(array.shape, spec.shape, strict=True)):
+        if isinstance(want, int):
+            if size != want:
+                return f"has shape {list(array.shape)}: axis {axis} is {size}, not {want}"
+        elif sizes.setdefault(want, size) != size:
+            return f"has {want}={size} where another dimension has {want}={sizes[want]}"
+        elif want in dims and not dims[want].min <= size <= dims[want].max:
+            return f"has {want}={size}, outside {dims[want].min}..{dims[want].max}"
+    return None

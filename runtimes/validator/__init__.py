@@ -1,0 +1,1 @@
+"""What proves an artifact: probes, parity against the float64 truth, speed against eager, gates."""

@@ -1,0 +1,71 @@
+"""Every number that a verdict depends on, each with its reason. A recipe's `gates:` overrides them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from runtimes.spec import Strict
+
+
+class Gates(Strict):
+    """Requirements on an artifact's measurements; what is not set follows the artifact's precision."""
+
+    speedup: float | None = Field(
+        1.0, ge=0, description="Median latency of eager over the artifact's, at least; null: not required."
+    )
+    noise: float | None = Field(
+        None, gt=0, description="rmse(artifact, truth) / rmse(eager, truth), at most (float32 artifacts)."
+    )
+    sqnr_db: float | None = Field(
+        None, description="Signal to error ratio against the float64 truth in dB, at least (lossy artifacts)."
+    )
+    top1_agreement: float | None = Field(
+        None, ge=0, le=1, description="Share of samples whose best class is the same as eager's, at least."
+    )
+    max_abs: float | None = Field(None, gt=0, description="Largest absolute error, at most.")
+
+
+# float32 artifacts compute the same function in another order: their error is of the size of eager's own.
+# Over every classification model of torchvision (benchmarks/torchvision_models.md) the largest ratio of a
+# correct artifact stays well under this; a weight that is wrong by 1 % gives thousands.
+NOISE_FP32 = 16.0
+
+# Lossy artifacts are judged by SQNR. One rounding to 11 (fp16) or 8 (bf16) significant bits is 74 or 56 dB
+# below the signal at most; errors of some dozen layers add up to about 30 dB above that floor.
+SQNR_DB = {"fp16": 40.0, "bf16": 25.0}
+
+# The share of computing layers (convolutions, matrix products) that must have the precision asked for. Not
+# all: an operator without a kernel in that precision stays float32 and is counted as such.
+COMPUTE_SHARE = 0.9
+
+# What a float32 result cannot resolve: where eager happens to be exact, its error counts as this share of
+# the truth's rms, so that a ratio to it still means something.
+ERROR_FLOOR = 2.0**-24
+
+# Seeded probes where the recipe has no data: so many at the sizes to be fastest at, and one at sizes that
+# the exporter never saw. Enough for a wrong operator to show; statistics on accuracy need real data.
+SYNTHETIC_PROBES = 4
+PICTURES = 16
+
+# A reference whose outputs differ between inputs by less than this share of their rms is constant: any
+# artifact "agrees" with it.
+CONSTANT_SPREAD = 1e-6
+
+# Speed: bursts of about this long, each after a wake-up that is not timed (thread pools and caches that
+# slept are slow at first: the same int8 session measured 1.0 ms and 1.76 ms median without it).
+BURST_SECONDS = 0.05
+WAKE_SECONDS = 0.015
+MIN_BURST_RUNS = 3
+# Warm-up goes on while a burst is faster than the best one before by more than this share.
+WARM_UP_GAIN = 0.02
+WARM_UP_PATIENCE = 3
+WARM_UP_SECONDS = 2.0
+# Bursts go on until the 95 % interval of the ratio is this narrow (half its width over the ratio) ...
+HALF_WIDTH = 0.03
+MIN_ROUNDS = 8
+# ... or this much time has been spent per artifact; then the row says `unstable`.
+BUDGET_SECONDS = 8.0
+BOOTSTRAP_SAMPLES = 2000
+
+# No answer to one request for this long means a hang.
+REQUEST_SECONDS = 600.0

@@ -1,0 +1,103 @@
+"""The reference: probes, eager's float32 outputs and the float64 truth, in one file that travels."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtimes.errors import ArtifactError
+from runtimes.spec import Arrays
+from runtimes.validator.defaults import CONSTANT_SPREAD
+from runtimes.validator.probes import Probe
+
+FILE = "reference.safetensors"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What eager answers to each probe.
+
+    Attributes:
+        probes: the inputs.
+        eager: per probe, eager's outputs in float32 on the CPU.
+        truth: per probe, the same model's outputs in float64.
+        truth_dtype: `float64`, or `float32` where the model cannot run in float64.
+        repeat_error: largest difference between two runs of eager on the same probe.
+        notes: what a reader must know.
+    """
+
+    probes: list[Probe]
+    eager: list[Arrays]
+    truth: list[Arrays]
+    truth_dtype: str = "float64"
+    repeat_error: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether no probe is real data."""
+        return all(probe.synthetic for probe in self.probes)
+
+    def constant_outputs(self) -> list[str]:
+        """Names of outputs that do not depend on the input: agreeing with them proves nothing."""
+        return [name for name in self.truth[0] if _constant([outputs[name] for outputs in self.truth])]
+
+    def save(self, path: Path) -> None:
+        """Write everything to one safetensors file."""
+        from safetensors.numpy import save_file
+
+        tensors = {}
+        for index, probe in enumerate(self.probes):
+            for group, arrays in (("input", probe.inputs), ("eager", self.eager[index]), ("truth", self.truth[index])):
+                tensors.update({f"{index}/{group}/{name}": np.ascontiguousarray(a) for name, a in arrays.items()})
+        facts = {
+            "probes": [[probe.name, probe.synthetic, probe.sizes] for probe in self.probes],
+            "outputs": list(self.truth[0]),
+            "inputs": list(self.probes[0].inputs),
+            "truth_dtype": self.truth_dtype,
+            "repeat_error": self.repeat_error,
+            "notes": self.notes,
+        }
+        save_file(tensors, path, {"burnish": json.dumps(facts)})
+
+    @classmethod
+    def load(cls, path: Path) -> Reference:
+        """Read a reference. Raises ArtifactError where the file is missing, truncated or something else."""
+        from safetensors import safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                facts = json.loads(file.metadata()["burnish"])
+
+                def arrays(index: int, group: str, names: list[str]) -> Arrays:
+                    return {name: file.get_tensor(f"{index}/{group}/{name}") for name in names}
+
+                rows = list(enumerate(facts["probes"]))
+                return cls(
+                    [Probe(name, arrays(i, "input", facts["inputs"]), fake, sizes) for i, (name, fake, sizes) in rows],
+                    [arrays(i, "eager", facts["outputs"]) for i, _ in rows],
+                    [arrays(i, "truth", facts["outputs"]) for i, _ in rows],
+                    facts["truth_dtype"],
+                    facts["repeat_error"],
+                    facts["notes"],
+                )
+        except Exception as error:  # safetensors raises its own, OSError, and KeyError for foreign files
+            raise ArtifactError(
+                f"{path} is not a reference that can be read ({error}); `burnish convert` makes it again"
+            ) from error
+
+
+def _constant(outputs: list[np.ndarray[Any, Any]]) -> bool:
+    """Whether all samples of all probes have the same values (outputs of differing sizes cannot be compared)."""
+    rows = [row for output in outputs if output.ndim for row in np.asarray(output, np.float64)]
+    rows = [row for row in rows if row.shape == rows[0].shape]
+    if len(rows) < 2:
+        return False
+    stack = np.stack(rows)
+    rms = math.sqrt(float(np.mean(np.square(stack))))
+    return bool(np.ptp(stack, axis=0).max(initial=0.0) <= CONSTANT_SPREAD * rms)

@@ -1,0 +1,173 @@
+"""Judge artifacts: load, probe, compare, time; one row per artifact and device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from runtimes.artifact import Artifact
+from runtimes.errors import ArtifactError, BurnishError, Unavailable
+from runtimes.machine import cores
+from runtimes.process import Child
+from runtimes.results import GateResult, Row, Speed, Status
+from runtimes.session import SessionOptions, check_device, runtime_of
+from runtimes.validator import gates, speed
+from runtimes.validator.defaults import BUDGET_SECONDS, REQUEST_SECONDS, Gates
+from runtimes.validator.host import ArtifactOpener, Opener, SessionHost
+from runtimes.validator.parity import summarize
+from runtimes.validator.reference import Reference
+
+EagerOpener = Callable[[str], Opener | None]
+"""Gives, for a device, what opens the eager model there; None where there is no eager model at hand."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One artifact to be judged on one device, by these gates."""
+
+    artifact: Artifact
+    device: str
+    gates: Gates = field(default_factory=Gates)
+
+
+def default_options() -> SessionOptions:
+    """Every session gets the same threads: one for each core this process may use."""
+    return SessionOptions(threads=len(cores()))
+
+
+def start(target: Target, options: SessionOptions, log: Path | None = None) -> Child:
+    """Start the process of one artifact's session."""
+    opener = ArtifactOpener(target.artifact.path, target.device, options)
+    return Child(
+        partial(SessionHost, opener),
+        what=f"the {target.artifact.manifest.format} session of {target.artifact.path.name} on {target.device}",
+        log=log,
+        torch=runtime_of(target.artifact).needs_torch,
+    )
+
+
+def validate(
+    targets: Sequence[Target],
+    reference: Reference,
+    eager: EagerOpener,
+    *,
+    budget: float = BUDGET_SECONDS,
+    log: Path | None = None,
+    progress: Progress = lambda message: None,
+) -> list[Row]:
+    """Judge every target; a target that fails, crashes or hangs does not stop the others.
+
+    Args:
+        targets: artifacts and devices, in the order of the rows to be returned.
+        reference: probes with eager's outputs and the truth.
+        eager: opens the eager model for the speed ratio; where it gives None, speed is not judged.
+        budget: seconds of timing per artifact; 0 leaves speed unmeasured.
+        log: file for the sessions' own output.
+        progress: told what is being done.
+    """
+    options = default_options()
+    rows: list[Row] = []
+    with contextlib.ExitStack() as stack:
+        alive: dict[int, Child] = {}
+        for index, target in enumerate(targets):
+            progress(f"checking the numbers of {target.artifact.path.name} on {target.device}")
+            row, child = _check(target, reference, options, log, stack)
+            rows.append(row)
+            if child is not None:
+                alive[index] = child
+        for device in dict.fromkeys(targets[index].device for index in alive) if budget else ():
+            mine = {index: child for index, child in alive.items() if targets[index].device == device}
+            progress(f"timing {', '.join(targets[index].artifact.path.name for index in mine)} on {device}")
+            for index, found in _time(mine, eager(device), device, budget, log):
+                rows[index] = _with_speed(rows[index], found, targets[index].gates)
+    return rows
+
+
+def _check(
+    target: Target, reference: Reference, options: SessionOptions, log: Path | None, stack: contextlib.ExitStack
+) -> tuple[Row, Child | None]:
+    """All gates but speed; the session's process goes on living where they hold."""
+    row = _blank(target)
+    try:
+        check_device(target.artifact, target.device)
+    except Unavailable as error:
+        return row.model_copy(update={"status": Status.BUILT, "reason": str(error)}), None
+    child = start(target, options, log)
+    stack.callback(child.kill)
+    try:
+        inputs = [probe.inputs for probe in reference.probes]
+        first = child.call("answer", inputs, timeout=REQUEST_SECONDS)
+        second = child.call("answer", inputs, timeout=REQUEST_SECONDS)
+        return _judged(target, row, reference, first, second), child
+    except ArtifactError as error:
+        return _ended(row, "loads", error), None
+    except BurnishError as error:
+        return _ended(row, "runs", error), None
+
+
+def _judged(target: Target, row: Row, reference: Reference, first: Any, second: Any) -> Row:
+    classification = target.artifact.manifest.task == "classification"
+    comparable = all(
+        {name: array.shape for name, array in mine.items()} == {name: array.shape for name, array in truth.items()}
+        for mine, truth in zip(first, reference.truth, strict=True)
+    )
+    parity = summarize(first, reference, classification) if comparable else row.parity
+    evidence = gates.Evidence(target.artifact.manifest, reference, first, second, parity, target.gates)
+    results = [GateResult(gate="loads", ok=True, detail="loaded and run"), *gates.judge(evidence)]
+    return _settle(row.model_copy(update={"parity": parity, "gates": results}))
+
+
+def _time(
+    alive: dict[int, Child], opener: Opener | None, device: str, budget: float, log: Path | None
+) -> Iterator[tuple[int, Speed | BurnishError]]:
+    children = {str(index): child for index, child in alive.items()}
+    with contextlib.ExitStack() as stack:
+        if opener is not None:
+            base = Child(partial(SessionHost, opener), what=f"the eager model on {device}", log=log, torch=True)
+            stack.callback(base.kill)
+            children["eager"] = base
+        results = speed.measure(children, budget, "eager" if opener else None)
+    for index in alive:
+        found = results.get(str(index), BurnishError("the eager model's session ended before it was timed"))
+        eager = results.get("eager")
+        yield index, eager if isinstance(eager, BurnishError) else found
+
+
+def _with_speed(row: Row, found: Speed | BurnishError, asked: Gates) -> Row:
+    if isinstance(found, BurnishError):
+        return _ended(row, "speed", found)
+    return _settle(row.model_copy(update={"speed": found, "gates": [*row.gates, gates.speed(found, asked)]}))
+
+
+def _blank(target: Target) -> Row:
+    made = target.artifact.manifest
+    return Row(
+        name=made.name,
+        format=made.format,
+        device=target.device,
+        status=Status.PASSED,
+        path=target.artifact.path.name,
+        size_bytes=target.artifact.size_bytes,
+        precision=made.precision,
+        notes=list(made.build.get("notes", [])),
+    )
+
+
+def _settle(row: Row) -> Row:
+    """The status that the gates so far give, with the first failed one as the reason."""
+    failed = next((result for result in row.gates if result.ok is False), None)
+    if failed is None:
+        return row.model_copy(update={"status": Status.PASSED, "reason": None})
+    return row.model_copy(update={"status": Status.FAILED, "reason": f"{failed.gate}: {failed.detail}"})
+
+
+def _ended(row: Row, gate: str, error: BurnishError) -> Row:
+    result = GateResult(gate=gate, ok=False, detail=str(error))
+    update = {"status": Status.ERROR, "reason": f"{gate}: {error}", "gates": [*row.gates, result]}
+    return row.model_copy(update=update)
