@@ -209,6 +209,7 @@ class _Run:
             dims=facts.dims,
             preprocess=recipe.preprocess,
             classes=loaded.classes,
+            gates=artifact.gates,
             weights=loaded.weights,
             build={
                 "options": options,
@@ -225,7 +226,7 @@ class _Run:
         clock = stopwatch()
         by_name = {artifact.name: artifact for artifact in self.plan.artifacts}
         targets = [
-            Target(built, device, by_name[name].gates)
+            Target(built, device)
             for name, built in outcomes.items()
             if isinstance(built, Built)
             for device in devices_of(by_name[name], self.devices)

@@ -28,6 +28,10 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _filled(value: Any) -> Any:
+    return {} if value is None else value  # `onnx:` with nothing behind it asks for the defaults
+
+
 class Pictures(Strict):
     """A folder of pictures, read in the order of their names, prepared by `preprocess:`."""
 
@@ -63,7 +67,7 @@ class Recipe(Strict):
     )
     seed: int = Field(0, ge=0, description="Seed of the synthetic probes.")
     gates: Gates = Field(default_factory=Gates, description="Requirements on every artifact.")
-    artifacts: dict[str, dict[str, Any]] = Field(
+    artifacts: dict[str, Annotated[dict[str, Any], BeforeValidator(_filled)]] = Field(
         ..., min_length=1, description="Name to options; the name is the format unless `format:` says another."
     )
 

@@ -16,6 +16,7 @@ from runtimes.errors import ArtifactError, UsageError
 from runtimes.preprocess import Preprocess
 from runtimes.results import write_atomically
 from runtimes.spec import Dims, Specs, Strict
+from runtimes.validator.defaults import Gates
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -46,6 +47,7 @@ class Manifest(Strict):
     dims: Dims = Field(default_factory=dict)
     preprocess: Preprocess | None = None
     classes: tuple[str, ...] | None = None
+    gates: Gates = Field(default_factory=Gates, description="What the recipe requires of the artifact.")
     weights: dict[str, Any] = Field(default_factory=dict)
     build: dict[str, Any] = Field(default_factory=dict, description="What the exporter reports.")
     files: dict[str, FileEntry] = Field(default_factory=dict)

@@ -81,8 +81,11 @@ class Runtime(Protocol):
 
     needs_torch: bool
 
-    def missing(self, artifact: Artifact, device: str) -> str | None:
-        """Why this machine cannot run `artifact` on `device`, or None. Imports nothing heavy."""
+    def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
+        """Why this machine cannot run the format on `device`, or None. Imports nothing heavy.
+
+        `build` is what the manifest says of how the artifact was made; empty where any would do.
+        """
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Load a verified artifact."""
@@ -101,7 +104,7 @@ def check_device(artifact: Artifact, device: str) -> None:
     if device not in artifact.manifest.devices:
         devices = ", ".join(artifact.manifest.devices)
         raise UsageError(f"{artifact.path.name} ({artifact.manifest.format}) runs on {devices}, not on {device}")
-    if problem := absent(device) or runtime_of(artifact).missing(artifact, device):
+    if problem := absent(device) or runtime_of(artifact).missing(device, artifact.manifest.build):
         raise Unavailable(f"{artifact.path.name} cannot run on {device} here: {problem}")
 
 

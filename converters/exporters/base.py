@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -122,11 +123,13 @@ class Exporter(ABC):
     format: ClassVar[str]
     runtime: ClassVar[str]
     devices: ClassVar[tuple[str, ...]]
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
     Options: ClassVar[type[ExporterOptions]]
 
     def missing(self, options: Any) -> str | None:
         """Why this machine cannot build the format, or None. Imports nothing heavy."""
-        return None
+        absent = [package for package in self.packages if not find_spec(package)]
+        return f"{', '.join(absent)} not installed: pip install 'burnish[convert]'" if absent else None
 
     def graph_options(self, options: Any) -> dict[str, Any] | None:
         """Options of the ONNX graph that the export starts from, or None where it starts from the module."""

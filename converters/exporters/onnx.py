@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +38,7 @@ class OnnxExporter(Exporter):
     format = "onnx"
     runtime = "onnx"
     devices = ("cpu", "cuda")
+    packages = ("torch", "onnx", "onnxscript")
     Options = OnnxOptions
 
     def export(self, job: Job, options: OnnxOptions) -> Exported:
@@ -55,7 +57,7 @@ class OnnxExporter(Exporter):
             "exporter": exporter,
             "failed": failures,
             "opset": opset,
-            "compute_layers": compute_layers(path),
+            **count_nodes(path),
         }
         notes = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
         return Exported(MODEL_FILE, build=build, notes=notes)
@@ -120,18 +122,18 @@ def _finish(path: Path, inputs: Specs, outputs: Specs) -> int:
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
-def compute_layers(path: Path) -> dict[str, int]:
-    """How many computing nodes (convolutions, matrix products) run in each precision, by their weight's dtype."""
+def count_nodes(path: Path) -> dict[str, dict[str, int]]:
+    """Nodes by operator, and computing nodes (convolutions, matrix products) by their weight's precision."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
     types = _element_types(graph)
-    counts: dict[str, int] = {}
+    operators, compute = Counter(node.op_type for node in graph.node), Counter[str]()
     for node in graph.node:
         if node.op_type in _COMPUTE:
-            kind = types.get(node.input[1]) or types.get(node.input[0]) or types.get(node.output[0]) or "unknown"
-            counts[kind] = counts.get(kind, 0) + 1
-    return counts
+            known = (types[name] for name in (*node.input[1::-1], node.output[0]) if name in types)
+            compute[next(known, "unknown")] += 1
+    return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
 
 
 def _element_types(graph: onnx.GraphProto) -> dict[str, str]:

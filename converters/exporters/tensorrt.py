@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -68,10 +69,13 @@ class TensorRtExporter(Exporter):
     format = "tensorrt"
     runtime = "tensorrt"
     devices = ("cuda",)
+    packages = ("torch", "onnx", "onnx_ir", "onnxscript")
     Options = TensorRtOptions
 
     def missing(self, options: TensorRtOptions) -> str | None:
         """The flavor's package, and for the classic one a GPU."""
+        if problem := super().missing(options):
+            return problem
         flavor = pick_flavor(options.flavor)
         if flavor is None:
             return f"neither tensorrt nor tensorrt_rtx is installed: {INSTALL['rtx']} (or burnish[tensorrt])"
@@ -174,19 +178,19 @@ def parse(trt: Any, network: Any, path: Path, names: dict[str, str]) -> None:
 
 
 def count_layers(network: Any, trt: Any) -> dict[str, dict[str, int]]:
-    """Layers by the precision of their output: all that output floats, and those that do the computing."""
-    every: dict[str, int] = {}
-    compute: dict[str, int] = {}
+    """Layers by type, and by the precision of their output: all that output floats, and those that compute."""
+    operators, every, compute = Counter[str](), Counter[str](), Counter[str]()
     for layer in (network.get_layer(index) for index in range(network.num_layers)):
         if layer.type == trt.LayerType.CONSTANT or not layer.num_outputs:
             continue
+        operators[layer.type.name] += 1
         kind = _PRECISIONS.get(layer.get_output_type(0).name)
         if kind is None:
             continue
-        every[kind] = every.get(kind, 0) + 1
+        every[kind] += 1
         if layer.type.name in _COMPUTE:
-            compute[kind] = compute.get(kind, 0) + 1
-    return {"layers": every, "compute_layers": compute}
+            compute[kind] += 1
+    return {"operators": dict(operators.most_common()), "layers": dict(every), "compute_layers": dict(compute)}
 
 
 def check_precision(compute: dict[str, int], asked: str) -> None:

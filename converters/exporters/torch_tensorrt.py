@@ -41,7 +41,7 @@ class TorchTensorRtExporter(Exporter):
 
     def missing(self, options: TorchTensorRtOptions) -> str | None:
         """The package and a driver: without one it cannot even be imported."""
-        return missing_torch_tensorrt()
+        return super().missing(options) or missing_torch_tensorrt()
 
     def export(self, job: Job, options: TorchTensorRtOptions) -> Exported:
         """Export, dry-run to learn what falls back to PyTorch, compile, save."""
@@ -70,7 +70,7 @@ class TorchTensorRtExporter(Exporter):
             kwarg_inputs=kwargs or None,
             dynamic_shapes=job.dynamic_shapes(),
         )
-        build = {"version": torch_tensorrt.__version__, "fallback": fallback, "by_keyword": job.facts.by_keyword}
+        build = {"version": torch_tensorrt.__version__, "fallback": fallback}
         notes = [f"runs in PyTorch: {', '.join(sorted(fallback))}"] if fallback else []
         return Exported(MODEL_FILE, options.precision, build, notes)
 

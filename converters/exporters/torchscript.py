@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from typing import Any, Literal
 
 from pydantic import Field
@@ -46,11 +47,16 @@ class TorchScriptExporter(Exporter):
         build = {
             "method": method,
             "failed": failures,
-            "by_keyword": job.facts.by_keyword,
             "optimize_for_inference": options.optimize_for_inference,
-            "deprecated": DEPRECATED,
+            "operators": _operators(module),
         }
-        return Exported("model.pt", build=build)
+        return Exported("model.pt", build=build, notes=[DEPRECATED])
+
+
+def _operators(module: Any) -> dict[str, int]:
+    """Nodes of the inlined graph by operator, without the prim:: ones that only move values."""
+    kinds = (node.kind() for node in module.inlined_graph.nodes())
+    return dict(Counter(kind for kind in kinds if not kind.startswith("prim::")).most_common())
 
 
 def _script(job: Job) -> Any:

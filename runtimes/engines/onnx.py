@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from runtimes.artifact import Artifact
@@ -17,7 +18,7 @@ class OnnxRuntime:
 
     needs_torch = False
 
-    def missing(self, artifact: Artifact, device: str) -> str | None:
+    def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """The installed ONNX Runtime must have the device's execution provider."""
         import onnxruntime
 

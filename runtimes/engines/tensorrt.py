@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,9 +23,11 @@ class TensorRtRuntime:
 
     needs_torch = False
 
-    def missing(self, artifact: Artifact, device: str) -> str | None:
-        """The flavor's package and the CUDA runtime bindings must be installed."""
-        return missing_flavor(artifact.manifest.build["flavor"]) or missing_cuda_bindings()
+    def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
+        """The package of the flavor that built it (or of any) and the CUDA runtime bindings."""
+        flavors = [build["flavor"]] if "flavor" in build else list(MODULES)
+        problems = [problem for flavor in flavors if (problem := missing_flavor(flavor))]
+        return (problems[0] if len(problems) == len(flavors) else None) or missing_cuda_bindings()
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Deserialize the engine and create an execution context."""

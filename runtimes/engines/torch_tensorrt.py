@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import Any
 
 from runtimes.artifact import Artifact
 from runtimes.devices import absent
@@ -15,7 +17,7 @@ class TorchTensorRtRuntime:
 
     needs_torch = True
 
-    def missing(self, artifact: Artifact, device: str) -> str | None:
+    def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """torch-tensorrt must be installed, with a driver: it cannot even be imported without one."""
         return missing_torch() or missing_torch_tensorrt()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 from runtimes.artifact import Artifact
 from runtimes.engines._torch import TorchSession, missing_torch, use_threads
@@ -14,7 +16,7 @@ class TorchScriptRuntime:
 
     needs_torch = True
 
-    def missing(self, artifact: Artifact, device: str) -> str | None:
+    def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """torch must be installed; the device is checked by the caller."""
         return missing_torch()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,15 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Target:
-    """One artifact to be judged on one device, by these gates."""
+    """One artifact to be judged on one device, by the gates of its manifest."""
 
     artifact: Artifact
     device: str
-    gates: Gates = field(default_factory=Gates)
+
+    @property
+    def gates(self) -> Gates:
+        """What the artifact must meet."""
+        return self.artifact.manifest.gates
 
 
 def default_options() -> SessionOptions:
