@@ -52,7 +52,9 @@ def convert(model: str, folder: Path) -> dict[str, Any]:
         return {"error": str(error), "seconds": time.perf_counter() - start}
     finally:
         shutil.rmtree(folder / model, ignore_errors=True)
-    rows = {row.name: row.model_dump(mode="json", include={"status", "reason", "parity"}) for row in found.artifacts}
+    rows = {
+        row.name: row.model_dump(mode="json", include={"status", "reason", "parity"}) for row in found.artifacts
+    }
     return {**rows, "seconds": time.perf_counter() - start}
 
 

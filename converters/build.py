@@ -121,7 +121,10 @@ class _Run:
         rows = self._prove(outcomes, source, loaded.facts)
         self.seconds["total"] = total()
         result = Build(
-            recipe={"name": self.plan.name, **self.plan.recipe.model_dump(mode="json", exclude_defaults=True)},
+            recipe={
+                "name": self.plan.name,
+                **self.plan.recipe.model_dump(mode="json", exclude_defaults=True),
+            },
             model=self.plan.recipe.model,
             weights=loaded.weights,
             machine=machine.describe(),
@@ -213,6 +216,7 @@ class _Run:
             weights=loaded.weights,
             build={
                 "options": options,
+                "model_args": recipe.args,
                 "parameters": facts.parameters,
                 "versions": machine.versions(),
                 "by_keyword": facts.by_keyword,
@@ -257,5 +261,3 @@ def _unbuilt(outcome: Built | Row, device: str) -> Row:
 def _key(options: OnnxOptions) -> str:
     """What makes two ONNX graphs the same."""
     return f"{options.exporter}-opset{options.opset}"
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def probes(recipe: Recipe, folder: Path) -> list[Probe]:
     ]
 
 
-def _batches(name: str, images: Sequence[np.ndarray], size: int, sizes: dict[str, int]) -> list[Probe]:  # type: ignore[type-arg]
+def _batches(name: str, images: Sequence[np.ndarray[Any, Any]], size: int, sizes: dict[str, int]) -> list[Probe]:
     """Full batches of pictures; the last one is filled up from the start."""
     count = -(-len(images) // size)
     filled = [images[index % len(images)] for index in range(count * size)]

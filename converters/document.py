@@ -131,12 +131,12 @@ class _Builder:
             return self._mapping(node, keys)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*keys, index)) for index, item in enumerate(node.value)]
-        return self._loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return self._loader.construct_object(node)
 
     def _mapping(self, node: yaml.MappingNode, keys: Keys) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key: Hashable = self._loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+            key: Hashable = self._loader.construct_object(key_node)
             mark = Mark(self._file, key_node.start_mark.line + 1)
             if not isinstance(key, str):
                 raise RecipeError([Problem(mark, dotted(keys), f"the key {key!r} is not text: put it in quotes")])
@@ -185,7 +185,7 @@ def override(document: Document, setting: str) -> Document:
     nested: Any = value
     for key in reversed(keys):
         nested = {key: nested}
-    marks = {keys[: end + 1]: mark for end in range(len(keys))}
+    marks: dict[Keys, Mark] = {keys[: end + 1]: mark for end in range(len(keys))}
     return _merge(document, Document(document.path, nested, marks))
 
 

@@ -72,7 +72,9 @@ def _outputs(module: torch.nn.Module, arrays: Arrays) -> tuple[list[str], list[n
 def _names(keys: Sequence[str], asked: Sequence[str] | None, task: str | None) -> list[str]:
     if asked is not None:
         if len(asked) != len(keys):
-            raise UsageError(f"the model has {len(keys)} outputs, `outputs:` names {len(asked)}: {', '.join(asked)}")
+            raise UsageError(
+                f"the model has {len(keys)} outputs, `outputs:` names {len(asked)}: {', '.join(asked)}"
+            )
         return list(asked)
     if list(keys) == ["output_0"]:
         return ["logits" if task == "classification" else "output"]
@@ -92,7 +94,9 @@ def _spec(name: str, arrays: Sequence[np.ndarray[Any, Any]], probes: Sequence[Pr
     try:
         return TensorSpec.model_validate({"shape": shape, "dtype": str(arrays[0].dtype)})
     except ValueError as error:
-        raise UsageError(f"output {name!r} is {arrays[0].dtype}{shape}, which no exporter here can write") from error
+        raise UsageError(
+            f"output {name!r} is {arrays[0].dtype}{shape}, which no exporter here can write"
+        ) from error
 
 
 def _truth(
@@ -101,7 +105,11 @@ def _truth(
     """The same model in float64; where it cannot run so, float32 eager is the truth and a note says it."""
     try:
         module.double()
-        return [dict(zip(names, _outputs(module, _double(p.inputs))[1], strict=True)) for p in probes], "float64", []
+        return (
+            [dict(zip(names, _outputs(module, _double(p.inputs))[1], strict=True)) for p in probes],
+            "float64",
+            [],
+        )
     except UsageError as error:
         note = f"the model does not run in float64, so its float32 outputs count as the truth ({error})"
         return eager, "float32", [note]

@@ -13,9 +13,7 @@ from runtimes.registry import nearest
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def explain(
-    model: type[Model], data: Any, document: Document, prefix: Keys
-) -> tuple[Model | None, list[Problem]]:
+def explain(model: type[Model], data: Any, document: Document, prefix: Keys) -> tuple[Model | None, list[Problem]]:
     """Validate `data`, which stands at `prefix` in `document`; return the model or all that is wrong."""
     try:
         return model.model_validate(data), []

@@ -68,7 +68,9 @@ class Recipe(Strict):
     seed: int = Field(0, ge=0, description="Seed of the synthetic probes.")
     gates: Gates = Field(default_factory=Gates, description="Requirements on every artifact.")
     artifacts: dict[str, Annotated[dict[str, Any], BeforeValidator(_filled)]] = Field(
-        ..., min_length=1, description="Name to options; the name is the format unless `format:` says another."
+        ...,
+        min_length=1,
+        description="Name to options; the name is the format unless `format:` says another.",
     )
 
 
@@ -174,7 +176,11 @@ def _model_problems(recipe: Recipe, document: Document) -> list[Problem]:
 def _dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
     used = {size for spec in recipe.inputs.values() for size in spec.shape if isinstance(size, str)}
     problems = [
-        Problem(document.mark(("inputs",)), f"dims.{name}", f"the dimension {name!r} has no range; add it to `dims:`")
+        Problem(
+            document.mark(("inputs",)),
+            f"dims.{name}",
+            f"the dimension {name!r} has no range; add it to `dims:`",
+        )
         for name in sorted(used - set(recipe.dims))
     ]
     problems += [

@@ -61,7 +61,13 @@ def restore(source: Source, work: Path) -> torch.nn.Module:
 
 
 def export(
-    source: Source | None, facts: ModelFacts, work: Path, folder: Path, format: str, options: Any, graph: Path | None
+    source: Source | None,
+    facts: ModelFacts,
+    work: Path,
+    folder: Path,
+    format: str,
+    options: Any,
+    graph: Path | None,
 ) -> Exported:
     """Write one format into `folder`. `source` is None for exporters that start from `graph`."""
     exporter: Exporter = EXPORTERS.get(format)()

@@ -147,9 +147,7 @@ def sha256(path: Path) -> str:
 def _files(folder: Path) -> list[str]:
     """Every file below `folder` as a POSIX path; a symbolic link counts as a file, never followed."""
     return sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_symlink() or not path.is_dir()
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
     )
 
 

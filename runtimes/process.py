@@ -55,9 +55,7 @@ class Child:
     Use as a context manager: leaving it by an exception (Ctrl-C too) kills the process at once.
     """
 
-    def __init__(
-        self, make: Callable[[], Any], *, what: str, log: Path | None = None, torch: bool = False
-    ) -> None:
+    def __init__(self, make: Callable[[], Any], *, what: str, log: Path | None = None, torch: bool = False) -> None:
         """Start a process that holds `make()`.
 
         Args:
@@ -67,7 +65,7 @@ class Child:
             torch: start from a server process that has imported torch already (20 ms instead of seconds).
         """
         self.what = what
-        context = multiprocessing.get_context("forkserver" if torch else "spawn")
+        context: Any = multiprocessing.get_context("forkserver" if torch else "spawn")
         if torch:
             context.set_forkserver_preload(["runtimes.engines._preload"])
         self._pipe, theirs = context.Pipe()

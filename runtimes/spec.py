@@ -33,6 +33,11 @@ class DimRange(Strict):
         return self
 
     @property
+    def bounds(self) -> tuple[int, int, int]:
+        """Smallest, best and largest size: the three points of an optimization profile."""
+        return self.min, self.best, self.max
+
+    @property
     def best(self) -> int:
         """The size to optimize for."""
         return self.min if self.opt is None else self.opt
@@ -62,6 +67,11 @@ class TensorSpec(Strict):
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(str(size) for size in self.shape)}]"
+
+
+def profile_shapes(spec: TensorSpec, dims: Mapping[str, DimRange]) -> list[tuple[int, ...]]:
+    """The shapes of an optimization profile: every dynamic dimension at its min, its opt and its max."""
+    return [spec.concrete({name: dim.bounds[point] for name, dim in dims.items()}) for point in range(3)]
 
 
 Specs = dict[str, TensorSpec]

@@ -140,15 +140,18 @@ class Exporter(ABC):
         """Write the files. Raises ExportError."""
 
 
-def first_that_works(
-    attempts: dict[str, Callable[[], Any]],
-) -> tuple[str, Any, dict[str, str]]:
-    """Try each attempt in order; return the winner's name, its result, and why the ones before it failed.
+def first_that_works(asked: str, attempts: dict[str, Callable[[], Any]]) -> tuple[str, Any, dict[str, str]]:
+    """Try the attempt that was asked for, or with `auto` each in order.
+
+    Returns:
+        The winner's name, its result, and why the ones before it failed.
 
     Raises ExportError with every reason where none works.
     """
     failures: dict[str, str] = {}
     for name, attempt in attempts.items():
+        if asked not in ("auto", name):
+            continue
         try:
             return name, attempt(), failures
         except Exception as error:  # exporters fail in any way their libraries please

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,18 @@ MODEL_FILE = "model.onnx"
 _EXTERNAL_DATA_BYTES = 2_000_000_000
 # The exporter notes the author's source lines in every node: absolute paths, different on every machine.
 _PRIVATE_METADATA = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
-_COMPUTE = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "ConvInteger", "MatMulInteger", "LSTM", "GRU", "RNN"}
+_COMPUTE = {
+    "Conv",
+    "ConvTranspose",
+    "MatMul",
+    "Gemm",
+    "Einsum",
+    "ConvInteger",
+    "MatMulInteger",
+    "LSTM",
+    "GRU",
+    "RNN",
+}
 
 
 class OnnxOptions(ExporterOptions):
@@ -48,10 +59,9 @@ class OnnxExporter(Exporter):
             "dynamo": lambda: _dynamo(job, options.opset, path),
             "torchscript": lambda: _torchscript(job, options.opset, path),
         }
-        chosen = ways if options.exporter == "auto" else {options.exporter: ways[options.exporter]}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exporter, _, failures = first_that_works(chosen)
+            exporter, _, failures = first_that_works(options.exporter, ways)
         opset = _finish(path, job.facts.inputs, job.facts.outputs)
         build = {
             "exporter": exporter,
@@ -119,7 +129,7 @@ def _finish(path: Path, inputs: Specs, outputs: Specs) -> int:
     wanted = list(inputs), list(outputs)
     if given != wanted:
         raise ExportError(f"the graph's inputs and outputs are {given}, not {wanted}: is an input unused?")
-    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
 
 
 def count_nodes(path: Path) -> dict[str, dict[str, int]]:

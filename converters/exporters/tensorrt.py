@@ -19,7 +19,7 @@ from pydantic import Field, PositiveInt, field_validator
 from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job
 from runtimes.devices import absent, gpus
 from runtimes.engines.tensorrt import INSTALL, MODULES, missing_flavor, quiet_logger
-from runtimes.spec import Dims, Specs
+from runtimes.spec import Dims, Specs, profile_shapes
 from runtimes.validator.defaults import COMPUTE_SHARE
 
 ENGINE_FILE = "model.engine"
@@ -40,7 +40,8 @@ class TensorRtOptions(ExporterOptions):
     precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="What the layers compute in.")
     opset: int | None = Field(None, ge=13, le=25, description="Of the ONNX graph; default 20, for bf16 22.")
     compute_capabilities: tuple[str, ...] = Field(
-        (), description='GPUs to build for ahead of time, as in ["8.9", "12.0"] (rtx); default: this machine\'s.'
+        (),
+        description='GPUs to build for ahead of time, as in ["8.9", "12.0"] (rtx); default: this machine\'s.',
     )
     workspace_mb: PositiveInt | None = Field(None, description="Limit of the builder's scratch memory.")
     optimization_level: int = Field(3, ge=0, le=5, description="Builder effort.")
@@ -147,7 +148,9 @@ def lower(graph: Path, folder: Path, precision: str) -> tuple[Path, dict[str, An
         report = cast_graph(model, "fp16" if precision == "fp16" else "bf16")
         rewrites["cast"] = {"nodes": report.converted, "kept_float32": report.kept}
     path = folder / "lowered.onnx"
-    big = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value) > 1 << 30
+    big = (
+        sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value) > 1 << 30
+    )
     onnx_ir.save(model, str(path), external_data="lowered.onnx.data" if big else None)
     return path, rewrites, names
 
@@ -190,7 +193,11 @@ def count_layers(network: Any, trt: Any) -> dict[str, dict[str, int]]:
         every[kind] += 1
         if layer.type.name in _COMPUTE:
             compute[kind] += 1
-    return {"operators": dict(operators.most_common()), "layers": dict(every), "compute_layers": dict(compute)}
+    return {
+        "operators": dict(operators.most_common()),
+        "layers": dict(every),
+        "compute_layers": dict(compute),
+    }
 
 
 def check_precision(compute: dict[str, int], asked: str) -> None:
@@ -201,9 +208,7 @@ def check_precision(compute: dict[str, int], asked: str) -> None:
         raise ExportError(f"the network is not {asked}: of its {total} computing layers there are {counts}")
 
 
-def _configure(
-    trt: Any, builder: Any, config: Any, job: Job, options: TensorRtOptions, flavor: str
-) -> list[str]:
+def _configure(trt: Any, builder: Any, config: Any, job: Job, options: TensorRtOptions, flavor: str) -> list[str]:
     """Profiles, limits, caches and targets; returns the compute capabilities that are built for."""
     config.builder_optimization_level = options.optimization_level
     if options.workspace_mb:
@@ -233,13 +238,9 @@ def _own_capabilities() -> list[str]:
 def _profile(builder: Any, inputs: Specs, dims: Dims) -> Any:
     """The optimization profile: each input's shape with every dimension at its min, opt and max."""
     profile = builder.create_optimization_profile()
-    bounds = [{name: size(dim) for name, dim in dims.items()} for size in _BOUNDS]
     for name, spec in inputs.items():
-        profile.set_shape(name, *(spec.concrete(sizes) for sizes in bounds))
+        profile.set_shape(name, *profile_shapes(spec, dims))
     return profile
-
-
-_BOUNDS = (lambda dim: dim.min, lambda dim: dim.best, lambda dim: dim.max)
 
 
 def _load_timing_cache(config: Any, options: TensorRtOptions) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 
 from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job
 from runtimes.engines.torch_tensorrt import missing_torch_tensorrt
+from runtimes.spec import profile_shapes
 
 MODEL_FILE = "model.pt2"
 DRY_RUN_FILE = "dry_run.txt"
@@ -111,10 +112,7 @@ def _trt_input(job: Job, name: str) -> Any:
     import torch_tensorrt
 
     spec, dims = job.facts.inputs[name], job.facts.dims
-    shapes = [
-        spec.concrete({key: size(dim) for key, dim in dims.items()})
-        for size in (lambda dim: dim.min, lambda dim: dim.best, lambda dim: dim.max)
-    ]
+    shapes = profile_shapes(spec, dims)
     dtype = getattr(torch, spec.dtype)
     if not dims:
         return torch_tensorrt.Input(shape=shapes[0], dtype=dtype)

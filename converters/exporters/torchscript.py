@@ -39,10 +39,9 @@ class TorchScriptExporter(Exporter):
         import torch
 
         methods = {"script": lambda: _script(job), "trace": lambda: _trace(job)}
-        chosen = methods if options.method == "auto" else {options.method: methods[options.method]}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            method, module, failures = first_that_works(chosen)
+            method, module, failures = first_that_works(options.method, methods)
             torch.jit.save(module, str(job.folder / "model.pt"))
         build = {
             "method": method,
@@ -72,7 +71,7 @@ def _trace(job: Job) -> Any:
     args, kwargs = job.example_call()
     with torch.no_grad():
         if kwargs:
-            traced = torch.jit.trace(job.module, example_kwarg_inputs=kwargs, strict=False)
+            traced = torch.jit.trace(job.module, example_kwarg_inputs=kwargs, strict=False)  # type: ignore[no-untyped-call]
         else:
-            traced = torch.jit.trace(job.module, args, strict=False)
+            traced = torch.jit.trace(job.module, args, strict=False)  # type: ignore[no-untyped-call]
         return torch.jit.freeze(traced)

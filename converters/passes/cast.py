@@ -123,14 +123,14 @@ class _Cast:
                 if value.dtype == self.high:
                     value.dtype = self.low
 
-    def _lowered(self, tensor: ir.TensorProtocol, name: str | None) -> ir.Tensor:
+    def _lowered(self, tensor: ir.TensorProtocol, name: str | None) -> ir.TensorProtocol:
         """The tensor in the low type; what is beyond its range (masks of -3e38) becomes its largest value."""
         import ml_dtypes
         import numpy as np
         import onnx_ir as ir
 
         kind: Any = self.low.numpy()
-        limit = float(ml_dtypes.finfo(kind).max)
+        limit = float(ml_dtypes.finfo(kind).max)  # type: ignore[no-untyped-call]
         return ir.Tensor(np.clip(tensor.numpy(), -limit, limit).astype(kind), dtype=self.low, name=name)
 
     def _island(self, node: ir.Node) -> None:

@@ -31,7 +31,7 @@ class TorchScriptRuntime:
         use_threads(options.threads)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the deprecation is in the manifest and in the report
-            module = torch.jit.load(str(artifact.entry), map_location=device)
+            module = torch.jit.load(str(artifact.entry), map_location=device)  # type: ignore[no-untyped-call]
             if artifact.manifest.build.get("optimize_for_inference", True):
                 module = torch.jit.optimize_for_inference(module)
         made = artifact.manifest

@@ -64,7 +64,9 @@ def precision(evidence: Evidence) -> GateResult:
         return GateResult(gate="precision", ok=None, detail="this format does not tell its layers' precision")
     share = layers.get(wanted, 0) / sum(layers.values())
     counts = ", ".join(f"{count} {name}" for name, count in sorted(layers.items()))
-    return GateResult(gate="precision", ok=share >= COMPUTE_SHARE, detail=f"computing layers: {counts}; asked {wanted}")
+    return GateResult(
+        gate="precision", ok=share >= COMPUTE_SHARE, detail=f"computing layers: {counts}; asked {wanted}"
+    )
 
 
 def meaningful(evidence: Evidence) -> GateResult:
@@ -117,7 +119,9 @@ def speed(found: Speed, gates: Gates) -> GateResult:
         return GateResult(gate="speed", ok=None, detail="not measured")
     low, high = found.ci95
     detail = f"{found.speedup:.2f}x eager (95 %: {low:.2f} to {high:.2f}), asked {gates.speedup:g}x"
-    return GateResult(gate="speed", ok=high >= gates.speedup, detail=detail + ("" if found.stable else "; unstable"))
+    return GateResult(
+        gate="speed", ok=high >= gates.speedup, detail=detail + ("" if found.stable else "; unstable")
+    )
 
 
 def judge(evidence: Evidence) -> list[GateResult]:
@@ -138,7 +142,9 @@ def judge(evidence: Evidence) -> list[GateResult]:
 def _limit(gate: str, what: str, found: float | None, limit: float, at_most: bool) -> GateResult:
     holds = found is not None and (found <= limit if at_most else found >= limit)
     value = "none" if found is None else f"{found:.3g}"
-    return GateResult(gate=gate, ok=holds, detail=f"{what} is {value}, {'at most' if at_most else 'at least'} {limit:g}")
+    return GateResult(
+        gate=gate, ok=holds, detail=f"{what} is {value}, {'at most' if at_most else 'at least'} {limit:g}"
+    )
 
 
 def _fails(gate: str, detail: str) -> GateResult:

@@ -53,7 +53,11 @@ class Reference:
 
         tensors = {}
         for index, probe in enumerate(self.probes):
-            for group, arrays in (("input", probe.inputs), ("eager", self.eager[index]), ("truth", self.truth[index])):
+            for group, arrays in (
+                ("input", probe.inputs),
+                ("eager", self.eager[index]),
+                ("truth", self.truth[index]),
+            ):
                 tensors.update({f"{index}/{group}/{name}": np.ascontiguousarray(a) for name, a in arrays.items()})
         facts = {
             "probes": [[probe.name, probe.synthetic, probe.sizes] for probe in self.probes],
@@ -79,7 +83,10 @@ class Reference:
 
                 rows = list(enumerate(facts["probes"]))
                 return cls(
-                    [Probe(name, arrays(i, "input", facts["inputs"]), fake, sizes) for i, (name, fake, sizes) in rows],
+                    [
+                        Probe(name, arrays(i, "input", facts["inputs"]), fake, sizes)
+                        for i, (name, fake, sizes) in rows
+                    ],
                     [arrays(i, "eager", facts["outputs"]) for i, _ in rows],
                     [arrays(i, "truth", facts["outputs"]) for i, _ in rows],
                     facts["truth_dtype"],

@@ -94,7 +94,11 @@ def validate(
 
 
 def _check(
-    target: Target, reference: Reference, options: SessionOptions, log: Path | None, stack: contextlib.ExitStack
+    target: Target,
+    reference: Reference,
+    options: SessionOptions,
+    log: Path | None,
+    stack: contextlib.ExitStack,
 ) -> tuple[Row, Child | None]:
     """All gates but speed; the session's process goes on living where they hold."""
     row = _blank(target)

@@ -1,0 +1,100 @@
+"""The Python API. Everything heavy is imported inside the calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtimes.results import Build
+    from runtimes.session import Session
+
+
+def _silent(message: str) -> None:
+    """The progress of a call from Python: none."""
+
+
+def convert(
+    recipe: str | Path,
+    output: str | Path | None = None,
+    *,
+    settings: Sequence[str] = (),
+    devices: Sequence[str] = (),
+    speed: bool = True,
+    progress: Callable[[str], None] = _silent,
+) -> Build:
+    """Build and prove every artifact of a recipe.
+
+    Args:
+        recipe: a path, or the name of a recipe in ./configs or Burnish's own.
+        output: folder of the build; by default artifacts/NAME.
+        settings: overrides of single values, such as "artifacts.onnx.opset=18".
+        devices: instead of the recipe's: "cpu", "cuda".
+        speed: whether to measure speed-ups.
+        progress: told what is being done.
+
+    Returns:
+        What was found, as in build.json. Failed artifacts do not raise: see `artifacts[i].status`.
+
+    Raises:
+        runtimes.errors.UsageError: the recipe, the output folder or the model's source is wrong.
+        runtimes.errors.BurnishError: loading the model failed.
+    """
+    from burnish.devices import checked
+    from converters.recipe import load_recipe
+    from runtimes.validator.defaults import BUDGET_SECONDS
+
+    plan = load_recipe(recipe, settings)
+    devices = checked(devices)
+    from converters.build import build
+
+    folder = Path(output) if output is not None else Path("artifacts") / plan.name
+    return build(plan, folder, devices, BUDGET_SECONDS if speed else 0, progress)
+
+
+def load(path: str | Path, device: str | None = None, threads: int | None = None) -> Session:
+    """Load an artifact as a session: `session.run({"image": array}) -> {"logits": array}`.
+
+    Args:
+        path: the artifact's folder.
+        device: "cpu" or "cuda"; by default the first that the artifact was made for.
+        threads: CPU threads inside one operator; by default the engine's own choice.
+
+    Raises:
+        runtimes.errors.UsageError: no artifact there, or it does not run on `device`.
+        runtimes.errors.ArtifactError: a file is missing, changed or not listed in the manifest.
+        runtimes.errors.Unavailable: this machine lacks the device or the engine.
+    """
+    from runtimes.session import SessionOptions
+    from runtimes.session import load as load_session
+
+    return load_session(path, device, SessionOptions(threads=threads))
+
+
+def validate(
+    path: str | Path,
+    *,
+    recipe: str | Path | None = None,
+    devices: Sequence[str] = (),
+    speed: bool = True,
+    progress: Callable[[str], None] = _silent,
+) -> Build:
+    """Judge a build, or one artifact of it, again, on this machine; nothing on disk changes.
+
+    Args:
+        path: folder of a build, or of an artifact beside its build's reference.safetensors.
+        recipe: where a `python:` model's speed is to be compared with the eager model: loading that runs
+            its code, so it must be named here. torchvision models need none.
+        devices: instead of those of the build.
+        speed: whether to measure speed-ups.
+        progress: told what is being done.
+
+    Raises:
+        runtimes.errors.UsageError: there is no build or artifact at `path`.
+        runtimes.errors.ArtifactError: the reference cannot be read.
+    """
+    from burnish.devices import checked
+    from burnish.revalidate import revalidate
+
+    return revalidate(Path(path), recipe, checked(devices), speed, progress)

@@ -1,0 +1,231 @@
+"""The command line: one function per verb, no logic of its own."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+if TYPE_CHECKING:
+    from runtimes.results import Build
+
+app = typer.Typer(
+    name="burnish",
+    help="One recipe turns an eager PyTorch model into every artifact one might ship, and proves each one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 nothing failed, 1 a gate failed, 2 wrong usage or recipe, 3 a step ended in error.",
+)
+
+P = ParamSpec("P")
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Device = Annotated[list[str] | None, typer.Option("--device", help="cpu or cuda; may be repeated.")]
+OneDevice = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: the artifact's first.")]
+Require = Annotated[
+    list[str] | None,
+    typer.Option("--require", metavar="NAME|all", help="Exit 1 unless this artifact passed; may be repeated."),
+]
+NoSpeed = Annotated[bool, typer.Option("--no-speed", help="Judge the numbers only; measure no speed.")]
+ArtifactPath = Annotated[Path, typer.Argument(help="Folder of an artifact.", metavar="ARTIFACT")]
+
+
+def verb(function: Callable[P, int | None]) -> Callable[P, None]:
+    """Make a verb: its result is the exit code; errors become words on stderr, never a traceback."""
+
+    @app.command()
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        from runtimes.errors import BurnishError
+
+        try:
+            code = function(*args, **kwargs) or 0
+        except BurnishError as error:
+            _complain(str(error))
+            code = error.exit_code
+        except KeyboardInterrupt:
+            _complain("interrupted; what was finished stays, the rest is gone")
+            code = INTERRUPTED
+        raise typer.Exit(code)
+
+    return wrapper
+
+
+def _complain(message: str) -> None:
+    from rich.text import Text
+
+    from burnish.report.terminal import console
+    from burnish.report.text import clean
+
+    text = Text("error: ", style="bold red").append(Text(clean(message), style="default"))
+    console(stderr=True).print(text, soft_wrap=True)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def _finish(build: Build, as_json: bool, quiet: bool, require: list[str] | None) -> int:
+    """Show a build and say how the program ends."""
+    from runtimes.results import exit_code, unmet
+
+    if as_json:
+        _print_json(build.model_dump(mode="json"))
+    elif not quiet:
+        from burnish.report.terminal import console, show_builds
+
+        show_builds([build], console())
+    if missing := unmet(build.artifacts, require or ()):
+        _complain(f"required, but not passed: {', '.join(missing)}")
+    return exit_code(build.artifacts, require or ())
+
+
+@verb
+def convert(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one in configs/.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: artifacts/NAME.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override one value: artifacts.onnx.opset=18."),
+    ] = None,
+    device: Device = None,
+    require: Require = None,
+    no_speed: NoSpeed = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Build every artifact of a recipe and prove each one."""
+    from burnish.api import convert as run
+    from burnish.progress import progress
+
+    with progress(quiet) as tell:
+        build = run(
+            recipe, output, settings=settings or (), devices=device or (), speed=not no_speed, progress=tell
+        )
+    return _finish(build, as_json, quiet, require)
+
+
+@verb
+def validate(
+    path: Annotated[Path, typer.Argument(help="Folder of a build, or of one artifact in it.", metavar="DIR")],
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Of a python: model, to time it; this runs its code.")
+    ] = None,
+    device: Device = None,
+    require: Require = None,
+    no_speed: NoSpeed = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Judge artifacts again, here: their files, numbers and speed. Nothing on disk changes."""
+    from burnish.api import validate as run
+    from burnish.progress import progress
+
+    with progress(quiet) as tell:
+        build = run(path, recipe=recipe, devices=device or (), speed=not no_speed, progress=tell)
+    return _finish(build, as_json, quiet, require)
+
+
+@verb
+def compare(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of builds.", metavar="DIR...")],
+    as_json: Json = False,
+) -> int:
+    """Show builds side by side, as their build.json files tell. Exits as convert did."""
+    from runtimes.results import Build, exit_code
+
+    builds = [Build.read(path) for path in paths]
+    if as_json:
+        _print_json([build.model_dump(mode="json") for build in builds])
+    else:
+        from burnish.report.terminal import console, show_builds
+
+        show_builds(builds, console())
+    return exit_code([row for build in builds for row in build.artifacts])
+
+
+@verb
+def bench(
+    artifact: ArtifactPath,
+    versus: Annotated[Path | None, typer.Option("--vs", help="Artifact to compare with.")] = None,
+    device: OneDevice = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time budget.")] = 8.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time an artifact, alone or against another."""
+    from burnish.bench import bench as run
+    from burnish.progress import progress
+
+    with progress(quiet) as tell:
+        tell(f"timing {artifact}" + (f" and {versus}" if versus else ""))
+        found = run(artifact, versus, device, seconds)
+    if as_json:
+        _print_json({name: speed.model_dump(mode="json") for name, speed in found.items()})
+    else:
+        from burnish.report.bench import show_bench
+
+        show_bench(found)
+
+
+@verb
+def inspect(artifact: ArtifactPath, as_json: Json = False) -> None:
+    """Show an artifact's inputs, outputs, operators, precision, size, and how it was made."""
+    from runtimes.artifact import Artifact
+
+    found = Artifact.open(artifact)
+    found.verify()
+    if as_json:
+        _print_json(found.manifest.model_dump(mode="json"))
+    else:
+        from burnish.report.inspect import show_artifact
+
+        show_artifact(found)
+
+
+@verb
+def run(
+    artifact: ArtifactPath,
+    inputs: Annotated[list[str], typer.Argument(help="Pictures, or .npy arrays (NAME=file.npy).")],
+    device: OneDevice = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 5,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Save the outputs as .npz.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run an artifact on pictures or arrays."""
+    from burnish.predict import predict, save
+    from burnish.report.predictions import as_data, show_predictions
+
+    found = predict(artifact, inputs, device, top)
+    if output:
+        save(found, output)
+    if as_json:
+        _print_json(as_data(found))
+    else:
+        show_predictions(found)
+
+
+@verb
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can build and run, what is missing, and how to install it."""
+    from burnish.doctor import examine
+    from burnish.report.doctor import as_data, show_doctor
+
+    machine, findings = examine()
+    if as_json:
+        _print_json(as_data(machine, findings))
+    else:
+        show_doctor(machine, findings)
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,17 @@
+"""Devices that a user names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def checked(devices: Sequence[str]) -> tuple[str, ...]:
+    """The devices, each once. Raises UsageError for one that is none."""
+    from runtimes.devices import DEVICES
+    from runtimes.errors import UsageError
+    from runtimes.registry import nearest
+
+    for device in devices:
+        if device not in DEVICES:
+            raise UsageError(f"unknown device {device!r}{nearest(device, DEVICES)}")
+    return tuple(dict.fromkeys(devices))

@@ -1,0 +1,38 @@
+"""What this machine can build and run, what is missing, and the command that installs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from converters.exporters import EXPORTERS
+from converters.exporters.base import Exporter
+from runtimes import machine
+from runtimes.devices import absent
+from runtimes.errors import BurnishError
+from runtimes.session import RUNTIMES, Runtime
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One format: why it cannot be built here, and why it cannot be run on each of its devices (None: it can)."""
+
+    format: str
+    build: str | None
+    run: dict[str, str | None]
+
+
+def examine() -> tuple[dict[str, Any], list[Finding]]:
+    """The machine, and a finding for each format that is known."""
+    return machine.describe(), [_examine(name) for name in EXPORTERS.names()]
+
+
+def _examine(name: str) -> Finding:
+    try:
+        exporter: Exporter = EXPORTERS.get(name)()
+        build = exporter.missing(exporter.Options(format=name))
+        runtime: Runtime = RUNTIMES.get(exporter.runtime)()
+        run = {device: absent(device) or runtime.missing(device, {}) for device in exporter.devices}
+    except (BurnishError, ImportError) as error:  # a third party's plug-in may be broken in any way
+        return Finding(name, str(error), {})
+    return Finding(name, build, run)

@@ -1,0 +1,68 @@
+"""The result of `burnish inspect`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from burnish.report.terminal import console, show_pairs
+from burnish.report.text import size
+from runtimes.artifact import Artifact
+
+_OPERATORS_SHOWN = 12
+
+
+def show_artifact(artifact: Artifact) -> None:
+    """What a manifest says, for a person."""
+    made = artifact.manifest
+    pairs = [
+        ("artifact", f"{made.name} ({made.format}, {made.precision}), {size(artifact.size_bytes)}"),
+        ("model", f"{made.model}, {made.build.get('parameters', 0):,} parameters"),
+        ("weights", _weights(made.weights)),
+        *(("input", f"{name}: {spec}") for name, spec in made.inputs.items()),
+        *(("dimension", f"{name}: {dim.min} to {dim.max}, best at {dim.best}") for name, dim in made.dims.items()),
+        *(("output", f"{name}: {spec}") for name, spec in made.outputs.items()),
+        ("runs on", ", ".join(made.devices)),
+        ("operators", _counts(made.build.get("operators"))),
+        ("computing layers", _counts(made.build.get("compute_layers"))),
+        (
+            "made by",
+            f"Burnish {made.burnish}; " + ", ".join(f"{k} {v}" for k, v in _versions(made.build).items()),
+        ),
+        *((key.replace("_", " "), _value(made.build[key])) for key in _SHOWN if made.build.get(key)),
+        *(("note", note) for note in made.build.get("notes", [])),
+    ]
+    show_pairs([(name, value) for name, value in pairs if value], console())
+
+
+_SHOWN = (
+    "method",
+    "exporter",
+    "opset",
+    "flavor",
+    "version",
+    "compute_capabilities",
+    "rewrites",
+    "failed",
+    "fallback",
+)
+
+
+def _weights(record: dict[str, Any]) -> str:
+    text = f"RANDOM ({record.get('source')})" if record.get("random") else str(record.get("source", "unknown"))
+    return text + (f", sha256 {record['sha256']}" if record.get("sha256") else "")
+
+
+def _versions(build: dict[str, Any]) -> dict[str, str]:
+    return dict(build.get("versions") or {})
+
+
+def _counts(counts: dict[str, int] | None) -> str:
+    items = list((counts or {}).items())
+    more = f", and {len(items) - _OPERATORS_SHOWN} more kinds" if len(items) > _OPERATORS_SHOWN else ""
+    return ", ".join(f"{count} {name}" for name, count in items[:_OPERATORS_SHOWN]) + more
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_value(inner)}" for key, inner in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,110 @@
+"""Judge artifacts that were built earlier, or elsewhere, by the reference that travels with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from converters.build import source_of
+from converters.recipe import load_recipe
+from converters.sources.load import Source
+from converters.steps import EagerFromSource
+from runtimes import machine
+from runtimes.artifact import MANIFEST, Artifact, Manifest
+from runtimes.errors import ArtifactError, UsageError
+from runtimes.results import Build, Row, Status
+from runtimes.validator.defaults import BUDGET_SECONDS
+from runtimes.validator.host import Opener
+from runtimes.validator.reference import FILE as REFERENCE
+from runtimes.validator.reference import Reference
+from runtimes.validator.validate import Target, default_options, validate
+
+
+def revalidate(
+    path: Path,
+    recipe: str | Path | None,
+    devices: Sequence[str],
+    speed: bool,
+    progress: Callable[[str], None],
+) -> Build:
+    """See `burnish.validate`."""
+    folders, folder, build = _find(path)
+    reference = Reference.load(folder / REFERENCE)
+    targets, broken = _targets(folders, build, devices)
+    if not targets and not broken:
+        raise UsageError(f"{path} holds no artifact")
+    eager = _eager(targets, recipe)
+    notes = [] if eager or not targets else ["speed was not compared with eager: name the model by --recipe"]
+    rows = validate(
+        targets,
+        reference,
+        lambda device: eager(device) if eager else None,
+        budget=BUDGET_SECONDS if speed else 0,
+        progress=progress,
+    )
+    some = targets[0].artifact.manifest if targets else None
+    return Build(
+        recipe=build.recipe if build else {},
+        model=build.model if build else some.model if some else "",
+        weights=build.weights if build else some.weights if some else {},
+        machine=machine.describe(),
+        artifacts=[*rows, *broken],
+        notes=[*reference.notes, *notes],
+        burnish=build.burnish if build else some.burnish if some else None,
+    )
+
+
+def _find(path: Path) -> tuple[list[Path], Path, Build | None]:
+    """The artifacts' folders, the folder of the reference, and the build that they belong to."""
+    if (path / MANIFEST).is_file():
+        parent = path.resolve().parent
+        return [path], parent, Build.read(parent) if (parent / "build.json").is_file() else None
+    build = Build.read(path)
+    names = dict.fromkeys(row.path for row in build.artifacts if row.path)
+    return [path / name for name in names], path, build
+
+
+def _targets(
+    folders: Sequence[Path], build: Build | None, devices: Sequence[str]
+) -> tuple[list[Target], list[Row]]:
+    """What to judge; an artifact that cannot even be opened becomes a row at once."""
+    targets, broken = [], []
+    for folder in folders:
+        try:
+            artifact = Artifact.open(folder)
+        except (ArtifactError, UsageError) as error:
+            row = Row(name=folder.name, format="unknown", device="cpu", status=Status.ERROR, reason=str(error))
+            broken.append(row)
+            continue
+        judged = [row.device for row in build.artifacts if row.path == folder.name] if build else []
+        own = artifact.manifest.devices
+        asked = [device for device in (devices or judged) if device in own] or [own[0]]
+        targets += [Target(artifact, device) for device in dict.fromkeys(asked)]
+    return targets, broken
+
+
+def _eager(targets: Sequence[Target], recipe: str | Path | None) -> Callable[[str], Opener] | None:
+    """What opens the eager model for timing.
+
+    A torchvision model needs no recipe: its latency does not depend on the weights, so seeded random ones
+    do. A `python:` model is the user's code and runs only where the user names the recipe.
+    """
+    if not targets:
+        return None
+    made = targets[0].artifact.manifest
+    if recipe is not None:
+        source = source_of(load_recipe(recipe))
+    elif made.model.startswith("torchvision:"):
+        args = made.build.get("model_args", {})
+        source = Source(made.model, args, ("random:0",), Path(), made.model, made.inputs, made.dims)
+    else:
+        return None
+
+    def opener(device: str) -> EagerFromSource:
+        return EagerFromSource(source, made.inputs, made.outputs, _by_keyword(made), device, default_options())
+
+    return opener
+
+
+def _by_keyword(manifest: Manifest) -> bool:
+    return bool(manifest.build.get("by_keyword"))
