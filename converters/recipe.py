@@ -24,6 +24,9 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 """The recipes that come with a clone of the repository."""
 
 
+Device = Literal["cpu", "cuda"]
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -50,7 +53,7 @@ class Recipe(Strict):
 
     model: str = Field(..., description="torchvision:NAME, or python:package.module:factory.")
     args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model's factory.")
-    weights: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    weights: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
         (),
         description="Sources in order; the first that can be had is used. DEFAULT, a file, "
         "package:DIST/path, random:SEED. Default: DEFAULT for torchvision, else as the factory made it.",
@@ -62,9 +65,9 @@ class Recipe(Strict):
     classes: Literal["imagenet"] | tuple[str, ...] | None = Field(None, description="Class names.")
     preprocess: Preprocess | None = Field(None, description="From a picture to the model's first input.")
     data: Data = Field(default_factory=Data)
-    devices: Annotated[tuple[Literal["cpu", "cuda"], ...], BeforeValidator(_listed)] = Field(
-        ("cpu",), min_length=1, description="One row per artifact and device that it can run on."
-    )
+    devices: Annotated[
+        tuple[Device, ...], BeforeValidator(_listed, json_schema_input_type=Device | list[Device])
+    ] = Field(("cpu",), min_length=1, description="One row per artifact and device that it can run on.")
     seed: int = Field(0, ge=0, description="Seed of the synthetic probes.")
     gates: Gates = Field(default_factory=Gates, description="Requirements on every artifact.")
     artifacts: dict[str, Annotated[dict[str, Any], BeforeValidator(_filled)]] = Field(

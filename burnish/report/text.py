@@ -33,8 +33,11 @@ def parity(row: Row) -> str:
 
 
 def latency(milliseconds: float | None) -> str:
-    """Milliseconds with three significant digits."""
-    return "" if milliseconds is None else f"{milliseconds:#.3g} ms".replace(". ms", " ms")
+    """Three significant digits, in ms or below a tenth of one in microseconds."""
+    if milliseconds is None:
+        return ""
+    value, unit = (milliseconds, "ms") if milliseconds >= 0.1 else (milliseconds * 1e3, "us")
+    return f"{value:#.3g} {unit}".replace(". ", " ")
 
 
 def speedup(row: Row) -> str:

