@@ -21,6 +21,7 @@ def convert(
     *,
     settings: Sequence[str] = (),
     devices: Sequence[str] = (),
+    require: Sequence[str] = (),
     speed: bool = True,
     progress: Callable[[str], None] = _silent,
 ) -> Build:
@@ -31,6 +32,7 @@ def convert(
         output: folder of the build; by default artifacts/NAME.
         settings: overrides of single values, such as "artifacts.onnx.opset=18".
         devices: instead of the recipe's: "cpu", "cuda".
+        require: names of artifacts that must pass, or "all"; unknown ones are refused before any work.
         speed: whether to measure speed-ups.
         progress: told what is being done.
 
@@ -43,10 +45,12 @@ def convert(
     """
     from burnish.devices import checked
     from converters.recipe import load_recipe
+    from runtimes.results import check_required
     from runtimes.validator.defaults import BUDGET_SECONDS
 
     plan = load_recipe(recipe, settings)
     devices = checked(devices)
+    check_required(require, (artifact.name for artifact in plan.artifacts))
     from converters.build import build
 
     folder = Path(output) if output is not None else Path("artifacts") / plan.name

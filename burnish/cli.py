@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +26,7 @@ app = typer.Typer(
 )
 
 P = ParamSpec("P")
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for a program that SIGINT or SIGTERM ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -39,13 +41,18 @@ ArtifactPath = Annotated[Path, typer.Argument(help="Folder of an artifact.", met
 
 
 def verb(function: Callable[P, int | None]) -> Callable[P, None]:
-    """Make a verb: its result is the exit code; errors become words on stderr, never a traceback."""
+    """Make a verb: its result is the exit code; errors become words on stderr, never a traceback.
+
+    SIGTERM unwinds the program, as Ctrl-C does, so that children end and nothing half-made stays.
+    """
 
     @app.command()
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         from runtimes.errors import BurnishError
 
+        with contextlib.suppress(ValueError):  # not in the main thread: the host program owns the signals
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
         try:
             code = function(*args, **kwargs) or 0
         except BurnishError as error:
@@ -108,7 +115,13 @@ def convert(
 
     with progress(quiet) as tell:
         build = run(
-            recipe, output, settings=settings or (), devices=device or (), speed=not no_speed, progress=tell
+            recipe,
+            output,
+            settings=settings or (),
+            devices=device or (),
+            require=require or (),
+            speed=not no_speed,
+            progress=tell,
         )
     return _finish(build, as_json, quiet, require)
 
@@ -170,7 +183,7 @@ def bench(
         found = run(artifact, versus, device, seconds)
     if as_json:
         _print_json({name: speed.model_dump(mode="json") for name, speed in found.items()})
-    else:
+    elif not quiet:
         from burnish.report.bench import show_bench
 
         show_bench(found)
@@ -199,17 +212,21 @@ def run(
     top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 5,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Save the outputs as .npz.")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run an artifact on pictures or arrays."""
     from burnish.predict import predict, save
+    from burnish.progress import progress
     from burnish.report.predictions import as_data, show_predictions
 
-    found = predict(artifact, inputs, device, top)
+    with progress(quiet) as tell:
+        tell(f"running {artifact}")
+        found = predict(artifact, inputs, device, top)
     if output:
         save(found, output)
     if as_json:
         _print_json(as_data(found))
-    else:
+    elif not quiet:
         show_predictions(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from converters.build import source_of
@@ -34,7 +35,11 @@ def revalidate(
     if not targets and not broken:
         raise UsageError(f"{path} holds no artifact")
     eager = _eager(targets, recipe)
-    notes = [] if eager or not targets else ["speed was not compared with eager: name the model by --recipe"]
+    notes = (
+        []
+        if eager or not targets
+        else ["speed was not compared with eager: that needs torch, and for a python: model --recipe"]
+    )
     rows = validate(
         targets,
         reference,
@@ -89,7 +94,7 @@ def _eager(targets: Sequence[Target], recipe: str | Path | None) -> Callable[[st
     A torchvision model needs no recipe: its latency does not depend on the weights, so seeded random ones
     do. A `python:` model is the user's code and runs only where the user names the recipe.
     """
-    if not targets:
+    if not targets or not find_spec("torch"):
         return None
     made = targets[0].artifact.manifest
     if recipe is not None:

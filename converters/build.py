@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from converters.sources.load import Source
 from runtimes import machine
 from runtimes.artifact import Artifact as Built
 from runtimes.artifact import Manifest, publish
-from runtimes.errors import BurnishError, UsageError
+from runtimes.errors import BurnishError, Unavailable, UsageError
 from runtimes.process import isolated, stopwatch
 from runtimes.results import Build, Row, Status
 from runtimes.validator.defaults import BUDGET_SECONDS
@@ -74,6 +75,8 @@ def build(
         UsageError: the folder cannot be written, or the model cannot be loaded as the recipe says.
         BurnishError: loading the model ended in an error.
     """
+    if not find_spec("torch"):
+        raise Unavailable("converting needs PyTorch: pip install 'burnish[convert]'")
     with _folders(output) as work:
         return _Run(plan, output, work, tuple(devices) or plan.recipe.devices, budget, progress).run()
 

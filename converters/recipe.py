@@ -139,7 +139,8 @@ def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[P
             continue  # the recipe's own schema has said so
         options = {"format": name, **(raw or {})}
         if not _is_folder_name(name):
-            problems.append(Problem(document.mark(keys), f"artifacts.{name}", "a name is letters, digits, - _ ."))
+            words = f"a name is letters, digits, - _ . and none of {', '.join(_RESERVED)}"
+            problems.append(Problem(document.mark(keys), f"artifacts.{name}", words))
         try:
             exporter: Exporter = EXPORTERS.get(str(options["format"]))()
         except UsageError as error:
@@ -156,8 +157,13 @@ def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[P
     return found, problems
 
 
+_RESERVED = ("logs", "build.json", "reference.safetensors")  # what a build keeps beside its artifacts
+
+
 def _is_folder_name(name: str) -> bool:
-    return name[:1].isalnum() and all(letter.isalnum() or letter in "-_." for letter in name)
+    return (
+        name not in _RESERVED and name[:1].isalnum() and all(letter.isalnum() or letter in "-_." for letter in name)
+    )
 
 
 def _model_problems(recipe: Recipe, document: Document) -> list[Problem]:

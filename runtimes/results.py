@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtimes.errors import UsageError
+from runtimes.registry import nearest
 
 
 class Status(StrEnum):
@@ -128,6 +129,14 @@ def write_atomically(path: Path, text: str) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def check_required(require: Iterable[str], names: Iterable[str]) -> None:
+    """Raise UsageError for a required name, other than `all`, that no artifact has."""
+    names = sorted(set(names))
+    for name in require:
+        if name != "all" and name not in names:
+            raise UsageError(f"--require {name}: no such artifact{nearest(name, names)}")
+
+
 def unmet(rows: Iterable[Row], require: Iterable[str] = ()) -> list[str]:
     """Names of required artifacts (or of all, for `all`) that have a row which did not pass.
 
@@ -135,8 +144,7 @@ def unmet(rows: Iterable[Row], require: Iterable[str] = ()) -> list[str]:
     """
     rows, require = list(rows), list(require)
     names = {row.name for row in rows}
-    if unknown := [name for name in require if name != "all" and name not in names]:
-        raise UsageError(f"--require {unknown[0]}: no such artifact; there are {', '.join(sorted(names))}")
+    check_required(require, names)
     wanted = names if "all" in require else set(require)
     return sorted({row.name for row in rows if row.name in wanted and row.status is not Status.PASSED})
 

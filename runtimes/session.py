@@ -97,6 +97,11 @@ def runtime_of(artifact: Artifact) -> Runtime:
     return runtime
 
 
+def unavailable(artifact: Artifact, device: str) -> str | None:
+    """Why this machine cannot run `artifact` on `device`, or None."""
+    return absent(device) or runtime_of(artifact).missing(device, artifact.manifest.build)
+
+
 def check_device(artifact: Artifact, device: str) -> None:
     """Raise UsageError for a device that is not one, Unavailable for one that cannot run `artifact` here."""
     if device not in DEVICES:
@@ -104,7 +109,7 @@ def check_device(artifact: Artifact, device: str) -> None:
     if device not in artifact.manifest.devices:
         devices = ", ".join(artifact.manifest.devices)
         raise UsageError(f"{artifact.path.name} ({artifact.manifest.format}) runs on {devices}, not on {device}")
-    if problem := absent(device) or runtime_of(artifact).missing(device, artifact.manifest.build):
+    if problem := unavailable(artifact, device):
         raise Unavailable(f"{artifact.path.name} cannot run on {device} here: {problem}")
 
 

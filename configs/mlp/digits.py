@@ -3,6 +3,8 @@
 The recipe mlp.yaml names the factory below as `python:mlp.digits:build`.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -13,9 +15,7 @@ class Digits(nn.Module):
     def __init__(self, hidden: int, layers: int) -> None:
         super().__init__()
         sizes = [64, *[hidden] * layers]
-        self.body = nn.Sequential(
-            *(part for a, b in zip(sizes, sizes[1:], strict=False) for part in (nn.Linear(a, b), nn.ReLU()))
-        )
+        self.body = nn.Sequential(*(part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())))
         self.head = nn.Linear(sizes[-1], 10)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -98,6 +98,7 @@ def _dynamo(job: Job, opset: int, path: Path) -> None:
 
 
 def _torchscript(job: Job, opset: int, path: Path) -> None:
+    import onnx
     import torch
 
     args, kwargs = job.example_call()
@@ -113,6 +114,7 @@ def _torchscript(job: Job, opset: int, path: Path) -> None:
         output_names=list(job.facts.outputs),
         dynamic_axes={name: axes for name, spec in specs.items() if (axes := _named_axes(spec.shape))} or None,
     )
+    onnx.shape_inference.infer_shapes_path(str(path), str(path))  # this exporter leaves inner values untyped
 
 
 def _named_axes(shape: tuple[int | str, ...]) -> dict[int, str]:

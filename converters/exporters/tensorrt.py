@@ -109,7 +109,8 @@ class TensorRtExporter(Exporter):
         (job.folder / ENGINE_FILE).write_bytes(memoryview(plan))
         for file in job.folder.glob("lowered.onnx*"):
             file.unlink()
-        _save_timing_cache(config, options)
+        if flavor == "tensorrt":
+            _save_timing_cache(config, options)
         build = {
             "flavor": flavor,
             "version": trt.__version__,
@@ -118,7 +119,7 @@ class TensorRtExporter(Exporter):
             "rewrites": rewrites,
             **layers,
         }
-        return Exported(ENGINE_FILE, options.precision, build, _notes(layers))
+        return Exported(ENGINE_FILE, options.precision, build, _notes(layers, options, flavor))
 
 
 def pick_flavor(asked: str) -> str | None:
@@ -257,5 +258,8 @@ def _save_timing_cache(config: Any, options: TensorRtOptions) -> None:
         scratch.replace(path)
 
 
-def _notes(layers: dict[str, dict[str, int]]) -> list[str]:
-    return [] if layers["compute_layers"] else ["the network has no convolution or matrix product to count"]
+def _notes(layers: dict[str, dict[str, int]], options: TensorRtOptions, flavor: str) -> list[str]:
+    notes = [] if layers["compute_layers"] else ["the network has no convolution or matrix product to count"]
+    if options.timing_cache and flavor == "rtx":
+        notes.append("TensorRT for RTX has no timing cache: `timing_cache` does nothing")
+    return notes

@@ -53,6 +53,9 @@ class _Cast:
 
         self.graph, self.low, self.high = model.graph, low, ir.DataType.FLOAT
         self.opsets, self.report = dict(model.opset_imports), CastReport()
+        self.exact: dict[ir.Value, ir.TensorProtocol] = {}  # constants as they were
+        self.raised: dict[ir.Value, ir.Value] = {}  # the float32 copies of those that are needed
+        self.casts = 0
         self.type_name = "tensor(float16)" if low == ir.DataType.FLOAT16 else "tensor(bfloat16)"
 
     def run(self) -> CastReport:
@@ -63,6 +66,9 @@ class _Cast:
         outputs = [index for index, value in enumerate(self.graph.outputs) if value.dtype == self.high]
         self._lower(nodes)
         for node, high in zip(nodes, plan, strict=True):
+            if high is not None:
+                self._lower_attributes(node)
+        for node, high in zip(nodes, plan, strict=True):
             if high is None:
                 self._island(node)
             else:
@@ -71,6 +77,9 @@ class _Cast:
             self._cast_input(value)
         for index in outputs:
             self._cast_output(index)
+        for value in self.raised:
+            if not value.uses():
+                self.graph.initializers.pop(str(value.name), None)  # none where a Constant node makes it
         return self.report
 
     def _high_inputs(self, node: ir.Node) -> list[int] | None:
@@ -103,25 +112,33 @@ class _Cast:
         return kind == self.type_name
 
     def _lower(self, nodes: Sequence[ir.Node]) -> None:
-        """Give every float constant and every node's float output the low type."""
-        import onnx_ir as ir
-
+        """Give every float initializer and every node's float output the low type."""
         for value in self.graph.initializers.values():
             if value.dtype == self.high and value.const_value is not None:
+                self.exact[value] = value.const_value
                 value.const_value = self._lowered(value.const_value, value.name)
                 value.dtype = self.low
         for node in nodes:
-            to = node.attributes.get("to")
-            if node.op_type == "Cast" and to is not None and to.as_int() == int(self.high):
-                node.attributes["to"] = ir.AttrInt64("to", int(self.low))
-            constant = node.attributes.get("value")
-            if constant is not None and constant.type == ir.AttributeType.TENSOR:
-                tensor = constant.as_tensor()
-                if tensor.dtype == self.high:
-                    node.attributes["value"] = ir.AttrTensor("value", self._lowered(tensor, tensor.name))
             for value in node.outputs:
                 if value.dtype == self.high:
                     value.dtype = self.low
+
+    def _lower_attributes(self, node: ir.Node) -> None:
+        """Give what a node's attributes say of its output the low type: a Cast's target, a constant."""
+        import onnx_ir as ir
+
+        for key in ("to", "dtype"):
+            attribute = node.attributes.get(key)
+            if attribute is not None and attribute.as_int() == int(self.high):
+                node.attributes[key] = ir.AttrInt64(key, int(self.low))
+        tensor = _held(node)
+        if tensor is None or tensor.dtype != self.high:
+            return
+        if node.op_type == "Constant":
+            self.exact[node.outputs[0]] = tensor
+        for key in ("value_float", "value_floats"):
+            node.attributes.pop(key, None)
+        node.attributes["value"] = ir.AttrTensor("value", self._lowered(tensor, tensor.name))
 
     def _lowered(self, tensor: ir.TensorProtocol, name: str | None) -> ir.TensorProtocol:
         """The tensor in the low type; what is beyond its range (masks of -3e38) becomes its largest value."""
@@ -149,9 +166,24 @@ class _Cast:
         for index in indices:
             value = node.inputs[index]
             assert value is not None
+            if value in self.exact:
+                node.replace_input_with(index, self._exact_copy(value))
+                continue
             cast = self._cast_node(value, self.high)
             self.graph.insert_before(node, cast)
             node.replace_input_with(index, cast.outputs[0])
+
+    def _exact_copy(self, value: ir.Value) -> ir.Value:
+        """A constant in float32, never rounded: Resize's scales of 1.1 decide a shape."""
+        import onnx_ir as ir
+
+        if value not in self.raised:
+            name = f"{value.name}_exact"
+            tensor = ir.Tensor(self.exact[value].numpy(), name=name)
+            copy = ir.Value(name=name, shape=value.shape, type=ir.TensorType(self.high), const_value=tensor)
+            self.graph.register_initializer(copy)
+            self.raised[value] = copy
+        return self.raised[value]
 
     def _cast_after(self, node: ir.Node, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         cast = self._cast_node(value, dtype)
@@ -182,7 +214,22 @@ class _Cast:
     def _cast_node(self, value: ir.Value, dtype: ir.DataType) -> ir.Node:
         import onnx_ir as ir
 
-        serial = sum(1 for _ in value.uses())
-        name = f"{value.name}_{dtype.name.lower()}_{serial}"
+        self.casts += 1
+        name = f"{value.name}_{dtype.name.lower()}_{self.casts}"
         result = ir.Value(name=name, shape=value.shape, type=ir.TensorType(dtype))
         return ir.node("Cast", [value], {"to": int(dtype)}, outputs=[result], name=f"cast_{name}")
+
+
+def _held(node: ir.Node) -> ir.TensorProtocol | None:
+    """The tensor in a node's attributes (Constant, ConstantOfShape), however it is written."""
+    import numpy as np
+    import onnx_ir as ir
+
+    for key, attribute in node.attributes.items():
+        if key == "value" and attribute.type == ir.AttributeType.TENSOR:
+            return attribute.as_tensor()
+        if key == "value_float":
+            return ir.Tensor(np.asarray(attribute.as_float(), np.float32))
+        if key == "value_floats":
+            return ir.Tensor(np.asarray(attribute.as_floats(), np.float32))
+    return None

@@ -26,7 +26,6 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 # torch.hub's convention: a file name that ends in the first digits of its sha256.
 _DIGEST = re.compile(r"-([a-f0-9]{8,64})\.\w+$")
 _DOWNLOAD_SECONDS = 20.0  # without an answer for so long, the next source is tried
-_LISTED_KEYS = 60
 
 
 class Absent(Exception):
@@ -227,7 +226,6 @@ def load_into(module: torch.nn.Module, found: Found) -> None:
         if name in state and state[name].shape != own[name].shape
     ]
     if problems:
-        shown = "\n".join(f"  {problem}" for problem in problems[:_LISTED_KEYS])
-        more = f"\n  and {len(problems) - _LISTED_KEYS} more" if len(problems) > _LISTED_KEYS else ""
-        raise WeightsError(f"{found.source} does not fit the model, {len(problems)} keys differ:\n{shown}{more}")
+        shown = "\n".join(f"  {problem}" for problem in problems)
+        raise WeightsError(f"{found.source} does not fit the model, {len(problems)} keys differ:\n{shown}")
     module.load_state_dict(state)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from runtimes.artifact import Artifact
-from runtimes.errors import ArtifactError, BurnishError, Unavailable
+from runtimes.errors import ArtifactError, BurnishError
 from runtimes.machine import cores
 from runtimes.process import Child
 from runtimes.results import GateResult, Row, Speed, Status
-from runtimes.session import SessionOptions, check_device, runtime_of
+from runtimes.session import SessionOptions, runtime_of, unavailable
 from runtimes.validator import gates, speed
 from runtimes.validator.defaults import BUDGET_SECONDS, REQUEST_SECONDS, Gates
 from runtimes.validator.host import ArtifactOpener, Opener, SessionHost
@@ -102,10 +102,8 @@ def _check(
 ) -> tuple[Row, Child | None]:
     """All gates but speed; the session's process goes on living where they hold."""
     row = _blank(target)
-    try:
-        check_device(target.artifact, target.device)
-    except Unavailable as error:
-        return row.model_copy(update={"status": Status.BUILT, "reason": str(error)}), None
+    if problem := unavailable(target.artifact, target.device):
+        return row.model_copy(update={"status": Status.BUILT, "reason": f"cannot run here: {problem}"}), None
     child = start(target, options, log)
     stack.callback(child.kill)
     try:
