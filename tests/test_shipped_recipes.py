@@ -10,6 +10,7 @@ from converters.build import build
 from converters.recipe import CONFIGS, load_recipe
 from converters.schema import FILE, schema_text
 from runtimes.artifact import Artifact
+from runtimes.devices import absent
 from runtimes.results import Build, Status
 
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
@@ -30,10 +31,9 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_passes_where_it_can_run_and_builds_the_rest(built: tuple[Build, Path]) -> None:
     found, _ = built
-    wanted = {"cpu": Status.PASSED, "cuda": Status.BUILT}
-    assert {(row.name, row.device): (row.status, row.reason if row.device == "cpu" else None)
-            for row in found.artifacts} == {(row.name, row.device): (wanted[row.device], None)
-                                            for row in found.artifacts}  # fmt: skip
+    wanted = {"cpu": Status.PASSED, "cuda": Status.BUILT if absent("cuda") else Status.PASSED}
+    wrong = [(row.name, row.status, row.reason) for row in found.artifacts if row.status != wanted[row.device]]
+    assert wrong == []
     assert {row.format for row in found.artifacts} == {"torchscript", "onnx", "tensorrt"}
 
 
