@@ -38,7 +38,7 @@ class Manifest(Strict):
     format: str
     runtime: str = Field(..., description="Name of the runtime that opens `entry`.")
     entry: str = Field(..., description="The file that the runtime opens.")
-    devices: tuple[str, ...] = Field(..., description="Devices that the artifact can run on.")
+    devices: tuple[str, ...] = Field(..., min_length=1, description="Devices that the artifact can run on.")
     precision: str = "fp32"
     model: str
     task: str | None = None

@@ -10,6 +10,7 @@ import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import types
@@ -183,8 +184,20 @@ def _settle(log: Path | None) -> None:
     os.dup2(target, 2)
     os.close(target)
     faulthandler.enable()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end, then end at once.
+
+    The kernel's signal alone is not enough: to it, the parent of a forked child is the fork server, which
+    lives on for as long as a busy child does.
+    """
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _signal_name(number: int) -> str:

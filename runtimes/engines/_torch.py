@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from runtimes.errors import BurnishError
 from runtimes.session import Session
 from runtimes.spec import Arrays, Dims, Specs
@@ -42,7 +44,9 @@ class TorchSession(Session):
         import torch
 
         with torch.inference_mode():
-            tensors = {name: torch.from_numpy(inputs[name]).to(self._device) for name in self.inputs}
+            # order="C": torch refuses negative strides, which a flipped array has
+            arrays = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
+            tensors = {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}
             result = self._module(**tensors) if self._by_keyword else self._module(*tensors.values())
             found = [tensor.detach().cpu().numpy() for tensor in flatten(result)]
         if len(found) != len(self.outputs):

@@ -58,7 +58,8 @@ class TensorRtSession(Session):
         self._buffers: dict[str, tuple[int, int]] = {}
 
     def _run(self, inputs: Arrays) -> Arrays:
-        arrays = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
+        # not ascontiguousarray, which makes a vector of a scalar
+        arrays = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
         for name, array in arrays.items():
             if not self._context.set_input_shape(name, array.shape):
                 raise BurnishError(f"TensorRT refuses the shape {list(array.shape)} for {name!r}")

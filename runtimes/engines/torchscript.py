@@ -8,6 +8,7 @@ from typing import Any
 
 from runtimes.artifact import Artifact
 from runtimes.engines._torch import TorchSession, missing_torch, use_threads
+from runtimes.errors import ArtifactError
 from runtimes.session import Session, SessionOptions
 
 
@@ -31,7 +32,10 @@ class TorchScriptRuntime:
         use_threads(options.threads)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the deprecation is in the manifest and in the report
-            module = torch.jit.load(str(artifact.entry), map_location=device)  # type: ignore[no-untyped-call]
+            try:
+                module = torch.jit.load(str(artifact.entry), map_location=device)  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                raise ArtifactError(f"torch cannot load {artifact.entry.name}: {error}") from error
             if artifact.manifest.build.get("optimize_for_inference", True):
                 module = torch.jit.optimize_for_inference(module)
         made = artifact.manifest

@@ -104,9 +104,13 @@ def deterministic(evidence: Evidence) -> GateResult:
             truth = np.asarray(evidence.reference.truth[index][name], np.float64)
             own = rms(np.asarray(evidence.reference.eager[index][name], np.float64) - truth)
             allowed = max(own, ERROR_FLOOR * rms(truth), evidence.reference.repeat_error)
+            again = evidence.second[index][name]
+            if again.shape != first.shape:
+                shapes = f"{list(first.shape)}, then {list(again.shape)}"
+                return _fails("deterministic", f"{name} at {probe.name} is {shapes}")
             with np.errstate(invalid="ignore"):
-                moved = rms(np.asarray(evidence.second[index][name], np.float64) - first)
-            if moved > allowed:
+                moved = rms(np.asarray(again, np.float64) - first)
+            if not moved <= allowed:  # NaN fails too
                 return _fails("deterministic", f"{name} at {probe.name} moved by {moved:.3g} rms between two runs")
     return GateResult(gate="deterministic", ok=True, detail="two runs agree")
 

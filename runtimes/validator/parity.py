@@ -104,7 +104,7 @@ def summarize(found: Sequence[Arrays], reference: Reference, classification: boo
     return Parity(
         noise=_finite(worst.noise),
         sqnr_db=min(one.sqnr_db for one in every),
-        max_abs=_finite(max(one.max_abs for one in every)),
+        max_abs=_finite(float(np.max([one.max_abs for one in every]))),  # max() may lose a NaN
         top1_agreement=agreement,
         samples=samples,
         where=f"{worst.output} at {worst.probe}",

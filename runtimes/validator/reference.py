@@ -58,7 +58,8 @@ class Reference:
                 ("eager", self.eager[index]),
                 ("truth", self.truth[index]),
             ):
-                tensors.update({f"{index}/{group}/{name}": np.ascontiguousarray(a) for name, a in arrays.items()})
+                # not ascontiguousarray, which makes a vector of a scalar
+                tensors.update({f"{index}/{group}/{name}": np.asarray(a, order="C") for name, a in arrays.items()})
         facts = {
             "probes": [[probe.name, probe.synthetic, probe.sizes] for probe in self.probes],
             "outputs": list(self.truth[0]),

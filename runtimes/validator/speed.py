@@ -34,7 +34,8 @@ def measure(
         base: the session that the others are compared with; None: no ratios.
 
     Returns:
-        Per name its Speed, or the error that its process ended with. Without a living base, no ratios.
+        Per name its Speed, or the error that its process ended with. Without a living base there are no
+        ratios, and a session that was not timed before it ended has no entry.
     """
     failed: dict[str, Speed | BurnishError] = {}
     runs: dict[str, int] = {}
@@ -45,7 +46,8 @@ def measure(
         else:
             runs[name] = max(defaults.MIN_BURST_RUNS, math.ceil(defaults.BURST_SECONDS / max(answer, 1e-9)))
     times = _rounds(sessions, runs, failed, budget * max(1, len(runs) - (base in runs)), base)
-    done = {name: summarize(times[name], times.get(base or "")) for name in times if name not in failed}
+    timed = [name for name in times if times[name] and name not in failed]
+    done = {name: summarize(times[name], times.get(base or "")) for name in timed}
     return {**done, **failed}
 
 
@@ -83,7 +85,7 @@ def summarize(times: Times, eager: Times | None = None) -> Speed:
     flat = np.concatenate([np.asarray(burst) for burst in times]) * 1e3
     p50, p90, p99 = (float(value) for value in np.percentile(flat, [50, 90, 99]))
     speed = Speed(median_ms=p50, p90_ms=p90, p99_ms=p99, rounds=len(times))
-    base = eager if eager is not None and eager is not times else None
+    base = eager if eager and eager is not times else None
     ratios = _ratios(base or times, times) if base else 1e3 * np.array([np.median(burst) for burst in times])
     middle, low, high = interval(ratios)
     stable = len(times) >= defaults.MIN_ROUNDS and (high - low) / 2 <= defaults.HALF_WIDTH * middle

@@ -102,7 +102,11 @@ def _check(
 ) -> tuple[Row, Child | None]:
     """All gates but speed; the session's process goes on living where they hold."""
     row = _blank(target)
-    if problem := unavailable(target.artifact, target.device):
+    try:
+        problem = unavailable(target.artifact, target.device)
+    except BurnishError as error:  # there is no such runtime here
+        return _ended(row, "loads", error), None
+    if problem:
         return row.model_copy(update={"status": Status.BUILT, "reason": f"cannot run here: {problem}"}), None
     child = start(target, options, log)
     stack.callback(child.kill)

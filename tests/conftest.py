@@ -1,0 +1,122 @@
+"""Shared by all tests: one small model, really exported, and the rule for tests that need a GPU."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from hypothesis import settings
+
+from runtimes.artifact import Artifact
+from runtimes.devices import absent
+from runtimes.validator.reference import FILE, Reference
+
+# The same examples in every run: a CI job that fails shall fail again on the author's machine.
+settings.register_profile("burnish", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("burnish")
+
+_FACTORY = """
+from torch import nn
+
+
+def build(width=8):
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU6(),
+        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(2 * width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2 * width, 10),
+    )
+"""
+
+_RECIPE = """
+model: python:small_cnn:build
+args: {width: 8}
+weights: random:0
+inputs:
+  image: {shape: [batch, 3, 32, 32], dtype: float32}
+dims:
+  batch: {min: 1, opt: 1, max: 8}
+task: classification
+artifacts:
+  torchscript: {}
+  onnx: {}
+  tensorrt: {flavor: rtx}
+"""
+
+_ON_A_GPU = """
+devices: [cpu, cuda]
+artifacts:
+  torchscript: {}
+  onnx: {}
+  tensorrt: {}
+  torch-tensorrt: {}
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `gpu` on a machine that has none; the reason shows with `-ra`."""
+    if reason := absent("cuda"):
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=f"marked gpu: {reason}"))
+
+
+@pytest.fixture(scope="session")
+def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe of a small CNN (3x32x32, batch 1..8, ten classes), next to its factory `small_cnn.py`."""
+    folder = tmp_path_factory.mktemp("small_recipe")
+    (folder / "small_cnn.py").write_text(dedent(_FACTORY), encoding="utf-8")
+    recipe = folder / "small.yaml"
+    recipe.write_text(dedent(_RECIPE), encoding="utf-8")
+    return recipe
+
+
+@pytest.fixture(scope="session")
+def small_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real build of `small_recipe`, not timed: torchscript, onnx and, where it is installed, tensorrt (rtx).
+
+    Shared by the whole session: read it, and change only a copy.
+    """
+    from converters.build import build
+    from converters.recipe import load_recipe
+
+    output = tmp_path_factory.mktemp("small_build") / "small"
+    build(load_recipe(small_recipe), output, budget=0)
+    return output
+
+
+@pytest.fixture(scope="session")
+def gpu_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model built for this machine's GPU, with every format that runs on one; for tests marked `gpu`."""
+    from converters.build import build
+    from converters.recipe import load_recipe
+
+    recipe = small_recipe.with_name("gpu.yaml")
+    recipe.write_text(dedent(_RECIPE).partition("artifacts:")[0] + dedent(_ON_A_GPU), encoding="utf-8")
+    output = tmp_path_factory.mktemp("gpu_build") / "gpu"
+    build(load_recipe(recipe), output, budget=0)
+    return output
+
+
+@pytest.fixture(scope="session")
+def small_reference(small_build: Path) -> Reference:
+    """What the eager model of `small_build` answers to its probes."""
+    return Reference.load(small_build / FILE)
+
+
+@pytest.fixture
+def artifact_copy(small_build: Path, tmp_path: Path) -> Callable[[str], Artifact]:
+    """Copies an artifact of `small_build` by name, for a test that changes it."""
+
+    def copy(name: str) -> Artifact:
+        return Artifact.open(shutil.copytree(small_build / name, tmp_path / name))
+
+    return copy

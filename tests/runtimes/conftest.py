@@ -1,0 +1,125 @@
+"""Fixtures of the runtime's tests: an artifact that another package's runtime opens, and behaves as told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import numpy as np
+import pytest
+
+from runtimes import registry
+from runtimes.artifact import Artifact, Manifest, publish
+from runtimes.spec import DimRange, TensorSpec
+from runtimes.validator.probes import synthetic_probes
+from runtimes.validator.reference import Reference
+
+_PLUGIN = """
+import os, signal, time
+
+import numpy as np
+
+from runtimes.session import Session
+
+
+class Runtime:
+    needs_torch = False
+
+    def missing(self, device, build):
+        return build.get("missing")
+
+    def open(self, artifact, device, options):
+        made = artifact.manifest
+        if made.build["behaviour"] == "raises on load":
+            raise RuntimeError("no engine today")
+        return Linear(made.inputs, made.outputs, made.dims, made.build["behaviour"])
+
+
+class Linear(Session):
+    def __init__(self, inputs, outputs, dims, behaviour):
+        super().__init__(inputs, outputs, dims)
+        self.behaviour, self.runs = behaviour, 0
+
+    def _run(self, inputs):
+        self.runs += 1
+        logits = (inputs["x"].astype(np.float64) @ np.linspace(-1, 1, 12).reshape(4, 3)).astype(np.float32)
+        match self.behaviour:
+            case "is killed":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "hangs":
+                time.sleep(600)
+            case "answers NaN":
+                logits[0, 0] = np.nan
+            case "answers NaN later" if self.runs > 5:
+                logits[0, 0] = np.nan
+            case "moves a little later" if self.runs > 5:
+                logits *= np.float32(1 + 1e-5)
+            case "changes its shape later" if self.runs > 5:
+                logits = np.concatenate([logits, logits])
+            case "is wrong by 1 %":
+                logits *= np.float32(1.01)
+            case "answers float64":
+                logits = logits.astype(np.float64)
+            case "drops a column":
+                logits = logits[:, :2]
+        return {"logits": logits}
+"""
+
+Make = Callable[..., Artifact]
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A runtime called `linear`, installed as another package would: by an entry point on the import path."""
+    folder = tmp_path / "site"
+    info = folder / "burnish_linear-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "burnish_linear.py").write_text(dedent(_PLUGIN), encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: burnish-linear\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(
+        "[burnish.runtimes]\nlinear = burnish_linear:Runtime\nonnx = burnish_linear:Runtime\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(folder)
+    registry._plugins.cache_clear()
+    yield "linear"
+    registry._plugins.cache_clear()
+
+
+@pytest.fixture
+def linear_reference() -> Reference:
+    """What a correct `linear` artifact answers: five probes, one of a batch size of its own."""
+    weight = np.linspace(-1, 1, 12).reshape(4, 3)
+    inputs, dims = {"x": TensorSpec(shape=("batch", 4))}, {"batch": DimRange(max=8)}
+    probes = synthetic_probes(inputs, dims)
+    eager = [{"logits": probe.inputs["x"] @ weight.astype(np.float32)} for probe in probes]
+    truth = [{"logits": probe.inputs["x"].astype(np.float64) @ weight} for probe in probes]
+    return Reference(probes, eager, truth)
+
+
+@pytest.fixture
+def linear(plugin: str, tmp_path: Path) -> Make:
+    """Makes an artifact of the `linear` runtime that behaves as told."""
+
+    def make(behaviour: str = "is correct", **changes: object) -> Artifact:
+        name = behaviour.replace(" ", "-").replace("%", "percent")
+        work = tmp_path / "work" / name
+        work.mkdir(parents=True)
+        (work / "model.txt").write_text("weights", encoding="utf-8")
+        manifest = Manifest(
+            burnish="1.0",
+            name=name,
+            format="linear",
+            runtime=plugin,
+            entry="model.txt",
+            devices=("cpu",),
+            model="python:linear:build",
+            task="classification",
+            inputs={"x": TensorSpec(shape=("batch", 4))},
+            outputs={"logits": TensorSpec(shape=("batch", 3))},
+            dims={"batch": DimRange(max=8)},
+            build={"behaviour": behaviour},
+        )
+        return publish(work, tmp_path / name, manifest.model_copy(update=changes))
+
+    return make

@@ -1,0 +1,33 @@
+"""The machine that a number was measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.metadata import version
+
+from runtimes.machine import cores, describe, versions
+
+
+def test_a_description_fits_into_build_json() -> None:
+    found = describe()
+    assert json.loads(json.dumps(found)) == found
+    assert found["cpu"].strip()
+    assert found["memory_bytes"] > 1 << 28
+
+
+def test_versions_are_those_of_the_installed_packages() -> None:
+    assert versions()["numpy"] == version("numpy")
+    assert versions()["onnxruntime"] == version("onnxruntime")
+
+
+def test_only_cores_that_this_process_may_use_are_counted() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        assert len(cores()) == os.cpu_count()
+        return
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert cores() == [min(before)]
+    finally:
+        os.sched_setaffinity(0, before)

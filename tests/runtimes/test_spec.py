@@ -1,0 +1,131 @@
+"""Tensor specifications and the one check of what a session is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from runtimes.spec import Arrays, DimRange, Dims, Specs, TensorSpec, mismatch, profile_shapes
+
+DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+DIMS = {"batch": DimRange(min=2, max=5), "tokens": DimRange(min=1, opt=4, max=8)}
+IMAGE = {"image": TensorSpec(shape=("batch", 3, 4))}
+
+sizes = st.integers(1, 6) | st.sampled_from(sorted(DIMS))
+specs = st.builds(TensorSpec, shape=st.lists(sizes, max_size=4).map(tuple), dtype=st.sampled_from(DTYPES))
+chosen = st.fixed_dictionaries({name: st.integers(dim.min, dim.max) for name, dim in DIMS.items()})
+
+
+def arrays_for(wanted: Specs, chosen: dict[str, int]) -> Arrays:
+    return {name: np.zeros(spec.concrete(chosen), spec.dtype) for name, spec in wanted.items()}
+
+
+@given(st.dictionaries(st.sampled_from("abc"), specs, min_size=1), chosen)
+def test_arrays_made_from_the_specs_fit(wanted: Specs, chosen: dict[str, int]) -> None:
+    assert mismatch(arrays_for(wanted, chosen), wanted, DIMS) is None
+
+
+@given(specs, chosen, st.sampled_from(DTYPES))
+def test_another_dtype_is_named_with_the_one_expected(spec: TensorSpec, chosen: dict[str, int], dtype: str) -> None:
+    problem = mismatch({"x": np.zeros(spec.concrete(chosen), dtype)}, {"x": spec}, DIMS)
+    if dtype == spec.dtype:
+        assert problem is None
+    else:
+        assert problem == f"'x' has dtype {dtype}; expected {spec}"
+
+
+@given(specs, chosen, st.data())
+def test_one_wrong_size_anywhere_is_found(spec: TensorSpec, chosen: dict[str, int], data: st.DataObject) -> None:
+    assume(spec.shape)
+    shape = list(spec.concrete(chosen))
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    shape[axis] = 99  # outside every range, and no fixed size
+    problem = mismatch({"x": np.zeros(shape, spec.dtype)}, {"x": spec}, DIMS)
+    assert problem is not None
+    assert "99" in problem
+    assert str(spec) in problem
+
+
+@given(specs, chosen)
+def test_another_rank_is_found(spec: TensorSpec, chosen: dict[str, int]) -> None:
+    array = np.zeros((*spec.concrete(chosen), 1), spec.dtype)
+    problem = mismatch({"x": array}, {"x": spec}, DIMS)
+    assert problem is not None
+    assert f"has {array.ndim} dimensions" in problem
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, "missing 'image'; expected image: float32[batch, 3, 4]"),
+        ({"img": np.zeros(3), "image": np.zeros(3)}, "unknown name 'img'; expected image: float32[batch, 3, 4]"),
+        ({"image": [[1.0]]}, "'image' is a list, not a NumPy array; expected float32[batch, 3, 4]"),
+        (
+            {"image": np.zeros((2, 3, 5), np.float32)},
+            "'image' has shape [2, 3, 5]: axis 2 is 5, not 4; expected float32[batch, 3, 4]",
+        ),
+        (
+            {"image": np.zeros((6, 3, 4), np.float32)},
+            "'image' has batch=6, outside 2..5; expected float32[batch, 3, 4]",
+        ),
+        (
+            {"image": np.zeros((1, 3, 4), np.float32)},
+            "'image' has batch=1, outside 2..5; expected float32[batch, 3, 4]",
+        ),
+        ({"image": np.zeros((2, 3, 4), ">f4")}, "'image' has dtype >f4; expected float32[batch, 3, 4]"),
+    ],
+)
+def test_the_message_says_what_was_expected(arrays: dict[str, Any], message: str) -> None:
+    assert mismatch(arrays, IMAGE, DIMS) == message
+
+
+def test_a_dimension_that_appears_twice_has_one_size() -> None:
+    wanted = {"a": TensorSpec(shape=("batch", 1)), "b": TensorSpec(shape=(1, "batch"))}
+    arrays = {"a": np.zeros((2, 1), np.float32), "b": np.zeros((1, 3), np.float32)}
+    assert mismatch(arrays, wanted, DIMS) == (
+        "'b' has batch=3 where another dimension has batch=2; expected float32[1, batch]"
+    )
+
+
+@given(st.integers(1, 50), st.none() | st.integers(1, 50), st.integers(1, 50))
+def test_a_range_is_legal_exactly_when_its_sizes_rise(low: int, opt: int | None, high: int) -> None:
+    legal = low <= (low if opt is None else opt) <= high
+    if legal:
+        assert DimRange(min=low, opt=opt, max=high).bounds == (low, low if opt is None else opt, high)
+    else:
+        with pytest.raises(ValidationError, match="sizes must rise"):
+            DimRange(min=low, opt=opt, max=high)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_size_below_one_is_refused(size: int) -> None:
+    with pytest.raises(ValidationError, match="a size must be at least 1"):
+        TensorSpec(shape=(size,))
+
+
+def test_a_range_of_values_is_low_then_high() -> None:
+    with pytest.raises(ValidationError, match=r"not \[2, 1\]"):
+        TensorSpec(shape=(1,), range=(2, 1))
+
+
+def test_an_unknown_key_is_refused() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        TensorSpec.model_validate({"shape": [1], "dtyp": "int8"})
+
+
+@given(specs)
+def test_a_profile_has_the_smallest_the_best_and_the_largest_shape(spec: TensorSpec) -> None:
+    dims: Dims = DIMS
+    shapes = profile_shapes(spec, dims)
+    assert all(small <= best <= large for small, best, large in zip(*shapes, strict=True))
+    assert all(mismatch({"x": np.zeros(shape, spec.dtype)}, {"x": spec}, dims) is None for shape in shapes)
+
+
+@given(specs)
+def test_a_spec_survives_json(spec: TensorSpec) -> None:
+    assert TensorSpec.model_validate_json(spec.model_dump_json()) == spec

@@ -1,0 +1,228 @@
+"""Each gate alone: what it lets pass, what it stops, in which words and order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtimes.artifact import Manifest
+from runtimes.results import GateResult, Speed
+from runtimes.spec import Arrays, TensorSpec
+from runtimes.validator import gates
+from runtimes.validator.defaults import NOISE_FP32, SQNR_DB, Gates
+from runtimes.validator.gates import Evidence
+from runtimes.validator.parity import summarize
+from runtimes.validator.probes import Probe
+from runtimes.validator.reference import Reference
+
+ORDER = ["shapes", "finite", "precision", "reference", "parity", "deterministic"]
+
+
+def made(precision: str = "fp32", **build: object) -> Manifest:
+    spec = {"logits": TensorSpec(shape=(2, 10))}
+    return Manifest(
+        burnish="1", name="a", format="f", runtime="r", entry="e", devices=("cpu",), model="m",
+        inputs=spec, outputs=spec, precision=precision, build=build,
+    )  # fmt: skip
+
+
+def reference() -> Reference:
+    """Three probes; eager is the truth rounded to float32."""
+    truth = [{"logits": np.random.default_rng(i).standard_normal((2, 10))} for i in range(3)]
+    eager = [{"logits": outputs["logits"].astype(np.float32)} for outputs in truth]
+    return Reference([Probe(f"probe {i}", {}) for i in range(3)], eager, truth)
+
+
+def evidence(
+    first: list[Arrays] | None = None,
+    second: list[Arrays] | None = None,
+    truth: Reference | None = None,
+    manifest: Manifest | None = None,
+    asked: Gates | None = None,
+) -> Evidence:
+    """What a session answered; by default exactly what eager does, twice."""
+    truth = truth or reference()
+    first = truth.eager if first is None else first
+    parity = summarize(first, truth, classification=True)
+    return Evidence(manifest or made(), truth, first, second or first, parity, asked or Gates())
+
+
+def changed(value: float, index: tuple[int, int] = (0, 0), probe: int = 1) -> list[Arrays]:
+    """Eager's answers with one value of one probe replaced."""
+    outputs = [{"logits": one["logits"].copy()} for one in reference().eager]
+    outputs[probe]["logits"][index] = value
+    return outputs
+
+
+def scaled(factor: float) -> list[Arrays]:
+    return [{"logits": one["logits"] * np.float32(factor)} for one in reference().eager]
+
+
+def failed(results: list[GateResult]) -> GateResult:
+    """The last result, which is the only one that does not hold."""
+    assert [result.ok is False for result in results] == [False] * (len(results) - 1) + [True]
+    return results[-1]
+
+
+def test_eagers_own_answers_pass_every_gate_in_the_designs_order() -> None:
+    results = gates.judge(evidence())
+    assert [result.gate for result in results] == ORDER
+    assert [result.ok for result in results] == [True, True, None, True, True, True]
+
+
+def test_another_name_fails_shapes() -> None:
+    one = evidence()
+    renamed = replace(one, first=[{"probabilities": outputs["logits"]} for outputs in one.first])
+    assert failed(gates.judge(renamed)) == GateResult(
+        gate="shapes", ok=False, detail="outputs ['probabilities'] where eager has ['logits']"
+    )
+
+
+def test_another_shape_fails_shapes() -> None:
+    one = evidence()
+    cut = replace(one, first=[{"logits": outputs["logits"][:1]} for outputs in one.first])
+    assert failed(gates.judge(cut)).detail == "logits at probe 0 is float32[1, 10], eager's is float32[2, 10]"
+
+
+def test_another_dtype_fails_shapes() -> None:
+    one = evidence()
+    halved = replace(one, first=[{"logits": outputs["logits"].astype(np.float16)} for outputs in one.first])
+    assert failed(gates.judge(halved)).detail == "logits at probe 0 is float16[2, 10], eager's is float32[2, 10]"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_value_that_is_not_finite_fails_finite(bad: float) -> None:
+    result = failed(gates.judge(evidence(changed(bad))))
+    assert (result.gate, result.detail) == ("finite", "1 of 20 values of logits at probe 1 are not")
+
+
+def test_nan_where_eager_has_one_is_not_the_artifacts_fault() -> None:
+    truth = reference()
+    truth.eager[0]["logits"][0, 0] = np.nan
+    assert gates.finite(evidence(truth=truth)).ok
+
+
+@pytest.mark.parametrize(
+    ("layers", "ok"),
+    [({"fp16": 10}, True), ({"fp16": 9, "fp32": 1}, True), ({"fp16": 8, "fp32": 2}, False), ({"fp32": 10}, False)],
+)
+def test_precision_is_a_share_of_the_computing_layers(layers: dict[str, int], ok: bool) -> None:
+    result = gates.precision(evidence(manifest=made("fp16", compute_layers=layers)))
+    assert result.ok is ok
+    assert result.detail.endswith("asked fp16")
+
+
+@pytest.mark.parametrize("build", [{}, {"compute_layers": {}}])
+def test_precision_is_not_judged_where_it_is_not_known(build: dict[str, object]) -> None:
+    assert gates.precision(evidence(manifest=made("fp16", **build))).ok is None
+
+
+def test_a_constant_reference_proves_nothing() -> None:
+    outputs = [{"logits": np.zeros((2, 10), np.float32)} for _ in range(3)]
+    constant = replace(reference(), eager=outputs, truth=outputs)
+    result = failed(gates.judge(evidence(truth=constant)))
+    assert result.gate == "reference"
+    assert "logits is the same for every probe, so agreement with it proves nothing" in result.detail
+
+
+def test_one_percent_fails_parity_with_both_numbers() -> None:
+    result = failed(gates.judge(evidence(scaled(1.01))))
+    assert result.gate == "parity"
+    assert result.detail.startswith("noise (logits at probe")
+    assert result.detail.endswith(f"at most {NOISE_FP32:g}")
+
+
+@pytest.mark.parametrize(("precision", "fails", "passes"), [("fp16", 1.02, 1.005), ("bf16", 1.1, 1.02)])
+def test_lossy_artifacts_are_judged_by_sqnr(precision: str, fails: float, passes: float) -> None:
+    manifest = made(precision)
+    result = failed(gates.judge(evidence(scaled(fails), manifest=manifest)))
+    assert result.detail.startswith("SQNR in dB is ")
+    assert result.detail.endswith(f"at least {SQNR_DB[precision]:g}")
+    assert gates.judge(evidence(scaled(passes), manifest=manifest))[-1].ok
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        (Gates(noise=1e-9), "noise (logits at "),
+        (Gates(sqnr_db=399), "SQNR in dB is "),
+        (Gates(max_abs=1e-12), "largest absolute error is "),
+    ],
+)
+def test_what_the_recipe_asks_is_required(asked: Gates, what: str) -> None:
+    result = failed(gates.judge(evidence(asked=asked)))
+    assert result.gate == "parity"
+    assert result.detail.startswith(what)
+
+
+def test_a_looser_gate_of_the_recipe_replaces_the_default() -> None:
+    assert gates.judge(evidence(scaled(1.01), asked=Gates(noise=1e9)))[-1].ok
+
+
+def test_one_swapped_class_fails_the_agreement_that_was_asked_for() -> None:
+    result = failed(gates.judge(evidence(changed(50.0), asked=Gates(top1_agreement=1.0, noise=1e12))))
+    assert result.detail == "top-1 agreement over 6 samples is 0.833, at least 1"
+
+
+def test_agreement_that_could_not_be_measured_fails() -> None:
+    one = replace(evidence(), gates=Gates(top1_agreement=0.5))
+    one = replace(one, parity=one.parity.model_copy(update={"top1_agreement": None}))
+    assert failed(gates.judge(one)).detail.endswith("is none, at least 0.5")
+
+
+@pytest.mark.parametrize("value", [1e-3, np.nan])
+def test_two_runs_that_differ_fail_deterministic(value: float) -> None:
+    first = reference().eager
+    second = changed(first[1]["logits"][0, 0] + value)
+    result = failed(gates.judge(evidence(first, second)))
+    assert result.gate == "deterministic"
+    assert result.detail.startswith("logits at probe 1 moved by ")
+
+
+def test_two_runs_of_differing_shape_fail_deterministic() -> None:
+    first = reference().eager
+    second = [{"logits": np.concatenate([one["logits"], one["logits"]])} for one in first]
+    result = failed(gates.judge(evidence(first, second)))
+    assert (result.gate, result.detail) == ("deterministic", "logits at probe 0 is [2, 10], then [4, 10]")
+
+
+def test_two_runs_may_differ_by_eagers_own_rounding() -> None:
+    first = reference().eager
+    second = changed(np.nextafter(first[1]["logits"][0, 0], np.float32(np.inf)))
+    assert gates.deterministic(evidence(first, second)).ok
+
+
+def test_what_eager_cannot_repeat_is_not_asked_of_an_artifact() -> None:
+    first = reference().eager
+    second = changed(first[1]["logits"][0, 0] + 1e-3)
+    loose = replace(reference(), repeat_error=1e-2)
+    assert gates.deterministic(evidence(first, second, truth=loose)).ok
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ok"), [(1.5, 1.7, True), (0.9, 1.1, True), (0.8, 0.99, False), (1.0, 1.0, True)]
+)
+def test_speed_fails_only_where_the_whole_interval_lies_below(low: float, high: float, ok: bool) -> None:
+    found = Speed(speedup=(low + high) / 2, ci95=(low, high), stable=True)
+    result = gates.speed(found, Gates(speedup=1.0))
+    assert result.ok is ok
+    assert result.detail == f"{(low + high) / 2:.2f}x eager (95 %: {low:.2f} to {high:.2f}), asked 1x"
+
+
+def test_an_unstable_measurement_says_so() -> None:
+    assert gates.speed(Speed(speedup=2, ci95=(1, 3), stable=False), Gates()).detail.endswith("; unstable")
+
+
+def test_speed_that_was_not_measured_or_not_asked_is_not_judged() -> None:
+    assert gates.speed(Speed(), Gates()) == GateResult(gate="speed", ok=None, detail="not measured")
+    slow = Speed(speedup=0.1, ci95=(0.1, 0.1))
+    assert gates.speed(slow, Gates(speedup=None)) == GateResult(gate="speed", ok=None, detail="not required")
+
+
+@given(st.floats(1.0001, 100.0) | st.floats(0.01, 0.9999))
+def test_no_scaled_answer_passes(factor: float) -> None:
+    assert gates.judge(evidence(scaled(factor)))[-1].ok is False

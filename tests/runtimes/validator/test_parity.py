@@ -1,0 +1,165 @@
+"""Parity: errors in units of eager's own."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from runtimes.session import load
+from runtimes.validator.parity import Distance, distance, distances, rms, summarize, top1_agreement
+from runtimes.validator.probes import Probe
+from runtimes.validator.reference import Reference
+
+MAX_DB = 400.0
+values = st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6)
+vectors = hnp.arrays(np.float64, 6, elements=values)
+
+
+def compare(found: np.ndarray, eager: np.ndarray, truth: np.ndarray) -> Distance:
+    return distance("probe", "y", found, eager, truth)
+
+
+def reference(*outputs: np.ndarray) -> Reference:
+    """A reference of one output whose truth is what eager answers."""
+    eager = [{"y": array} for array in outputs]
+    return Reference([Probe(str(index), {}) for index in range(len(outputs))], eager, eager)
+
+
+@given(vectors, vectors)
+def test_no_error_is_the_highest_sqnr_and_no_noise(truth: np.ndarray, eager: np.ndarray) -> None:
+    found = compare(truth, eager, truth)
+    assert (found.noise, found.sqnr_db, found.max_abs) == (0, MAX_DB, 0)
+
+
+@given(vectors, vectors)
+def test_eagers_own_error_is_the_unit_of_noise(truth: np.ndarray, error: np.ndarray) -> None:
+    eager = truth + error
+    assume(rms(eager - truth) > 1e-7 * rms(truth) and rms(eager - truth) > 1e-7)
+    assert compare(eager, eager, truth).noise == pytest.approx(1)
+
+
+@given(vectors, vectors, vectors, st.integers(-40, 40))
+def test_scaling_everything_changes_neither_noise_nor_sqnr(
+    found: np.ndarray, eager: np.ndarray, truth: np.ndarray, power: int
+) -> None:
+    assume(truth.any())  # the floor of an all-zero truth is absolute
+    scale = 2.0**power
+    plain, scaled = compare(found, eager, truth), compare(found * scale, eager * scale, truth * scale)
+    assert scaled.noise == pytest.approx(plain.noise)
+    assert scaled.sqnr_db == pytest.approx(plain.sqnr_db)
+    assert scaled.max_abs == pytest.approx(plain.max_abs * scale)
+
+
+@given(vectors, vectors, st.permutations(range(6)))
+def test_the_order_of_the_values_does_not_matter(found: np.ndarray, truth: np.ndarray, order: list[int]) -> None:
+    plain, shuffled = compare(found, truth, truth), compare(found[order], truth[order], truth[order])
+    assert shuffled.noise == pytest.approx(plain.noise)
+    assert shuffled.sqnr_db == pytest.approx(plain.sqnr_db)
+
+
+@given(vectors, vectors)
+def test_a_tenth_of_the_error_is_twenty_decibel_more(truth: np.ndarray, error: np.ndarray) -> None:
+    assume(rms(truth) > 1e-3 and rms(error) > 1e-3)
+    coarse, fine = compare(truth + error, truth, truth), compare(truth + error / 10, truth, truth)
+    assert fine.sqnr_db - coarse.sqnr_db == pytest.approx(20, abs=1e-3)
+    assert fine.noise == pytest.approx(coarse.noise / 10, rel=1e-3)
+
+
+def test_a_known_error() -> None:
+    truth = np.array([3.0, 4.0])
+    found = compare(np.array([3.3, 4.4]), np.array([3.03, 3.96]), truth)
+    assert found.noise == pytest.approx(10)
+    assert found.sqnr_db == pytest.approx(20)
+    assert found.max_abs == pytest.approx(0.4)
+
+
+def test_where_eager_is_exact_its_error_counts_as_float32_rounding() -> None:
+    truth = np.array([1.0, 1.0])
+    assert compare(truth * (1 + 2.0**-24), truth, truth).noise == pytest.approx(1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_the_worst_there_is(bad: float) -> None:
+    truth = np.array([1.0, 2.0])
+    found = compare(np.array([1.0, bad]), truth, truth)
+    assert found.sqnr_db == -MAX_DB
+    assert not math.isfinite(found.noise)
+
+
+def test_an_error_where_the_truth_is_zero_has_no_signal() -> None:
+    assert compare(np.array([1e-9]), np.array([0.0]), np.array([0.0])).sqnr_db == -MAX_DB
+
+
+def test_empty_outputs_agree() -> None:
+    empty = np.zeros((0, 4))
+    assert compare(empty, empty, empty) == Distance("probe", "y", 0, MAX_DB, 0)
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(-1e150, 1e150)))
+def test_rms_lies_between_the_smallest_and_the_largest_magnitude(values: np.ndarray) -> None:
+    assert np.abs(values).min() * (1 - 1e-9) <= rms(values) <= np.abs(values).max() * (1 + 1e-9)
+
+
+def test_rms_does_not_overflow() -> None:
+    assert rms(np.array([3e300, 4e300])) == pytest.approx(math.sqrt(12.5) * 1e300)
+
+
+def test_integers_and_booleans_count_as_numbers() -> None:
+    ones, flags = np.ones(4, np.int64), np.array([True, False])
+    assert compare(ones, ones, ones).sqnr_db == MAX_DB
+    assert compare(~flags, flags, flags).max_abs == 1
+
+
+def test_the_summary_is_the_worst_output_of_the_worst_probe() -> None:
+    eager = [{"y": np.ones((1, 2)), "z": np.ones((1, 2))} for _ in range(2)]
+    both = Reference([Probe("first", {}), Probe("second", {})], eager, eager)
+    found = [{"y": np.ones((1, 2)), "z": np.ones((1, 2))}, {"y": np.ones((1, 2)), "z": np.array([[1.0, 1.5]])}]
+    summary = summarize(found, both, classification=False)
+    assert summary.where == "z at second"
+    assert summary.max_abs == 0.5
+    assert summary.sqnr_db == min(one.sqnr_db for one in distances(found, both))
+    assert (summary.top1_agreement, summary.samples) == (None, 2)
+
+
+def test_a_nan_is_the_worst_and_becomes_null() -> None:
+    truth = reference(np.ones((1, 2)), np.ones((1, 2)))
+    summary = summarize([{"y": np.array([[1.0, 99.0]])}, {"y": np.array([[1.0, np.nan]])}], truth, False)
+    assert (summary.noise, summary.max_abs, summary.sqnr_db, summary.where) == (None, None, -MAX_DB, "y at 1")
+
+
+def test_top1_counts_the_samples_of_every_probe() -> None:
+    truth = reference(np.eye(3), np.eye(3)[:1])
+    found = [{"y": np.eye(3)[[0, 1, 0]]}, {"y": np.eye(3)[:1]}]
+    assert top1_agreement(found, truth) == (0.75, 4)
+
+
+@given(
+    st.lists(
+        hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.just(5)), elements=values), min_size=1, max_size=3
+    )
+)
+def test_top1_of_the_same_answers_is_full_whatever_their_scale(outputs: list[np.ndarray]) -> None:
+    found = [{"y": array * 4} for array in outputs]
+    assert top1_agreement(found, reference(*outputs)) == (1.0, sum(map(len, outputs)))
+
+
+@pytest.mark.parametrize("name", ["torchscript", "onnx"])
+def test_a_correct_artifact_is_as_noisy_as_eager(small_build: Path, small_reference: Reference, name: str) -> None:
+    with load(small_build / name) as session:
+        found = [session.run(probe.inputs) for probe in small_reference.probes]
+    summary = summarize(found, small_reference, classification=True)
+    assert summary.noise is not None
+    assert 0.2 < summary.noise < 5
+    assert summary.sqnr_db is not None
+    assert summary.sqnr_db > 120
+    assert summary.top1_agreement == 1
+
+
+def test_eager_itself_has_a_noise_of_one(small_reference: Reference) -> None:
+    assert summarize(small_reference.eager, small_reference, True).noise == pytest.approx(1)

@@ -1,0 +1,123 @@
+"""The reference travels in one file, and knows when it proves nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.numpy import save_file
+
+from runtimes.errors import ArtifactError
+from runtimes.validator.probes import Probe
+from runtimes.validator.reference import FILE, Reference
+
+dtypes = st.sampled_from(["float32", "float64", "float16", "int64", "int8", "uint8", "bool"])
+arrays = hnp.arrays(dtypes, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
+
+
+@st.composite
+def references(draw: st.DrawFn) -> Reference:
+    count, names = (
+        draw(st.integers(1, 3)),
+        draw(st.lists(st.text("ab/ü", min_size=1), min_size=1, max_size=2, unique=True)),
+    )
+
+    def outputs() -> list[dict[str, np.ndarray]]:
+        return [{name: draw(arrays) for name in names} for _ in range(count)]
+
+    probes = [Probe(f"probe {i}", {"x": draw(arrays)}, draw(st.booleans()), {"batch": i}) for i in range(count)]
+    return Reference(probes, outputs(), outputs(), "float64", draw(st.floats(0, 1)), ["a note"])
+
+
+def same(one: list[dict[str, np.ndarray]], other: list[dict[str, np.ndarray]]) -> None:
+    for mine, theirs in zip(one, other, strict=True):
+        assert list(mine) == list(theirs)
+        for name, array in mine.items():
+            assert array.dtype == theirs[name].dtype
+            assert array.shape == theirs[name].shape
+            np.testing.assert_array_equal(array, theirs[name])
+
+
+def varying(scale: float = 1.0) -> Reference:
+    """Four probes whose output differs by `scale` around 1000."""
+    outputs = [{"y": np.array([[1000 + scale * i, 5.0]])} for i in range(4)]
+    return Reference([Probe(str(i), {}) for i in range(4)], outputs, outputs)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(references())
+def test_what_is_saved_is_loaded_again(tmp_path: Path, reference: Reference) -> None:
+    reference.save(tmp_path / FILE)
+    found = Reference.load(tmp_path / FILE)
+    same([probe.inputs for probe in found.probes], [probe.inputs for probe in reference.probes])
+    same(found.eager, reference.eager)
+    same(found.truth, reference.truth)
+    assert [(p.name, p.synthetic, p.sizes) for p in found.probes] == [
+        (p.name, p.synthetic, p.sizes) for p in reference.probes
+    ]
+    assert (found.truth_dtype, found.repeat_error, found.notes) == ("float64", reference.repeat_error, ["a note"])
+    assert found.synthetic == reference.synthetic
+
+
+def test_the_order_of_the_outputs_is_kept(tmp_path: Path) -> None:
+    outputs = [{"z": np.zeros(1), "a": np.ones(1)}]
+    Reference([Probe("one", {})], outputs, outputs).save(tmp_path / FILE)
+    assert list(Reference.load(tmp_path / FILE).truth[0]) == ["z", "a"]
+
+
+def test_a_real_reference_holds_the_truth_in_float64(small_reference: Reference) -> None:
+    assert small_reference.truth_dtype == "float64"
+    assert small_reference.repeat_error == 0
+    assert small_reference.constant_outputs() == []
+    for eager, truth in zip(small_reference.eager, small_reference.truth, strict=True):
+        assert (eager["logits"].dtype, truth["logits"].dtype) == (np.float32, np.float64)
+        np.testing.assert_allclose(eager["logits"], truth["logits"], rtol=1e-4, atol=1e-5)
+        assert not np.array_equal(eager["logits"], truth["logits"])
+
+
+def test_a_missing_reference_says_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="burnish convert"):
+        Reference.load(tmp_path / FILE)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(st.data())
+def test_a_reference_cut_anywhere_is_refused(tmp_path: Path, small_build: Path, data: st.DataObject) -> None:
+    content = (small_build / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(ArtifactError, match="not a reference that can be read"):
+        Reference.load(tmp_path / FILE)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"burnish": "{}"}, {"burnish": "not JSON"}])
+def test_someone_elses_safetensors_file_is_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    save_file({"weight": np.zeros(3)}, tmp_path / FILE, metadata)
+    with pytest.raises(ArtifactError, match="not a reference that can be read"):
+        Reference.load(tmp_path / FILE)
+
+
+def test_an_output_that_never_changes_is_constant() -> None:
+    assert varying(0).constant_outputs() == ["y"]
+
+
+def test_an_output_that_changes_less_than_can_be_measured_is_constant() -> None:
+    assert varying(1e-6).constant_outputs() == ["y"]
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e6])
+def test_an_output_that_changes_is_not_constant(scale: float) -> None:
+    assert varying(scale).constant_outputs() == []
+
+
+def test_all_zeros_are_constant_as_the_untrained_heads_are() -> None:
+    outputs = [{"y": np.zeros((2, 3))} for _ in range(2)]
+    assert Reference([Probe("a", {}), Probe("b", {})], outputs, outputs).constant_outputs() == ["y"]
+
+
+def test_only_the_constant_one_of_two_outputs_is_named() -> None:
+    outputs = [{"y": np.full((1, 2), float(i)), "bias": np.ones((1, 2))} for i in range(3)]
+    assert Reference([Probe(str(i), {}) for i in range(3)], outputs, outputs).constant_outputs() == ["bias"]
