@@ -150,19 +150,39 @@ def validate(
 @verb
 def compare(
     paths: Annotated[list[Path], typer.Argument(help="Folders of builds.", metavar="DIR...")],
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="Fail on what differs from this committed file.")
+    ] = None,
+    update: Annotated[bool, typer.Option("--update", help="Write the builds into the baseline.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Compare across classes of machines.")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> int:
-    """Show builds side by side, as their build.json files tell. Exits as convert did."""
+    """Show builds side by side, and hold them against a baseline. Without one, exits as convert did."""
     from runtimes.results import Build, exit_code
 
     builds = [Build.read(path) for path in paths]
     if as_json:
         _print_json([build.model_dump(mode="json") for build in builds])
-    else:
+    elif not quiet:
         from burnish.report.terminal import console, show_builds
 
         show_builds(builds, console())
-    return exit_code([row for build in builds for row in build.artifacts])
+    if baseline is None:
+        return exit_code([row for build in builds for row in build.artifacts])
+    from burnish.baseline import compare as against
+    from burnish.baseline import record
+
+    if update:
+        record(builds, baseline)
+        return 0
+    changes = against(builds, baseline, force)
+    for change in changes:
+        _complain(f"{change.kind}: {change.artifact}: {change.what}")
+    if changes:
+        folders = " ".join(map(str, paths))
+        _complain(f"if this is meant, record it: burnish compare {folders} --baseline {baseline} --update")
+    return 1 if changes else 0
 
 
 @verb
@@ -187,6 +207,30 @@ def bench(
         from burnish.report.bench import show_bench
 
         show_bench(found)
+
+
+@verb
+def debug(
+    artifact: ArtifactPath,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Of a python: model; this runs its code.")] = None,
+    memory: Annotated[int, typer.Option(min=1, metavar="MB", help="For the values compared at once.")] = 1024,
+    top: Annotated[int, typer.Option(min=1, help="Layers to name that add most error.")] = 5,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Name the first layer where an ONNX or TorchScript artifact leaves the truth. Exits 1 where one does."""
+    from burnish.debug import debug as run
+    from burnish.progress import progress
+
+    with progress(quiet) as tell:
+        found = run(artifact, recipe, memory, top, tell)
+    if as_json:
+        _print_json(found.as_data())
+    elif not quiet:
+        from burnish.report.debug import show_debug
+
+        show_debug(found)
+    return 0 if found.first is None else 1
 
 
 @verb

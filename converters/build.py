@@ -221,6 +221,7 @@ class _Run:
                 "options": options,
                 "model_args": recipe.args,
                 "parameters": facts.parameters,
+                "flops": facts.flops,
                 "versions": machine.versions(),
                 "by_keyword": facts.by_keyword,
                 **exported.build,

@@ -82,11 +82,17 @@ def _read(path: Path, children: tuple[Path, ...]) -> Document:
         return document
     if not isinstance(base, str):
         raise RecipeError([Problem(document.mark(("extends",)), "extends", "must be the name of a recipe file")])
-    parent = path.parent / base
-    parent = parent if parent.suffix else parent.with_suffix(".yaml")
-    if not parent.is_file():
+    parent = path.parent / (base if Path(base).suffix else f"{base}.yaml")
+    if not _is_file(parent):
         raise RecipeError([Problem(document.mark(("extends",)), "extends", f"there is no recipe {parent}")])
     return _merge(_read(parent, (*children, path.resolve())), document)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have, such as one of 300 letters
+        return False
 
 
 def _parse(path: Path, mark: Mark) -> Document:
@@ -131,12 +137,21 @@ class _Builder:
             return self._mapping(node, keys)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*keys, index)) for index, item in enumerate(node.value)]
-        return self._loader.construct_object(node)
+        return self._constructed(node, keys)
+
+    def _constructed(self, node: yaml.Node, keys: Keys) -> Any:
+        try:
+            value = self._loader.construct_object(node)
+            str(value)  # raises for an integer of thousands of digits, which no message could show
+        except (ValueError, LookupError, AttributeError) as error:  # so PyYAML ends on `!!float ''` or 2026-99-99
+            mark, kind = Mark(self._file, node.start_mark.line + 1), node.tag.rpartition(":")[2]
+            raise RecipeError([Problem(mark, dotted(keys), f"{node.value!r} is no {kind}")]) from error
+        return value
 
     def _mapping(self, node: yaml.MappingNode, keys: Keys) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key: Hashable = self._loader.construct_object(key_node)
+            key: Hashable = self._constructed(key_node, keys)
             mark = Mark(self._file, key_node.start_mark.line + 1)
             if not isinstance(key, str):
                 raise RecipeError([Problem(mark, dotted(keys), f"the key {key!r} is not text: put it in quotes")])
@@ -160,7 +175,7 @@ def _merged(base: Any, over: Any, keys: Keys, marks: dict[Keys, Mark], fresh: di
         for key, value in over.items():
             here = (*keys, key)
             marks[here] = fresh.get(here, Mark("?"))
-            if value is None and isinstance(base.get(key), dict):
+            if value is None and key in base and (base[key] is None or isinstance(base[key], dict)):
                 del result[key]
             else:
                 result[key] = _merged(result.get(key), value, here, marks, fresh)
@@ -179,13 +194,15 @@ def override(document: Document, setting: str) -> Document:
     if not separator or not all(keys):
         raise RecipeError([Problem(mark, "", "must look like artifacts.onnx.opset=18")])
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        loader = yaml.SafeLoader(text)
+        nested, inner = _Builder(loader, mark.file).build(loader.get_single_node())
+    except RecipeError as error:
+        raise RecipeError(replace(problem, mark=mark, key=path) for problem in error.problems) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError([Problem(mark, path, f"not valid YAML: {error}")]) from error
-    nested: Any = value
     for key in reversed(keys):
         nested = {key: nested}
-    marks: dict[Keys, Mark] = {keys[: end + 1]: mark for end in range(len(keys))}
+    marks = {keys[: end + 1]: mark for end in range(len(keys))} | {(*keys, *below): mark for below in inner}
     return _merge(document, Document(document.path, nested, marks))
 
 
@@ -203,12 +220,12 @@ def find(name: str, folders: Iterable[Path]) -> Path:
     Raises UsageError with the nearest names where there is none.
     """
     folders = list(folders)
-    if (path := Path(name)).is_file():
+    if _is_file(path := Path(name)):
         return path
     if not path.suffix or path.suffix not in (".yaml", ".yml"):
         for folder in folders:
             for suffix in (".yaml", ".yml"):
-                if (candidate := folder / f"{name}{suffix}").is_file():
+                if _is_file(candidate := folder / f"{name}{suffix}"):
                     return candidate
     known = sorted({path.stem for folder in folders for path in folder.glob("*.y*ml") if path.stem[0] != "_"})
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

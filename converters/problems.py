@@ -18,10 +18,12 @@ def explain(model: type[Model], data: Any, document: Document, prefix: Keys) -> 
     try:
         return model.model_validate(data), []
     except ValidationError as error:
-        problems: dict[tuple[str, str], Problem] = {}
+        problems: dict[tuple[object, ...], Problem] = {}
         for one in error.errors(include_url=False):
             problem = _problem(model, one, document, prefix)
-            problems.setdefault((problem.key, str(problem.mark)), problem)
+            # Each branch of a union complains of a value; keys that are missing or unknown are one problem each.
+            word = one["loc"][-1] if one["type"] in ("missing", "extra_forbidden") else None
+            problems.setdefault((problem.key, str(problem.mark), word), problem)
         return None, list(problems.values())
 
 

@@ -40,6 +40,9 @@ class Pictures(Strict):
 
     images: str = Field(..., description="Folder, relative to the recipe.")
     samples: PositiveInt = Field(PICTURES, description="How many pictures to use.")
+    labels: str | None = Field(
+        None, description="folder (names of class folders), prefix (digits of file names), or a CSV of name,index."
+    )
 
 
 class Data(Strict):

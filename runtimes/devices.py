@@ -46,6 +46,18 @@ def _describe(driver: ctypes.CDLL, index: int) -> Gpu:
     return Gpu(name.value.decode(errors="replace"), (capability[0], capability[1]), memory.value)
 
 
+@cache
+def driver_version() -> str | None:
+    """The newest CUDA version that the driver supports, as 13.0; None without a driver."""
+    try:
+        driver, number = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"), ctypes.c_int()
+    except OSError:
+        return None
+    if driver.cuDriverGetVersion(ctypes.byref(number)):
+        return None
+    return f"{number.value // 1000}.{number.value % 1000 // 10}"
+
+
 def absent(device: str) -> str | None:
     """Why `device` cannot be used on this machine, or None."""
     if device == "cuda" and not gpus():

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from runtimes.devices import gpus
+from runtimes.devices import driver_version, gpus
+from runtimes.process import ALLOCATOR
 
 _PACKAGES = (
     "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt-rtx",
@@ -39,6 +43,36 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip().lower(): value.strip() for key, value in lines}
 
 
+def peak_memory() -> int | None:
+    """Bytes of resident memory that this process has held at most; None where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    kilobytes = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    return int(kilobytes) * 1024 if kilobytes else None
+
+
+@cache
+def bare_interpreter() -> int:
+    """Bytes of resident memory of a Python that has imported nothing: what every session pays anyway."""
+    code = "print(open('/proc/self/status').read())"
+    try:
+        status = subprocess.run(
+            [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def _governor() -> str | None:
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
 def cores() -> list[int]:
     """The CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -55,8 +89,15 @@ def describe() -> dict[str, Any]:
         "cpu": info.get("model name") or platform.processor() or platform.machine(),
         "isa": [flag for flag in _ISA if flag in flags],
         "cores": len(cores()),
+        "affinity": cores(),
+        "governor": _governor(),
+        "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "threads": len(cores()),
+        "allocator": ALLOCATOR,
+        "tf32": False,
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": [gpu.name for gpu in gpus()],
+        "driver": driver_version(),
         "python": platform.python_version(),
         "versions": versions(),
     }

@@ -18,8 +18,8 @@ class Preprocess(Strict):
     resize: PositiveInt | None = Field(None, description="Size of the shorter side, in pixels, before the crop.")
     crop: PositiveInt | None = Field(None, description="Side of the square cut from the middle, in pixels.")
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, ...] = Field((0.0, 0.0, 0.0), description="Per channel, of values in 0..1.")
-    std: tuple[float, ...] = Field((1.0, 1.0, 1.0), description="Per channel, of values in 0..1.")
+    mean: tuple[float, ...] = Field((0.0,), description="Per channel or for all, of values in 0..1.")
+    std: tuple[float, ...] = Field((1.0,), description="Per channel or for all, of values in 0..1.")
     color: Literal["rgb", "grey"] = "rgb"
 
     @model_validator(mode="after")

@@ -31,24 +31,70 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+class OutputParity(Record):
+    """One output's distance from the truth, at its worst over the probes.
+
+    cosine: between artifact and truth, -1..1; max_abs_at: probe and index of the largest error;
+    not_finite: how many values are NaN or Inf where eager's are not.
+    """
+
+    name: str
+    noise: float | None = None
+    sqnr_db: float | None = None
+    cosine: float | None = None
+    max_abs: float | None = None
+    max_abs_at: str | None = None
+    not_finite: int = 0
+
+
+class Accuracy(Record):
+    """Accuracy on labelled samples, shares of 0..1; `drop` is eager's minus the artifact's, with its interval."""
+
+    samples: int
+    artifact: float
+    eager: float
+    drop: float
+    ci95: tuple[float, float]
+    mcnemar_p: float
+
+
 class Parity(Record):
     """How far an artifact's outputs are from the truth; the worst output of the worst probe.
 
     noise: rmse(artifact, truth) / rmse(eager, truth), no unit; sqnr_db: signal to error ratio in dB;
     max_abs: largest absolute error, in the output's unit; top1_agreement: share of samples, 0..1,
-    whose largest output is the same as eager's.
+    whose largest output is the same as eager's; top5_agreement: mean share of eager's five best that are
+    among the artifact's; kl: mean Kullback-Leibler divergence of the softmaxes in nats.
     """
 
     noise: float | None = None
     sqnr_db: float | None = None
     max_abs: float | None = None
     top1_agreement: float | None = None
+    top5_agreement: float | None = None
+    kl: float | None = None
     samples: int | None = None
     where: str | None = None
+    outputs: list[OutputParity] = Field(default_factory=list)
+    accuracy: Accuracy | None = None
+
+
+class Deadline(Record):
+    """Single requests at the rate of a camera or microphone: how many were answered in time."""
+
+    deadline_ms: float
+    requests: int
+    p99_ms: float
+    misses_per_10000: float
 
 
 class Speed(Record):
-    """Latency in milliseconds, and the ratio to eager with its 95 % interval (above 1: faster)."""
+    """Latency in milliseconds, and the ratio to eager with its 95 % interval (above 1: faster).
+
+    cold_start_ms: loading and the first answer, without importing libraries; peak_memory_bytes: resident
+    memory of the session's process over a bare interpreter; throughput: samples per second by batch size;
+    compute_share: floating-point operations per second over the machine's measured peak in that precision.
+    """
 
     eager_ms: float | None = None
     median_ms: float | None = None
@@ -58,6 +104,11 @@ class Speed(Record):
     p99_ms: float | None = None
     rounds: int | None = None
     stable: bool | None = None
+    cold_start_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    throughput: dict[int, float] = Field(default_factory=dict)
+    compute_share: float | None = None
+    deadline: Deadline | None = None
 
 
 class GateResult(Record):

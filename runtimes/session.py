@@ -40,6 +40,7 @@ class Session(ABC):
     def __init__(self, inputs: Specs, outputs: Specs, dims: Dims) -> None:
         """`inputs` and `outputs` name the tensors in order; `dims` bounds their dynamic dimensions."""
         self.inputs, self.outputs, self.dims = inputs, outputs, dims
+        self._closed = False
 
     def run(self, inputs: Mapping[str, Any]) -> Arrays:
         """Run the model on one set of inputs.
@@ -52,7 +53,10 @@ class Session(ABC):
 
         Raises:
             InputError: a name, dtype or shape is not what the artifact was built for.
+            UsageError: the session was closed.
         """
+        if self._closed:
+            raise UsageError("the session is closed; load the artifact again")
         if problem := mismatch(inputs, self.inputs, self.dims):
             raise InputError(problem)
         return self._run(dict(inputs))
@@ -61,8 +65,14 @@ class Session(ABC):
     def _run(self, inputs: Arrays) -> Arrays:
         """Run on inputs that are known to fit."""
 
-    def close(self) -> None:  # noqa: B027 - most engines have nothing to give back
-        """Give back what the engine holds; the session cannot run afterwards."""
+    def close(self) -> None:
+        """Give back what the engine holds; the session cannot run afterwards. Closing twice does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def _close(self) -> None:  # noqa: B027 - an engine may have nothing to give back
+        """Give back what this engine holds; called once."""
 
     def __enter__(self) -> Self:
         return self

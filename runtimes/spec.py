@@ -57,7 +57,7 @@ class TensorSpec(Strict):
         for size in self.shape:
             if isinstance(size, int) and size < 1:
                 raise ValueError(f"a size must be at least 1, not {size}")
-        if self.range is not None and self.range[0] > self.range[1]:
+        if self.range is not None and not self.range[0] <= self.range[1]:
             raise ValueError(f"range must be [low, high], not [{self.range[0]:g}, {self.range[1]:g}]")
         return self
 

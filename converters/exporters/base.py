@@ -44,6 +44,7 @@ class ModelFacts:
         inputs, outputs, dims: tensors in order, with named dynamic dimensions.
         by_keyword: forward() takes the inputs by name.
         parameters: number of parameters.
+        flops: floating-point operations of one run at the sizes to be fastest at; None where not countable.
     """
 
     inputs: Specs
@@ -51,6 +52,7 @@ class ModelFacts:
     dims: Dims
     by_keyword: bool
     parameters: int
+    flops: int | None = None
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _dynamo(job: Job, opset: int, path: Path) -> None:
     )
     if program is None:
         raise ExportError("the dynamo exporter returned nothing")
-    for node in program.model.graph:
+    for node in program.model.graph.all_nodes():
         for key in _PRIVATE_METADATA:
             node.metadata_props.pop(key, None)
     size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value)

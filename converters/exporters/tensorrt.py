@@ -175,7 +175,8 @@ def parse(trt: Any, network: Any, path: Path, names: dict[str, str]) -> None:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     lines = [
         f"  {error.node_operator()} node {error.node_name()!r}"
-        f"{f' (layer {names[error.node_name()]})' if names.get(error.node_name()) else ''}: {error.desc()}"
+        f"{f' (layer {names[error.node_name()]})' if names.get(error.node_name()) else ''}: "
+        f"{error.code().name}: {error.desc()}"
         for error in errors
     ]
     raise ExportError("TensorRT's parser refuses the graph:\n" + "\n".join(lines or ["  it does not say why"]))
@@ -212,6 +213,7 @@ def check_precision(compute: dict[str, int], asked: str) -> None:
 def _configure(trt: Any, builder: Any, config: Any, job: Job, options: TensorRtOptions, flavor: str) -> list[str]:
     """Profiles, limits, caches and targets; returns the compute capabilities that are built for."""
     config.builder_optimization_level = options.optimization_level
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32, as everywhere in Burnish
     if options.workspace_mb:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     if job.facts.dims:

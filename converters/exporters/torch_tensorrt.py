@@ -95,6 +95,7 @@ def _settings(options: TorchTensorRtOptions) -> dict[str, Any]:
         "require_full_compilation": options.require_full_compilation,
         "workspace_size": options.workspace_mb << 20,
         "optimization_level": options.optimization_level,
+        "disable_tf32": True,  # float32 means float32, as everywhere in Burnish
     }
     if options.precision != "fp32":
         low = torch.float16 if options.precision == "fp16" else torch.bfloat16

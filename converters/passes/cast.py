@@ -54,7 +54,7 @@ class _Cast:
         self.graph, self.low, self.high = model.graph, low, ir.DataType.FLOAT
         self.opsets, self.report = dict(model.opset_imports), CastReport()
         self.exact: dict[ir.Value, ir.TensorProtocol] = {}  # constants as they were
-        self.raised: dict[ir.Value, ir.Value] = {}  # the float32 copies of those that are needed
+        self.raised: dict[ir.Value, ir.Value] = {}  # low values to what they are in float32, where that is at hand
         self.casts = 0
         self.type_name = "tensor(float16)" if low == ir.DataType.FLOAT16 else "tensor(bfloat16)"
 
@@ -65,6 +65,8 @@ class _Cast:
         inputs = [value for value in self.graph.inputs if value.dtype == self.high]
         outputs = [index for index, value in enumerate(self.graph.outputs) if value.dtype == self.high]
         self._lower(nodes)
+        for value in inputs:
+            self._cast_input(value)
         for node, high in zip(nodes, plan, strict=True):
             if high is not None:
                 self._lower_attributes(node)
@@ -73,8 +75,6 @@ class _Cast:
                 self._island(node)
             else:
                 self._raise_inputs(node, high)
-        for value in inputs:
-            self._cast_input(value)
         for index in outputs:
             self._cast_output(index)
         for value in self.raised:
@@ -166,7 +166,7 @@ class _Cast:
         for index in indices:
             value = node.inputs[index]
             assert value is not None
-            if value in self.exact:
+            if value in self.exact or value in self.raised:
                 node.replace_input_with(index, self._exact_copy(value))
                 continue
             cast = self._cast_node(value, self.high)
@@ -195,6 +195,7 @@ class _Cast:
         if not uses:
             return
         cast = self._cast_node(value, self.low)
+        self.raised[cast.outputs[0]] = value
         self.graph.insert_before(self.graph[0], cast)
         for user, index in uses:
             user.replace_input_with(index, cast.outputs[0])

@@ -58,7 +58,7 @@ def build_module(source: Source) -> torch.nn.Module:
 def _seed(source: Source) -> int:
     last = source.weights[-1] if source.weights else ""
     seed = last.removeprefix("random:")
-    return int(seed) if last.startswith("random:") and seed.isdigit() else 0
+    return int(seed) if last.startswith("random:") and seed.isdecimal() else 0
 
 
 def load_model(source: Source) -> Loaded:

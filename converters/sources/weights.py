@@ -82,7 +82,7 @@ def find_weights(sources: Sequence[str], model: str, folder: Path) -> tuple[Foun
 def _find(source: str, model: str, folder: Path) -> Found:
     if source.startswith("random:"):
         seed = source.removeprefix("random:")
-        if not seed.isdigit():
+        if not seed.isdecimal():
             raise WeightsError(f"{source}: the seed must be a whole number, as in random:0")
         return Found(source, random_seed=int(seed))
     if source == "DEFAULT":
@@ -177,6 +177,9 @@ def _read_pickle(path: Path) -> Any:
     import torch
 
     try:
+        with path.open("rb") as file:
+            if not file.read(2).startswith((b"PK", b"\x80")):  # else torch takes any text for a forbidden pickle
+                raise pickle.UnpicklingError("neither a zip archive nor a pickle")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -34,7 +34,9 @@ class OnnxRuntime:
         settings.log_severity_level = 3  # errors; warnings about unused initializers are not the user's
         if options.threads:
             settings.intra_op_num_threads = options.threads
-        providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
+        # TF32 off: float32 on a GPU means float32, as everywhere in Burnish.
+        cuda = [(_PROVIDERS["cuda"], {"use_tf32": "0"}), _PROVIDERS["cpu"]]
+        providers = [_PROVIDERS["cpu"]] if device == "cpu" else cuda
         try:
             engine = onnxruntime.InferenceSession(str(artifact.entry), settings, providers=providers)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
@@ -56,6 +58,5 @@ class OnnxSession(Session):
         names = list(self.outputs)
         return dict(zip(names, self._engine.run(names, inputs), strict=True))
 
-    def close(self) -> None:
-        """Drop the engine."""
+    def _close(self) -> None:
         self._engine = None

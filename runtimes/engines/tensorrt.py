@@ -25,6 +25,8 @@ class TensorRtRuntime:
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """The package of the flavor that built it (or of any) and the CUDA runtime bindings."""
+        if build.get("flavor", "rtx") not in MODULES:
+            return f"there is no TensorRT of the flavor {build['flavor']!r}"
         flavors = [build["flavor"]] if "flavor" in build else list(MODULES)
         problems = [problem for flavor in flavors if (problem := missing_flavor(flavor))]
         return (problems[0] if len(problems) == len(flavors) else None) or missing_cuda_bindings()
@@ -93,10 +95,7 @@ class TensorRtSession(Session):
         self._context.set_tensor_address(name, address)
         return address
 
-    def close(self) -> None:
-        """Free the buffers, the stream and the engine."""
-        if self._context is None:
-            return
+    def _close(self) -> None:
         for address, _ in self._buffers.values():
             self._cuda.check("cudaFree", address)
         self._buffers.clear()

@@ -16,9 +16,7 @@ from runtimes.results import Accuracy
 _Z95 = 1.959964  # of the normal distribution, two-sided 95 %
 
 
-def paired(
-    mine: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]
-) -> Accuracy:
+def paired(mine: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Accuracy:
     """Compare two classifiers on the same labelled samples.
 
     Args:
@@ -54,5 +52,5 @@ def _interval(lost: int, won: int, samples: int) -> tuple[float, float]:
 def _mcnemar(lost: int, won: int) -> float:
     """Exact: under the null hypothesis each discordant pair falls either way with probability one half."""
     total, extreme = lost + won, max(lost, won)
-    tail = sum(math.comb(total, k) for k in range(extreme, total + 1)) / 2**total
+    tail: float = sum(math.comb(total, k) for k in range(extreme, total + 1)) / 2**total
     return min(1.0, 2 * tail)

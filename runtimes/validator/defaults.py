@@ -13,6 +13,9 @@ class Gates(Strict):
     speedup: float | None = Field(
         1.0, ge=0, description="Median latency of eager over the artifact's, at least; null: not required."
     )
+    deadline_ms: float | None = Field(
+        None, gt=0, description="Single requests at this rate: the slowest of a hundred must be answered in time."
+    )
     noise: float | None = Field(
         None, gt=0, description="rmse(artifact, truth) / rmse(eager, truth), at most (float32 artifacts)."
     )
@@ -23,6 +26,9 @@ class Gates(Strict):
         None, ge=0, le=1, description="Share of samples whose best class is the same as eager's, at least."
     )
     max_abs: float | None = Field(None, gt=0, description="Largest absolute error, at most.")
+    accuracy_drop: float | None = Field(
+        None, ge=0, le=1, description="Eager's accuracy minus the artifact's on labelled data, at most (0..1)."
+    )
 
 
 # float32 artifacts compute the same function in another order: their error is of the size of eager's own.
@@ -42,10 +48,17 @@ COMPUTE_SHARE = 0.9
 # the truth's rms, so that a ratio to it still means something.
 ERROR_FLOOR = 2.0**-24
 
-# Seeded probes where the recipe has no data: so many at the sizes to be fastest at, and one at sizes that
-# the exporter never saw. Enough for a wrong operator to show; statistics on accuracy need real data.
+# Seeded probes where the recipe has no data, at the sizes to be fastest at. Enough for a wrong operator to
+# show; statistics on accuracy need real data.
 SYNTHETIC_PROBES = 4
 PICTURES = 16
+
+# Probes that are run twice, to see whether an answer repeats: one would do, two cost little.
+REPEATED_PROBES = 2
+
+# Edge probes: standard normal noise scaled so. A thousand times what a model is used to still leaves float32
+# room for the squares and exponents of its layers; a thousandth of it is lost where an epsilon is too large.
+LARGE, SMALL = 1e3, 1e-3
 
 # A reference whose outputs differ between inputs by less than this share of their rms is constant: any
 # artifact "agrees" with it.
@@ -66,6 +79,14 @@ MIN_ROUNDS = 8
 # ... or this much time has been spent per artifact; then the row says `unstable`.
 BUDGET_SECONDS = 8.0
 BOOTSTRAP_SAMPLES = 2000
+
+# Throughput is measured at batch sizes 1, 2, 4, ... while it gains more than this, for so long at each size.
+SWEEP_GAIN = 0.05
+SWEEP_SECONDS = 0.3
+
+# Requests at the rate of a deadline: enough for a 99th percentile, and no longer than this.
+DEADLINE_REQUESTS = 300
+DEADLINE_SECONDS = 12.0
 
 # No answer to one request for this long means a hang.
 REQUEST_SECONDS = 600.0

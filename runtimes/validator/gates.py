@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from runtimes.artifact import Manifest
-from runtimes.results import GateResult, Parity, Speed
+from runtimes.results import Accuracy, GateResult, Parity, Speed
 from runtimes.spec import Arrays
-from runtimes.validator.defaults import COMPUTE_SHARE, ERROR_FLOOR, NOISE_FP32, SQNR_DB, Gates
-from runtimes.validator.parity import rms
+from runtimes.validator.defaults import COMPUTE_SHARE, NOISE_FP32, SQNR_DB, Gates
+from runtimes.validator.parity import error_scale, rms
 from runtimes.validator.reference import Reference
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one session answered to the probes: the outputs of a first and of a second run."""
+    """What one session answered to the probes, and again to the first of them."""
 
     manifest: Manifest
     reference: Reference
@@ -25,6 +26,11 @@ class Evidence:
     second: Sequence[Arrays]
     parity: Parity
     gates: Gates
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the artifact computes in eager's own precision."""
+        return self.manifest.precision == "fp32"
 
 
 def names_and_shapes(evidence: Evidence) -> GateResult:
@@ -46,10 +52,12 @@ def names_and_shapes(evidence: Evidence) -> GateResult:
 
 
 def finite(evidence: Evidence) -> GateResult:
-    """No NaN or Inf where eager has none."""
+    """No NaN or Inf where eager has none; a lossy artifact may overflow at edge values."""
     for probe, found, eager in zip(
         evidence.reference.probes, evidence.first, evidence.reference.eager, strict=True
     ):
+        if probe.kind == "edge" and not evidence.lossless:
+            continue
         for name, values in found.items():
             bad = np.isfinite(eager[name]) & ~np.isfinite(values)
             if bad.any():
@@ -83,8 +91,7 @@ def meaningful(evidence: Evidence) -> GateResult:
 def parity(evidence: Evidence) -> Iterator[GateResult]:
     """Noise for float32, SQNR for lossy precisions, and whatever else the recipe asks."""
     asked, found = evidence.gates, evidence.parity
-    lossless = evidence.manifest.precision == "fp32"
-    noise = asked.noise or (NOISE_FP32 if lossless else None)
+    noise = asked.noise or (NOISE_FP32 if evidence.lossless else None)
     sqnr = asked.sqnr_db if asked.sqnr_db is not None else SQNR_DB.get(evidence.manifest.precision)
     if noise is not None:
         yield _limit("parity", f"noise ({found.where})", found.noise, noise, at_most=True)
@@ -95,15 +102,67 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
     if asked.top1_agreement is not None:
         name = f"top-1 agreement over {found.samples} samples"
         yield _limit("parity", name, found.top1_agreement, asked.top1_agreement, at_most=False)
+    if asked.accuracy_drop is not None:
+        yield _accuracy(found.accuracy, asked.accuracy_drop)
+
+
+def _accuracy(found: Accuracy | None, limit: float) -> GateResult:
+    """The drop may not exceed the limit; where the interval does, the verdict says what the samples cannot."""
+    if found is None:
+        return _fails("parity", "an accuracy_drop is asked, but no probe has a label: name `labels:` in `data:`")
+    low, high = found.ci95
+    detail = (
+        f"accuracy {found.artifact:.1%}, eager's {found.eager:.1%}: drop {found.drop:.1%} on {found.samples} "
+        f"samples (95 %: {low:.1%} to {high:.1%}), at most {limit:.1%}"
+    )
+    unproven = found.drop <= limit < high
+    words = "; so few samples cannot prove it" if unproven else ""
+    return GateResult(gate="parity", ok=found.drop <= limit, detail=detail + words)
+
+
+def batch_invariant(evidence: Evidence) -> GateResult:
+    """Row k of a batch equals sample k alone, within the error that parity allows.
+
+    Judged where eager's own rows do: BatchNorm in training mode, for one, depends on the whole batch.
+    """
+    batches = [(index, probe) for index, probe in enumerate(evidence.reference.probes) if probe.rows]
+    compared = 0
+    for index, probe in batches:
+        for name, spec in evidence.manifest.outputs.items():
+            if not spec.shape or spec.shape[0] not in probe.sizes:
+                continue
+            for row, sample in enumerate(probe.rows):
+                alone, truth = evidence.first[sample][name][0], evidence.reference.truth[sample][name][0]
+                moved = rms(np.asarray(evidence.first[index][name][row], np.float64) - alone)
+                theirs = evidence.reference.eager[index][name][row], evidence.reference.eager[sample][name][0]
+                allowed = _allowed(evidence, theirs[1], truth)
+                if rms(np.asarray(theirs[0], np.float64) - theirs[1]) > allowed:
+                    continue
+                compared += 1
+                if not moved <= allowed:
+                    where = f"row {row} of {name} at {probe.name}"
+                    return _fails("batch", f"{where} differs from the same sample alone by {moved:.3g} rms")
+    if not compared:
+        return GateResult(gate="batch", ok=None, detail="no dynamic batch to compare")
+    return GateResult(gate="batch", ok=True, detail=f"{compared} rows of {len(batches)} batches as alone")
+
+
+def _allowed(evidence: Evidence, eager: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
+    """The rms by which two answers of the artifact to one sample may differ: twice what parity allows each."""
+    if evidence.lossless:
+        return 2 * (evidence.gates.noise or NOISE_FP32) * error_scale(eager, truth)
+    sqnr = evidence.gates.sqnr_db or SQNR_DB.get(evidence.manifest.precision, 0.0)
+    return 2 * rms(np.asarray(truth, np.float64)) * 10 ** (-sqnr / 20)
 
 
 def deterministic(evidence: Evidence) -> GateResult:
     """Two runs on one probe differ by no more than eager's own rounding error."""
-    for index, probe in enumerate(evidence.reference.probes):
+    for index in range(len(evidence.second)):
+        probe = evidence.reference.probes[index]
         for name, first in evidence.first[index].items():
             truth = np.asarray(evidence.reference.truth[index][name], np.float64)
-            own = rms(np.asarray(evidence.reference.eager[index][name], np.float64) - truth)
-            allowed = max(own, ERROR_FLOOR * rms(truth), evidence.reference.repeat_error)
+            own = error_scale(evidence.reference.eager[index][name], truth)
+            allowed = max(own, evidence.reference.repeat_error)
             again = evidence.second[index][name]
             if again.shape != first.shape:
                 shapes = f"{list(first.shape)}, then {list(again.shape)}"
@@ -128,6 +187,18 @@ def speed(found: Speed, gates: Gates) -> GateResult:
     )
 
 
+def deadline(found: Speed, gates: Gates) -> GateResult:
+    """The 99th percentile of single requests at the deadline's rate lies within it."""
+    met = found.deadline
+    if gates.deadline_ms is None or met is None:
+        return GateResult(gate="deadline", ok=None, detail="not required" if met is None else "not measured")
+    detail = (
+        f"p99 {met.p99_ms:.3g} ms of {met.requests} requests, deadline {met.deadline_ms:g} ms, "
+        f"{met.misses_per_10000:.0f} misses per 10,000"
+    )
+    return GateResult(gate="deadline", ok=met.p99_ms <= met.deadline_ms, detail=detail)
+
+
 def judge(evidence: Evidence) -> list[GateResult]:
     """All gates before speed, in order; the first that fails ends the list."""
     single: list[Callable[[Evidence], GateResult]] = [names_and_shapes, finite, precision, meaningful]
@@ -136,7 +207,7 @@ def judge(evidence: Evidence) -> list[GateResult]:
         results.append(gate(evidence))
         if results[-1].ok is False:
             return results
-    for result in (*parity(evidence), deterministic(evidence)):
+    for result in (*parity(evidence), batch_invariant(evidence), deterministic(evidence)):
         results.append(result)
         if result.ok is False:
             break

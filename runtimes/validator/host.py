@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-from runtimes.session import Session, SessionOptions, load
+import numpy as np
+
+from runtimes.artifact import Artifact
+from runtimes.machine import peak_memory
+from runtimes.results import Deadline
+from runtimes.session import Session, SessionOptions, check_device, load
 from runtimes.spec import Arrays
 from runtimes.validator import defaults
-from runtimes.validator.probes import synthetic_probes
+from runtimes.validator.probes import batch_dimension, best_sizes, draw, synthetic_samples
 
 Opener = Callable[[], Session]
 """Opens a session; picklable, so that another process can call it."""
@@ -29,16 +34,24 @@ class ArtifactOpener:
         """Load the artifact; every file is verified first."""
         return load(self.path, self.device, self.options)
 
+    def prepare(self) -> None:
+        """Import the engine's library, so that a cold start is the session's and not Python's."""
+        check_device(Artifact.open(self.path), self.device)
+
 
 class SessionHost:
     """A session and the inputs it is timed on; lives in a `runtimes.process.Child`."""
 
     def __init__(self, open_session: Opener) -> None:
+        if isinstance(open_session, ArtifactOpener):
+            open_session.prepare()
+        start = time.perf_counter()
         self._session = open_session()
-        probes = synthetic_probes(self._session.inputs, self._session.dims, seed=1)
-        best = {name: dim.best for name, dim in self._session.dims.items()}
+        samples = synthetic_samples(self._session.inputs, self._session.dims, seed=1)
         # Several buffers in turn, so that one input that stays in the cache is not the benchmark.
-        self._inputs = cycle([probe.inputs for probe in probes if probe.sizes == best])
+        self._inputs = cycle([sample.inputs for sample in samples])
+        self._loaded = time.perf_counter() - start
+        self._cold_start: float | None = None
 
     def ready(self) -> bool:
         """Answer once the session is loaded."""
@@ -46,7 +59,20 @@ class SessionHost:
 
     def answer(self, inputs: list[Arrays]) -> list[Arrays]:
         """The outputs for each set of inputs, in order."""
-        return [self._session.run(arrays) for arrays in inputs]
+        start = time.perf_counter()
+        answers = []
+        for arrays in inputs:
+            answers.append(self._session.run(arrays))
+            self._cold_start = self._cold_start or self._loaded + time.perf_counter() - start
+        return answers
+
+    def cold_start(self) -> float | None:
+        """Seconds of loading and the first answer; None where nothing was asked yet."""
+        return self._cold_start
+
+    def peak_memory(self) -> int | None:
+        """Bytes: the most that this process has held."""
+        return peak_memory()
 
     def warm_up(self) -> float:
         """Run until burst times stop falling; return the seconds of one run of the best burst."""
@@ -67,6 +93,42 @@ class SessionHost:
             self._timed(1)
         return self._timed(runs)
 
+    def throughput(self) -> dict[int, float]:
+        """Samples per second by batch size: 1, 2, 4, ... until it gains too little. Empty without a batch."""
+        batch, dims = batch_dimension(self._session.inputs), self._session.dims
+        found: dict[int, float] = {}
+        if batch is None:
+            return found
+        size = dims[batch].min
+        while size <= dims[batch].max:
+            found[size] = size / self._seconds_at({**best_sizes(dims), batch: size})
+            if len(found) > 1 and found[size] < found[size // 2] * (1 + defaults.SWEEP_GAIN):
+                break
+            size *= 2
+        return found
+
+    def _seconds_at(self, sizes: dict[str, int]) -> float:
+        """Median seconds of one run at these sizes."""
+        rng = np.random.default_rng(2)
+        inputs = {name: draw(spec, sizes, rng) for name, spec in self._session.inputs.items()}
+        self._session.run(inputs)  # engines prepare for each new shape
+        times: list[float] = []
+        while sum(times) < defaults.SWEEP_SECONDS or len(times) < defaults.MIN_BURST_RUNS:
+            start = time.perf_counter()
+            self._session.run(inputs)
+            times.append(time.perf_counter() - start)
+        return float(np.median(times))
+
+    def meet(self, deadline: float) -> Deadline:
+        """Answer one request every `deadline` seconds and count those that took longer."""
+        count = max(1, min(defaults.DEADLINE_REQUESTS, int(defaults.DEADLINE_SECONDS / deadline)))
+        times, due = [], time.perf_counter()
+        for _ in range(count):
+            time.sleep(max(0.0, due - time.perf_counter()))
+            due = max(due, time.perf_counter() - deadline) + deadline  # what was late is not made up for
+            times += self._timed(1)
+        return _deadline(times, deadline)
+
     def _timed(self, runs: int) -> list[float]:
         times = []
         for _ in range(runs):
@@ -75,3 +137,13 @@ class SessionHost:
             self._session.run(inputs)
             times.append(time.perf_counter() - start)
         return times
+
+
+def _deadline(times: Sequence[float], deadline: float) -> Deadline:
+    missed = sum(one > deadline for one in times)
+    return Deadline(
+        deadline_ms=deadline * 1e3,
+        requests=len(times),
+        p99_ms=float(np.percentile(times, 99) * 1e3),
+        misses_per_10000=1e4 * missed / len(times),
+    )

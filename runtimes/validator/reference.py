@@ -41,11 +41,12 @@ class Reference:
     @property
     def synthetic(self) -> bool:
         """Whether no probe is real data."""
-        return all(probe.synthetic for probe in self.probes)
+        return not any(probe.kind == "data" for probe in self.probes)
 
     def constant_outputs(self) -> list[str]:
         """Names of outputs that do not depend on the input: agreeing with them proves nothing."""
-        return [name for name in self.truth[0] if _constant([outputs[name] for outputs in self.truth])]
+        samples = [truth for probe, truth in zip(self.probes, self.truth, strict=True) if probe.kind != "edge"]
+        return [name for name in self.truth[0] if _constant([outputs[name] for outputs in samples])]
 
     def save(self, path: Path) -> None:
         """Write everything to one safetensors file."""
@@ -61,7 +62,7 @@ class Reference:
                 # not ascontiguousarray, which makes a vector of a scalar
                 tensors.update({f"{index}/{group}/{name}": np.asarray(a, order="C") for name, a in arrays.items()})
         facts = {
-            "probes": [[probe.name, probe.synthetic, probe.sizes] for probe in self.probes],
+            "probes": [[probe.name, probe.kind, probe.sizes, probe.rows, probe.labels] for probe in self.probes],
             "outputs": list(self.truth[0]),
             "inputs": list(self.probes[0].inputs),
             "truth_dtype": self.truth_dtype,
@@ -82,14 +83,14 @@ class Reference:
                 def arrays(index: int, group: str, names: list[str]) -> Arrays:
                     return {name: file.get_tensor(f"{index}/{group}/{name}") for name in names}
 
-                rows = list(enumerate(facts["probes"]))
+                probes = [
+                    Probe(name, arrays(index, "input", facts["inputs"]), kind, sizes, tuple(rows), tuple(labels))
+                    for index, (name, kind, sizes, rows, labels) in enumerate(facts["probes"])
+                ]
                 return cls(
-                    [
-                        Probe(name, arrays(i, "input", facts["inputs"]), fake, sizes)
-                        for i, (name, fake, sizes) in rows
-                    ],
-                    [arrays(i, "eager", facts["outputs"]) for i, _ in rows],
-                    [arrays(i, "truth", facts["outputs"]) for i, _ in rows],
+                    probes,
+                    [arrays(index, "eager", facts["outputs"]) for index in range(len(probes))],
+                    [arrays(index, "truth", facts["outputs"]) for index in range(len(probes))],
                     facts["truth_dtype"],
                     facts["repeat_error"],
                     facts["notes"],

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from runtimes.engines._torch import matrix_products
 from runtimes.machine import describe
 from runtimes.process import isolated
 from runtimes.results import write_atomically
@@ -47,7 +48,8 @@ def peaks(threads: int) -> dict[str, float]:
 def measure(threads: int) -> dict[str, float]:
     """Run the products; the best of `_REPEATS` each."""
     best: dict[str, float] = {}
-    for precision, product in [*_torch_products(threads), *_onnx_products(threads)]:
+    torch = matrix_products(_SIDE, threads) if find_spec("torch") else []
+    for precision, product in [*torch, *_onnx_products(threads)]:
         product()
         times = []
         for _ in range(_REPEATS):
@@ -56,17 +58,6 @@ def measure(threads: int) -> dict[str, float]:
             times.append(time.perf_counter() - start)
         best[precision] = max(best.get(precision, 0.0), _OPERATIONS / min(times))
     return best
-
-
-def _torch_products(threads: int) -> list[tuple[str, Callable[[], Any]]]:
-    if not find_spec("torch"):
-        return []
-    import torch
-
-    torch.set_num_threads(threads)
-    full = torch.randn(_SIDE, _SIDE)
-    half = full.bfloat16()
-    return [("fp32", lambda: full @ full), ("bf16", lambda: half @ half)]
 
 
 def _onnx_products(threads: int) -> list[tuple[str, Callable[[], Any]]]:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from runtimes.session import load
-from runtimes.validator.parity import Distance, distance, distances, rms, summarize, top1_agreement
+from runtimes.validator.agreement import agreement
+from runtimes.validator.parity import Distance, distance, distances, rms, summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 
@@ -136,7 +137,7 @@ def test_a_nan_is_the_worst_and_becomes_null() -> None:
 def test_top1_counts_the_samples_of_every_probe() -> None:
     truth = reference(np.eye(3), np.eye(3)[:1])
     found = [{"y": np.eye(3)[[0, 1, 0]]}, {"y": np.eye(3)[:1]}]
-    assert top1_agreement(found, truth) == (0.75, 4)
+    assert (agreement(found, truth).top1, agreement(found, truth).samples) == (0.75, 4)
 
 
 @given(
@@ -146,7 +147,8 @@ def test_top1_counts_the_samples_of_every_probe() -> None:
 )
 def test_top1_of_the_same_answers_is_full_whatever_their_scale(outputs: list[np.ndarray]) -> None:
     found = [{"y": array * 4} for array in outputs]
-    assert top1_agreement(found, reference(*outputs)) == (1.0, sum(map(len, outputs)))
+    one = agreement(found, reference(*outputs))
+    assert (one.top1, one.top5, one.samples) == (1.0, 1.0, sum(map(len, outputs)))
 
 
 @pytest.mark.parametrize("name", ["torchscript", "onnx"])

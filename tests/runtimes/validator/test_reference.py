@@ -29,7 +29,17 @@ def references(draw: st.DrawFn) -> Reference:
     def outputs() -> list[dict[str, np.ndarray]]:
         return [{name: draw(arrays) for name in names} for _ in range(count)]
 
-    probes = [Probe(f"probe {i}", {"x": draw(arrays)}, draw(st.booleans()), {"batch": i}) for i in range(count)]
+    probes = [
+        Probe(
+            f"probe {i}",
+            {"x": draw(arrays)},
+            draw(st.sampled_from(["data", "noise", "size", "edge"])),
+            {"batch": i},
+            (0,) * i,
+            (i,),
+        )
+        for i in range(count)
+    ]
     return Reference(probes, outputs(), outputs(), "float64", draw(st.floats(0, 1)), ["a note"])
 
 
@@ -56,8 +66,8 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path, reference: Reference) -> 
     same([probe.inputs for probe in found.probes], [probe.inputs for probe in reference.probes])
     same(found.eager, reference.eager)
     same(found.truth, reference.truth)
-    assert [(p.name, p.synthetic, p.sizes) for p in found.probes] == [
-        (p.name, p.synthetic, p.sizes) for p in reference.probes
+    assert [(p.name, p.kind, p.sizes, p.rows, p.labels) for p in found.probes] == [
+        (p.name, p.kind, p.sizes, p.rows, p.labels) for p in reference.probes
     ]
     assert (found.truth_dtype, found.repeat_error, found.notes) == ("float64", reference.repeat_error, ["a note"])
     assert found.synthetic == reference.synthetic

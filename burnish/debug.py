@@ -1,0 +1,64 @@
+"""Find the layer where an artifact leaves the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from converters.build import STEP_SECONDS, source_of
+from converters.debug.result import DebugResult
+from converters.debug.run import Job
+from converters.debug.run import debug as run
+from converters.recipe import load_recipe
+from converters.sources.load import Source
+from runtimes.artifact import Artifact, Manifest
+from runtimes.errors import Unavailable, UsageError
+from runtimes.process import isolated
+from runtimes.validator.reference import FILE as REFERENCE
+
+
+def debug(
+    path: Path, recipe: str | Path | None, memory: int, top: int, progress: Callable[[str], None]
+) -> DebugResult:
+    """Compare an ONNX or TorchScript artifact with the eager model, layer by layer, in a process of its own.
+
+    Args:
+        path: the artifact's folder, beside its build's reference.safetensors.
+        recipe: where the model and its weights come from. A `python:` model needs it, since loading one runs
+            the user's code; a torchvision model where its weights are a file that the recipe's folder holds.
+        memory: megabytes for the values that are compared at once.
+        top: how many of the layers that add most error to name.
+        progress: told what is being done.
+
+    Raises:
+        UsageError: no such artifact, another format, or a model or weights other than the artifact's.
+        ArtifactError: a file of the artifact or the reference cannot be read, or the graph does not run.
+    """
+    made = Artifact.open(path).manifest
+    if not find_spec("torch"):
+        raise Unavailable("debugging needs the eager model, and so PyTorch: pip install 'burnish[convert]'")
+    job = Job(path, path.resolve().parent / REFERENCE, _source(made, recipe), memory * 1_000_000, top)
+    progress(f"comparing {path}, layer by layer, with {made.model} in float64")
+    found: DebugResult = isolated(run, job, what=f"debugging {path}", timeout=STEP_SECONDS)
+    return found
+
+
+def _source(made: Manifest, recipe: str | Path | None) -> Source:
+    """The eager model with the artifact's weights: from the recipe, or as the manifest records them."""
+    args = made.build.get("model_args", {})
+    if recipe is None:
+        if not made.model.startswith("torchvision:"):
+            raise UsageError(
+                f"{made.model} is your own code, which runs only when asked: name its recipe with --recipe"
+            )
+        # The manifest writes what DEFAULT stood for behind it.
+        weights = str(made.weights.get("source", "DEFAULT")).partition(" (")[0]
+        return Source(made.model, args, (weights,), Path(), made.model, made.inputs, made.dims)
+    source = source_of(load_recipe(recipe))
+    if (source.model, source.args) != (made.model, args):
+        raise UsageError(
+            f"{recipe} describes {source.model} with {source.args}, the artifact was made from {made.model} "
+            f"with {args}: name the recipe that it was built from"
+        )
+    return source

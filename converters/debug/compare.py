@@ -1,0 +1,177 @@
+"""Compare the layers of the eager model with an artifact's values, and report on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from converters.debug.align import Layer, Unmatched, align
+from converters.debug.graph import Dependency, Taps, dependencies
+from converters.debug.judge import Limit, Measure, added, error_before, judge, measure
+from converters.debug.result import LayerReport
+from converters.debug.search import Search
+from converters.debug.truth import Eager, output_key
+from runtimes.errors import ArtifactError
+from runtimes.spec import Arrays
+
+_BYTES_EAGER = 8 + 4  # per element: the truth in float64, eager in float32
+_BYTES_FOUND = 4  # and each value of the artifact that may be the layer's
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Layers in the order of the graph, the model's outputs last, and what it takes to measure them.
+
+    Attributes:
+        values: per layer the values of the artifact that may be its result.
+        outputs: how many layers at the end are the model's outputs.
+        unmatched: calls of the eager model that have no value in the artifact.
+    """
+
+    eager: Eager
+    taps: Taps
+    inputs: Arrays
+    layers: list[Layer]
+    values: list[list[str]]
+    outputs: int
+    unmatched: list[Unmatched]
+
+    def search(self, limit: Limit, budget: int, top: int) -> Findings:
+        """Measure the layers, at most `budget` bytes at once."""
+        count = len(self.layers)
+        outputs = range(count - self.outputs, count)
+        sizes = [
+            prod(layer.shape) * (_BYTES_EAGER + _BYTES_FOUND * len(values))
+            for layer, values in zip(self.layers, self.values, strict=True)
+        ]
+        parents = [one.layers for one in dependencies(self.taps.graph, self.values, self.outputs)]
+        search = Search(sizes, parents, outputs, self._measure, limit, budget)
+        search.run(top)
+        return self._findings(search, limit)
+
+    def _measure(self, numbers: Sequence[int]) -> dict[int, Measure]:
+        keys = [self.layers[number].key for number in numbers]
+        found = self.taps.read(self.inputs, [value for number in numbers for value in self.values[number]])
+        eager = self.eager.values(self.inputs, keys, exact=False)
+        truth = self.eager.values(self.inputs, keys, exact=True)
+        return {
+            number: min(
+                (
+                    measure(candidate, found[value], eager[key], truth[key])
+                    for candidate, value in enumerate(self.values[number])
+                ),
+                key=lambda one: one.error,
+            )
+            for number, key in zip(numbers, keys, strict=True)
+        }
+
+    def _findings(self, search: Search, limit: Limit) -> Findings:
+        """Judge once more by the values that were taken: what they are made of is known only now."""
+        numbers = sorted(search.found)
+        taken = [[self.values[number][search.found[number].candidate]] for number in numbers]
+        made_of = dict(zip(numbers, dependencies(self.taps.graph, taken, self._ends(numbers)), strict=True))
+        above = {number: frozenset(numbers[position] for position in one.layers) for number, one in made_of.items()}
+        verdict = judge(search.found, above, self._outputs, limit)
+        reports = {number: self._report(number, search.found, above, made_of[number], limit) for number in numbers}
+        doubtful = [self.layers[number].name for number in sorted(verdict.doubtful)]
+        return Findings(
+            first=None if verdict.first is None else reports[verdict.first],
+            series=list(reports.values()),
+            trusted=[report for number, report in reports.items() if number not in verdict.doubtful],
+            complete=search.complete,
+            runs=search.runs,
+            notes=[*_words(verdict.gradual, doubtful), *([] if search.complete else [_SPARSE])],
+        )
+
+    @property
+    def _outputs(self) -> range:
+        return range(len(self.layers) - self.outputs, len(self.layers))
+
+    def _ends(self, numbers: Sequence[int]) -> int:
+        return sum(number in self._outputs for number in numbers)
+
+    def _report(
+        self,
+        number: int,
+        found: dict[int, Measure],
+        above: dict[int, frozenset[int]],
+        made_of: Dependency,
+        limit: Limit,
+    ) -> LayerReport:
+        layer, one, graph = self.layers[number], found[number], self.taps.graph
+        value = self.values[number][one.candidate]
+        own = graph.makers().get(value)
+        return LayerReport(
+            layer=layer.name,
+            node=value if own is None else graph.nodes[own].name,
+            op="" if own is None else graph.nodes[own].op,
+            dtype=one.dtype,
+            shape=layer.shape,
+            error_before=error_before(number, found, above),
+            error_after=one.error,
+            added=added(number, found, above),
+            sqnr_db=one.sqnr_db,
+            noise=one.noise,
+            inputs=tuple(self.layers[other].name for other in sorted(above[number])),
+            through=tuple(
+                f"{graph.nodes[index].op} {graph.nodes[index].name}"
+                for index in made_of.through
+                if index != own and graph.nodes[index].path != layer.key[0]
+            ),
+            diverges=limit.exceeded(one),
+        )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a search found; see `DebugResult`. `trusted` is the series without what is doubtful."""
+
+    first: LayerReport | None
+    series: list[LayerReport]
+    trusted: list[LayerReport]
+    complete: bool
+    runs: int
+    notes: list[str]
+
+    def adders(self, top: int) -> list[LayerReport]:
+        """The layers that add most error, the largest first; layers that add none are left out."""
+        ranked = sorted(self.trusted, key=lambda one: one.added, reverse=True)
+        return [one for one in ranked[:top] if one.added > 0]
+
+
+_SPARSE = (
+    "not every layer was measured, since that takes too many runs within the memory budget: the series is "
+    "complete only around the faults; a larger --memory measures all"
+)
+
+
+def _words(gradual: bool, doubtful: Sequence[str]) -> list[str]:
+    notes = []
+    if gradual:
+        notes.append(
+            "no single layer is to blame: the error builds up; the first diverging layer is where it passes the "
+            "limit, the layers that add most tell where it comes from"
+        )
+    if doubtful:
+        notes.append(
+            f"{len(doubtful)} layers differ while everything made of them is right, so they do not matter or were "
+            f"compared with the wrong value: {', '.join(doubtful)}"
+        )
+    return notes
+
+
+def compare(eager: Eager, taps: Taps, inputs: Arrays, outputs: Sequence[str]) -> Comparison:
+    """Match the layers of the eager model, and its outputs in order, with the artifact's values.
+
+    Raises ArtifactError where the artifact has not as many outputs.
+    """
+    if len(taps.graph.outputs) != len(outputs):
+        raise ArtifactError(f"the graph has {len(taps.graph.outputs)} outputs, the model {len(outputs)}")
+    calls, shapes = eager.calls(inputs)
+    layers, unmatched = align(calls, taps.graph)
+    nodes = taps.graph.nodes
+    values = [[nodes[index].value for index in layer.nodes] for layer in layers]
+    ends = [Layer(f"output {name}", output_key(name), shapes[output_key(name)], ()) for name in outputs]
+    values += [[value] for value in taps.graph.outputs]
+    return Comparison(eager, taps, inputs, [*layers, *ends], values, len(ends), unmatched)

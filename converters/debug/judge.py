@@ -1,0 +1,130 @@
+"""Errors of layers, and which layer is to blame for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from runtimes.validator.defaults import NOISE_FP32, SQNR_DB
+from runtimes.validator.parity import distance
+
+# A layer is to blame where its relative error is more than this many times its inputs' (6 dB of SQNR lost).
+# A correct layer hands on the relative error it was given: norms, activations and sums of two branches change
+# it by some ten percent. A fault puts an error of 1e-2 where there was one of 1e-7.
+GROWTH = 2.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One layer's distance from the truth.
+
+    Attributes:
+        error: rms error over rms truth; infinite where values are not finite that eager's are.
+        sqnr_db: the same in dB, as signal over error.
+        noise: rms error over eager's own rms error.
+        dtype: of the artifact's value.
+        candidate: which of the values that may be the layer's was taken.
+    """
+
+    error: float
+    sqnr_db: float
+    noise: float
+    dtype: str
+    candidate: int
+
+
+def measure(
+    candidate: int, found: np.ndarray[Any, Any], eager: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]
+) -> Measure:
+    """Compare one value with the truth, where eager and truth are finite (masks hold -inf by design)."""
+    if found.shape != truth.shape:
+        return Measure(math.inf, -math.inf, math.inf, str(found.dtype), candidate)
+    sound = np.isfinite(truth) & np.isfinite(eager)
+    far = distance("", "", found[sound], eager[sound], truth[sound])
+    if not math.isfinite(far.max_abs):
+        return Measure(math.inf, far.sqnr_db, math.inf, str(found.dtype), candidate)
+    return Measure(10 ** (-far.sqnr_db / 20), far.sqnr_db, far.noise, str(found.dtype), candidate)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a layer of a correct artifact keeps: noise at most (float32), or SQNR at least (lossy)."""
+
+    noise: float | None
+    sqnr_db: float | None
+
+    @classmethod
+    def of(cls, precision: str) -> Self:
+        """The validator's own gates; a precision it has none for is held to the lowest of the lossy ones."""
+        if precision == "fp32":
+            return cls(NOISE_FP32, None)
+        return cls(None, SQNR_DB.get(precision, min(SQNR_DB.values())))
+
+    @property
+    def words(self) -> str:
+        """As a report says it."""
+        return f"at most {self.noise:g}x eager's error" if self.noise else f"at least {self.sqnr_db:g} dB SQNR"
+
+    def exceeded(self, found: Measure) -> bool:
+        """Whether a layer is further from the truth than this."""
+        if self.noise is not None:
+            return found.noise > self.noise
+        return self.sqnr_db is not None and found.sqnr_db < self.sqnr_db
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Who is to blame.
+
+    Attributes:
+        first: the first layer that diverges, in the order of the graph; None where no output does.
+        gradual: no single layer is to blame, the error builds up; `first` is where it passes the limit.
+        doubtful: layers that diverge while all that is made of them is right: they were compared with
+            the wrong value, or what is wrong in them does not matter.
+    """
+
+    first: int | None
+    gradual: bool
+    doubtful: frozenset[int]
+
+
+def error_before(layer: int, found: Mapping[int, Measure], above: Mapping[int, Collection[int]]) -> float:
+    """The largest error of the layers that this one takes; 0 where it takes the model's inputs."""
+    return max((found[one].error for one in above[layer]), default=0.0)
+
+
+def added(layer: int, found: Mapping[int, Measure], above: Mapping[int, Collection[int]]) -> float:
+    """The error that the layer adds: errors of independent causes add up as squares."""
+    after, before = found[layer].error, error_before(layer, found, above)
+    if math.isinf(after):
+        return 0.0 if math.isinf(before) else math.inf
+    return math.sqrt(max(0.0, after**2 - before**2))
+
+
+def judge(
+    found: Mapping[int, Measure], above: Mapping[int, Collection[int]], outputs: Collection[int], limit: Limit
+) -> Verdict:
+    """Find the first layer that is further from the truth than the limit and than its inputs explain.
+
+    Args:
+        found: what was measured, by layer, numbered in the order of the graph.
+        above: per measured layer the nearest measured ones that it is made of.
+        outputs: the layers that are the model's outputs.
+        limit: of the artifact's precision.
+    """
+    over = {layer for layer in sorted(found) if limit.exceeded(found[layer])}
+    if not over & set(outputs):
+        return Verdict(None, False, frozenset(over))
+    below: dict[int, set[int]] = {layer: set() for layer in found}
+    for layer, ones in above.items():
+        for one in ones:
+            below[one].add(layer)
+    doubtful = {layer for layer in over if below[layer] and not below[layer] & over}
+    blamed = sorted(over - doubtful)
+    grown = (one for one in blamed if found[one].error > GROWTH * error_before(one, found, above))
+    first = next(grown, None)
+    return Verdict(blamed[0] if first is None else first, first is None, frozenset(doubtful))

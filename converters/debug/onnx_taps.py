@@ -1,0 +1,154 @@
+"""Values inside an ONNX graph, read by ONNX Runtime with its graph optimizations off.
+
+Off, since a fused kernel has no inner values. What is judged is the graph, not a kernel that an engine makes
+of it; where the graph is right and the engine is not, `burnish debug` says so.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.debug.graph import Graph, Node
+from runtimes.errors import ArtifactError
+from runtimes.spec import Arrays
+
+if TYPE_CHECKING:
+    import onnx
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_REPEATED = re.compile(r"_\d+$")  # what the TorchScript exporter puts behind a module that runs again
+
+
+class OnnxTaps:
+    """Reads any value of the graph by adding it to the outputs of a copy in memory."""
+
+    def __init__(self, path: Path, paths: Collection[str], example: Arrays) -> None:
+        """Read the graph.
+
+        Args:
+            path: the ONNX file; weights beside it are left where they are.
+            paths: the module paths of the eager model, so that no other name is taken for one.
+            example: inputs that tell the shape of every value.
+        """
+        import onnx
+
+        self._model = onnx.load(str(path), load_external_data=False)
+        self._folder = path.resolve().parent
+        self.notes = ["values were read with ONNX Runtime's graph optimizations off: this judges the graph"]
+        nodes = list(_nodes(self._model.graph, paths))
+        outputs = [value.name for value in self._model.graph.output]
+        self.graph = Graph(nodes, outputs)
+        self.graph = Graph(self._shaped(nodes, example), outputs)
+
+    def read(self, inputs: Arrays, values: Sequence[str]) -> Arrays:
+        """The values by name, from one run. Raises ArtifactError where the graph does not run."""
+        return self._run(self._with_outputs(values), inputs, values)
+
+    def _with_outputs(self, values: Sequence[str], more: Sequence[onnx.NodeProto] = ()) -> onnx.ModelProto:
+        import onnx
+
+        tapped = onnx.ModelProto()
+        tapped.CopyFrom(self._model)
+        tapped.graph.node.extend(more)
+        del tapped.graph.output[:]
+        # Without a type: ONNX Runtime infers it.
+        tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(values))
+        return tapped
+
+    def _run(self, model: onnx.ModelProto, inputs: Arrays, values: Sequence[str]) -> Arrays:
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self._folder))
+        names = list(dict.fromkeys(values))
+        try:
+            engine = onnxruntime.InferenceSession(
+                model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+            )
+            return dict(zip(names, engine.run(names, inputs), strict=True))
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise ArtifactError(f"ONNX Runtime cannot run the graph: {error}") from error
+
+    def _shaped(self, nodes: Sequence[Node], example: Arrays) -> list[Node]:
+        """The nodes with the shapes of their values at the sizes of the example."""
+        import onnx
+
+        asked = {node.value: f"burnish shape {number}" for number, node in enumerate(nodes) if node.value}
+        shapes = [onnx.helper.make_node("Shape", [value], [name]) for value, name in asked.items()]
+        names = list(asked.values())
+        found = self._run(self._with_outputs(names, shapes), example, names)
+        return [
+            Node(*_fields(node), tuple(int(size) for size in found[asked[node.value]]), node.path, node.origin)
+            if node.value
+            else node
+            for node in nodes
+        ]
+
+
+def _fields(node: Node) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str]:
+    return node.name, node.op, node.inputs, node.outputs, node.value
+
+
+def _nodes(graph: onnx.GraphProto, paths: Collection[str]) -> Iterator[Node]:
+    """The nodes of the main graph; what is computed from constants alone counts as a constant."""
+    varying = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    for number, node in enumerate(graph.node):
+        inputs = tuple(name for name in dict.fromkeys(_reads(node)) if name in varying)
+        if not inputs:
+            continue
+        outputs = tuple(name for name in node.output if name)
+        varying.update(outputs)
+        scopes = _scopes(node)
+        path = next((one for one in _paths(node, scopes) if one in paths), None)
+        name = node.name or f"{node.op_type} {number}"
+        yield Node(name, node.op_type, inputs, outputs, outputs[0], None, path, _origin(node, scopes))
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node takes, also from inside the branches of an If or the body of a Loop."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            for inner in body.node:
+                yield from _reads(inner)
+
+
+def _scopes(node: onnx.NodeProto) -> list[str]:
+    """The names of the modules around a node, as the dynamo exporter wrote them; last the operation's own."""
+    text = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
+    try:
+        found: Any = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return []
+    return [str(one) for one in found] if isinstance(found, list) else []
+
+
+def _paths(node: onnx.NodeProto, scopes: Sequence[str]) -> Iterator[str]:
+    """What may be the node's module path: metadata, the name that the TorchScript exporter gives, weights."""
+    if len(scopes) > 1:
+        yield scopes[-2]
+        return
+    parts = node.name.split("/")[1:-1]
+    yield _joined(parts)
+    yield _joined([_REPEATED.sub("", part) for part in parts])
+    for name in node.input:
+        yield name.rpartition(".")[0]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """/layer1/layer1.0/conv1/Conv: a part repeats the path before it where a Sequential holds the module."""
+    path = ""
+    for part in parts:
+        path = part if not path or part.startswith(f"{path}.") else f"{path}.{part}"
+    return path
+
+
+def _origin(node: onnx.NodeProto, scopes: Sequence[str]) -> str:
+    """What tells the calls of one module apart."""
+    return scopes[-1] if scopes else node.name.rpartition("/")[0]

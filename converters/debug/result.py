@@ -1,0 +1,95 @@
+"""What `burnish debug` found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer of the artifact, measured.
+
+    Attributes:
+        layer: module path; `output NAME` for an output of the model.
+        node, op: the artifact's node and operator.
+        dtype, shape: of its value.
+        error_before: largest relative rms error of the layers that it takes; 0 for the model's inputs.
+        error_after: its own: rms error over the truth's rms.
+        added: what it adds to the error of its inputs, as the root of a difference of squares. An upper bound:
+            a layer that makes its inputs' error larger counts with what it makes of it.
+        sqnr_db: `error_after` in dB; higher is better.
+        noise: rms error over eager's own rms error in float32.
+        inputs: the layers that it takes.
+        through: nodes that belong to no layer, between `inputs` and it: a fault may be in them.
+        diverges: further from the truth than the precision allows.
+    """
+
+    layer: str
+    node: str
+    op: str
+    dtype: str
+    shape: tuple[int, ...]
+    error_before: float
+    error_after: float
+    added: float
+    sqnr_db: float
+    noise: float
+    inputs: tuple[str, ...]
+    through: tuple[str, ...]
+    diverges: bool
+
+
+@dataclass(frozen=True)
+class UnmatchedReport:
+    """A layer of the eager model that has no value in the artifact, and why."""
+
+    layer: str
+    why: str
+
+
+@dataclass(frozen=True)
+class DebugResult:
+    """Where an artifact leaves the truth.
+
+    Attributes:
+        artifact, format, precision, model: as its manifest says.
+        probe: the inputs that were used: the probe whose outputs are furthest from the truth.
+        limit: how far a correct layer may be, in words.
+        first: the first layer that diverges; None where no output of the graph does.
+        adders: the layers that add most error, the largest first.
+        series: every measured layer in the order of the graph, the model's outputs last.
+        complete: every matched layer was measured; otherwise only those around the faults.
+        unmatched: what could not be compared.
+        runs: of eager and of the artifact.
+        notes: what a reader must know.
+    """
+
+    artifact: str
+    format: str
+    precision: str
+    model: str
+    probe: str
+    limit: str
+    first: LayerReport | None
+    adders: list[LayerReport]
+    series: list[LayerReport]
+    complete: bool
+    unmatched: list[UnmatchedReport]
+    runs: int
+    notes: list[str]
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON, which has no infinity: null stands for an error that is not finite."""
+        found = _finite(asdict(self))
+        assert isinstance(found, dict)
+        return found
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

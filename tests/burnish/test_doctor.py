@@ -1,0 +1,51 @@
+"""What this machine can build and run, and what is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from burnish import doctor
+from burnish.doctor import Finding, examine
+from burnish.report.doctor import as_data, show_doctor
+from runtimes.devices import absent
+from runtimes.registry import Registry
+
+
+def test_there_is_a_finding_for_every_format() -> None:
+    machine, findings = examine()
+    assert {one.format for one in findings} >= {"torchscript", "onnx", "tensorrt", "torch-tensorrt"}
+    assert machine["versions"]["torch"]
+
+
+def test_what_the_tests_themselves_need_is_there() -> None:
+    findings = {one.format: one for one in examine()[1]}
+    for name in ("torchscript", "onnx"):
+        assert findings[name].build is None
+        assert findings[name].run["cpu"] is None
+
+
+@pytest.mark.skipif(absent("cuda") is None, reason="this machine has an NVIDIA GPU")
+def test_without_a_gpu_the_reasons_say_so() -> None:
+    findings = {one.format: one for one in examine()[1]}
+    for name in ("torchscript", "onnx", "tensorrt", "torch-tensorrt"):
+        assert "no NVIDIA GPU" in str(findings[name].run["cuda"])
+    assert "needs an NVIDIA driver" in str(findings["torch-tensorrt"].build)
+
+
+def test_a_broken_plugin_is_a_finding_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = {"broken": "no_such_module:Exporter", "onnx": "converters.exporters.onnx:OnnxExporter"}
+    monkeypatch.setattr(doctor, "EXPORTERS", Registry("format", "no.such.group", shipped))
+    broken, onnx = examine()[1]
+    assert broken == Finding("broken", "No module named 'no_such_module'", {})
+    assert onnx.build is None
+
+
+def test_the_table_names_what_is_missing_and_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+    machine, _ = examine()
+    findings = [Finding("good", None, {"cpu": None}), Finding("bad", "pip install it", {"cuda": "no GPU"})]
+    show_doctor(machine, findings)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["good", "yes", "cpu"] in lines
+    bad = next(line for line in lines if line[:1] == ["bad"])
+    assert " ".join(bad) == "bad no nothing here to build: pip install it; on cuda: no GPU"
+    assert as_data(machine, findings)["formats"]["bad"] == {"build": "pip install it", "run": {"cuda": "no GPU"}}

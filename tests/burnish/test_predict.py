@@ -1,0 +1,70 @@
+"""Running an artifact on files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from burnish.predict import Prediction, best_classes, predict, save
+from runtimes.artifact import Artifact, Manifest
+from runtimes.errors import InputError
+
+EditJson = Callable[..., None]
+
+
+@pytest.fixture
+def manifest(small_build: Path) -> Manifest:
+    return Artifact.open(small_build / "onnx").manifest
+
+
+def test_best_classes_are_softmax_probabilities_in_order(manifest: Manifest) -> None:
+    named = manifest.model_copy(update={"classes": ("a", "b")})
+    outputs = {"logits": np.log(np.array([[0.25, 0.125, 0.625], [1, 1, 1]], np.float32))}
+    best = best_classes(outputs, named, 5)
+    assert [name for name, _ in best] == ["class 2", "a", "b"]
+    assert np.allclose([probability for _, probability in best], [0.625, 0.25, 0.125])
+
+
+def test_large_logits_do_not_overflow(manifest: Manifest) -> None:
+    assert best_classes({"logits": np.array([[1e4, -1e4]], np.float32)}, manifest, 1) == [("class 0", 1.0)]
+
+
+def test_a_picture_is_repeated_to_the_smallest_batch(build_copy: Path, edit_json: EditJson, tmp_path: Path) -> None:
+    edit_json(build_copy / "onnx" / "manifest.json", preprocess={"crop": 32}, dims={"batch": {"min": 2, "max": 8}})
+    Image.new("L", (32, 40), 128).save(tmp_path / "grey.png")
+    (found,) = predict(build_copy / "onnx", [str(tmp_path / "grey.png")], None)
+    assert found.outputs["logits"].shape == (2, 10)
+    assert len(found.top) == 5
+
+
+def test_pictures_and_arrays_do_not_mix(small_build: Path) -> None:
+    with pytest.raises(InputError, match=r"either pictures or \.npy arrays"):
+        predict(small_build / "onnx", ["a.png", "b.npy"], None)
+
+
+def test_too_many_arrays(small_build: Path) -> None:
+    with pytest.raises(InputError, match="2 arrays for 1 inputs: image"):
+        predict(small_build / "onnx", ["a.npy", "b.npy"], None)
+
+
+def test_an_array_under_an_unknown_name(small_build: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 32, 32), np.float32))
+    with pytest.raises(InputError, match="missing 'image'; expected image: float32"):
+        predict(small_build / "onnx", [f"picture={tmp_path / 'x.npy'}"], None)
+
+
+def test_outputs_of_several_requests_are_numbered(tmp_path: Path) -> None:
+    one = Prediction("a", {"y": np.arange(3)}, [])
+    save([one], tmp_path / "one.npz")
+    save([one, one], tmp_path / "two.npz")
+    assert list(np.load(tmp_path / "one.npz")) == ["y"]
+    assert list(np.load(tmp_path / "two.npz")) == ["0/y", "1/y"]
+
+
+def test_outputs_that_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot write"):
+        save([Prediction("a", {"y": np.arange(3)}, [])], tmp_path / "nowhere" / "y.npz")

@@ -1,0 +1,86 @@
+"""Judging artifacts again: by the reference that travels with them, and without running anybody's code."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import burnish
+from burnish import revalidate
+from runtimes.errors import ArtifactError, UsageError
+from runtimes.results import Row, Status
+
+EditJson = Callable[..., None]
+
+
+def judged(path: Path, **options) -> dict[str, Row]:
+    return {row.name: row for row in burnish.validate(path, **{"speed": False, **options}).artifacts}
+
+
+@pytest.fixture
+def tiny_build(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A build of a python: model, whose factory has left no trace since; timing is short."""
+    burnish.convert(tiny_recipe, tmp_path / "out", speed=False)
+    (tmp_path / "imported").unlink()
+    monkeypatch.setattr(revalidate, "BUDGET_SECONDS", 0.3)
+    return tmp_path / "out"
+
+
+def test_a_python_models_code_is_not_run_unless_its_recipe_is_named(tiny_build: Path, tmp_path: Path) -> None:
+    found = burnish.validate(tiny_build, speed=True)
+    (row,) = found.artifacts
+    assert row.status is Status.PASSED
+    assert row.speed.median_ms is not None
+    assert row.speed.speedup is None
+    assert "--recipe" in found.notes[-1]
+    assert not (tmp_path / "imported").exists()
+
+
+def test_with_its_recipe_it_is_timed_against_eager(tiny_build: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    (row,) = burnish.validate(tiny_build, recipe=tiny_recipe).artifacts
+    assert row.speed.speedup is not None
+    assert row.speed.eager_ms is not None
+    assert (tmp_path / "imported").exists()
+
+
+def test_a_copy_of_a_build_is_judged_like_the_build(small_build: Path, build_copy: Path) -> None:
+    here, there = judged(small_build), judged(build_copy)
+    assert {name: row.parity for name, row in here.items()} == {name: row.parity for name, row in there.items()}
+
+
+def test_an_artifact_that_is_gone_or_damaged_is_a_row_of_its_own(build_copy: Path) -> None:
+    shutil.rmtree(build_copy / "onnx")
+    (build_copy / "torchscript" / "manifest.json").write_text("{", encoding="utf-8")
+    found = judged(build_copy)
+    assert found["onnx"].status is found["torchscript"].status is Status.ERROR
+    assert "is not an artifact" in str(found["onnx"].reason)
+    assert "is damaged" in str(found["torchscript"].reason)
+
+
+def test_an_artifact_with_an_extra_file_is_an_error(build_copy: Path) -> None:
+    (build_copy / "onnx" / "extra.so").write_bytes(b"")
+    row = judged(build_copy / "onnx")["onnx"]
+    assert row.status is Status.ERROR
+    assert "extra.so is not in the manifest" in str(row.reason)
+
+
+def test_a_missing_reference_is_said(build_copy: Path) -> None:
+    (build_copy / "reference.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"reference\.safetensors is not a reference that can be read"):
+        judged(build_copy)
+
+
+def test_a_build_without_artifacts(build_copy: Path, edit_json: EditJson) -> None:
+    edit_json(build_copy / "build.json", artifacts=[])
+    with pytest.raises(UsageError, match="holds no artifact"):
+        judged(build_copy)
+
+
+def test_gates_of_the_manifest_are_judged_again(build_copy: Path, edit_json: EditJson) -> None:
+    edit_json(build_copy / "torchscript" / "manifest.json", gates={"max_abs": 1e-30})
+    row = judged(build_copy / "torchscript")["torchscript"]
+    assert row.status is Status.FAILED
+    assert str(row.reason).startswith("parity: largest absolute error is")

@@ -1,0 +1,64 @@
+"""What tests of converters share: recipes on disk, and modules studied in this process."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from converters.exporters.base import Job
+from converters.facts import study
+from runtimes.spec import DimRange, TensorSpec
+from runtimes.validator.probes import synthetic_probes
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a dedented text file into the test's folder."""
+
+    def write(text: str, name: str = "recipe.yaml") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(text), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def own_imports() -> Iterator[None]:
+    """Forgets afterwards what a test imported, and where it looked for it."""
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if name.startswith("user_"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> Callable[..., Job]:
+    """Makes a job: a module, `{"image": ["batch", 3]}` or `{"ids": TensorSpec}`, `{"batch": (1, 8)}`."""
+
+    def make(
+        module: Any,
+        inputs: Mapping[str, Any],
+        dims: Mapping[str, tuple[int, int]] | None = None,
+        outputs: list[str] | None = None,
+    ) -> Job:
+        specs = {
+            name: spec if isinstance(spec, TensorSpec) else TensorSpec(shape=spec) for name, spec in inputs.items()
+        }
+        ranges = {name: DimRange(min=low, max=high) for name, (low, high) in (dims or {}).items()}
+        probes = synthetic_probes(specs, ranges)
+        facts, _ = study(copy.deepcopy(module).eval(), specs, ranges, probes, outputs, None)
+        folder = tmp_path / "artifact"
+        folder.mkdir(exist_ok=True)
+        return Job(module.eval(), facts, folder)
+
+    return make

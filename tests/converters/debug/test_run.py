@@ -1,0 +1,170 @@
+"""Debugging a whole artifact: the model is the one that it was made from, and the worst probe is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from converters.build import source_of
+from converters.debug import run
+from converters.debug.run import Job, debug
+from converters.recipe import load_recipe
+from runtimes.artifact import FileEntry, sha256
+from runtimes.errors import ArtifactError, BurnishError, UsageError
+from runtimes.validator.reference import FILE, Reference
+
+pytestmark = pytest.mark.usefixtures("own_imports")
+
+
+@pytest.fixture
+def job(small_build: Path, small_recipe: Path, tmp_path: Path) -> Iterator[Callable[..., Job]]:
+    """A job on a copy of an artifact of `small_build`; `change` is done to its ONNX graph."""
+
+    def make(name: str = "onnx", change: Callable[[Any], None] | None = None) -> Job:
+        folder = shutil.copytree(small_build / name, tmp_path / name)
+        shutil.copy(small_build / FILE, tmp_path / FILE)
+        if change:
+            model = onnx.load(str(folder / "model.onnx"))
+            change(model)
+            onnx.save(model, str(folder / "model.onnx"))
+            _manifest(folder, files={"model.onnx": _entry(folder / "model.onnx")})
+        return Job(folder, tmp_path / FILE, source_of(load_recipe(small_recipe)), 10**9, 3)
+
+    yield make
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return FileEntry(sha256=sha256(path), size=path.stat().st_size).model_dump()
+
+
+def _manifest(folder: Path, **values: Any) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values), encoding="utf-8")
+
+
+def _scale(model: Any) -> None:
+    tensor = next(one for one in model.graph.initializer if one.name == "3.weight")
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), tensor.name))
+
+
+def _bake_batch(model: Any) -> None:
+    """What an exporter does that saw only a batch of one: correct there, and nowhere else."""
+    flatten = next(node for node in model.graph.node if node.op_type in ("Flatten", "Reshape"))
+    maker, name = flatten.input[0], flatten.output[0]
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 16], np.int64), "baked"))
+    flatten.CopyFrom(onnx.helper.make_node("Reshape", [maker, "baked"], [name], name="baked reshape"))
+
+
+@pytest.mark.parametrize("name", ["onnx", "torchscript"])
+def test_a_clean_build(job: Callable[..., Job], name: str) -> None:
+    found = debug(job(name))
+    assert found.first is None
+    assert (found.artifact, found.precision, found.complete, found.unmatched) == (name, "fp32", True, [])
+    assert [one.layer for one in found.series] == ["0 + 1", "2", "3 + 4", "5", "6", "7", "8", "output logits"]
+
+
+def test_a_fault(job: Callable[..., Job]) -> None:
+    found = debug(job(change=_scale))
+    assert found.first is not None and found.first.layer == "3 + 4"
+    assert found.first.op == "Conv" and found.first.inputs == ("2",)
+    assert found.first in found.series
+
+
+def test_the_worst_probe_is_taken(job: Callable[..., Job]) -> None:
+    """Only one probe has another channel mean: a wrong weight there shows most where its input is largest."""
+    one = job(change=_scale)
+    reference = Reference.load(one.reference)
+    noise = {}
+    for index, probe in enumerate(reference.probes):
+        single = dataclasses.replace(
+            reference,
+            probes=[probe],
+            eager=[reference.eager[index]],
+            truth=[reference.truth[index]],
+        )
+        single.save(one.reference)
+        series = {layer.layer: layer.noise for layer in debug(one).series}
+        noise[probe.name] = series["output logits"]
+    reference.save(one.reference)
+    assert debug(one).probe == max(noise, key=lambda name: noise[name])
+
+
+def test_a_probe_that_cannot_run_is_told(job: Callable[..., Job]) -> None:
+    found = debug(job(change=_bake_batch))
+    assert found.first is None and found.probe.startswith("noise ")
+    (note,) = (note for note in found.notes if "does not run on the probe" in note)
+    assert "batch=" in note
+
+
+def test_no_probe_that_runs_is_an_error(job: Callable[..., Job]) -> None:
+    def bake(model: Any) -> None:
+        _bake_batch(model)
+        baked = next(one for one in model.graph.initializer if one.name == "baked")
+        baked.CopyFrom(numpy_helper.from_array(np.array([100, 16], np.int64), "baked"))
+
+    with pytest.raises(BurnishError, match="the artifact runs on no probe"):
+        debug(job(change=bake))
+
+
+def test_a_fault_outside_the_graph_is_the_engines(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that the engine fuses wrongly is in no graph: the note says where to look."""
+    opened = run.load
+
+    def broken(*args: Any) -> Any:
+        session = opened(*args)
+        right = session._run
+        session._run = lambda inputs: {name: values * 1.01 for name, values in right(inputs).items()}
+        return session
+
+    monkeypatch.setattr(run, "load", broken)
+    found = debug(job())
+    assert found.first is None
+    assert any("the fault is in what the engine makes of the graph" in note for note in found.notes)
+
+
+def test_another_seed_is_refused(job: Callable[..., Job]) -> None:
+    one = job()
+    other = dataclasses.replace(one, source=dataclasses.replace(one.source, weights=("random:7",)))
+    with pytest.raises(UsageError, match=r"weights random:0 .*random:7.*--recipe"):
+        debug(other)
+
+
+def test_another_digest_is_refused(job: Callable[..., Job]) -> None:
+    one = job()
+    _manifest(one.artifact, weights={"source": "w.pth", "sha256": "ab" * 32, "random": False, "tried": []})
+    with pytest.raises(UsageError, match="abab.*--recipe"):
+        debug(one)
+
+
+def test_a_model_that_has_changed_is_refused(job: Callable[..., Job]) -> None:
+    """The same file and seed, other code: the outputs tell."""
+    one = job()
+    reference = Reference.load(one.reference)
+    truth = [{name: values * 1.01 for name, values in outputs.items()} for outputs in reference.truth]
+    dataclasses.replace(reference, truth=truth).save(one.reference)
+    with pytest.raises(UsageError, match="answers logits otherwise than when the artifact was built"):
+        debug(one)
+
+
+def test_a_changed_file_is_refused(job: Callable[..., Job]) -> None:
+    one = job()
+    path = one.artifact / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match="was changed after it was made"):
+        debug(one)
+
+
+def test_another_format_is_refused(job: Callable[..., Job]) -> None:
+    one = job()
+    _manifest(one.artifact, runtime="tensorrt", format="tensorrt")
+    with pytest.raises(UsageError, match="reads onnx and torchscript artifacts, not tensorrt"):
+        debug(one)

@@ -1,0 +1,127 @@
+"""The calls that hooks see, and the values that they copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from converters.debug.truth import Eager, output_key
+
+IMAGE = {"image": np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)}
+
+
+def test_calls_of_a_model(fresh: Callable[[], nn.Module]) -> None:
+    calls, shapes = Eager(fresh(), ["a", "b"], exact=True).calls(IMAGE)
+    assert [one.key for one in calls] == [
+        ("stem", 0),
+        ("block.conv1", 0),
+        ("block.bn1", 0),
+        ("block.relu", 0),
+        ("block.conv2", 0),
+        ("block.bn2", 0),
+        ("block.relu", 1),  # the block's own result is this one's: no call of its own
+        ("inverted.conv.0", 0),
+        ("inverted.conv.1", 0),
+        ("inverted.conv.2", 0),  # so is the Sequential's
+        ("inverted", 0),  # an addition made its result
+        ("pool", 0),
+        ("first", 0),  # Dropout computes nothing in eval mode
+        ("second", 0),
+    ]
+    by_key = {one.key: one for one in calls}
+    assert by_key["block.bn1", 0].source == ("block.conv1", 0)
+    assert by_key["block.relu", 0].source == ("block.bn1", 0)
+    assert not by_key["inverted", 0].leaf and by_key["stem", 0].leaf
+    assert by_key["stem", 0].shape == (2, 8, 8, 8)
+    assert shapes == {("output a", 0): (2, 6), ("output b", 0): (2, 6)}
+
+
+def test_an_in_place_call_does_not_change_what_was_copied(fresh: Callable[[], nn.Module]) -> None:
+    eager = Eager(fresh(), ["a", "b"], exact=True)
+    found = eager.values(IMAGE, [("block.bn1", 0), ("block.relu", 0)], exact=True)
+    assert found["block.bn1", 0].min() < 0
+    np.testing.assert_array_equal(np.maximum(found["block.bn1", 0], 0), found["block.relu", 0])
+
+
+def test_both_precisions(fresh: Callable[[], nn.Module]) -> None:
+    model = fresh()
+    eager = Eager(model, ["a", "b"], exact=True)
+    keys = [("block.conv1", 0), output_key("a")]
+    truth, single = eager.values(IMAGE, keys, exact=True), eager.values(IMAGE, keys, exact=False)
+    for key in keys:
+        assert truth[key].dtype == np.float64 and single[key].dtype == np.float32
+        assert 0 < np.abs(truth[key] - single[key]).max() < 1e-4
+    with torch.no_grad():
+        np.testing.assert_array_equal(single[output_key("a")], model(torch.from_numpy(IMAGE["image"]))[0].numpy())
+
+
+def test_a_model_that_cannot_run_in_float64_is_its_own_truth(fresh: Callable[[], nn.Module]) -> None:
+    eager = Eager(fresh(), ["a", "b"], exact=False)
+    assert eager.values(IMAGE, [output_key("b")], exact=True)[output_key("b")].dtype == np.float32
+
+
+def test_only_what_is_asked_for_is_kept(fresh: Callable[[], nn.Module]) -> None:
+    eager = Eager(fresh(), ["a", "b"], exact=True)
+    assert list(eager.values(IMAGE, [("stem", 0)], exact=False)) == [("stem", 0)]
+
+
+def test_hooks_go_away(fresh: Callable[[], nn.Module]) -> None:
+    model = fresh()
+    Eager(model, ["a", "b"], exact=False).calls(IMAGE)
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
+def test_hooks_go_away_after_an_error(fresh: Callable[[], nn.Module]) -> None:
+    model = fresh()
+    with pytest.raises(RuntimeError):
+        Eager(model, ["a", "b"], exact=False).calls({"image": IMAGE["image"][:, :2]})
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
+class _Odd(nn.Module):
+    """A module that returns a tuple, one that works in place on a child's result, one that returns no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.inner = _InPlace()
+        self.size = _Size()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.attention(x, x, x, need_weights=False)
+        return self.inner(y) * self.size(x)
+
+
+class _InPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.linear(x)
+        y += x
+        return y
+
+
+class _Size(nn.Module):
+    def forward(self, x: torch.Tensor) -> int:
+        return x.shape[-1]
+
+
+def test_odd_modules() -> None:
+    torch.manual_seed(0)
+    inputs = {"x": np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32)}
+    eager = Eager(_Odd().eval(), ["y"], exact=True)
+    calls: Any = eager.calls(inputs)[0]
+    assert [(one.key[0], one.leaf) for one in calls] == [
+        ("attention", True),
+        ("inner.linear", True),
+        ("inner", False),
+    ]
+    found = eager.values(inputs, [("attention", 0), ("inner.linear", 0), ("inner", 0)], exact=True)
+    np.testing.assert_allclose(found["inner", 0], found["inner.linear", 0] + found["attention", 0])
