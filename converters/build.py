@@ -85,6 +85,7 @@ def build(
 def _folders(output: Path) -> Iterator[Path]:
     """The output folder and a scratch folder in it; what stays empty is removed again."""
     created = not output.exists()
+    parent = not output.parent.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
         work = output / ".work"
@@ -99,6 +100,8 @@ def _folders(output: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
         if created and not any(path.name != "logs" for path in output.iterdir()):
             shutil.rmtree(output, ignore_errors=True)
+            if parent and not any(output.parent.iterdir()):
+                output.parent.rmdir()
 
 
 @dataclass

@@ -163,7 +163,7 @@ class _Builder:
 
 
 def _merge(base: Document, over: Document) -> Document:
-    """`over` on top of `base`: mappings merge key by key, null removes a mapping, anything else replaces."""
+    """`over` on top of `base`: mappings merge key by key, null removes one (or null), anything else replaces."""
     marks = dict(base.marks)
     data = _merged(base.data, over.data, (), marks, over.marks)
     return Document(over.path, data, marks)

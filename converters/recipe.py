@@ -125,7 +125,11 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
     artifacts, more = _artifacts(document, recipe.gates if recipe else Gates())
     problems += more
     if recipe:
-        problems += [*_model_problems(recipe, document), *_dim_problems(recipe, document)]
+        problems += [
+            *_model_problems(recipe, document),
+            *_dim_problems(recipe, document),
+            *_output_problems(recipe, document),
+        ]
     if problems or recipe is None:
         order = {str(document.path): 0}
         raise RecipeError(sorted(problems, key=lambda p: (order.get(p.mark.file, 1), p.mark.line or 0)))
@@ -183,6 +187,12 @@ def _model_problems(recipe: Recipe, document: Document) -> list[Problem]:
             return [Problem(mark, "model", "must look like python:package.module:factory")]
         return []
     return [Problem(mark, "model", "must be torchvision:NAME or python:package.module:factory")]
+
+
+def _output_problems(recipe: Recipe, document: Document) -> list[Problem]:
+    names = recipe.outputs or ()
+    mark = document.mark(("outputs",))
+    return [Problem(mark, "outputs", f"{name!r} is named twice") for name in set(names) if names.count(name) > 1]
 
 
 def _dim_problems(recipe: Recipe, document: Document) -> list[Problem]:

@@ -72,10 +72,11 @@ class Search:
             target = pick(sorted([*group, target]))
 
     def _first(self, layers: Sequence[int]) -> int | None:
-        first = self._verdict().first
+        first = self.verdict().first
         return first if first in layers else None
 
-    def _verdict(self) -> Verdict:
+    def verdict(self) -> Verdict:
+        """Who is to blame, by what was measured so far."""
         return judge(self.found, {one: self._look_up(one)[0] for one in self.found}, self.outputs, self.limit)
 
     def _added(self, layer: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -142,6 +143,11 @@ class Exporter(ABC):
         """Write the files. Raises ExportError."""
 
 
+def _without_folders(text: str) -> str:
+    """The text with file names in place of absolute paths: a manifest travels, this machine's folders do not."""
+    return re.sub(r"(?<![\w.])/(?:[^\s/\"':]+/)+", "", text)
+
+
 def first_that_works(asked: str, attempts: dict[str, Callable[[], Any]]) -> tuple[str, Any, dict[str, str]]:
     """Try the attempt that was asked for, or with `auto` each in order.
 
@@ -157,6 +163,6 @@ def first_that_works(asked: str, attempts: dict[str, Callable[[], Any]]) -> tupl
         try:
             return name, attempt(), failures
         except Exception as error:  # exporters fail in any way their libraries please
-            failures[name] = f"{type(error).__name__}: {str(error).strip()}"
+            failures[name] = f"{type(error).__name__}: {_without_folders(str(error).strip())}"
     reasons = "\n".join(f"  {name}: {why}" for name, why in failures.items())
     raise ExportError(f"no way to export this model worked:\n{reasons}")

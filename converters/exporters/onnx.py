@@ -141,11 +141,21 @@ def count_nodes(path: Path) -> dict[str, dict[str, int]]:
     graph = onnx.load(str(path), load_external_data=False).graph
     types = _element_types(graph)
     operators, compute = Counter(node.op_type for node in graph.node), Counter[str]()
+    types |= _quantized(graph, types)
     for node in graph.node:
         if node.op_type in _COMPUTE:
             known = (types[name] for name in (*node.input[1::-1], node.output[0]) if name in types)
             compute[next(known, "unknown")] += 1
     return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
+
+
+def _quantized(graph: onnx.GraphProto, types: dict[str, str]) -> dict[str, str]:
+    """Values that come out of a DequantizeLinear: an engine computes with the integers that go in."""
+    return {
+        node.output[0]: types.get(node.input[0], "int8")
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and types.get(node.input[0], "int8") == "int8"
+    }
 
 
 def _element_types(graph: onnx.GraphProto) -> dict[str, str]:

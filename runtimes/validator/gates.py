@@ -200,18 +200,18 @@ def deadline(found: Speed, gates: Gates) -> GateResult:
 
 
 def judge(evidence: Evidence) -> list[GateResult]:
-    """All gates before speed, in order; the first that fails ends the list."""
+    """All gates before speed, in order; a failure ends the list, but for the question whether answers repeat."""
     single: list[Callable[[Evidence], GateResult]] = [names_and_shapes, finite, precision, meaningful]
     results: list[GateResult] = []
     for gate in single:
         results.append(gate(evidence))
         if results[-1].ok is False:
             return results
-    for result in (*parity(evidence), batch_invariant(evidence), deterministic(evidence)):
-        results.append(result)
-        if result.ok is False:
-            break
-    return results
+    results += parity(evidence)
+    if all(result.ok is not False for result in results):
+        results.append(batch_invariant(evidence))
+    # Asked even after a failure: an artifact that cannot repeat itself (dropout left on) explains its parity.
+    return [*results, deterministic(evidence)]
 
 
 def _limit(gate: str, what: str, found: float | None, limit: float, at_most: bool) -> GateResult:

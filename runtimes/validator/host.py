@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from runtimes.artifact import Artifact
+from runtimes.errors import BurnishError
 from runtimes.machine import peak_memory
 from runtimes.results import Deadline
 from runtimes.session import Session, SessionOptions, check_device, load
@@ -57,12 +58,15 @@ class SessionHost:
         """Answer once the session is loaded."""
         return True
 
-    def answer(self, inputs: list[Arrays]) -> list[Arrays]:
-        """The outputs for each set of inputs, in order."""
+    def answer(self, probes: list[tuple[str, Arrays]]) -> list[Arrays]:
+        """The outputs for each named set of inputs, in order. An error names the probe that it came with."""
         start = time.perf_counter()
         answers = []
-        for arrays in inputs:
-            answers.append(self._session.run(arrays))
+        for name, arrays in probes:
+            try:
+                answers.append(self._session.run(arrays))
+            except Exception as error:
+                raise BurnishError(f"at {name}: {type(error).__name__}: {error}") from error
             self._cold_start = self._cold_start or self._loaded + time.perf_counter() - start
         return answers
 

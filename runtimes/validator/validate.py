@@ -113,9 +113,9 @@ def _check(
     child = start(target, options, log)
     stack.callback(child.kill)
     try:
-        inputs = [probe.inputs for probe in reference.probes]
-        first = child.call("answer", inputs, timeout=REQUEST_SECONDS)
-        second = child.call("answer", inputs[:REPEATED_PROBES], timeout=REQUEST_SECONDS)
+        probes = [(probe.name, probe.inputs) for probe in reference.probes]
+        first = child.call("answer", probes, timeout=REQUEST_SECONDS)
+        second = child.call("answer", probes[:REPEATED_PROBES], timeout=REQUEST_SECONDS)
         return _judged(target, row, reference, first, second), child
     except ArtifactError as error:
         return _ended(row, "loads", error), None
@@ -204,11 +204,11 @@ def _blank(target: Target) -> Row:
 
 
 def _settle(row: Row) -> Row:
-    """The status that the gates so far give, with the first failed one as the reason."""
-    failed = next((result for result in row.gates if result.ok is False), None)
-    if failed is None:
+    """The status that the gates so far give, with every failed one in the reason."""
+    failed = [f"{result.gate}: {result.detail}" for result in row.gates if result.ok is False]
+    if not failed:
         return row.model_copy(update={"status": Status.PASSED, "reason": None})
-    return row.model_copy(update={"status": Status.FAILED, "reason": f"{failed.gate}: {failed.detail}"})
+    return row.model_copy(update={"status": Status.FAILED, "reason": "; ".join(failed)})
 
 
 def _ended(row: Row, gate: str, error: BurnishError) -> Row:

@@ -28,12 +28,12 @@ mappings = st.dictionaries(keys, values, max_size=4)
 
 
 def merged(base: Any, over: Any) -> Any:
-    """What `extends:` promises: mappings merge key by key, null removes a mapping, all else replaces."""
+    """What `extends:` promises: mappings merge key by key, null removes a mapping or null, all else replaces."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
     result = dict(base)
     for key, value in over.items():
-        if value is None and isinstance(base.get(key), dict):
+        if value is None and key in base and (base[key] is None or isinstance(base[key], dict)):
             del result[key]
         else:
             result[key] = merged(result.get(key), value)

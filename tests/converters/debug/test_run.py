@@ -80,7 +80,6 @@ def test_a_fault(job: Callable[..., Job]) -> None:
 
 
 def test_the_worst_probe_is_taken(job: Callable[..., Job]) -> None:
-    """Only one probe has another channel mean: a wrong weight there shows most where its input is largest."""
     one = job(change=_scale)
     reference = Reference.load(one.reference)
     noise = {}
@@ -141,7 +140,7 @@ def test_another_seed_is_refused(job: Callable[..., Job]) -> None:
 def test_another_digest_is_refused(job: Callable[..., Job]) -> None:
     one = job()
     _manifest(one.artifact, weights={"source": "w.pth", "sha256": "ab" * 32, "random": False, "tried": []})
-    with pytest.raises(UsageError, match="abab.*--recipe"):
+    with pytest.raises(UsageError, match=r"abab.*--recipe"):
         debug(one)
 
 
@@ -149,8 +148,11 @@ def test_a_model_that_has_changed_is_refused(job: Callable[..., Job]) -> None:
     """The same file and seed, other code: the outputs tell."""
     one = job()
     reference = Reference.load(one.reference)
-    truth = [{name: values * 1.01 for name, values in outputs.items()} for outputs in reference.truth]
-    dataclasses.replace(reference, truth=truth).save(one.reference)
+
+    def other(every: list[Any]) -> list[Any]:
+        return [{name: (values * 1.01).astype(values.dtype) for name, values in one.items()} for one in every]
+
+    dataclasses.replace(reference, eager=other(reference.eager), truth=other(reference.truth)).save(one.reference)
     with pytest.raises(UsageError, match="answers logits otherwise than when the artifact was built"):
         debug(one)
 
