@@ -119,8 +119,10 @@ def read_labels(root: Path, files: Sequence[Path], how: str | None, folder: Path
 
 def _read_csv(path: Path) -> dict[str, int]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
             rows = [row for row in csv.reader(file) if len(row) >= 2 and row[1].strip().isdecimal()]
     except OSError as error:
         raise UsageError(f"labels: cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"labels: {path} is not a CSV file in UTF-8: {error}") from error
     return {row[0].strip(): int(row[1]) for row in rows}

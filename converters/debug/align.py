@@ -54,8 +54,8 @@ def align(calls: Sequence[Call], graph: Graph) -> tuple[list[Layer], list[Unmatc
     found = _by_path(calls, graph.nodes, why)
     open_calls = [one for one in calls if one.key not in why]  # a known mismatch is told, not guessed away
     _in_order([one for one in open_calls if one.key not in found], graph, found)
-    _between(open_calls, graph.nodes, found)
     folded = _fold(calls, graph, found)
+    _between([one for one in open_calls if one.key not in folded.values()], graph.nodes, found)
     counts: dict[str, int] = defaultdict(int)
     for one in calls:
         counts[one.key[0]] += 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 
 from converters.debug.align import Layer, Unmatched, align
 from converters.debug.graph import Dependency, Taps, dependencies
-from converters.debug.judge import Limit, Measure, added, error_before, judge, measure
+from converters.debug.judge import Limit, Measure, error_before, judge, measure, own_error
 from converters.debug.result import LayerReport
 from converters.debug.search import Search
 from converters.debug.truth import Eager, output_key
@@ -39,32 +40,41 @@ class Comparison:
 
     def search(self, limit: Limit, budget: int, top: int) -> Findings:
         """Measure the layers, at most `budget` bytes at once."""
-        count = len(self.layers)
-        outputs = range(count - self.outputs, count)
-        sizes = [
+        parents = [one.layers for one in dependencies(self.taps.graph, self.values, self.outputs)]
+        own = [
             prod(layer.shape) * (_BYTES_EAGER + _BYTES_FOUND * len(values))
             for layer, values in zip(self.layers, self.values, strict=True)
         ]
-        parents = [one.layers for one in dependencies(self.taps.graph, self.values, self.outputs)]
-        search = Search(sizes, parents, outputs, self._measure, limit, budget)
+        sizes = [size + sum(own[one] for one in parents[number]) for number, size in enumerate(own)]
+        search = Search(sizes, parents, self._outputs, partial(self._measure, parents), limit, budget)
         search.run(top)
         return self._findings(search, limit)
 
-    def _measure(self, numbers: Sequence[int]) -> dict[int, Measure]:
-        keys = [self.layers[number].key for number in numbers]
-        found = self.taps.read(self.inputs, [value for number in numbers for value in self.values[number]])
-        eager = self.eager.values(self.inputs, keys, exact=False)
-        truth = self.eager.values(self.inputs, keys, exact=True)
-        return {
+    def _measure(self, parents: Sequence[frozenset[int]], numbers: Sequence[int]) -> dict[int, Measure]:
+        """Measure layers; those that they are made of are read too, to tell what each makes of them."""
+        every = sorted({*numbers, *(one for number in numbers for one in parents[number])})
+        keys = {number: self.layers[number].key for number in every}
+        read = self.taps.read(self.inputs, [value for number in every for value in self.values[number]])
+        eager = self.eager.values(self.inputs, list(keys.values()), exact=False)
+        truth = self.eager.values(self.inputs, list(keys.values()), exact=True)
+        nearest = {
             number: min(
                 (
-                    measure(candidate, found[value], eager[key], truth[key])
+                    measure(candidate, read[value], eager[key], truth[key])
                     for candidate, value in enumerate(self.values[number])
                 ),
                 key=lambda one: one.error,
             )
-            for number, key in zip(numbers, keys, strict=True)
+            for number, key in keys.items()
         }
+        taken = {key: read[self.values[number][nearest[number].candidate]] for number, key in keys.items()}
+        found = {key: value for key, value in taken.items() if value.shape == truth[key].shape}
+        expected = self.eager.expected(self.inputs, found)
+        for number in numbers:
+            key, one = keys[number], nearest[number]
+            added = own_error(found[key], expected[key], truth[key], one.error) if key in found else one.error
+            nearest[number] = replace(one, added=added)
+        return {number: nearest[number] for number in numbers}
 
     def _findings(self, search: Search, limit: Limit) -> Findings:
         """Judge once more by the values that were taken: what they are made of is known only now."""
@@ -110,7 +120,7 @@ class Comparison:
             shape=layer.shape,
             error_before=error_before(number, found, above),
             error_after=one.error,
-            added=added(number, found, above),
+            added=one.added,
             sqnr_db=one.sqnr_db,
             noise=one.noise,
             inputs=tuple(self.layers[other].name for other in sorted(above[number])),

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from runtimes.validator.defaults import NOISE_FP32, SQNR_DB
-from runtimes.validator.parity import distance
+from runtimes.validator.parity import distance, rms
 
 # A layer is to blame where its relative error is more than this many times its inputs' (6 dB of SQNR lost).
 # A correct layer hands on the relative error it was given: norms, activations and sums of two branches change
@@ -27,6 +27,8 @@ class Measure:
         sqnr_db: the same in dB, as signal over error.
         noise: rms error over eager's own rms error.
         dtype: of the artifact's value.
+        added: the part of `error` that the layer makes itself: its value against what the truth model makes of
+            the artifact's values before it.
         candidate: which of the values that may be the layer's was taken.
     """
 
@@ -35,6 +37,7 @@ class Measure:
     noise: float
     dtype: str
     candidate: int
+    added: float = 0.0
 
 
 def measure(
@@ -48,6 +51,22 @@ def measure(
     if not math.isfinite(far.max_abs):
         return Measure(math.inf, far.sqnr_db, math.inf, str(found.dtype), candidate)
     return Measure(10 ** (-far.sqnr_db / 20), far.sqnr_db, far.noise, str(found.dtype), candidate)
+
+
+def own_error(
+    found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], error: float
+) -> float:
+    """The error over the truth's rms that a layer makes itself; never more than its whole `error`.
+
+    Where what it was given is not finite, nothing can be asked of it.
+    """
+    if found.shape != expected.shape:
+        return error
+    sound = np.isfinite(expected) & np.isfinite(truth)
+    with np.errstate(invalid="ignore", over="ignore"):
+        wrong = rms(np.asarray(found, np.float64)[sound] - expected[sound])
+    # More than `error` means that a value before it was taken for another layer's.
+    return min(error, wrong / (rms(truth[sound]) or 1.0)) if math.isfinite(wrong) else error
 
 
 @dataclass(frozen=True)
@@ -97,8 +116,8 @@ def error_before(layer: int, found: Mapping[int, Measure], above: Mapping[int, C
     return max((found[one].error for one in above[layer]), default=0.0)
 
 
-def added(layer: int, found: Mapping[int, Measure], above: Mapping[int, Collection[int]]) -> float:
-    """The error that the layer adds: errors of independent causes add up as squares."""
+def jump(layer: int, found: Mapping[int, Measure], above: Mapping[int, Collection[int]]) -> float:
+    """How much the error grows from the nearest measured layers to this one, as a difference of squares."""
     after, before = found[layer].error, error_before(layer, found, above)
     if math.isinf(after):
         return 0.0 if math.isinf(before) else math.inf

@@ -17,8 +17,8 @@ class LayerReport:
         dtype, shape: of its value.
         error_before: largest relative rms error of the layers that it takes; 0 for the model's inputs.
         error_after: its own: rms error over the truth's rms.
-        added: what it adds to the error of its inputs, as the root of a difference of squares. An upper bound:
-            a layer that makes its inputs' error larger counts with what it makes of it.
+        added: the part of `error_after` that it makes itself: its value against what the float64 model makes of
+            the artifact's own values before it.
         sqnr_db: `error_after` in dB; higher is better.
         noise: rms error over eager's own rms error in float32.
         inputs: the layers that it takes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from converters.debug.judge import Limit, Measure, Verdict, added, judge
+from converters.debug.judge import Limit, Measure, Verdict, judge, jump
 
 MeasureLayers = Callable[[Sequence[int]], dict[int, Measure]]
 """Measures some layers in one run of each model."""
@@ -50,8 +50,8 @@ class Search:
             self._measure(group)
         self._measure(self._spread([one for one in every if one not in self.found]))
         self._narrow(self._first)
-        for layer in sorted(self.found, key=self._added, reverse=True)[:top]:
-            self._narrow(lambda ones: max(ones, key=self._added), [layer])
+        for layer in sorted(self.found, key=self._jump, reverse=True)[:top]:
+            self._narrow(lambda ones: max(ones, key=self._jump), [layer])
 
     @property
     def complete(self) -> bool:
@@ -79,8 +79,8 @@ class Search:
         """Who is to blame, by what was measured so far."""
         return judge(self.found, {one: self._look_up(one)[0] for one in self.found}, self.outputs, self.limit)
 
-    def _added(self, layer: int) -> float:
-        return added(layer, self.found, {layer: self._look_up(layer)[0]})
+    def _jump(self, layer: int) -> float:
+        return jump(layer, self.found, {layer: self._look_up(layer)[0]})
 
     def _look_up(self, layer: int) -> tuple[set[int], set[int]]:
         """The nearest measured layers that this one is made of, and the unmeasured ones on the way."""

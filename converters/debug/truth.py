@@ -75,6 +75,21 @@ class Eager:
         found = [(output_key(name), tensor) for name, tensor in zip(self._outputs, result, strict=True)]
         return watch.values | {key: _copied(tensor) for key, tensor in found if key in keys}
 
+    def expected(self, inputs: Arrays, found: Values) -> Values:
+        """What the truth model makes of an artifact's own values.
+
+        Each call's result is replaced by the artifact's as soon as it is there, so that what comes after is
+        computed from the artifact's values: the difference to them is what each layer gets wrong by itself.
+
+        Args:
+            inputs: the model's.
+            found: the artifact's values, by call; outputs of the model may be among the keys.
+        """
+        watch = _Watch(found, found)
+        result = self._run(self._double, inputs, watch)
+        ends = [(output_key(name), tensor) for name, tensor in zip(self._outputs, result, strict=True)]
+        return watch.values | {key: _copied(tensor) for key, tensor in ends if key in found}
+
     def _run(self, module: torch.nn.Module, inputs: Arrays, watch: _Watch) -> list[torch.Tensor]:
         import torch
 
@@ -107,9 +122,10 @@ class _Open:
 
 @dataclass
 class _Watch:
-    """Forward hooks of one run. `_made` tells, by its id, which call made a tensor, and in which version."""
+    """Forward hooks of one run; `forced` takes the place of results. `_made` tells, by its id, which call made a tensor, and in which version."""
 
     keys: Collection[Key]
+    forced: Values = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     values: Values = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
@@ -137,10 +153,10 @@ class _Watch:
         self._open.append(_Open([(one, one._version) for one in given]))
 
     def _after(self, path: str) -> Any:
-        def hook(module: Any, args: Any, kwargs: Any, result: Any) -> None:
+        def hook(module: Any, args: Any, kwargs: Any, result: Any) -> Any:
             opened, tensor = self._open.pop(), _first_tensor(result)
             if tensor is None or opened.returns_its_own(tensor) or (not opened.leaf and self._maker(tensor)):
-                return  # nothing new: no tensor, its own input, or the result of a module inside it
+                return None  # nothing new: no tensor, its own input, or the result of a module inside it
             key = (path, self._counts[path])
             self._counts[path] += 1
             source = next((found for one, _ in opened.given if (found := self._source(one))), None)
@@ -148,6 +164,11 @@ class _Watch:
             self._made[id(tensor)] = (weakref.ref(tensor), tensor._version, key)
             if key in self.keys:
                 self.values[key] = _copied(tensor)
+            if key not in self.forced:
+                return None
+            other = tensor.new_tensor(self.forced[key])
+            self._made[id(other)] = (weakref.ref(other), other._version, key)
+            return _replaced(result, tensor, other)
 
         return hook
 
@@ -167,6 +188,13 @@ def _first_tensor(value: Any) -> torch.Tensor | None:
         return next(iter(flatten(value)), None)
     except BurnishError:  # something that holds no tensors, such as a number or a module's own class
         return None
+
+
+def _replaced(result: Any, tensor: torch.Tensor, other: torch.Tensor) -> Any:
+    """The result with `other` for its first tensor; None, which leaves it, where it is packed in another way."""
+    if result is tensor:
+        return other
+    return (other, *result[1:]) if type(result) is tuple and result[0] is tensor else None
 
 
 def _copied(tensor: torch.Tensor) -> np.ndarray[Any, Any]:

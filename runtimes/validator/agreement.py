@@ -40,7 +40,7 @@ def agreement(found: Sequence[Arrays], reference: Reference) -> Agreement:
     return Agreement(
         top1=float(np.mean(mine.argmax(-1) == theirs.argmax(-1))),
         top5=_top5(mine, theirs),
-        kl=float(np.mean(np.sum(np.exp(_log_softmax(theirs)) * (_log_softmax(theirs) - _log_softmax(mine)), -1))),
+        kl=float(np.mean(_divergence(_log_softmax(theirs), _log_softmax(mine)))),
         samples=len(mine),
         accuracy=_accuracy(found, reference, name),
     )
@@ -62,6 +62,13 @@ def _log_softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         shifted = logits - logits.max(-1, keepdims=True)
         result: np.ndarray[Any, Any] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return result
+
+
+def _divergence(log_p: np.ndarray[Any, Any], log_q: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Kullback-Leibler divergence of each row; never negative by rounding, and what is impossible adds nothing."""
+    with np.errstate(invalid="ignore"):
+        terms = np.where(log_p == -np.inf, 0.0, np.exp(log_p) * (log_p - log_q))
+    return np.maximum(terms.sum(-1), 0.0)
 
 
 def _accuracy(found: Sequence[Arrays], reference: Reference, name: str) -> Accuracy | None:

@@ -13,6 +13,7 @@ from runtimes.results import Accuracy, GateResult, Parity, Speed
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import COMPUTE_SHARE, NOISE_FP32, SQNR_DB, Gates
 from runtimes.validator.parity import error_scale, rms
+from runtimes.validator.probes import batch_dimension
 from runtimes.validator.reference import Reference
 
 
@@ -125,20 +126,21 @@ def batch_invariant(evidence: Evidence) -> GateResult:
 
     Judged where eager's own rows do: BatchNorm in training mode, for one, depends on the whole batch.
     """
+    batch = batch_dimension(evidence.manifest.inputs)
     batches = [(index, probe) for index, probe in enumerate(evidence.reference.probes) if probe.rows]
     compared = 0
     for index, probe in batches:
         for name, spec in evidence.manifest.outputs.items():
-            if not spec.shape or spec.shape[0] not in probe.sizes:
+            if not spec.shape or spec.shape[0] != batch:
                 continue
             for row, sample in enumerate(probe.rows):
-                alone, truth = evidence.first[sample][name][0], evidence.reference.truth[sample][name][0]
-                moved = rms(np.asarray(evidence.first[index][name][row], np.float64) - alone)
+                mine = evidence.first[index][name][row], evidence.first[sample][name][0]
                 theirs = evidence.reference.eager[index][name][row], evidence.reference.eager[sample][name][0]
-                allowed = _allowed(evidence, theirs[1], truth)
-                if rms(np.asarray(theirs[0], np.float64) - theirs[1]) > allowed:
+                allowed = _allowed(evidence, theirs[1], evidence.reference.truth[sample][name][0])
+                if theirs[0].shape != theirs[1].shape or not _moved(*theirs, theirs[1]) <= allowed:
                     continue
                 compared += 1
+                moved = _moved(*mine, theirs[1])
                 if not moved <= allowed:
                     where = f"row {row} of {name} at {probe.name}"
                     return _fails("batch", f"{where} differs from the same sample alone by {moved:.3g} rms")
@@ -152,7 +154,14 @@ def _allowed(evidence: Evidence, eager: np.ndarray[Any, Any], truth: np.ndarray[
     if evidence.lossless:
         return 2 * (evidence.gates.noise or NOISE_FP32) * error_scale(eager, truth)
     sqnr = evidence.gates.sqnr_db or SQNR_DB.get(evidence.manifest.precision, 0.0)
-    return 2 * rms(np.asarray(truth, np.float64)) * 10 ** (-sqnr / 20)
+    return 2 * rms(np.where(np.isfinite(truth), truth, 0.0)) * 10 ** (-sqnr / 20)
+
+
+def _moved(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], eager: np.ndarray[Any, Any]) -> float:
+    """The rms between two answers to one sample, where eager's is finite."""
+    with np.errstate(invalid="ignore"):
+        difference = np.asarray(one, np.float64) - other
+    return rms(np.where(np.isfinite(eager), difference, 0.0))
 
 
 def deterministic(evidence: Evidence) -> GateResult:
@@ -160,15 +169,13 @@ def deterministic(evidence: Evidence) -> GateResult:
     for index in range(len(evidence.second)):
         probe = evidence.reference.probes[index]
         for name, first in evidence.first[index].items():
-            truth = np.asarray(evidence.reference.truth[index][name], np.float64)
-            own = error_scale(evidence.reference.eager[index][name], truth)
-            allowed = max(own, evidence.reference.repeat_error)
+            eager, truth = evidence.reference.eager[index][name], evidence.reference.truth[index][name]
+            allowed = max(error_scale(eager, truth), evidence.reference.repeat_error)
             again = evidence.second[index][name]
             if again.shape != first.shape:
                 shapes = f"{list(first.shape)}, then {list(again.shape)}"
                 return _fails("deterministic", f"{name} at {probe.name} is {shapes}")
-            with np.errstate(invalid="ignore"):
-                moved = rms(np.asarray(again, np.float64) - first)
+            moved = _moved(again, first, eager)
             if not moved <= allowed:  # NaN fails too
                 return _fails("deterministic", f"{name} at {probe.name} moved by {moved:.3g} rms between two runs")
     return GateResult(gate="deterministic", ok=True, detail="two runs agree")

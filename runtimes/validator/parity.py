@@ -52,9 +52,14 @@ def rms(values: np.ndarray[Any, Any]) -> float:
 
 
 def error_scale(eager: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
-    """Eager's own rms error, and at least what float32 cannot resolve of the truth: the unit of `noise`."""
-    exact = np.asarray(truth, np.float64)
-    return max(rms(np.asarray(eager, np.float64) - exact), ERROR_FLOOR * rms(exact)) or ERROR_FLOOR
+    """Eager's own rms error, and at least what float32 cannot resolve of the truth: the unit of `noise`.
+
+    Where one of them is not finite (a mask of -Inf in the logits, say), nothing is counted.
+    """
+    own, exact = np.asarray(eager, np.float64), np.asarray(truth, np.float64)
+    both = np.isfinite(own) & np.isfinite(exact)
+    own, exact = np.where(both, own, 0.0), np.where(both, exact, 0.0)
+    return max(rms(own - exact), ERROR_FLOOR * rms(exact)) or ERROR_FLOOR
 
 
 def distance(

@@ -112,6 +112,12 @@ def test_batch_norm_folded_into_a_convolution() -> None:
     assert _names(calls, _node("Conv", "x", "a", "bn"), _node("Relu", "a", "b", "act")) == both
 
 
+def test_what_is_folded_is_not_looked_for_elsewhere() -> None:
+    calls = [_call("conv", "conv"), _call("bn", "batchnorm", source=("conv", 0))]
+    nodes = _node("Split", "x", "half"), _node("Conv", "half", "a", "bn")
+    assert _names(calls, *nodes) == {"conv + bn": ["a"]}
+
+
 def test_batch_norm_of_its_own_stays_so() -> None:
     calls = [_call("conv", "conv"), _call("bn", "batchnorm", source=("conv", 0))]
     nodes = _node("aten::conv2d", "x", "a"), _node("aten::batch_norm", "a", "b")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from converters.debug.judge import Limit, Measure, added, judge, measure
+from converters.debug.judge import Limit, Measure, judge, jump, measure, own_error
 
 LIMIT = Limit.of("fp32")
 CHAIN = {0: [], 1: [0], 2: [1], 3: [2]}
@@ -46,11 +46,21 @@ def test_the_worst_input_counts() -> None:
     assert judge(_found(1, 5000, 5001), above, [2], LIMIT).first == 1
 
 
-def test_added_errors_are_squares() -> None:
+def test_errors_of_independent_causes_add_as_squares() -> None:
     found = {0: Measure(3.0, 0, 1, "float32", 0), 1: Measure(5.0, 0, 1, "float32", 0)}
-    assert added(1, found, {0: [], 1: [0]}) == pytest.approx(4.0)
+    assert jump(1, found, {0: [], 1: [0]}) == pytest.approx(4.0)
     found[1] = Measure(math.inf, 0, math.inf, "float32", 0)
-    assert added(1, found, {0: [], 1: [0]}) == math.inf
+    assert jump(1, found, {0: [], 1: [0]}) == math.inf
+
+
+def test_what_a_layer_makes_itself() -> None:
+    truth = np.full(4, 2.0)
+    found = truth + 0.2
+    assert own_error(found, truth + 0.2, truth, 0.1) == 0.0, "all of it came from before"
+    assert own_error(found, truth + 0.1, truth, 0.1) == pytest.approx(0.05)
+    assert own_error(found, truth - 9.0, truth, 0.1) == 0.1, "never more than its whole error"
+    assert own_error(found, np.full(4, np.nan), truth, 0.1) == 0.0, "it was given no number"
+    assert own_error(found * np.inf, truth, truth, math.inf) == math.inf
 
 
 def test_measure_in_three_units() -> None:

@@ -125,3 +125,20 @@ def test_odd_modules() -> None:
     ]
     found = eager.values(inputs, [("attention", 0), ("inner.linear", 0), ("inner", 0)], exact=True)
     np.testing.assert_allclose(found["inner", 0], found["inner.linear", 0] + found["attention", 0])
+
+
+def test_what_is_expected_of_an_artifacts_own_values() -> None:
+    """Every value is off; what follows from each is computed, in tuples and after in-place writes too."""
+    torch.manual_seed(0)
+    model = _Odd().eval()
+    inputs = {"x": np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32)}
+    eager = Eager(model, ["y"], exact=True)
+    keys = [("attention", 0), ("inner.linear", 0), ("inner", 0), output_key("y")]
+    truth = eager.values(inputs, keys, exact=True)
+    found = {key: values + 1 for key, values in truth.items()}
+    expected = eager.expected(inputs, found)
+    np.testing.assert_allclose(expected["attention", 0], truth["attention", 0])
+    weight = model.inner.linear.weight.detach().double().numpy()
+    np.testing.assert_allclose(expected["inner.linear", 0], truth["inner.linear", 0] + weight.sum(1), rtol=1e-6)
+    np.testing.assert_allclose(expected["inner", 0], found["inner.linear", 0] + found["attention", 0])
+    np.testing.assert_allclose(expected[output_key("y")], found["inner", 0] * 8)
