@@ -12,7 +12,7 @@ from burnish.report.terminal import console, show_table
 from burnish.report.text import clean
 from converters.debug.result import DebugResult, LayerReport
 
-_COLUMNS = ("layer", "node", "dtype", "shape", "error before", "after", "SQNR", "noise")
+_COLUMNS = ("layer", "node", "dtype", "shape", "error before", "after", "its own", "SQNR", "noise")
 
 
 def show_debug(found: DebugResult) -> None:
@@ -58,7 +58,7 @@ def _cells(one: LayerReport) -> Sequence[str]:
     shape = "x".join(map(str, one.shape))
     ratio = f"{one.sqnr_db:.1f} dB" if math.isfinite(one.sqnr_db) else "-inf"
     before, after = _error(one.error_before), _error(one.error_after)
-    return one.layer, one.node, one.dtype, shape, before, after, ratio, f"{one.noise:.3g}x"
+    return one.layer, one.node, one.dtype, shape, before, after, _error(one.added), ratio, f"{one.noise:.3g}x"
 
 
 def _error(value: float) -> str:

@@ -65,6 +65,8 @@ class OnnxTaps:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Nothing is timed here: idle threads shall not spin beside torch's.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self._folder))
         names = list(dict.fromkeys(values))
         try:

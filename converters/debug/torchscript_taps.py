@@ -118,8 +118,10 @@ def _reads(node: Any) -> Iterator[str]:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """The tensors of an output, in order, through the containers that the graph packs them into."""
+    """The tensors of an output, in order, through the containers that hold them; None is left out."""
     node = value.node()
+    if value.type().kind() == "NoneType":
+        return
     if node.kind() not in _CONTAINERS:
         yield value
         return

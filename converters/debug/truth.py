@@ -122,7 +122,10 @@ class _Open:
 
 @dataclass
 class _Watch:
-    """Forward hooks of one run; `forced` takes the place of results. `_made` tells, by its id, which call made a tensor, and in which version."""
+    """Forward hooks of one run; `forced` takes the place of results.
+
+    `_made` tells, by its id, which call made a tensor, and in which version.
+    """
 
     keys: Collection[Key]
     forced: Values = field(default_factory=dict)

@@ -68,7 +68,8 @@ def _divergence(log_p: np.ndarray[Any, Any], log_q: np.ndarray[Any, Any]) -> np.
     """Kullback-Leibler divergence of each row; never negative by rounding, and what is impossible adds nothing."""
     with np.errstate(invalid="ignore"):
         terms = np.where(log_p == -np.inf, 0.0, np.exp(log_p) * (log_p - log_q))
-    return np.maximum(terms.sum(-1), 0.0)
+    rows: np.ndarray[Any, Any] = np.maximum(terms.sum(-1), 0.0)
+    return rows
 
 
 def _accuracy(found: Sequence[Arrays], reference: Reference, name: str) -> Accuracy | None:

@@ -81,6 +81,8 @@ MIN_ROUNDS = 8
 # ... or this much time has been spent per artifact; then the row says `unstable`.
 BUDGET_SECONDS = 8.0
 BOOTSTRAP_SAMPLES = 2000
+# The percentile over rounds that stands for an undisturbed machine: half of the rounds may be spoilt.
+UNDISTURBED_PERCENTILE = 25
 
 # Throughput is measured at batch sizes 1, 2, 4, ... while it gains more than this, for so long at each size.
 SWEEP_GAIN = 0.05

@@ -198,7 +198,9 @@ def deadline(found: Speed, gates: Gates) -> GateResult:
     """The 99th percentile of single requests at the deadline's rate lies within it."""
     met = found.deadline
     if gates.deadline_ms is None or met is None:
-        return GateResult(gate="deadline", ok=None, detail="not required" if met is None else "not measured")
+        return GateResult(
+            gate="deadline", ok=None, detail="not required" if gates.deadline_ms is None else "not measured"
+        )
     detail = (
         f"p99 {met.p99_ms:.3g} ms of {met.requests} requests, deadline {met.deadline_ms:g} ms, "
         f"{met.misses_per_10000:.0f} misses per 10,000"

@@ -108,5 +108,6 @@ def _constant(outputs: list[np.ndarray[Any, Any]]) -> bool:
     if len(rows) < 2:
         return False
     stack = np.stack(rows)
+    stack = np.where(np.isfinite(stack), stack, 0.0)  # nothing is compared there, so it cannot vary either
     rms = math.sqrt(float(np.mean(np.square(stack))))
     return bool(np.ptp(stack, axis=0).max(initial=0.0) <= CONSTANT_SPREAD * rms)

@@ -1,7 +1,9 @@
 """Speed: the ratio of two sessions' latencies, from bursts that alternate between their processes.
 
-Absolute times drift with the machine's load and clock; the ratio of neighbouring bursts does not. The
-interval is a percentile bootstrap over rounds (Efron 1979) of the median ratio.
+Other work on the machine only ever adds time, and on two cores it adds much (thread pools wait for each
+other). So the ratio is of what each session takes undisturbed: the fastest run of each burst, and of those the
+lower quartile over the rounds. Medians and tails are reported beside it. The interval is a percentile bootstrap
+over rounds (Efron 1979). benchmarks/repeatability.md compares this with the naive way.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from runtimes.validator import defaults
 
 Times = list[list[float]]
 """Seconds of each run, one list per round."""
+
+Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def measure(
@@ -86,8 +90,7 @@ def summarize(times: Times, eager: Times | None = None) -> Speed:
     p50, p90, p99 = (float(value) for value in np.percentile(flat, [50, 90, 99]))
     speed = Speed(median_ms=p50, p90_ms=p90, p99_ms=p99, rounds=len(times))
     base = eager if eager and eager is not times else None
-    ratios = _ratios(base or times, times) if base else 1e3 * np.array([np.median(burst) for burst in times])
-    middle, low, high = interval(ratios)
+    middle, low, high = interval(_fastest(times), _fastest(base) if base else None)
     stable = len(times) >= defaults.MIN_ROUNDS and (high - low) / 2 <= defaults.HALF_WIDTH * middle
     if base is None:
         return speed.model_copy(update={"stable": stable})
@@ -101,18 +104,33 @@ def summarize(times: Times, eager: Times | None = None) -> Speed:
     )
 
 
-def _ratios(eager: Times, mine: Times) -> np.ndarray[Any, Any]:
-    """Per round: eager's median over mine. A round that one of them did not finish does not count."""
-    pairs = list(zip(eager, mine, strict=False))
-    return np.array([np.median(theirs) / np.median(own) for theirs, own in pairs])
+def _fastest(times: Times) -> Values:
+    """The fastest run of each burst: what the session takes when nothing else runs."""
+    return np.array([min(burst) for burst in times])
 
 
-def interval(values: np.ndarray[Any, Any]) -> tuple[float, float, float]:
-    """Median of `values` with its 95 % bootstrap interval: (median, low, high)."""
-    rng = np.random.default_rng(0)
-    resampled = rng.choice(values, (defaults.BOOTSTRAP_SAMPLES, len(values)))
-    low, high = np.percentile(np.median(resampled, axis=1), [2.5, 97.5])
-    return float(np.median(values)), float(low), float(high)
+def interval(mine: Values, base: Values | None = None) -> tuple[float, float, float]:
+    """The lower quartile of `mine`, or of `base` over that of `mine`, with its 95 % bootstrap interval.
+
+    Args:
+        mine: one value per round.
+        base: one value per round, measured beside those of `mine`; a round that one of the two did not
+            finish does not count. Rounds are resampled in pairs.
+
+    Returns:
+        (estimate, low, high).
+    """
+    count = len(mine) if base is None else min(len(mine), len(base))
+    rounds = np.random.default_rng(0).integers(0, count, (defaults.BOOTSTRAP_SAMPLES, count))
+    drawn, whole = _quartile(mine[:count][rounds]), _quartile(mine[:count])
+    if base is not None:
+        drawn, whole = _quartile(base[:count][rounds]) / drawn, _quartile(base[:count]) / whole
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(whole), float(low), float(high)
+
+
+def _quartile(values: Values) -> Values:
+    return np.asarray(np.percentile(values, defaults.UNDISTURBED_PERCENTILE, axis=-1))
 
 
 def _call(child: Child, method: str, *args: Any) -> Any:

@@ -11,16 +11,16 @@ from typing import Any
 
 from runtimes.artifact import Artifact
 from runtimes.errors import ArtifactError, BurnishError
-from runtimes.machine import bare_interpreter, cores
+from runtimes.machine import cores
 from runtimes.process import Child
 from runtimes.results import GateResult, Row, Speed, Status
 from runtimes.session import SessionOptions, runtime_of, unavailable
 from runtimes.validator import gates, speed
+from runtimes.validator.alone import alone
 from runtimes.validator.defaults import BUDGET_SECONDS, REPEATED_PROBES, REQUEST_SECONDS, Gates
 from runtimes.validator.host import ArtifactOpener, Opener, SessionHost
 from runtimes.validator.parity import summarize
 from runtimes.validator.reference import Reference
-from runtimes.validator.roofline import peaks
 
 EagerOpener = Callable[[str], Opener | None]
 """Gives, for a device, what opens the eager model there; None where there is no eager model at hand."""
@@ -90,8 +90,7 @@ def validate(
             mine = {index: child for index, child in alive.items() if targets[index].device == device}
             progress(f"timing {', '.join(targets[index].artifact.path.name for index in mine)} on {device}")
             for index, found in _time(mine, eager(device), device, budget, log):
-                more = _more(found, mine[index], targets[index]) if isinstance(found, Speed) else found
-                rows[index] = _with_speed(rows[index], more, targets[index].gates)
+                rows[index] = _with_speed(rows[index], found, mine[index], targets[index])
     return rows
 
 
@@ -152,41 +151,15 @@ def _time(
         yield index, eager if isinstance(eager, BurnishError) else found
 
 
-def _more(found: Speed, child: Child, target: Target) -> Speed | BurnishError:
-    """What is asked of one session alone: throughput, deadline, cold start, memory, share of the peak."""
-    asked = target.gates.deadline_ms
-    try:
-        throughput = child.call("throughput", timeout=REQUEST_SECONDS)
-        met = child.call("meet", asked / 1e3, timeout=REQUEST_SECONDS) if asked else None
-        cold = child.call("cold_start", timeout=REQUEST_SECONDS)
-        memory = child.call("peak_memory", timeout=REQUEST_SECONDS)
-    except BurnishError as error:
-        return error
-    return found.model_copy(
-        update={
-            "throughput": throughput,
-            "deadline": met,
-            "cold_start_ms": cold * 1e3 if cold else None,
-            "peak_memory_bytes": memory - bare_interpreter() if memory else None,
-            "compute_share": _share(found, target),
-        }
-    )
-
-
-def _share(found: Speed, target: Target) -> float | None:
-    """Operations per second over the machine's peak; None on a GPU, and where the operations are not known."""
-    operations, precision = target.artifact.manifest.build.get("flops"), target.artifact.manifest.precision
-    if target.device != "cpu" or not operations or not found.median_ms:
-        return None
-    peak = peaks(len(cores())).get(precision)
-    return operations / (found.median_ms / 1e3) / peak if peak else None
-
-
-def _with_speed(row: Row, found: Speed | BurnishError, asked: Gates) -> Row:
+def _with_speed(row: Row, found: Speed | BurnishError, child: Child, target: Target) -> Row:
     if isinstance(found, BurnishError):
         return _ended(row, "speed", found)
-    results = [*row.gates, gates.speed(found, asked), gates.deadline(found, asked)]
-    return _settle(row.model_copy(update={"speed": found, "gates": results}))
+    try:
+        full = alone(found, child, target.artifact.manifest, target.device, target.gates.deadline_ms)
+    except BurnishError as error:
+        return _ended(row, "speed", error)
+    results = [*row.gates, gates.speed(full, target.gates), gates.deadline(full, target.gates)]
+    return _settle(row.model_copy(update={"speed": full, "gates": results}))
 
 
 def _blank(target: Target) -> Row:

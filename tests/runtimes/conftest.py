@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from runtimes import registry
 from runtimes.artifact import Artifact, Manifest, publish
 from runtimes.spec import DimRange, TensorSpec
-from runtimes.validator.probes import synthetic_probes
+from runtimes.validator.probes import Probe, synthetic_probes, with_limits
 from runtimes.validator.reference import Reference
 
 _PLUGIN = """
@@ -39,10 +40,12 @@ class Runtime:
 class Linear(Session):
     def __init__(self, inputs, outputs, dims, behaviour):
         super().__init__(inputs, outputs, dims)
-        self.behaviour, self.runs = behaviour, 0
+        self.behaviour, self.answered = behaviour, set()
 
     def _run(self, inputs):
-        self.runs += 1
+        again = inputs["x"].tobytes() in self.answered
+        self.answered.add(inputs["x"].tobytes())
+        size = np.abs(inputs["x"]).max()
         logits = (inputs["x"].astype(np.float64) @ np.linspace(-1, 1, 12).reshape(4, 3)).astype(np.float32)
         match self.behaviour:
             case "is killed":
@@ -51,12 +54,22 @@ class Linear(Session):
                 time.sleep(600)
             case "answers NaN":
                 logits[0, 0] = np.nan
-            case "answers NaN later" if self.runs > 5:
+            case "answers NaN the second time" if again:
                 logits[0, 0] = np.nan
-            case "moves a little later" if self.runs > 5:
+            case "moves a little the second time" if again:
                 logits *= np.float32(1 + 1e-5)
-            case "changes its shape later" if self.runs > 5:
+            case "changes its shape the second time" if again:
                 logits = np.concatenate([logits, logits])
+            case "answers NaN to large values" if size > 100:
+                logits[0, 0] = np.nan
+            case "adds a bias to small values" if size < 0.1:
+                logits += np.float32(1e-3)
+            case "is wrong at the largest batch" if len(logits) == 8:
+                logits[7] += np.float32(1e-3)
+            case "subtracts a share of the batch mean":
+                logits -= np.float32(1e-3) * logits.mean(0)
+            case "swaps two classes":
+                logits = logits[:, [1, 0, 2]]
             case "is wrong by 1 %":
                 logits *= np.float32(1.01)
             case "answers float64":
@@ -67,6 +80,7 @@ class Linear(Session):
 """
 
 Make = Callable[..., Artifact]
+LinearData = Callable[..., Reference]
 
 
 @pytest.fixture
@@ -88,10 +102,29 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def linear_reference() -> Reference:
-    """What a correct `linear` artifact answers: five probes, one of a batch size of its own."""
+    """What a correct `linear` artifact answers: noise, batches of three and eight, and edge values."""
+    return answered(synthetic_probes({"x": TensorSpec(shape=("batch", 4))}, {"batch": DimRange(max=8)}))
+
+
+@pytest.fixture
+def linear_data() -> LinearData:
+    """Makes the reference of a recipe with data: samples, labelled with the class that eager gives them."""
+
+    def make(samples: np.ndarray[Any, Any], labelled: bool = True) -> Reference:
+        inputs, dims = {"x": TensorSpec(shape=("batch", 4))}, {"batch": DimRange(max=8)}
+        classes = answered([Probe("all", {"x": samples})]).eager[0]["logits"].argmax(-1)
+        probes = [
+            Probe(f"sample {k}", {"x": samples[k : k + 1]}, "data", {"batch": 1}, (), (int(label),) * labelled)
+            for k, label in enumerate(classes)
+        ]
+        return answered(with_limits(probes, inputs, dims))
+
+    return make
+
+
+def answered(probes: list[Probe]) -> Reference:
+    """The probes with what the linear model answers, in float32 and in float64."""
     weight = np.linspace(-1, 1, 12).reshape(4, 3)
-    inputs, dims = {"x": TensorSpec(shape=("batch", 4))}, {"batch": DimRange(max=8)}
-    probes = synthetic_probes(inputs, dims)
     eager = [{"logits": probe.inputs["x"] @ weight.astype(np.float32)} for probe in probes]
     truth = [{"logits": probe.inputs["x"].astype(np.float64) @ weight} for probe in probes]
     return Reference(probes, eager, truth)

@@ -178,7 +178,10 @@ def edit(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """torch's deprecations of TorchScript are known."""
+    """torch's deprecations of TorchScript are known; one thread, which other tests' processes cannot slow down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+    torch.set_num_threads(threads)

@@ -134,17 +134,17 @@ def test_torchscript_outputs_are_those_of_the_module(small: Any) -> None:
 
 
 class _Keywords(nn.Module):
-    """Takes inputs in another order than the recipe, one with a default; answers by name; branches."""
+    """Takes inputs in another order than the recipe, one with a default; answers by name, and None; branches."""
 
     def forward(
         self, x: torch.Tensor, y: torch.Tensor, scale: float = 2.0, mask: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
         z = torch.sin(x) - scale * y
         if bool(x.sum() > 0):
             z = torch.neg(z)
         if mask is not None:
             z = z * mask
-        return {"z": z, "y": torch.exp(y)}
+        return {"z": z, "y": torch.exp(y)}, None
 
 
 def test_torchscript_arguments_go_by_name(tmp_path: Path) -> None:

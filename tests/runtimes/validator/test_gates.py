@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes.artifact import Manifest
-from runtimes.results import GateResult, Speed
+from runtimes.results import Deadline, GateResult, Speed
 from runtimes.spec import Arrays, TensorSpec
 from runtimes.validator import gates
 from runtimes.validator.defaults import NOISE_FP32, SQNR_DB, Gates
@@ -19,7 +19,7 @@ from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 
-ORDER = ["shapes", "finite", "precision", "reference", "parity", "deterministic"]
+ORDER = ["shapes", "finite", "precision", "reference", "parity", "batch", "deterministic"]
 
 
 def made(precision: str = "fp32", **build: object) -> Manifest:
@@ -63,15 +63,23 @@ def scaled(factor: float) -> list[Arrays]:
 
 
 def failed(results: list[GateResult]) -> GateResult:
-    """The last result, which is the only one that does not hold."""
-    assert [result.ok is False for result in results] == [False] * (len(results) - 1) + [True]
-    return results[-1]
+    """The only result that does not hold; after it, nothing is asked but whether the answers repeat."""
+    [(index, result)] = [(index, result) for index, result in enumerate(results) if result.ok is False]
+    assert [later.gate for later in results[index + 1 :]] in ([], ["deterministic"])
+    return result
+
+
+def holds(results: list[GateResult]) -> bool:
+    """Whether all gates were asked and none failed."""
+    return list(dict.fromkeys(result.gate for result in results)) == ORDER and all(
+        result.ok is not False for result in results
+    )
 
 
 def test_eagers_own_answers_pass_every_gate_in_the_designs_order() -> None:
     results = gates.judge(evidence())
     assert [result.gate for result in results] == ORDER
-    assert [result.ok for result in results] == [True, True, None, True, True, True]
+    assert [result.ok for result in results] == [True, True, None, True, True, None, True]
 
 
 def test_another_name_fails_shapes() -> None:
@@ -142,7 +150,7 @@ def test_lossy_artifacts_are_judged_by_sqnr(precision: str, fails: float, passes
     result = failed(gates.judge(evidence(scaled(fails), manifest=manifest)))
     assert result.detail.startswith("SQNR in dB is ")
     assert result.detail.endswith(f"at least {SQNR_DB[precision]:g}")
-    assert gates.judge(evidence(scaled(passes), manifest=manifest))[-1].ok
+    assert holds(gates.judge(evidence(scaled(passes), manifest=manifest)))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +168,7 @@ def test_what_the_recipe_asks_is_required(asked: Gates, what: str) -> None:
 
 
 def test_a_looser_gate_of_the_recipe_replaces_the_default() -> None:
-    assert gates.judge(evidence(scaled(1.01), asked=Gates(noise=1e9)))[-1].ok
+    assert holds(gates.judge(evidence(scaled(1.01), asked=Gates(noise=1e9))))
 
 
 def test_one_swapped_class_fails_the_agreement_that_was_asked_for() -> None:
@@ -188,6 +196,26 @@ def test_two_runs_of_differing_shape_fail_deterministic() -> None:
     second = [{"logits": np.concatenate([one["logits"], one["logits"]])} for one in first]
     result = failed(gates.judge(evidence(first, second)))
     assert (result.gate, result.detail) == ("deterministic", "logits at probe 0 is [2, 10], then [4, 10]")
+
+
+def test_answers_that_do_not_repeat_are_told_beside_the_parity_that_they_spoil() -> None:
+    results = gates.judge(evidence(scaled(1.01), reference().eager))
+    assert [result.gate for result in results if result.ok is False] == ["parity", "deterministic"]
+
+
+def test_only_the_probes_that_were_run_twice_are_compared() -> None:
+    first = reference().eager
+    assert gates.deterministic(evidence(first, changed(50.0)[:1])).ok
+    assert gates.deterministic(evidence(first, changed(50.0)[:2])).ok is False
+
+
+def test_a_mask_of_minus_infinity_repeats_itself() -> None:
+    truth = reference()
+    for outputs in (*truth.eager, *truth.truth):
+        outputs["logits"][:, 3] = -np.inf
+    assert holds(gates.judge(evidence(truth=truth)))
+    spoilt = [{"logits": one["logits"] + np.float32(1e-3)} for one in truth.eager]
+    assert gates.deterministic(evidence(truth.eager, spoilt, truth)).ok is False
 
 
 def test_two_runs_may_differ_by_eagers_own_rounding() -> None:
@@ -225,4 +253,18 @@ def test_speed_that_was_not_measured_or_not_asked_is_not_judged() -> None:
 
 @given(st.floats(1.0001, 100.0) | st.floats(0.01, 0.9999))
 def test_no_scaled_answer_passes(factor: float) -> None:
-    assert gates.judge(evidence(scaled(factor)))[-1].ok is False
+    assert failed(gates.judge(evidence(scaled(factor)))).gate == "parity"
+
+
+def test_a_deadline_is_met_by_the_99th_percentile() -> None:
+    found = Speed(deadline=Deadline(deadline_ms=33, requests=100, p99_ms=33, misses_per_10000=100))
+    late = Speed(deadline=Deadline(deadline_ms=33, requests=100, p99_ms=33.1, misses_per_10000=200))
+    asked = Gates(deadline_ms=33)
+    assert gates.deadline(found, asked).ok
+    assert gates.deadline(late, asked) == GateResult(
+        gate="deadline",
+        ok=False,
+        detail="p99 33.1 ms of 100 requests, deadline 33 ms, 200 misses per 10,000",
+    )
+    assert gates.deadline(found, Gates()).ok is None
+    assert gates.deadline(Speed(), asked) == GateResult(gate="deadline", ok=None, detail="not measured")

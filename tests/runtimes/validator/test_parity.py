@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from runtimes.session import load
 from runtimes.validator.agreement import agreement
-from runtimes.validator.parity import Distance, distance, distances, rms, summarize
+from runtimes.validator.parity import Distance, distance, distances, error_scale, rms, summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 
@@ -99,7 +99,9 @@ def test_an_error_where_the_truth_is_zero_has_no_signal() -> None:
 
 def test_empty_outputs_agree() -> None:
     empty = np.zeros((0, 4))
-    assert compare(empty, empty, empty) == Distance("probe", "y", 0, MAX_DB, 0)
+    assert compare(empty, empty, empty) == Distance(
+        "probe", "noise", "y", noise=0, sqnr_db=MAX_DB, cosine=1, max_abs=0, index=(), not_finite=0
+    )
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(-1e150, 1e150)))
@@ -109,6 +111,59 @@ def test_rms_lies_between_the_smallest_and_the_largest_magnitude(values: np.ndar
 
 def test_rms_does_not_overflow() -> None:
     assert rms(np.array([3e300, 4e300])) == pytest.approx(math.sqrt(12.5) * 1e300)
+
+
+@given(vectors, vectors)
+def test_the_cosine_knows_direction_and_not_length(found: np.ndarray, truth: np.ndarray) -> None:
+    cosine = compare(found, truth, truth).cosine
+    assert abs(cosine) <= 1 + 1e-9
+    assert compare(found * 4, truth, truth).cosine == pytest.approx(cosine)
+    if truth.any():
+        assert compare(truth * 3, truth, truth).cosine == pytest.approx(1)
+        assert compare(-truth, truth, truth).cosine == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(("found", "truth"), [([0.0, 0.0], [1.0, 0.0]), ([math.nan, 1.0], [1.0, 1.0])])
+def test_without_a_direction_nothing_agrees(found: list[float], truth: list[float]) -> None:
+    assert compare(np.array(found), np.array(truth), np.array(truth)).cosine == 0
+
+
+@given(vectors, st.integers(0, 5), st.sampled_from([1e7, math.nan, -math.inf]))
+def test_the_largest_error_is_found_where_it_is(truth: np.ndarray, place: int, error: float) -> None:
+    found = truth + 1e-3
+    found[place] += error
+    one = compare(found.reshape(2, 3), truth.reshape(2, 3), truth.reshape(2, 3))
+    assert one.index == divmod(place, 3)
+    assert one.not_finite == (not math.isfinite(error))
+
+
+def test_where_eager_is_not_finite_nothing_is_compared() -> None:
+    eager = np.array([1.0, math.nan, -math.inf])
+    found = compare(np.array([1.0, 5.0, math.nan]), eager, eager)
+    assert (found.noise, found.sqnr_db, found.not_finite) == (0, MAX_DB, 0)
+    assert error_scale(eager, eager) == error_scale(np.array([1.0, 0, 0]), np.array([1.0, 0, 0]))
+
+
+def edges_wrong() -> tuple[Reference, list[dict[str, np.ndarray]]]:
+    """Right on noise, and twice the truth at an edge value."""
+    outputs = [{"y": np.array([[1.0, 2.0]])}, {"y": np.array([[1e6, 2e6]])}]
+    reference = Reference([Probe("noise 0", {}), Probe("edge large", {}, "edge")], outputs, outputs)
+    return reference, [outputs[0], {"y": outputs[1]["y"] * 2}]
+
+
+def test_a_lossless_artifact_is_judged_on_edge_values() -> None:
+    reference, found = edges_wrong()
+    summary = summarize(found, reference, classification=False, lossless=True)
+    assert (summary.where, summary.max_abs) == ("y at edge large", 2e6)
+    assert summary.noise is not None
+    assert summary.noise > 1e6
+
+
+def test_a_lossy_artifact_is_not_judged_on_edge_values() -> None:
+    reference, found = edges_wrong()
+    summary = summarize(found, reference, classification=False, lossless=False)
+    assert (summary.noise, summary.max_abs, summary.sqnr_db) == (0, 0, MAX_DB)
+    assert [one.max_abs for one in summary.outputs] == [0]
 
 
 def test_integers_and_booleans_count_as_numbers() -> None:
@@ -126,12 +181,18 @@ def test_the_summary_is_the_worst_output_of_the_worst_probe() -> None:
     assert summary.max_abs == 0.5
     assert summary.sqnr_db == min(one.sqnr_db for one in distances(found, both))
     assert (summary.top1_agreement, summary.samples) == (None, 2)
+    first, second = summary.outputs
+    assert (first.name, first.max_abs, first.sqnr_db, first.noise) == ("y", 0, MAX_DB, 0)
+    assert (second.name, second.max_abs, second.max_abs_at) == ("z", 0.5, "second, index [0, 1]")
+    assert (second.sqnr_db, second.noise) == (summary.sqnr_db, summary.noise)
 
 
 def test_a_nan_is_the_worst_and_becomes_null() -> None:
     truth = reference(np.ones((1, 2)), np.ones((1, 2)))
     summary = summarize([{"y": np.array([[1.0, 99.0]])}, {"y": np.array([[1.0, np.nan]])}], truth, False)
     assert (summary.noise, summary.max_abs, summary.sqnr_db, summary.where) == (None, None, -MAX_DB, "y at 1")
+    [one] = summary.outputs
+    assert (one.noise, one.max_abs, one.max_abs_at, one.not_finite) == (None, None, "1, index [0, 1]", 1)
 
 
 def test_top1_counts_the_samples_of_every_probe() -> None:

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
 from runtimes.errors import ArtifactError
-from runtimes.validator.probes import Probe
+from runtimes.validator.probes import Kind, Probe
 from runtimes.validator.reference import FILE, Reference
 
 dtypes = st.sampled_from(["float32", "float64", "float16", "int64", "int8", "uint8", "bool"])
@@ -126,6 +126,24 @@ def test_an_output_that_changes_is_not_constant(scale: float) -> None:
 def test_all_zeros_are_constant_as_the_untrained_heads_are() -> None:
     outputs = [{"y": np.zeros((2, 3))} for _ in range(2)]
     assert Reference([Probe("a", {}), Probe("b", {})], outputs, outputs).constant_outputs() == ["y"]
+
+
+def test_what_varies_only_at_edge_values_is_constant() -> None:
+    outputs = [{"y": np.array([[value]])} for value in (1.0, 1.0, 5.0)]
+    kinds: tuple[Kind, ...] = ("noise", "noise", "edge")
+    probes = [Probe(str(index), {}, kind) for index, kind in enumerate(kinds)]
+    assert Reference(probes, outputs, outputs).constant_outputs() == ["y"]
+
+
+def test_an_output_that_is_never_finite_is_constant() -> None:
+    """Nothing of it is ever compared, so any artifact would agree."""
+    outputs = [{"y": np.full((1, 3), np.nan)} for _ in range(3)]
+    assert Reference([Probe(str(i), {}) for i in range(3)], outputs, outputs).constant_outputs() == ["y"]
+
+
+def test_a_mask_that_depends_on_the_input_is_not_constant() -> None:
+    outputs = [{"y": np.where(np.arange(4) <= i, 1.0 + i, -np.inf)[None]} for i in range(3)]
+    assert Reference([Probe(str(i), {}) for i in range(3)], outputs, outputs).constant_outputs() == []
 
 
 def test_only_the_constant_one_of_two_outputs_is_named() -> None:

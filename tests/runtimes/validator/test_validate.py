@@ -21,7 +21,8 @@ from runtimes.validator.reference import Reference
 from runtimes.validator.validate import Target, validate
 
 Make = Callable[..., Artifact]
-GATES = ["loads", "shapes", "finite", "precision", "reference", "parity", "deterministic"]
+LinearData = Callable[..., Reference]
+GATES = ["loads", "shapes", "finite", "precision", "reference", "parity", "batch", "deterministic"]
 
 
 def judge(reference: Reference, *artifacts: Artifact) -> list[Row]:
@@ -38,7 +39,11 @@ def test_a_correct_artifact_passes_every_gate(small_build: Path, small_reference
     assert row.size_bytes == artifact.size_bytes
     assert row.parity.noise is not None
     assert row.parity.noise < 5
-    assert row.parity.samples == 4 + 3  # four probes of one, one of three
+    assert row.parity.samples == 4 + 3 + 8  # four probes of one, a batch of three, the largest of eight
+    assert row.parity.top1_agreement == row.parity.top5_agreement == 1
+    assert row.parity.kl == pytest.approx(0, abs=1e-9)
+    assert [(one.name, one.not_finite) for one in row.parity.outputs] == [("logits", 0)]
+    assert next(result.detail for result in row.gates if result.gate == "batch") == "11 rows of 2 batches as alone"
 
 
 def test_a_weight_that_is_wrong_by_one_percent_fails_parity(
@@ -64,9 +69,14 @@ def test_a_weight_that_is_wrong_by_one_percent_fails_parity(
     ("behaviour", "reason"),
     [
         ("answers NaN", "finite: 1 of 3 values of logits at noise 0 are not"),
-        ("answers NaN later", "deterministic: logits at noise 0 moved by nan rms between two runs"),
-        ("moves a little later", "deterministic: logits at noise 0 moved by "),
-        ("changes its shape later", "deterministic: logits at noise 0 is [1, 3], then [2, 3]"),
+        ("answers NaN the second time", "deterministic: logits at noise 0 moved by nan rms between two runs"),
+        ("moves a little the second time", "deterministic: logits at noise 0 moved by "),
+        ("changes its shape the second time", "deterministic: logits at noise 0 is [1, 3], then [2, 3]"),
+        ("answers NaN to large values", "finite: 1 of 3 values of logits at edge large are not"),
+        ("adds a bias to small values", "parity: noise (logits at edge small) is "),
+        ("is wrong at the largest batch", "parity: noise (logits at size batch=8) is "),
+        ("subtracts a share of the batch mean", "parity: noise (logits at "),
+        ("swaps two classes", "parity: noise (logits at "),
         ("is wrong by 1 %", "parity: noise (logits at "),
         ("answers float64", "shapes: logits at noise 0 is float64[1, 3], eager's is float32[1, 3]"),
         ("drops a column", "shapes: logits at noise 0 is float32[1, 2], eager's is float32[1, 3]"),
@@ -80,6 +90,66 @@ def test_what_an_artifact_does_wrong_is_the_reason(
     assert row.reason is not None
     assert row.reason.startswith(reason)
     assert exit_code([row]) == 1
+
+
+@pytest.mark.parametrize("behaviour", ["answers NaN to large values", "adds a bias to small values"])
+def test_a_lossy_artifact_is_not_judged_on_edge_values(
+    linear: Make, linear_reference: Reference, behaviour: str
+) -> None:
+    [row] = judge(linear_reference, linear(behaviour, precision="fp16"))
+    assert (row.status, row.reason) == ("passed", None)
+
+
+def test_a_lossy_artifact_that_mixes_the_rows_of_a_batch_fails_batch(linear: Make, linear_data: LinearData) -> None:
+    """A thousandth of the mean is within what fp16 may lose of a large row, but not of the small one beside it."""
+    samples = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    samples[1] *= 1e-3
+    mixing = linear("subtracts a share of the batch mean", precision="fp16")
+    own_scale = linear("is correct", precision="fp16")
+    rows = judge(linear_data(samples), mixing, own_scale)
+    assert [row.status for row in rows] == ["failed", "passed"]
+    assert rows[0].reason is not None
+    assert rows[0].reason.startswith(
+        "batch: row 1 of logits at size batch=3 differs from the same sample alone by "
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "verdict"), [(4, "; so few samples cannot prove it"), (200, ", at most 2.0%")], ids=["few", "many"]
+)
+def test_no_accuracy_lost_passes_and_says_what_so_few_samples_cannot_prove(
+    linear: Make, linear_data: LinearData, count: int, verdict: str
+) -> None:
+    samples = np.random.default_rng(0).standard_normal((count, 4)).astype(np.float32)
+    [row] = judge(linear_data(samples), linear(gates=Gates(accuracy_drop=0.02)))
+    assert row.status is Status.PASSED
+    assert row.parity.accuracy is not None
+    assert (row.parity.accuracy.samples, row.parity.accuracy.drop) == (count, 0)
+    [detail] = [result.detail for result in row.gates if "accuracy" in result.detail]
+    assert detail.startswith(f"accuracy 100.0%, eager's 100.0%: drop 0.0% on {count} samples (95 %: ")
+    assert detail.endswith(verdict)
+
+
+def test_accuracy_lost_fails(linear: Make, linear_data: LinearData) -> None:
+    samples = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    reference = linear_data(samples)
+    swapped = sum(label in (0, 1) for probe in reference.probes[:40] for label in probe.labels)
+    assert swapped
+    gates = Gates(noise=1e12, accuracy_drop=0.02)
+    [row] = judge(reference, linear("swaps two classes", gates=gates))
+    assert row.status is Status.FAILED
+    assert row.reason is not None
+    assert row.reason.startswith(
+        f"parity: accuracy {1 - swapped / 40:.1%}, eager's 100.0%: drop {swapped / 40:.1%}"
+    )
+
+
+def test_an_accuracy_drop_without_labels_says_what_to_name(linear: Make, linear_data: LinearData) -> None:
+    samples = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    [row] = judge(linear_data(samples, labelled=False), linear(gates=Gates(accuracy_drop=0.5)))
+    assert row.status is Status.FAILED
+    assert row.reason is not None
+    assert row.reason.endswith("no probe has a label: name `labels:` in `data:`")
 
 
 def test_a_constant_reference_fails_every_artifact(linear: Make, linear_reference: Reference) -> None:
@@ -149,7 +219,8 @@ def test_speed_is_judged_by_what_was_asked(
     eager: Opener = partial(load, artifact.path)
     [row] = validate([Target(artifact, "cpu")], linear_reference, lambda device: eager, budget=0.05)
     assert row.status is status
-    assert row.gates[-1].gate == "speed"
+    [speed] = [result for result in row.gates if result.gate == "speed"]
+    assert speed.ok is {None: None, 1e-6: True, 1e6: False}[asked]
     assert row.speed.speedup is not None
     assert row.speed.eager_ms is not None
 
@@ -170,7 +241,8 @@ def test_an_eager_model_that_cannot_be_opened_is_an_error_of_each_row(
 
 def test_without_an_eager_model_latency_is_told_and_not_judged(linear: Make, linear_reference: Reference) -> None:
     [row] = validate([Target(linear(), "cpu")], linear_reference, lambda device: None, budget=0.05)
-    assert (row.status, row.gates[-1].detail) == ("passed", "not measured")
+    [speed] = [result for result in row.gates if result.gate == "speed"]
+    assert (row.status, speed.ok, speed.detail) == ("passed", None, "not measured")
     assert row.speed.median_ms is not None
     assert row.speed.speedup is None
 

@@ -1,0 +1,140 @@
+"""The batch gate: row k of a batch equals sample k alone, whatever else the artifact does wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtimes.artifact import Manifest
+from runtimes.results import GateResult
+from runtimes.spec import DimRange, Dims, TensorSpec
+from runtimes.validator import gates
+from runtimes.validator.defaults import Gates
+from runtimes.validator.parity import summarize
+from runtimes.validator.probes import synthetic_probes
+from runtimes.validator.reference import Reference
+
+Array = np.ndarray[Any, Any]
+Model = Callable[[Array], Array]
+
+BATCH = {"batch": DimRange(max=8)}
+WEIGHT = np.linspace(-1, 1, 12).reshape(4, 3)
+
+
+def by_row(x: Array) -> Array:
+    """Each row on its own, so that not even rounding depends on the batch."""
+    return np.stack([row @ WEIGHT.astype(x.dtype) for row in x])
+
+
+def judged(
+    artifact: Model,
+    eager: Model = by_row,
+    *,
+    shape: tuple[int | str, ...] = ("batch", 4),
+    output: tuple[int | str, ...] = ("batch", 3),
+    dims: Dims = BATCH,
+    precision: str = "fp32",
+    asked: Gates | None = None,
+) -> GateResult:
+    """What the gate says of an artifact's answers to noise, to batches of it and to edge values."""
+    inputs = {"x": TensorSpec(shape=shape)}
+    made = Manifest(
+        burnish="1", name="a", format="f", runtime="r", entry="e", devices=("cpu",), model="m",
+        inputs=inputs, outputs={"y": TensorSpec(shape=output)}, dims=dims, precision=precision,
+    )  # fmt: skip
+    probes = synthetic_probes(inputs, dims)
+    truth = [{"y": eager(probe.inputs["x"].astype(np.float64))} for probe in probes]
+    reference = Reference(probes, [{"y": eager(probe.inputs["x"])} for probe in probes], truth)
+    found = [{"y": artifact(probe.inputs["x"])} for probe in probes]
+    parity = summarize(found, reference, classification=False)
+    return gates.batch_invariant(gates.Evidence(made, reference, found, found, parity, asked or Gates()))
+
+
+def spoiled(size: int, row: int, factor: float) -> Model:
+    """Right, but for one row of the batches of one size."""
+
+    def model(x: Array) -> Array:
+        answer = by_row(x)
+        if len(x) == size:
+            answer[row] *= np.float32(factor)
+        return answer
+
+    return model
+
+
+@given(st.floats(-1e3, 1e3, width=32), st.floats(-1e3, 1e3, width=32))
+def test_rows_that_do_not_know_each_other_pass_however_wrong_they_are(factor: float, bias: float) -> None:
+    found = judged(lambda x: by_row(x) * np.float32(factor) + np.float32(bias))
+    assert found == GateResult(gate="batch", ok=True, detail="11 rows of 2 batches as alone")
+
+
+def test_an_artifact_that_subtracts_the_batch_mean_fails() -> None:
+    found = judged(lambda x: by_row(x) - by_row(x).mean(0))
+    assert (found.gate, found.ok) == ("batch", False)
+    assert found.detail.startswith("row 0 of y at size batch=3 differs from the same sample alone by ")
+
+
+@given(st.sampled_from([3, 8]), st.data())
+def test_the_row_that_differs_is_named(size: int, data: st.DataObject) -> None:
+    row = data.draw(st.integers(0, size - 1))
+    found = judged(spoiled(size, row, 1.001))
+    assert found.ok is False
+    assert found.detail.startswith(f"row {row} of y at size batch={size} differs")
+
+
+def test_rows_that_are_not_finite_only_in_a_batch_fail() -> None:
+    assert judged(spoiled(8, 5, np.nan)).ok is False
+
+
+@pytest.mark.parametrize(("precision", "passes", "fails"), [("fp16", 1.015, 1.03), ("bf16", 1.1, 1.2)])
+def test_rows_of_a_lossy_artifact_may_differ_by_twice_what_it_may_lose(
+    precision: str, passes: float, fails: float
+) -> None:
+    assert judged(spoiled(8, 1, passes), precision=precision).ok
+    assert judged(spoiled(8, 1, fails), precision=precision).ok is False
+
+
+def test_a_looser_gate_of_the_recipe_lets_rows_differ_as_much() -> None:
+    assert judged(spoiled(8, 1, 1.001)).ok is False
+    assert judged(spoiled(8, 1, 1.001), asked=Gates(noise=1e9)).ok
+
+
+def test_what_eager_itself_mixes_is_not_asked_of_an_artifact() -> None:
+    def centred(x: Array) -> Array:
+        answer = by_row(x)
+        return answer - answer.mean(0)
+
+    assert judged(centred, centred) == GateResult(gate="batch", ok=None, detail="no dynamic batch to compare")
+
+
+def test_a_fixed_batch_has_nothing_to_compare() -> None:
+    assert judged(by_row, shape=(2, 4), output=(2, 3), dims={}).ok is None
+
+
+def test_an_output_that_grows_with_the_batch_in_every_row_is_not_compared() -> None:
+    """As in CLIP: the similarity of every sample with every other."""
+    dims = {"batch": DimRange(min=1, opt=2, max=8)}
+    assert judged(lambda x: x @ x.T, lambda x: x @ x.T, output=("batch", "batch"), dims=dims).ok is None
+
+
+def test_an_output_whose_first_dimension_is_another_dynamic_one_is_not_compared() -> None:
+    dims = {"batch": DimRange(max=8), "tokens": DimRange(max=4)}
+
+    def model(x: Array) -> Array:
+        return x.sum(0)
+
+    assert judged(model, model, shape=("batch", "tokens"), output=("tokens",), dims=dims).ok is None
+
+
+def test_a_mask_of_minus_infinity_is_the_same_in_every_row() -> None:
+    def masked(x: Array) -> Array:
+        answer = by_row(x)
+        answer[:, 1] = -np.inf
+        return answer
+
+    assert judged(masked, masked).ok
