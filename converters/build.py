@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,6 @@ from runtimes.validator.reference import Reference
 from runtimes.validator.validate import Progress, Target, default_options, validate
 
 STEP_SECONDS = 3600.0  # a load or export without an answer for so long has hung
-
-
-def burnish_version() -> str:
-    """The installed version, or `0+source` where Burnish runs from a folder."""
-    try:
-        return version("burnish")
-    except PackageNotFoundError:
-        return "0+source"
 
 
 def source_of(plan: Plan) -> Source:
@@ -137,7 +128,7 @@ class _Run:
             artifacts=rows,
             notes=loaded.notes,
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
-            burnish=burnish_version(),
+            burnish=machine.burnish_version(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         try:
@@ -204,7 +195,7 @@ class _Run:
         recipe, facts = self.plan.recipe, loaded.facts
         options = artifact.options.model_dump(mode="json", exclude={"gates"})
         return Manifest(
-            burnish=burnish_version(),
+            burnish=machine.burnish_version(),
             name=artifact.name,
             format=artifact.exporter.format,
             runtime=artifact.exporter.runtime,

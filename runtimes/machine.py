@@ -34,6 +34,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def burnish_version() -> str:
+    """The installed version, or `0+source` where Burnish runs from a folder."""
+    try:
+        return version("burnish")
+    except PackageNotFoundError:
+        return "0+source"
+
+
 def _cpuinfo() -> dict[str, str]:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtimes.artifact import Artifact
 from runtimes.errors import ArtifactError, BurnishError
-from runtimes.machine import cores
+from runtimes.machine import burnish_version, cores
 from runtimes.process import Child
 from runtimes.results import GateResult, Row, Speed, Status
 from runtimes.session import SessionOptions, runtime_of, unavailable
@@ -172,7 +172,15 @@ def _blank(target: Target) -> Row:
         path=target.artifact.path.name,
         size_bytes=target.artifact.size_bytes,
         precision=made.precision,
-        notes=list(made.build.get("notes", [])),
+        notes=[*made.build.get("notes", []), *_foreign(made.burnish)],
+    )
+
+
+def _foreign(version: str) -> list[str]:
+    """A note where another version of Burnish made the artifact: its gates may have meant something else."""
+    own = burnish_version()
+    return (
+        [] if version == own else [f"made by Burnish {version}, judged by {own}; `burnish convert` makes it anew"]
     )
 
 

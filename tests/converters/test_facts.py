@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from converters.exporters.base import ModelFacts
 from converters.facts import study
 from runtimes.errors import UsageError
 from runtimes.spec import DimRange, TensorSpec
+from runtimes.validator.defaults import REPEATED_PROBES
 from runtimes.validator.probes import synthetic_probes
 from runtimes.validator.reference import Reference
 
@@ -113,9 +115,33 @@ def test_an_eager_model_that_does_not_repeat_itself_is_noted() -> None:
     assert "eager itself is not deterministic" in reference.notes[0]
 
 
+def test_only_the_first_probes_are_run_twice() -> None:
+    """Repeating all of them would double what a build of a large model costs."""
+    asked: Counter[bytes] = Counter()
+
+    def count(x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.float32:
+            asked[x.numpy().tobytes()] += 1
+        return x
+
+    _, reference = facts_of(Call(count))
+    times = [asked[probe.inputs["x"].tobytes()] for probe in reference.probes]
+    assert min(times[:REPEATED_PROBES]) >= 2
+    assert set(times[REPEATED_PROBES:]) == {1}
+
+
+def test_every_probe_is_answered_and_kept_as_it_was_given() -> None:
+    inputs = {"x": TensorSpec(shape=("batch", 4))}
+    probes = synthetic_probes(inputs, BATCH)
+    _, reference = study(nn.Linear(4, 3), inputs, BATCH, probes, None, None)
+    assert all(kept is given for kept, given in zip(reference.probes, probes, strict=True))
+    for outputs in (reference.eager, reference.truth):
+        assert [len(one["output"]) for one in outputs] == [probe.sizes["batch"] for probe in probes]
+
+
 def test_the_probes_hold_a_batch_that_no_exporter_sees() -> None:
     _, reference = facts_of(nn.Linear(4, 3))
-    assert {1, 3} <= {probe.sizes["batch"] for probe in reference.probes}
+    assert {probe.sizes["batch"] for probe in reference.probes} == {1, 3, 8}
 
 
 def test_a_model_that_does_not_take_the_recipes_inputs() -> None:

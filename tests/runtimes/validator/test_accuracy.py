@@ -57,9 +57,9 @@ def test_the_same_outcomes_on_more_samples_leave_less_doubt(outcomes: Outcomes, 
     assert width(compared(outcomes * times)) < width(compared(outcomes))
 
 
-@given(outcomes, st.permutations(range(2)))
-def test_the_order_of_the_samples_does_not_matter(outcomes: Outcomes, order: list[int]) -> None:
-    assert compared(outcomes) == compared(outcomes[::-1])
+@given(outcomes)
+def test_the_order_of_the_samples_does_not_matter(outcomes: Outcomes) -> None:
+    assert compared(sorted(outcomes)) == compared(outcomes)
 
 
 @given(outcomes)

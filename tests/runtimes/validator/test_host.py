@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from runtimes.errors import BurnishError
 from runtimes.session import SessionOptions, load
 from runtimes.validator.host import ArtifactOpener, SessionHost
 from runtimes.validator.reference import Reference
@@ -14,9 +16,16 @@ from runtimes.validator.reference import Reference
 
 def test_answers_come_in_the_order_of_the_probes(small_build: Path, small_reference: Reference) -> None:
     host = SessionHost(ArtifactOpener(small_build / "onnx", "cpu", SessionOptions(threads=1)))
-    answers = host.answer([probe.inputs for probe in small_reference.probes])
+    answers = host.answer([(probe.name, probe.inputs) for probe in small_reference.probes])
     for found, eager in zip(answers, small_reference.eager, strict=True):
         np.testing.assert_allclose(found["logits"], eager["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_an_error_names_the_probe_that_it_came_with(small_build: Path, small_reference: Reference) -> None:
+    host = SessionHost(partial(load, small_build / "onnx"))
+    good = small_reference.probes[0].inputs
+    with pytest.raises(BurnishError, match=r"^at size batch=9: .*outside 1\.\.8"):
+        host.answer([("noise 0", good), ("size batch=9", {"image": np.repeat(good["image"], 9, axis=0)})])
 
 
 def test_a_burst_tells_the_seconds_of_each_run(small_build: Path) -> None:
