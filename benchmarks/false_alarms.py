@@ -27,7 +27,7 @@ def rows(recipe: str, seed: int, folder: Path) -> list[str]:
         settings.append(f"weights=random:{seed}")
     found = build(load_recipe(recipe, settings), folder / f"{recipe}-{seed}", budget=0)
     return [
-        f"| {recipe} | {seed} | {row.name} | {row.status} | {row.parity.noise or 0:.2f} | {row.parity.where or ''} |"
+        f"| {recipe} | {seed} | {row.name} | {row.status} | {row.parity.noise or 0:.2f} | {row.parity.where} |"
         for row in found.artifacts
         if row.status is not Status.BUILT
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,23 @@ _UNREADABLE_SHARE = 0.01  # more pictures than this that cannot be read fail the
 Image = np.ndarray[Any, Any]
 
 
-def probes(recipe: Recipe, folder: Path) -> list[Probe]:
-    """The recipe's pictures where it names some, else seeded noise; both with other sizes and edge values."""
+Warn = Callable[[str], object]
+
+
+def probes(recipe: Recipe, folder: Path, warn: Warn = lambda note: None) -> list[Probe]:
+    """The recipe's pictures where it names some, else seeded noise; both with other sizes and edge values.
+
+    `warn` is told of each picture that was left out.
+    """
     data = recipe.data.evaluation
     if data is None or recipe.preprocess is None:
         samples = synthetic_samples(recipe.inputs, recipe.dims, recipe.seed)
     else:
-        samples = picture_samples(recipe, data, recipe.preprocess, folder)
+        samples = picture_samples(recipe, data, recipe.preprocess, folder, warn)
     return with_limits(samples, recipe.inputs, recipe.dims, recipe.seed)
 
 
-def picture_samples(recipe: Recipe, data: Pictures, how: Preprocess, folder: Path) -> list[Probe]:
+def picture_samples(recipe: Recipe, data: Pictures, how: Preprocess, folder: Path, warn: Warn) -> list[Probe]:
     """Pictures as batches of the size to be fastest at; the last batch is filled up from the start.
 
     Raises:
@@ -44,7 +50,7 @@ def picture_samples(recipe: Recipe, data: Pictures, how: Preprocess, folder: Pat
     name, spec = next(iter(recipe.inputs.items()))
     files = picture_files(folder / data.images, data.samples)
     labels = read_labels(folder / data.images, files, data.labels, folder)
-    images, kept = _read(files, how)
+    images, kept = _read(files, how, warn)
     labels = [labels[index] for index in kept] if labels else []
     _check(images[0], spec, name)
     sizes = best_sizes(recipe.dims)
@@ -60,16 +66,17 @@ def picture_samples(recipe: Recipe, data: Pictures, how: Preprocess, folder: Pat
 
 
 def picture_files(folder: Path, samples: int) -> list[Path]:
-    """The first pictures of a folder, by name. Raises UsageError where it has none."""
+    """Pictures spread evenly over a folder, by name. Raises UsageError where it has none."""
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder} of pictures")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     if not files:
         raise UsageError(f"{folder} has no pictures ({', '.join(_SUFFIXES)})")
-    return files[:samples]
+    count = min(samples, len(files))
+    return [files[index * len(files) // count] for index in range(count)]
 
 
-def _read(files: Sequence[Path], how: Preprocess) -> tuple[list[Image], list[int]]:
+def _read(files: Sequence[Path], how: Preprocess, warn: Warn) -> tuple[list[Image], list[int]]:
     """The pictures that can be read, and their indices. Raises UsageError where more than 1 % cannot."""
     images, kept, broken = [], [], []
     for index, file in enumerate(files):
@@ -80,6 +87,8 @@ def _read(files: Sequence[Path], how: Preprocess) -> tuple[list[Image], list[int
             broken.append(str(error))
     if len(broken) > _UNREADABLE_SHARE * len(files):
         raise UsageError(f"{len(broken)} of {len(files)} pictures cannot be read:\n  " + "\n  ".join(broken))
+    for one in broken:
+        warn(f"left out: {one}")
     return images, kept
 
 

@@ -132,7 +132,14 @@ def _double(arrays: Arrays) -> Arrays:
 
 def _largest_difference(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]]) -> float:
     return max(
-        float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)), initial=0.0))
+        _difference(np.asarray(a, np.float64), np.asarray(b, np.float64))
         for one, other in zip(first, second, strict=False)
         for a, b in zip(one, other, strict=True)
     )
+
+
+def _difference(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    """The largest difference; values that are the same NaN or Inf in both do not differ."""
+    with np.errstate(invalid="ignore"):
+        gap = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, np.abs(one - other))
+    return float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0.0))

@@ -129,6 +129,7 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
             *_model_problems(recipe, document),
             *_dim_problems(recipe, document),
             *_output_problems(recipe, document),
+            *_gate_problems(recipe, document),
         ]
     if problems or recipe is None:
         order = {str(document.path): 0}
@@ -187,6 +188,14 @@ def _model_problems(recipe: Recipe, document: Document) -> list[Problem]:
             return [Problem(mark, "model", "must look like python:package.module:factory")]
         return []
     return [Problem(mark, "model", "must be torchvision:NAME or python:package.module:factory")]
+
+
+def _gate_problems(recipe: Recipe, document: Document) -> list[Problem]:
+    asked = [name for name in ("top1_agreement", "accuracy_drop") if getattr(recipe.gates, name) is not None]
+    if recipe.task == "classification":
+        return []
+    why = "only a classifier has it: add `task: classification`"
+    return [Problem(document.mark(("gates", name)), f"gates.{name}", why) for name in asked]
 
 
 def _output_problems(recipe: Recipe, document: Document) -> list[Problem]:

@@ -38,10 +38,11 @@ def load(source: Source, recipe: Recipe, work: Path) -> LoadedFacts:
 
     loaded = load_model(source)
     torch.save(loaded.module.state_dict(), work / STATE)
-    samples = probes(recipe, source.folder)
+    notes: list[str] = []
+    samples = probes(recipe, source.folder, notes.append)
     facts, reference = study(loaded.module, recipe.inputs, recipe.dims, samples, recipe.outputs, recipe.task)
     reference.save(work / REFERENCE)
-    return LoadedFacts(facts, loaded.weights.as_dict(), reference.notes, _classes(recipe))
+    return LoadedFacts(facts, loaded.weights.as_dict(), [*notes, *reference.notes], _classes(recipe))
 
 
 def _classes(recipe: Recipe) -> tuple[str, ...] | None:

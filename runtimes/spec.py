@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -59,6 +60,9 @@ class TensorSpec(Strict):
                 raise ValueError(f"a size must be at least 1, not {size}")
         if self.range is not None and not self.range[0] <= self.range[1]:
             raise ValueError(f"range must be [low, high], not [{self.range[0]:g}, {self.range[1]:g}]")
+        integer = self.dtype != "bool" and not self.dtype.startswith("float")
+        if self.range is not None and integer and math.ceil(self.range[0]) > math.floor(self.range[1]):
+            raise ValueError(f"there is no {self.dtype} in the range [{self.range[0]:g}, {self.range[1]:g}]")
         return self
 
     def concrete(self, sizes: Mapping[str, int]) -> tuple[int, ...]:

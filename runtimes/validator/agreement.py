@@ -28,12 +28,12 @@ class Agreement:
 
 
 def agreement(found: Sequence[Arrays], reference: Reference) -> Agreement:
-    """Compare decisions over the first output's last axis, on all probes but edge values.
+    """Compare decisions over the first output's last axis.
 
-    Labels are read from the real samples only: batches at other sizes repeat them.
+    Only samples count: batches at other sizes repeat them, and edge values are no samples.
     """
     name = next(iter(reference.eager[0]))
-    kept = [index for index, probe in enumerate(reference.probes) if probe.kind != "edge"]
+    kept = [index for index, probe in enumerate(reference.probes) if probe.kind in ("data", "noise")]
     mine, theirs = (
         np.concatenate([_rows(outputs[index][name]) for index in kept]) for outputs in (found, reference.eager)
     )

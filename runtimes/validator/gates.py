@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from runtimes.artifact import Manifest
 from runtimes.results import Accuracy, GateResult, Parity, Speed
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import COMPUTE_SHARE, NOISE_FP32, SQNR_DB, Gates
-from runtimes.validator.parity import error_scale, rms
+from runtimes.validator.parity import error_scale, rms, typical_errors
 from runtimes.validator.probes import batch_dimension
 from runtimes.validator.reference import Reference
 
@@ -27,6 +28,11 @@ class Evidence:
     second: Sequence[Arrays]
     parity: Parity
     gates: Gates
+
+    @cached_property
+    def typical(self) -> dict[str, float]:
+        """Eager's usual error per output."""
+        return typical_errors(self.reference)
 
     @property
     def lossless(self) -> bool:
@@ -136,7 +142,7 @@ def batch_invariant(evidence: Evidence) -> GateResult:
             for row, sample in enumerate(probe.rows):
                 mine = evidence.first[index][name][row], evidence.first[sample][name][0]
                 theirs = evidence.reference.eager[index][name][row], evidence.reference.eager[sample][name][0]
-                allowed = _allowed(evidence, theirs[1], evidence.reference.truth[sample][name][0])
+                allowed = _allowed(evidence, name, theirs[1], evidence.reference.truth[sample][name][0])
                 if theirs[0].shape != theirs[1].shape or not _moved(*theirs, theirs[1]) <= allowed:
                     continue
                 compared += 1
@@ -149,11 +155,12 @@ def batch_invariant(evidence: Evidence) -> GateResult:
     return GateResult(gate="batch", ok=True, detail=f"{compared} rows of {len(batches)} batches as alone")
 
 
-def _allowed(evidence: Evidence, eager: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
+def _allowed(evidence: Evidence, name: str, eager: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
     """The rms by which two answers of the artifact to one sample may differ: twice what parity allows each."""
     if evidence.lossless:
-        return 2 * (evidence.gates.noise or NOISE_FP32) * error_scale(eager, truth)
-    sqnr = evidence.gates.sqnr_db or SQNR_DB.get(evidence.manifest.precision, 0.0)
+        return 2 * (evidence.gates.noise or NOISE_FP32) * error_scale(eager, truth, evidence.typical[name])
+    asked = evidence.gates.sqnr_db
+    sqnr = SQNR_DB.get(evidence.manifest.precision, 0.0) if asked is None else asked
     return 2 * rms(np.where(np.isfinite(truth), truth, 0.0)) * 10 ** (-sqnr / 20)
 
 
@@ -170,7 +177,7 @@ def deterministic(evidence: Evidence) -> GateResult:
         probe = evidence.reference.probes[index]
         for name, first in evidence.first[index].items():
             eager, truth = evidence.reference.eager[index][name], evidence.reference.truth[index][name]
-            allowed = max(error_scale(eager, truth), evidence.reference.repeat_error)
+            allowed = max(error_scale(eager, truth, evidence.typical[name]), evidence.reference.repeat_error)
             again = evidence.second[index][name]
             if again.shape != first.shape:
                 shapes = f"{list(first.shape)}, then {list(again.shape)}"

@@ -51,15 +51,27 @@ def rms(values: np.ndarray[Any, Any]) -> float:
     return peak * math.sqrt(float(np.mean(np.square(values / peak))))
 
 
-def error_scale(eager: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
-    """Eager's own rms error, and at least what float32 cannot resolve of the truth: the unit of `noise`.
+def error_scale(eager: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], typical: float = 0.0) -> float:
+    """The unit of `noise`: eager's own rms error on an output.
 
-    Where one of them is not finite (a mask of -Inf in the logits, say), nothing is counted.
+    At least `typical` (see `typical_errors`) and what float32 cannot resolve, as shares of the truth's rms: on
+    one probe eager may be right by luck, and nobody can be asked for that. Where one of the two is not finite
+    (a mask of -Inf in the logits, say), nothing is counted.
     """
     own, exact = np.asarray(eager, np.float64), np.asarray(truth, np.float64)
     both = np.isfinite(own) & np.isfinite(exact)
     own, exact = np.where(both, own, 0.0), np.where(both, exact, 0.0)
-    return max(rms(own - exact), ERROR_FLOOR * rms(exact)) or ERROR_FLOOR
+    return max(rms(own - exact), max(typical, ERROR_FLOOR) * rms(exact)) or ERROR_FLOOR
+
+
+def typical_errors(reference: Reference) -> dict[str, float]:
+    """Per output, eager's error as a share of the truth's rms, rms over the probes."""
+    shares: dict[str, list[float]] = {name: [] for name in reference.truth[0]}
+    for eager, truth in zip(reference.eager, reference.truth, strict=True):
+        for name, exact in truth.items():
+            if signal := rms(np.where(np.isfinite(exact), exact, 0.0)):
+                shares[name].append(error_scale(eager[name], exact) / signal)
+    return {name: rms(np.array(values)) for name, values in shares.items()}
 
 
 def distance(
@@ -69,8 +81,12 @@ def distance(
     eager: np.ndarray[Any, Any],
     truth: np.ndarray[Any, Any],
     kind: str = "noise",
+    typical: float = 0.0,
 ) -> Distance:
-    """Compare one output with the truth. All three have one shape; integers and booleans count as numbers."""
+    """Compare one output with the truth. All three have one shape; integers and booleans count as numbers.
+
+    `typical` is eager's usual error, as in `error_scale`.
+    """
     comparable = np.isfinite(np.asarray(eager, np.float64)) & np.isfinite(np.asarray(truth, np.float64))
     got, own, exact = (np.where(comparable, np.asarray(a, np.float64), 0.0) for a in (found, eager, truth))
     with np.errstate(invalid="ignore", over="ignore"):
@@ -82,7 +98,7 @@ def distance(
         probe,
         kind,
         output,
-        noise=wrong / error_scale(own, exact),
+        noise=wrong / error_scale(own, exact, typical),
         sqnr_db=_decibel(signal, wrong),
         cosine=_cosine(got, exact),
         max_abs=float(size.flat[worst]) if size.size else 0.0,
@@ -110,8 +126,9 @@ def _decibel(signal: float, error: float) -> float:
 
 def distances(found: Sequence[Arrays], reference: Reference, edges: bool = True) -> list[Distance]:
     """Every output of every probe; without `edges`, of those that lossy artifacts are judged on."""
+    typical = typical_errors(reference)
     return [
-        distance(probe.name, name, outputs[name], eager[name], truth[name], probe.kind)
+        distance(probe.name, name, outputs[name], eager[name], truth[name], probe.kind, typical[name])
         for probe, outputs, eager, truth in zip(
             reference.probes, found, reference.eager, reference.truth, strict=True
         )

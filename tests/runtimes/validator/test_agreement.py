@@ -105,10 +105,10 @@ def test_top5_is_the_share_of_eagers_best_five() -> None:
     assert compare(eager[:, ::-1][:, :5], eager[:, :5]).top5 == 1, "with five classes all are among the best"
 
 
-def test_edge_values_are_no_samples() -> None:
+def test_edge_values_and_repeated_samples_are_no_samples() -> None:
     reference = labelled(("noise", (0, 1), ()), ("edge", (2,), ()), ("size", (2,), ()))
     found = [{"logits": classes(0, 0)}, {"logits": classes(0)}, {"logits": classes(2)}]
-    assert (agreement(found, reference).top1, agreement(found, reference).samples) == (2 / 3, 3)
+    assert (agreement(found, reference).top1, agreement(found, reference).samples) == (1 / 2, 2)
 
 
 def test_accuracy_counts_each_labelled_sample_once() -> None:

@@ -38,6 +38,15 @@ def test_no_error_is_the_highest_sqnr_and_no_noise(truth: np.ndarray, eager: np.
     assert (found.noise, found.sqnr_db, found.max_abs) == (0, MAX_DB, 0)
 
 
+def test_where_eager_is_right_by_luck_its_usual_error_counts() -> None:
+    truth = [np.array([1.0, 2.0]), np.array([3.0, 4.0])]
+    eager = [truth[0] * (1 + 1e-6), truth[1]]
+    pair = Reference([Probe("usual", {}), Probe("lucky", {})], [{"y": a} for a in eager], [{"y": a} for a in truth])
+    usual, lucky = distances([{"y": a * (1 - 1e-6)} for a in truth], pair)
+    assert usual.noise == pytest.approx(1)
+    assert lucky.noise == pytest.approx(2**0.5, rel=0.01), "the usual error is the rms over the probes"
+
+
 @given(vectors, vectors)
 def test_eagers_own_error_is_the_unit_of_noise(truth: np.ndarray, error: np.ndarray) -> None:
     eager = truth + error
