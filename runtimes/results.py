@@ -64,7 +64,8 @@ class Parity(Record):
     noise: rmse(artifact, truth) / rmse(eager, truth), no unit; sqnr_db: signal to error ratio in dB;
     max_abs: largest absolute error, in the output's unit; top1_agreement: share of samples, 0..1,
     whose largest output is the same as eager's; top5_agreement: mean share of eager's five best that are
-    among the artifact's; kl: mean Kullback-Leibler divergence of the softmaxes in nats.
+    among the artifact's; edge_noise: the noise on edge values, which count nowhere else; kl: mean
+    Kullback-Leibler divergence of the softmaxes in nats.
     """
 
     noise: float | None = None
@@ -75,6 +76,8 @@ class Parity(Record):
     kl: float | None = None
     samples: int | None = None
     where: str | None = None
+    edge_noise: float | None = None
+    edge_where: str | None = None
     outputs: list[OutputParity] = Field(default_factory=list)
     accuracy: Accuracy | None = None
 

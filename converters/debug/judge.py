@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from runtimes.validator.defaults import NOISE_FP32, SQNR_DB
+from runtimes.validator.defaults import EDGE_ALLOWANCE, NOISE_FP32, SQNR_DB
 from runtimes.validator.parity import distance, rms
 
 # A layer is to blame where its relative error is more than this many times its inputs' (6 dB of SQNR lost).
@@ -77,10 +77,13 @@ class Limit:
     sqnr_db: float | None
 
     @classmethod
-    def of(cls, precision: str) -> Self:
-        """The validator's own gates; a precision it has none for is held to the lowest of the lossy ones."""
+    def of(cls, precision: str, edge: bool = False) -> Self:
+        """The validator's own gates; a precision it has none for is held to the lowest of the lossy ones.
+
+        `edge`: on a probe of edge values.
+        """
         if precision == "fp32":
-            return cls(NOISE_FP32, None)
+            return cls(NOISE_FP32 * (EDGE_ALLOWANCE if edge else 1), None)
         return cls(None, SQNR_DB.get(precision, min(SQNR_DB.values())))
 
     @property

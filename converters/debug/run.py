@@ -17,6 +17,7 @@ from runtimes.artifact import Artifact, Manifest
 from runtimes.errors import BurnishError, UsageError
 from runtimes.session import load
 from runtimes.spec import Arrays
+from runtimes.validator.defaults import EDGE_ALLOWANCE, NOISE_FP32
 from runtimes.validator.parity import distance
 from runtimes.validator.reference import Reference
 
@@ -64,9 +65,9 @@ def debug(job: Job) -> DebugResult:
     _same_model(eager, reference, worst)
     probe = reference.probes[worst]
     comparison = compare(eager, _taps(artifact, eager, probe.inputs), probe.inputs, list(made.outputs))
-    limit = Limit.of(made.precision)
+    limit = Limit.of(made.precision, probe.kind == "edge")
     found = comparison.search(limit, job.budget, job.top)
-    if found.first is None and limit.noise is not None and noise > limit.noise:
+    if found.first is None and limit.noise is not None and noise > NOISE_FP32:
         notes.append(
             f"the artifact itself is wrong on this probe ({noise:.3g}x noise) while every output of its graph is "
             "right: the fault is in what the engine makes of the graph (a fused kernel, a rewrite)"
@@ -144,7 +145,8 @@ def _worst_probe(artifact: Artifact, reference: Reference) -> tuple[int, float, 
             else math.inf
             for name, truth in reference.truth[index].items()
         ]
-        noise[index] = max((math.inf if math.isnan(one) else one for one in far), default=0.0)
+        allowance = EDGE_ALLOWANCE if probe.kind == "edge" else 1
+        noise[index] = max((math.inf if math.isnan(one) else one for one in far), default=0.0) / allowance
     session.close()
     if not noise:
         raise BurnishError("the artifact runs on no probe: " + "; ".join(notes))

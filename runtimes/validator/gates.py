@@ -12,7 +12,7 @@ import numpy as np
 from runtimes.artifact import Manifest
 from runtimes.results import Accuracy, GateResult, Parity, Speed
 from runtimes.spec import Arrays
-from runtimes.validator.defaults import COMPUTE_SHARE, NOISE_FP32, SQNR_DB, Gates
+from runtimes.validator.defaults import COMPUTE_SHARE, EDGE_ALLOWANCE, NOISE_FP32, SQNR_DB, Gates
 from runtimes.validator.parity import error_scale, rms, typical_errors
 from runtimes.validator.probes import batch_dimension
 from runtimes.validator.reference import Reference
@@ -102,6 +102,9 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
     sqnr = asked.sqnr_db if asked.sqnr_db is not None else SQNR_DB.get(evidence.manifest.precision)
     if noise is not None:
         yield _limit("parity", f"noise ({found.where})", found.noise, noise, at_most=True)
+    if noise is not None and found.edge_where is not None:
+        limit = noise * EDGE_ALLOWANCE
+        yield _limit("parity", f"noise ({found.edge_where})", found.edge_noise, limit, at_most=True)
     if sqnr is not None:
         yield _limit("parity", "SQNR in dB", found.sqnr_db, sqnr, at_most=False)
     if asked.max_abs is not None:

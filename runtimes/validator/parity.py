@@ -140,11 +140,14 @@ def distances(found: Sequence[Arrays], reference: Reference, edges: bool = True)
 def summarize(found: Sequence[Arrays], reference: Reference, classification: bool, lossless: bool = True) -> Parity:
     """The worst of all distances, as build.json tells it; values that are not finite become null.
 
-    A lossy artifact is not judged on edge values: what float16 or int8 does to a thousand times the usual
+    Edge values have a noise of their own: on a constant picture rounding errors add up instead of averaging
+    out. A lossy artifact is not judged on them at all: what float16 or int8 does to a thousand times the usual
     input is its nature, not a fault.
     """
-    every = distances(found, reference, edges=lossless)
-    worst = max(every, key=lambda one: one.noise if math.isfinite(one.noise) else math.inf)
+    compared = distances(found, reference, edges=lossless)
+    every = [one for one in compared if one.kind != "edge"]
+    worst = _worst(every)
+    edge = _worst(edges) if (edges := [one for one in compared if one.kind == "edge"]) else None
     classes = agreement(found, reference) if classification else None
     return Parity(
         noise=_finite(worst.noise),
@@ -155,9 +158,15 @@ def summarize(found: Sequence[Arrays], reference: Reference, classification: boo
         kl=_finite(classes.kl) if classes else None,
         samples=classes.samples if classes else _samples(reference),
         where=f"{worst.output} at {worst.probe}",
+        edge_noise=_finite(edge.noise) if edge else None,
+        edge_where=f"{edge.output} at {edge.probe}" if edge else None,
         outputs=[_output(name, [one for one in every if one.output == name]) for name in reference.truth[0]],
         accuracy=classes.accuracy if classes else None,
     )
+
+
+def _worst(every: Sequence[Distance]) -> Distance:
+    return max(every, key=lambda one: one.noise if math.isfinite(one.noise) else math.inf)
 
 
 def _output(name: str, every: Sequence[Distance]) -> OutputParity:

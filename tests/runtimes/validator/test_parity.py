@@ -163,9 +163,10 @@ def edges_wrong() -> tuple[Reference, list[dict[str, np.ndarray]]]:
 def test_a_lossless_artifact_is_judged_on_edge_values() -> None:
     reference, found = edges_wrong()
     summary = summarize(found, reference, classification=False, lossless=True)
-    assert (summary.where, summary.max_abs) == ("y at edge large", 2e6)
-    assert summary.noise is not None
-    assert summary.noise > 1e6
+    assert (summary.edge_where, summary.where) == ("y at edge large", "y at noise 0")
+    assert summary.edge_noise is not None
+    assert summary.edge_noise > 1e6
+    assert summary.noise == 0
 
 
 def test_a_lossy_artifact_is_not_judged_on_edge_values() -> None:
