@@ -81,6 +81,7 @@ def validate(
     *,
     recipe: str | Path | None = None,
     devices: Sequence[str] = (),
+    require: Sequence[str] = (),
     speed: bool = True,
     progress: Callable[[str], None] = _silent,
 ) -> Build:
@@ -91,6 +92,7 @@ def validate(
         recipe: where a `python:` model's speed is to be compared with the eager model: loading that runs
             its code, so it must be named here. torchvision models need none.
         devices: instead of those of the build.
+        require: names of artifacts that must pass, or "all"; unknown ones are refused before any work.
         speed: whether to measure speed-ups.
         progress: told what is being done.
 
@@ -101,4 +103,4 @@ def validate(
     from burnish.devices import checked
     from burnish.revalidate import revalidate
 
-    return revalidate(Path(path), recipe, checked(devices), speed, progress)
+    return revalidate(Path(path), recipe, checked(devices), require, speed, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -58,6 +59,14 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
         except BurnishError as error:
             _complain(str(error))
             code = error.exit_code
+        except OSError as error:
+            _complain(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+            code = 3
+        except Exception as error:
+            if os.environ.get("BURNISH_TRACEBACK"):
+                raise
+            _complain(f"{type(error).__name__}: {error} (a fault of Burnish; BURNISH_TRACEBACK=1 shows where)")
+            code = 3
         except KeyboardInterrupt:
             _complain("interrupted; what was finished stays, the rest is gone")
             code = INTERRUPTED
@@ -143,7 +152,14 @@ def validate(
     from burnish.progress import progress
 
     with progress(quiet) as tell:
-        build = run(path, recipe=recipe, devices=device or (), speed=not no_speed, progress=tell)
+        build = run(
+            path,
+            recipe=recipe,
+            devices=device or (),
+            require=require or (),
+            speed=not no_speed,
+            progress=tell,
+        )
     return _finish(build, as_json, quiet, require)
 
 
@@ -159,8 +175,11 @@ def compare(
     quiet: Quiet = False,
 ) -> int:
     """Show builds side by side, and hold them against a baseline. Without one, exits as convert did."""
+    from runtimes.errors import UsageError
     from runtimes.results import Build, exit_code
 
+    if baseline is None and (update or force):
+        raise UsageError("--update and --force go with --baseline FILE")
     builds = [Build.read(path) for path in paths]
     if as_json:
         _print_json([build.model_dump(mode="json") for build in builds])
@@ -175,6 +194,8 @@ def compare(
 
     if update:
         record(builds, baseline)
+        if not quiet:
+            typer.echo(f"recorded in {baseline}", err=True)
         return 0
     changes = against(builds, baseline, force)
     for change in changes:

@@ -11,9 +11,9 @@ from converters.recipe import load_recipe
 from converters.sources.load import Source
 from converters.steps import EagerFromSource
 from runtimes import machine
-from runtimes.artifact import MANIFEST, Artifact, Manifest
+from runtimes.artifact import MANIFEST, Artifact, Manifest, sha256
 from runtimes.errors import ArtifactError, UsageError
-from runtimes.results import Build, Row, Status
+from runtimes.results import Build, Row, Status, check_required
 from runtimes.validator.defaults import BUDGET_SECONDS
 from runtimes.validator.host import Opener
 from runtimes.validator.reference import FILE as REFERENCE
@@ -25,19 +25,21 @@ def revalidate(
     path: Path,
     recipe: str | Path | None,
     devices: Sequence[str],
+    require: Sequence[str],
     speed: bool,
     progress: Callable[[str], None],
 ) -> Build:
     """See `burnish.validate`."""
     folders, folder, build = _find(path)
+    check_required(require, [one.name for one in folders] if build is None else [r.name for r in build.artifacts])
     reference = Reference.load(folder / REFERENCE)
-    targets, broken = _targets(folders, build, devices)
+    targets, broken = _targets(folders, build, devices, sha256(folder / REFERENCE))
     if not targets and not broken:
         raise UsageError(f"{path} holds no artifact")
     eager = _eager(targets, recipe)
     notes = (
         []
-        if eager or not targets
+        if eager or not targets or not speed
         else ["speed was not compared with eager: that needs torch, and for a python: model --recipe"]
     )
     rows = validate(
@@ -61,6 +63,7 @@ def revalidate(
 
 def _find(path: Path) -> tuple[list[Path], Path, Build | None]:
     """The artifacts' folders, the folder of the reference, and the build that they belong to."""
+    path = path.parent if path.name == "build.json" and path.is_file() else path
     if (path / MANIFEST).is_file():
         parent = path.resolve().parent
         return [path], parent, Build.read(parent) if (parent / "build.json").is_file() else None
@@ -70,13 +73,18 @@ def _find(path: Path) -> tuple[list[Path], Path, Build | None]:
 
 
 def _targets(
-    folders: Sequence[Path], build: Build | None, devices: Sequence[str]
+    folders: Sequence[Path], build: Build | None, devices: Sequence[str], reference: str
 ) -> tuple[list[Target], list[Row]]:
     """What to judge; an artifact that cannot even be opened becomes a row at once."""
     targets, broken = [], []
     for folder in folders:
         try:
             artifact = Artifact.open(folder)
+            if artifact.manifest.reference not in (None, reference):
+                raise ArtifactError(
+                    f"the {REFERENCE} beside it is not the one that it was built with: it was changed, or is of "
+                    "another build; `burnish convert` makes both anew"
+                )
         except (ArtifactError, UsageError) as error:
             row = Row(name=folder.name, format="unknown", device="cpu", status=Status.ERROR, reason=str(error))
             broken.append(row)

@@ -17,8 +17,8 @@ from converters.exporters.onnx import OnnxExporter, OnnxOptions
 from converters.recipe import Artifact, Plan
 from converters.sources.load import Source
 from runtimes import machine
+from runtimes.artifact import MANIFEST, Manifest, publish, sha256
 from runtimes.artifact import Artifact as Built
-from runtimes.artifact import Manifest, publish
 from runtimes.errors import BurnishError, Unavailable, UsageError
 from runtimes.process import isolated, stopwatch
 from runtimes.results import Build, Row, Status
@@ -68,8 +68,28 @@ def build(
     """
     if not find_spec("torch"):
         raise Unavailable("converting needs PyTorch: pip install 'burnish[convert]'")
+    output = output.resolve()  # the user's factory may change the working folder
+    _foreign(plan, output)
     with _folders(output) as work:
         return _Run(plan, output, work, tuple(devices) or plan.recipe.devices, budget, progress).run()
+
+
+def _foreign(plan: Plan, output: Path) -> None:
+    """Raise UsageError where the build would replace something that Burnish did not make."""
+    taken = [name for one in plan.artifacts if (output / (name := one.name)).exists()]
+    foreign = [name for name in taken if not (output / name / MANIFEST).is_file()]
+    if (output / REFERENCE).exists() and not (output / "build.json").exists() and not taken:
+        foreign.append(REFERENCE)
+    if (output / "build.json").exists():
+        try:
+            Build.read(output)
+        except UsageError:
+            foreign.append("build.json")
+    if foreign:
+        raise UsageError(
+            f"{output} holds {', '.join(foreign)}, which no build made and this one would replace: "
+            "choose another --output, or remove it"
+        )
 
 
 @contextlib.contextmanager
@@ -107,6 +127,7 @@ class _Run:
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
     graphs: dict[str, Path | BurnishError] = field(default_factory=dict)
+    reference: str = ""
 
     def run(self) -> Build:
         total = stopwatch()
@@ -114,6 +135,9 @@ class _Run:
         self.progress(f"loading {self.plan.recipe.model}")
         loaded: steps.LoadedFacts = self._isolated("load", steps.load, source, self.plan.recipe, self.work)
         (self.output / "build.json").unlink(missing_ok=True)  # it tells of artifacts that are now replaced
+        # Before the first artifact, so that each one that is finished can be judged, whatever comes then.
+        self.reference = sha256(self.work / REFERENCE)
+        (self.work / REFERENCE).replace(self.output / REFERENCE)
         outcomes = {artifact.name: self._artifact(artifact, source, loaded) for artifact in self.plan.artifacts}
         rows = self._prove(outcomes, source, loaded.facts)
         self.seconds["total"] = total()
@@ -211,6 +235,7 @@ class _Run:
             classes=loaded.classes,
             gates=artifact.gates,
             weights=loaded.weights,
+            reference=self.reference,
             build={
                 "options": options,
                 "model_args": recipe.args,
@@ -237,8 +262,7 @@ class _Run:
         def eager(device: str) -> steps.EagerFromState:
             return steps.EagerFromState(source, facts, self.work, device, default_options())
 
-        reference = Reference.load(self.work / REFERENCE)
-        (self.work / REFERENCE).replace(self.output / REFERENCE)
+        reference = Reference.load(self.output / REFERENCE)
         log = self.output / "logs" / "validate.log"
         log.unlink(missing_ok=True)
         rows = validate(targets, reference, eager, budget=self.budget, log=log, progress=self.progress)

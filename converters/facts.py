@@ -56,7 +56,9 @@ def _outputs(module: torch.nn.Module, arrays: Arrays) -> tuple[list[str], list[n
     """One run: what the model calls its outputs (an index where it returns a tuple), and the outputs."""
     import torch
 
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    tensors = {
+        name: torch.from_numpy(array.copy()) for name, array in arrays.items()
+    }  # forward() may write to them
     try:
         with torch.inference_mode():
             result = call(module, tensors)
@@ -66,6 +68,8 @@ def _outputs(module: torch.nn.Module, arrays: Arrays) -> tuple[list[str], list[n
             f"the eager model does not run on the recipe's inputs ({shapes}): {type(error).__name__}: {error}"
         ) from error
     found = [tensor.numpy() for tensor in flatten(result)]
+    if not found:
+        raise UsageError(f"the eager model returns {type(result).__name__} with no tensor in it: nothing to export")
     if isinstance(result, Mapping) and len(result) == len(found):
         return [str(key) for key in result], found
     return [f"output_{index}" for index in range(len(found))], found

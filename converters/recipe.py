@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from converters.sources import torchvision_names
 from runtimes.errors import UsageError
 from runtimes.preprocess import Preprocess
 from runtimes.registry import nearest
-from runtimes.spec import Dims, Specs, Strict
+from runtimes.spec import Dims, Specs, Strict, profile_shapes
 from runtimes.validator.defaults import PICTURES, Gates
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -123,10 +124,9 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
         document = override(document, setting)
     recipe, problems = explain(Recipe, document.data, document, ())
     artifacts, more = _artifacts(document, recipe.gates if recipe else Gates())
-    problems += more
+    problems += [*more, *_model_problems(document)]
     if recipe:
         problems += [
-            *_model_problems(recipe, document),
             *_dim_problems(recipe, document),
             *_output_problems(recipe, document),
             *_gate_problems(recipe, document),
@@ -134,7 +134,8 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
     if problems or recipe is None:
         order = {str(document.path): 0}
         raise RecipeError(sorted(problems, key=lambda p: (order.get(p.mark.file, 1), p.mark.line or 0)))
-    return Plan(path.stem, document, recipe, tuple(artifacts))
+    name = path.stem.encode("utf-8", "replace").decode()  # a file name may be no UTF-8
+    return Plan(name, document, recipe, tuple(artifacts))
 
 
 def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[Problem]]:
@@ -174,13 +175,18 @@ def _is_folder_name(name: str) -> bool:
     )
 
 
-def _model_problems(recipe: Recipe, document: Document) -> list[Problem]:
-    kind, _, rest = recipe.model.partition(":")
+def _model_problems(document: Document) -> list[Problem]:
+    model = document.data.get("model")
+    if not isinstance(model, str):
+        return []  # the schema has said so
+    kind, _, rest = model.partition(":")
     mark = document.mark(("model",))
     if kind == "torchvision":
         names = torchvision_names()
         if names and rest not in names:
-            return [Problem(mark, "model", f"torchvision has no model {rest!r}{nearest(rest, names)}")]
+            return [
+                Problem(mark, "model", f"torchvision has no classification model {rest!r}{nearest(rest, names)}")
+            ]
         return []
     if kind == "python":
         module, _, factory = rest.partition(":")
@@ -196,6 +202,9 @@ def _gate_problems(recipe: Recipe, document: Document) -> list[Problem]:
         return []
     why = "only a classifier has it: add `task: classification`"
     return [Problem(document.mark(("gates", name)), f"gates.{name}", why) for name in asked]
+
+
+_LARGEST_INPUT = 1 << 28  # values; a gigabyte of float32
 
 
 def _output_problems(recipe: Recipe, document: Document) -> list[Problem]:
@@ -219,6 +228,12 @@ def _dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
         for name in recipe.dims
         if name not in used
     ]
+    for name, spec in recipe.inputs.items():
+        known = all(size in recipe.dims for size in spec.shape if isinstance(size, str))
+        count = math.prod(profile_shapes(spec, recipe.dims)[-1]) if known else 0
+        if count > _LARGEST_INPUT:
+            why = f"at its largest this input has {count:.3g} values, and the validator runs it: lower the `max`"
+            problems.append(Problem(document.mark(("inputs", name)), f"inputs.{name}", why))
     if recipe.data.evaluation and recipe.preprocess is None:
         mark = document.mark(("data", "evaluation"))
         problems.append(Problem(mark, "data.evaluation", "pictures need `preprocess:` to become inputs"))

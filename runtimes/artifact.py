@@ -49,6 +49,7 @@ class Manifest(Strict):
     classes: tuple[str, ...] | None = None
     gates: Gates = Field(default_factory=Gates, description="What the recipe requires of the artifact.")
     weights: dict[str, Any] = Field(default_factory=dict)
+    reference: str | None = Field(None, description="sha256 of the reference.safetensors that judges it.")
     build: dict[str, Any] = Field(default_factory=dict, description="What the exporter reports.")
     files: dict[str, FileEntry] = Field(default_factory=dict)
 

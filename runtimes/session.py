@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 
 from runtimes.artifact import Artifact
 from runtimes.devices import DEVICES, absent
-from runtimes.errors import InputError, Unavailable, UsageError
+from runtimes.errors import BurnishError, InputError, Unavailable, UsageError
 from runtimes.registry import Registry, nearest
 from runtimes.spec import Arrays, Dims, Specs, mismatch
 
@@ -54,12 +54,18 @@ class Session(ABC):
         Raises:
             InputError: a name, dtype or shape is not what the artifact was built for.
             UsageError: the session was closed.
+            BurnishError: the engine refused the values.
         """
         if self._closed:
             raise UsageError("the session is closed; load the artifact again")
         if problem := mismatch(inputs, self.inputs, self.dims):
             raise InputError(problem)
-        return self._run(dict(inputs))
+        try:
+            return self._run(dict(inputs))
+        except BurnishError:
+            raise
+        except Exception as error:  # engines refuse values (an index out of range) in their own ways
+            raise BurnishError(f"the engine could not run these inputs: {type(error).__name__}: {error}") from error
 
     @abstractmethod
     def _run(self, inputs: Arrays) -> Arrays:

@@ -90,10 +90,10 @@ def mismatch(arrays: Mapping[str, Any], specs: Specs, dims: Dims) -> str | None:
     appears twice has one size.
     """
     wanted = ", ".join(f"{name}: {spec}" for name, spec in specs.items())
-    if missing := [name for name in specs if name not in arrays]:
-        return f"missing {', '.join(map(repr, missing))}; expected {wanted}"
     if unknown := [name for name in arrays if name not in specs]:
         return f"unknown name {', '.join(map(repr, unknown))}; expected {wanted}"
+    if missing := [name for name in specs if name not in arrays]:
+        return f"missing {', '.join(map(repr, missing))}; expected {wanted}"
     sizes: dict[str, int] = {}
     for name, spec in specs.items():
         if problem := _tensor_mismatch(arrays[name], spec, dims, sizes):

@@ -44,7 +44,7 @@ def build(target: str, args: dict[str, Any], folder: Path, where: str) -> torch.
                 f"{where}: there is no module {module_name!r} in {folder} or on the Python path"
             ) from error
         raise FactoryError(f"{where}: importing {module_name} failed\n{_own_traceback(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FactoryError(f"{where}: importing {module_name} failed\n{_own_traceback(error)}") from error
     factory = getattr(module, factory_name, None)
     if factory is None:
@@ -52,7 +52,7 @@ def build(target: str, args: dict[str, Any], folder: Path, where: str) -> torch.
         raise UsageError(f"{where}: {module_name} has no {factory_name!r}{nearest(factory_name, public)}")
     try:
         model = factory(**args)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FactoryError(f"{where}: {target} raised\n{_own_traceback(error)}") from error
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"{where}: {target} returned a {type(model).__name__}, not a torch.nn.Module")

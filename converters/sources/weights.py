@@ -84,12 +84,14 @@ def _find(source: str, model: str, folder: Path) -> Found:
         seed = source.removeprefix("random:")
         if not seed.isdecimal():
             raise WeightsError(f"{source}: the seed must be a whole number, as in random:0")
+        if int(seed) >= 1 << 63:
+            raise WeightsError(f"{source}: the seed must be below 2**63")
         return Found(source, random_seed=int(seed))
     if source == "DEFAULT":
         return _default(model)
     path = _package_file(source) if source.startswith("package:") else folder / source
     if not path.is_file():
-        raise Absent(f"there is no file {path}")
+        raise Absent(f"{path} is not a file" if path.exists() else f"there is no file {path}")
     return Found(source, read_state(path), sha256(path))
 
 

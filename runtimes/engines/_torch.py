@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtimes.errors import BurnishError
+from runtimes.errors import BurnishError, UsageError
 from runtimes.session import Session
 from runtimes.spec import Arrays, Dims, Specs
 
@@ -27,7 +27,7 @@ def flatten(result: Any) -> list[torch.Tensor]:
         return [tensor for value in result for tensor in flatten(value)]
     if result is None:
         return []
-    raise BurnishError(f"the model returns a {type(result).__name__}; only tensors can be exported")
+    raise UsageError(f"the model returns a {type(result).__name__}; only tensors can be exported")
 
 
 class TorchSession(Session):

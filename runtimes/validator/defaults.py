@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from runtimes.spec import Strict
 
 
 class Gates(Strict):
     """Requirements on an artifact's measurements; what is not set follows the artifact's precision."""
+
+    model_config = ConfigDict(allow_inf_nan=False)  # an infinite limit would switch a gate off unseen
 
     speedup: float | None = Field(
         1.0, ge=0, description="Median latency of eager over the artifact's, at least; null: not required."
@@ -69,6 +71,10 @@ LARGE, SMALL = 1e3, 1e-3
 # A reference whose outputs differ between inputs by less than this share of their rms is constant: any
 # artifact "agrees" with it.
 CONSTANT_SPREAD = 1e-6
+
+# An eager model whose two runs differ by more than this share of its output's rms has no truth to be held to:
+# rounding that depends on the order of threads stays far below, dropout that is left on far above.
+UNREPEATABLE = 1e-3
 
 # Speed: bursts of about this long, each after a wake-up that is not timed (thread pools and caches that
 # slept are slow at first: the same int8 session measured 1.0 ms and 1.76 ms median without it).

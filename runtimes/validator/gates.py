@@ -12,7 +12,7 @@ import numpy as np
 from runtimes.artifact import Manifest
 from runtimes.results import Accuracy, GateResult, Parity, Speed
 from runtimes.spec import Arrays
-from runtimes.validator.defaults import COMPUTE_SHARE, EDGE_ALLOWANCE, NOISE_FP32, SQNR_DB, Gates
+from runtimes.validator.defaults import COMPUTE_SHARE, EDGE_ALLOWANCE, NOISE_FP32, SQNR_DB, UNREPEATABLE, Gates
 from runtimes.validator.parity import error_scale, rms, typical_errors
 from runtimes.validator.probes import batch_dimension
 from runtimes.validator.reference import Reference
@@ -91,6 +91,13 @@ def meaningful(evidence: Evidence) -> GateResult:
             "reference",
             f"eager's output {', '.join(constant)} is the same for every probe, so agreement with it proves "
             "nothing; give the model real weights (or random:SEED, which makes such heads vary)",
+        )
+    size = max(rms(np.where(np.isfinite(truth), truth, 0.0)) for truth in evidence.reference.truth[0].values())
+    if not evidence.reference.repeat_error <= UNREPEATABLE * size:
+        return _fails(
+            "reference",
+            f"two runs of the eager model on one input differ by up to {evidence.reference.repeat_error:.3g}: it "
+            "is random or keeps a state, so there is no truth to hold an artifact to (a dropout that stays on?)",
         )
     return GateResult(gate="reference", ok=True, detail=f"outputs vary; truth in {evidence.reference.truth_dtype}")
 

@@ -64,8 +64,8 @@ class SessionHost:
         for name, arrays in probes:
             try:
                 answers.append(self._run(arrays))
-            except Exception as error:
-                raise BurnishError(f"at {name}: {type(error).__name__}: {error}") from error
+            except BurnishError as error:
+                raise BurnishError(f"at {name}: {error}") from error
         return answers
 
     def _run(self, arrays: Arrays) -> Arrays:

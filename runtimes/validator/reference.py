@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.errors import ArtifactError
+from runtimes.errors import ArtifactError, UsageError
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import CONSTANT_SPREAD
 from runtimes.validator.probes import Probe
@@ -70,12 +70,15 @@ class Reference:
             "notes": self.notes,
         }
         save_file(tensors, path, {"burnish": json.dumps(facts)})
+        path.chmod(0o644)  # safetensors leaves it to its owner alone; it is to travel
 
     @classmethod
     def load(cls, path: Path) -> Reference:
-        """Read a reference. Raises ArtifactError where the file is missing, truncated or something else."""
+        """Read a reference. Raises UsageError where there is none, ArtifactError where it is damaged."""
         from safetensors import safe_open
 
+        if not path.is_file():
+            raise UsageError(f"there is no {path}: copy {FILE} of the build beside the artifact's folder")
         try:
             with safe_open(path, framework="numpy") as file:
                 facts = json.loads(file.metadata()["burnish"])
