@@ -94,7 +94,7 @@ def test_no_artifact(tmp_path: Path) -> None:
 def test_an_artifact_without_its_reference(small_build: Path, small_recipe: Path, tmp_path: Path) -> None:
     shutil.copytree(small_build / "onnx", tmp_path / "onnx")
     result = _run(tmp_path / "onnx", "--recipe", small_recipe)
-    assert result.exit_code == 3 and "is not a reference that can be read" in result.stderr
+    assert result.exit_code == 2 and "copy reference.safetensors of the build" in result.stderr
 
 
 @pytest.mark.parametrize(

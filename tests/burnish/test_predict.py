@@ -53,7 +53,7 @@ def test_too_many_arrays(small_build: Path) -> None:
 
 def test_an_array_under_an_unknown_name(small_build: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((1, 3, 32, 32), np.float32))
-    with pytest.raises(InputError, match="missing 'image'; expected image: float32"):
+    with pytest.raises(InputError, match="unknown name 'picture'; expected image: float32"):
         predict(small_build / "onnx", [f"picture={tmp_path / 'x.npy'}"], None)
 
 

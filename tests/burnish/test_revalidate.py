@@ -10,7 +10,7 @@ import pytest
 
 import burnish
 from burnish import revalidate
-from runtimes.errors import ArtifactError, UsageError
+from runtimes.errors import UsageError
 from runtimes.results import Row, Status
 
 EditJson = Callable[..., None]
@@ -69,8 +69,18 @@ def test_an_artifact_with_an_extra_file_is_an_error(build_copy: Path) -> None:
 
 def test_a_missing_reference_is_said(build_copy: Path) -> None:
     (build_copy / "reference.safetensors").unlink()
-    with pytest.raises(ArtifactError, match=r"reference\.safetensors is not a reference that can be read"):
+    with pytest.raises(UsageError, match=r"there is no .*reference\.safetensors: copy"):
         judged(build_copy)
+
+
+def test_a_reference_that_was_changed_judges_nothing(build_copy: Path) -> None:
+    path = build_copy / "reference.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    rows = list(judged(build_copy).values())
+    assert {row.status for row in rows} == {"error"}
+    assert all("is not the one that it was built with" in str(row.reason) for row in rows)
 
 
 def test_a_build_without_artifacts(build_copy: Path, edit_json: EditJson) -> None:

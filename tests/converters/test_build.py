@@ -54,6 +54,32 @@ class Bessel(nn.Module):
         return torch.special.bessel_j0(x)  # ONNX has no such operator
 
 
+class Moody(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return nn.functional.dropout(self.body(x), 0.5, True)
+
+
+def moody():
+    return Moody()
+
+
+class Greedy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.body(x.add_(1))
+
+
+def greedy():
+    return Greedy()
+
+
 def bessel():
     return Bessel()
 
@@ -309,7 +335,8 @@ def test_ctrl_c_keeps_what_is_finished_and_nothing_else(net: Net, tmp_path: Path
     assert process.returncode == 130
     assert "interrupted; what was finished stays, the rest is gone" in stderr
     assert "Traceback" not in stderr
-    assert entries(tmp_path / "out") == ["logs", "torchscript"]
+    # The reference stays with what is finished, so that it can be judged.
+    assert entries(tmp_path / "out") == ["logs", "reference.safetensors", "torchscript"]
     Artifact.open(tmp_path / "out" / "torchscript").verify()
     until(lambda: not group(process.pid))
 
@@ -349,4 +376,28 @@ def test_speed_is_measured_against_eager(net: Net, tmp_path: Path) -> None:
     assert speed.speedup is not None
     assert speed.ci95 is not None
     assert speed.ci95[0] <= speed.speedup <= speed.ci95[1]
-    assert row.gates[-1].gate == "speed"
+    assert [gate.gate for gate in row.gates[-2:]] == ["speed", "deadline"]
+
+
+def test_a_model_that_does_not_repeat_itself_proves_nothing(net: Net, tmp_path: Path) -> None:
+    row = run(net(("user_net:build", "user_net:moody")), tmp_path / "out")["torchscript"]
+    assert row.status is Status.FAILED
+    assert "reference: two runs of the eager model" in str(row.reason)
+
+
+def test_a_model_that_writes_to_its_input_is_still_deterministic(net: Net, tmp_path: Path) -> None:
+    result = build(load_recipe(net(("user_net:build", "user_net:greedy"))), tmp_path / "out", budget=0)
+    assert [row.status for row in result.artifacts] == [Status.PASSED]
+    assert result.notes == []
+
+
+@pytest.mark.parametrize("name", ["torchscript", "build.json", "reference.safetensors"])
+def test_what_no_build_made_is_not_replaced(net: Net, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "out" / name
+    mine.mkdir(parents=True) if name == "torchscript" else mine.parent.mkdir()
+    kept = mine / "notes.txt" if name == "torchscript" else mine
+    kept.write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match=f"holds {name}, which no build made"):
+        run(net(), tmp_path / "out")
+    assert kept.read_text(encoding="utf-8") == "mine"
+    assert entries(tmp_path / "out") == [name]

@@ -82,6 +82,7 @@ def test_everything_that_is_wrong_is_told_at_once(wrong: Wrong) -> None:
         """
     )
     assert told == [
+        ":1: model: torchvision has no classification model 'resnet81'; did you mean 'resnet18'?",
         ":6: unknown key `seeds`; did you mean 'seed'?",
         ":8: artifacts.onnx: unknown key `opst`; did you mean 'opset'?",
         ":9: artifacts.tensort: unknown format 'tensort'; did you mean 'tensorrt'? "
@@ -103,7 +104,7 @@ def test_what_only_a_whole_recipe_shows_is_told_at_once_too(wrong: Wrong) -> Non
         """
     )
     assert told == [
-        ":1: model: torchvision has no model 'resnet81'; did you mean 'resnet18'?",
+        ":1: model: torchvision has no classification model 'resnet81'; did you mean 'resnet18'?",
         ":2: dims.batch: the dimension 'batch' has no range; add it to `dims:`",
         ":5: dims.bach: no input has this dimension; did you mean 'batch'?",
         ":6: data.evaluation: pictures need `preprocess:` to become inputs",
@@ -271,3 +272,21 @@ def test_a_good_recipe_with_one_value_replaced_is_a_plan_or_a_recipe_error(data:
         key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
     place[key] = data.draw(anything)
     loads_or_tells(recipe)
+
+
+def test_a_gate_cannot_be_switched_off_by_infinity(wrong: Wrong) -> None:
+    [told] = wrong(VALID + "gates: {noise: .inf}\n")
+    assert "gates.noise: must be a finite number" in told
+
+
+def test_an_input_that_no_memory_holds_is_refused_before_it_is_made(wrong: Wrong) -> None:
+    text = """\
+        model: torchvision:resnet18
+        inputs:
+          image: {shape: [batch, 3, 224, 224]}
+        dims:
+          batch: {max: 100000}
+        artifacts: {onnx: {}}
+        """
+    [told] = wrong(text)
+    assert told.startswith(":3: inputs.image: at its largest this input has 1.51e+10 values")
