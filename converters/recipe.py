@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 
 from converters.document import Document, Problem, RecipeError, find, override, read
 from converters.exporters import EXPORTERS
@@ -125,12 +126,13 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
     recipe, problems = explain(Recipe, document.data, document, ())
     artifacts, more = _artifacts(document, recipe.gates if recipe else Gates())
     problems += [*more, *_model_problems(document)]
-    if recipe:
-        problems += [
-            *_dim_problems(recipe, document),
-            *_output_problems(recipe, document),
-            *_gate_problems(recipe, document),
-        ]
+    known = recipe or _readable(document.data)
+    unreadable = {name for name in Recipe.model_fields if name in document.data} - known.model_fields_set
+    if known.model_fields_set >= {"inputs"} and not unreadable & {"dims", "data", "preprocess"}:
+        problems += _dim_problems(known, document)
+    if not unreadable & {"task", "gates"}:
+        problems += _gate_problems(known, document)
+    problems += _output_problems(known, document)
     if problems or recipe is None:
         order = {str(document.path): 0}
         raise RecipeError(sorted(problems, key=lambda p: (order.get(p.mark.file, 1), p.mark.line or 0)))
@@ -164,6 +166,17 @@ def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[P
             merged = gates.model_copy(update=checked.gates.model_dump(exclude_unset=True) if checked.gates else {})
             found.append(Artifact(name, exporter, checked, merged))
     return found, problems
+
+
+def _readable(data: dict[str, Any]) -> Recipe:
+    """The parts of a faulty recipe that can be read, so that what is wrong between them is told at once too."""
+    whole = {"model": "", "inputs": {"x": {"shape": [1]}}, "artifacts": {"x": {}}}
+    parts: dict[str, Any] = {}
+    for name in Recipe.model_fields:
+        if name in data:
+            with contextlib.suppress(ValidationError):  # its own mistakes have been told
+                parts[name] = getattr(Recipe.model_validate({**whole, name: data[name]}), name)
+    return Recipe.model_construct(set(parts), **{"inputs": {}, **parts})
 
 
 _RESERVED = ("logs", "build.json", "reference.safetensors")  # what a build keeps beside its artifacts

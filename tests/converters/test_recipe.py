@@ -83,6 +83,8 @@ def test_everything_that_is_wrong_is_told_at_once(wrong: Wrong) -> None:
     )
     assert told == [
         ":1: model: torchvision has no classification model 'resnet81'; did you mean 'resnet18'?",
+        ":2: dims.batch: the dimension 'batch' has no range; add it to `dims:`",
+        ":5: dims.bach: no input has this dimension; did you mean 'batch'?",
         ":6: unknown key `seeds`; did you mean 'seed'?",
         ":8: artifacts.onnx: unknown key `opst`; did you mean 'opset'?",
         ":9: artifacts.tensort: unknown format 'tensort'; did you mean 'tensorrt'? "
