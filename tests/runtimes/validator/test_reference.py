@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
-from runtimes.errors import ArtifactError
+from runtimes.errors import ArtifactError, UsageError
 from runtimes.validator.probes import Kind, Probe
 from runtimes.validator.reference import FILE, Reference
 
@@ -89,8 +89,8 @@ def test_a_real_reference_holds_the_truth_in_float64(small_reference: Reference)
         assert not np.array_equal(eager["logits"], truth["logits"])
 
 
-def test_a_missing_reference_says_what_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="burnish convert"):
+def test_a_missing_reference_says_where_to_copy_it_from(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="copy reference.safetensors of the build"):
         Reference.load(tmp_path / FILE)
 
 

@@ -22,7 +22,7 @@ from runtimes.validator.validate import Target, validate
 
 Make = Callable[..., Artifact]
 LinearData = Callable[..., Reference]
-GATES = ["loads", "shapes", "finite", "precision", "reference", "parity", "batch", "deterministic"]
+GATES = ["loads", "shapes", "finite", "precision", "reference", "parity", "parity", "batch", "deterministic"]
 
 
 def judge(reference: Reference, *artifacts: Artifact) -> list[Row]:
