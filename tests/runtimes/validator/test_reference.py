@@ -90,7 +90,7 @@ def test_a_real_reference_holds_the_truth_in_float64(small_reference: Reference)
 
 
 def test_a_missing_reference_says_where_to_copy_it_from(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="copy reference.safetensors of the build"):
+    with pytest.raises(UsageError, match=r"copy reference\.safetensors of the build"):
         Reference.load(tmp_path / FILE)
 
 
