@@ -21,7 +21,7 @@ from runtimes.results import Build, Record, Row, Status, write_atomically
 VERSION = 1
 # From worst to best: falling in this order is a regression.
 _RANK = [Status.ERROR, Status.FAILED, Status.SKIPPED, Status.BUILT, Status.PASSED]
-# Ten runs on one loaded machine spread by less (benchmarks/repeatability.md); an interval is of one run only.
+# An interval is of one run only; benchmarks/repeatability.py measures how far runs differ, 5 % is what is asked.
 _SPEED_MARGIN = 0.05
 # Rounding differs between processors of one class and thread counts by about this factor ...
 _NOISE_FACTOR = 2.0

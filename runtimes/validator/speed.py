@@ -3,7 +3,7 @@
 Other work on the machine only ever adds time, and on two cores it adds much (thread pools wait for each
 other). So the ratio is of what each session takes undisturbed: the fastest run of each burst, and of those the
 lower quartile over the rounds. Medians and tails are reported beside it. The interval is a percentile bootstrap
-over rounds (Efron 1979). benchmarks/repeatability.md compares this with the naive way.
+over rounds (Efron 1979). benchmarks/repeatability.py compares this with the naive way.
 """
 
 from __future__ import annotations
