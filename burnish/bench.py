@@ -1,17 +1,18 @@
-"""Time one artifact, alone or against another, each in a process of its own."""
+"""Time one artifact, alone or against another, each in a process of its own, started several times."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from runtimes.artifact import Artifact
-from runtimes.errors import BurnishError
 from runtimes.process import Child
 from runtimes.results import Speed
 from runtimes.session import check_device
 from runtimes.validator import speed
 from runtimes.validator.alone import alone
+from runtimes.validator.defaults import BENCH_LAUNCHES
 from runtimes.validator.validate import Target, default_options, start
 
 
@@ -31,21 +32,45 @@ def bench(
         UsageError, Unavailable: an artifact cannot be run here.
         BurnishError: a session ended before it was timed.
     """
-    paths = [path] if versus is None else [path, versus]
-    children: dict[str, Child] = {}
-    targets: dict[str, Target] = {}
+    targets = {str(one): _target(one, device) for one in (path, versus) if one is not None}
+    base = str(versus) if versus else None
+    launches = [_launch(targets, seconds / BENCH_LAUNCHES, base) for _ in range(BENCH_LAUNCHES)]
+    with _sessions(targets) as children:
+        return {
+            name: alone(
+                _speed(launches, name, base), children[name], one.artifact.manifest, one.device, deadline_ms
+            )
+            for name, one in targets.items()
+        }
+
+
+def _target(path: Path, device: str | None) -> Target:
+    artifact = Artifact.open(path)
+    target = Target(artifact, device or artifact.manifest.devices[0])
+    check_device(artifact, target.device)
+    return target
+
+
+@contextlib.contextmanager
+def _sessions(targets: Mapping[str, Target]) -> Iterator[dict[str, Child]]:
+    """A new process for each target; all are ended afterwards."""
     with contextlib.ExitStack() as stack:
-        for one in paths:
-            artifact = Artifact.open(one)
-            target = Target(artifact, device or artifact.manifest.devices[0])
-            check_device(artifact, target.device)
-            targets[str(one)], children[str(one)] = target, start(target, default_options())
-            stack.callback(children[str(one)].kill)
-        found = speed.measure(children, seconds, str(versus) if versus else None)
-        results = {}
-        for name, result in found.items():
-            if isinstance(result, BurnishError):
-                raise result
-            target = targets[name]
-            results[name] = alone(result, children[name], target.artifact.manifest, target.device, deadline_ms)
-    return results
+        children = {}
+        for name, target in targets.items():
+            children[name] = start(target, default_options())
+            stack.callback(children[name].kill)
+        yield children
+
+
+def _launch(targets: Mapping[str, Target], seconds: float, base: str | None) -> dict[str, speed.Times]:
+    """The times of new sessions. Raises the error that the first of them ended with."""
+    with _sessions(targets) as children:
+        times, failed = speed.collect(children, seconds, base)
+    for error in failed.values():
+        raise error
+    return times
+
+
+def _speed(launches: Sequence[Mapping[str, speed.Times]], name: str, base: str | None) -> Speed:
+    theirs = [one[base] for one in launches] if base else []
+    return speed.summarize([one[name] for one in launches], theirs)

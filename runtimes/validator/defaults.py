@@ -94,6 +94,10 @@ BOOTSTRAP_SAMPLES = 2000
 # The percentile over rounds that stands for an undisturbed machine: half of the rounds may be spoilt.
 UNDISTURBED_PERCENTILE = 25
 
+# `burnish bench` starts each session so often: two runs of the same pair of processes agree within 1 %, two starts
+# of the same pair only within some 3 %.
+BENCH_LAUNCHES = 3
+
 # Throughput is measured at batch sizes 1, 2, 4, ... while it gains more than this, for so long at each size.
 SWEEP_GAIN = 0.05
 SWEEP_SECONDS = 0.3

@@ -3,7 +3,9 @@
 Other work on the machine only ever adds time, and on two cores it adds much (thread pools wait for each
 other). So the ratio is of what each session takes undisturbed: the fastest run of each burst, and of those the
 lower quartile over the rounds. Medians and tails are reported beside it. The interval is a percentile bootstrap
-over rounds (Efron 1979). benchmarks/repeatability.py compares this with the naive way.
+over rounds (Efron 1979). Where a process was placed in memory is worth a percent or two and stays for its life, so
+`burnish bench` starts each session several times and takes the geometric mean (Kalibera and Jones 2013).
+benchmarks/repeatability.py compares this with the naive way.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,9 @@ from runtimes.validator import defaults
 
 Times = list[list[float]]
 """Seconds of each run, one list per round."""
+
+Launches = Sequence[Times]
+"""The times of one session that was started several times, each in a new process."""
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -41,7 +46,16 @@ def measure(
         Per name its Speed, or the error that its process ended with. Without a living base there are no
         ratios, and a session that was not timed before it ended has no entry.
     """
-    failed: dict[str, Speed | BurnishError] = {}
+    times, failed = collect(sessions, budget, base)
+    known = times.get(base or "", [])
+    return {**{name: summarize([mine], [known]) for name, mine in times.items()}, **failed}
+
+
+def collect(
+    sessions: Mapping[str, Child], budget: float = defaults.BUDGET_SECONDS, base: str | None = None
+) -> tuple[dict[str, Times], dict[str, BurnishError]]:
+    """The times behind `measure`: of each session that was timed, and the errors of those that ended."""
+    failed: dict[str, BurnishError] = {}
     runs: dict[str, int] = {}
     for name, child in sessions.items():
         answer = _call(child, "warm_up")
@@ -50,15 +64,13 @@ def measure(
         else:
             runs[name] = max(defaults.MIN_BURST_RUNS, math.ceil(defaults.BURST_SECONDS / max(answer, 1e-9)))
     times = _rounds(sessions, runs, failed, budget * max(1, len(runs) - (base in runs)), base)
-    timed = [name for name in times if times[name] and name not in failed]
-    done = {name: summarize(times[name], times.get(base or "")) for name in timed}
-    return {**done, **failed}
+    return {name: mine for name, mine in times.items() if mine and name not in failed}, failed
 
 
 def _rounds(
     sessions: Mapping[str, Child],
     runs: dict[str, int],
-    failed: dict[str, Speed | BurnishError],
+    failed: dict[str, BurnishError],
     budget: float,
     base: str | None,
 ) -> dict[str, Times]:
@@ -78,25 +90,26 @@ def _rounds(
         rounds += 1
         spent = time.perf_counter() - started > budget
         settled = rounds >= defaults.MIN_ROUNDS and all(
-            summarize(times[name], times.get(base or "")).stable for name in active if name not in failed
+            summarize([times[name]], [times.get(base or "", [])]).stable for name in active if name not in failed
         )
         if settled or (spent and rounds >= 3):
             return times
 
 
-def summarize(times: Times, eager: Times | None = None) -> Speed:
-    """Latency percentiles in ms, and with `eager`'s times of the same rounds the ratio and its interval."""
-    flat = np.concatenate([np.asarray(burst) for burst in times]) * 1e3
-    p50, p90, p99 = (float(value) for value in np.percentile(flat, [50, 90, 99]))
-    speed = Speed(median_ms=p50, p90_ms=p90, p99_ms=p99, rounds=len(times))
-    base = eager if eager and eager is not times else None
-    middle, low, high = interval(_fastest(times), _fastest(base) if base else None)
-    stable = len(times) >= defaults.MIN_ROUNDS and (high - low) / 2 <= defaults.HALF_WIDTH * middle
-    if base is None:
+def summarize(launches: Launches, base: Launches = ()) -> Speed:
+    """Latency percentiles in ms, and with `base`'s times of the same launches the ratio and its interval."""
+    p50, p90, p99 = (float(value) for value in np.percentile(_flat(launches), [50, 90, 99]) * 1e3)
+    rounds = sum(len(times) for times in launches)
+    speed = Speed(median_ms=p50, p90_ms=p90, p99_ms=p99, rounds=rounds)
+    pairs = [(mine, theirs) for mine, theirs in zip(launches, base, strict=False) if theirs and theirs is not mine]
+    mine = [_fastest(one) for one, _ in pairs] or [_fastest(one) for one in launches]
+    middle, low, high = interval(mine, [_fastest(one) for _, one in pairs] or None)
+    stable = rounds >= defaults.MIN_ROUNDS and (high - low) / 2 <= defaults.HALF_WIDTH * middle
+    if not pairs:
         return speed.model_copy(update={"stable": stable})
     return speed.model_copy(
         update={
-            "eager_ms": float(np.median(np.concatenate([np.asarray(burst) for burst in base])) * 1e3),
+            "eager_ms": float(np.median(_flat([one for _, one in pairs])) * 1e3),
             "speedup": middle,
             "ci95": (low, high),
             "stable": stable,
@@ -104,29 +117,48 @@ def summarize(times: Times, eager: Times | None = None) -> Speed:
     )
 
 
+def _flat(launches: Launches) -> Values:
+    return np.concatenate([np.asarray(burst) for times in launches for burst in times])
+
+
 def _fastest(times: Times) -> Values:
     """The fastest run of each burst: what the session takes when nothing else runs."""
     return np.array([min(burst) for burst in times])
 
 
-def interval(mine: Values, base: Values | None = None) -> tuple[float, float, float]:
+def interval(mine: Sequence[Values], base: Sequence[Values] | None = None) -> tuple[float, float, float]:
     """The lower quartile of `mine`, or of `base` over that of `mine`, with its 95 % bootstrap interval.
 
     Args:
-        mine: one value per round.
-        base: one value per round, measured beside those of `mine`; a round that one of the two did not
-            finish does not count. Rounds are resampled in pairs.
+        mine: per launch one value per round. Over launches the geometric mean is taken.
+        base: the same, measured beside `mine`; a round that one of the two did not finish does not count.
+            Rounds are resampled in pairs, launches as wholes.
 
     Returns:
         (estimate, low, high).
     """
+    rng = np.random.default_rng(0)
+    theirs: Sequence[Values | None] = base if base is not None else [None] * len(mine)
+    wholes, drawn = zip(*(_launch(one, other, rng) for one, other in zip(mine, theirs, strict=True)), strict=True)
+    count = defaults.BOOTSTRAP_SAMPLES
+    which, column = rng.integers(0, len(mine), (count, len(mine))), rng.integers(0, count, (count, len(mine)))
+    samples = _geometric_mean(np.stack(drawn)[which, column])
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return float(_geometric_mean(np.array(wholes))), float(low), float(high)
+
+
+def _launch(mine: Values, base: Values | None, rng: np.random.Generator) -> tuple[Values, Values]:
+    """The estimate of one launch, and of it with its rounds resampled."""
     count = len(mine) if base is None else min(len(mine), len(base))
-    rounds = np.random.default_rng(0).integers(0, count, (defaults.BOOTSTRAP_SAMPLES, count))
+    rounds = rng.integers(0, count, (defaults.BOOTSTRAP_SAMPLES, count))
     drawn, whole = _quartile(mine[:count][rounds]), _quartile(mine[:count])
     if base is not None:
         drawn, whole = _quartile(base[:count][rounds]) / drawn, _quartile(base[:count]) / whole
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(whole), float(low), float(high)
+    return whole, drawn
+
+
+def _geometric_mean(values: Values) -> Values:
+    return np.asarray(values[..., 0] if values.shape[-1] == 1 else np.exp(np.log(values).mean(axis=-1)))
 
 
 def _quartile(values: Values) -> Values:

@@ -50,27 +50,27 @@ def measured(base: str | None = "eager", **sessions: Callable[[], Any]) -> dict[
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30))
 def test_the_interval_contains_the_lower_quartile(values: list[float]) -> None:
-    middle, low, high = interval(np.array(values))
+    middle, low, high = interval([np.array(values)])
     assert middle == np.percentile(values, 25)
     assert min(values) <= low <= middle <= high <= max(values)
 
 
 @given(seconds, st.integers(1, 20))
 def test_equal_values_leave_no_doubt(value: float, count: int) -> None:
-    assert interval(np.full(count, value)) == (value, value, value)
+    assert interval([np.full(count, value)]) == (value, value, value)
 
 
 def test_more_rounds_make_the_interval_narrower() -> None:
     values = np.random.default_rng(1).normal(10, 1, 400)
-    _, low_few, high_few = interval(values[:20])
-    _, low_many, high_many = interval(values)
+    _, low_few, high_few = interval([values[:20]])
+    _, low_many, high_many = interval([values])
     assert high_many - low_many < high_few - low_few
 
 
 @given(bursts, st.integers(-3, 3))
 def test_a_session_that_takes_k_times_as_long_is_k_times_as_slow(eager: list[list[float]], power: int) -> None:
     factor = 2.0**power
-    found = summarize([[time * factor for time in burst] for burst in eager], eager)
+    found = summarize([[[time * factor for time in burst] for burst in eager]], [eager])
     assert found.speedup == pytest.approx(1 / factor)
     assert found.ci95 == pytest.approx((1 / factor, 1 / factor))
     assert found.stable is (len(eager) >= defaults.MIN_ROUNDS)
@@ -78,7 +78,7 @@ def test_a_session_that_takes_k_times_as_long_is_k_times_as_slow(eager: list[lis
 
 @given(bursts)
 def test_percentiles_are_of_all_runs_in_milliseconds(times: list[list[float]]) -> None:
-    found = summarize(times)
+    found = summarize([times])
     runs = [time for burst in times for time in burst]
     assert found.median_ms == pytest.approx(1e3 * np.median(runs))
     assert found.median_ms is not None and found.p90_ms is not None and found.p99_ms is not None
@@ -88,30 +88,38 @@ def test_percentiles_are_of_all_runs_in_milliseconds(times: list[list[float]]) -
 
 def test_load_that_slows_both_down_does_not_change_the_ratio() -> None:
     drift = [1.0, 5.0, 2.0, 9.0, 1.0, 3.0, 4.0, 2.0]
-    found = summarize([[0.001 * load] * 3 for load in drift], [[0.004 * load] * 3 for load in drift])
+    found = summarize([[[0.001 * load] * 3 for load in drift]], [[[0.004 * load] * 3 for load in drift]])
     assert found.speedup == pytest.approx(4)
     assert found.stable
 
 
 def test_ratios_that_scatter_are_unstable() -> None:
     scattered = np.random.default_rng(0).lognormal(0, 1, 20)
-    found = summarize([[float(time)] for time in scattered], [[1.0]] * 20)
+    found = summarize([[[float(time)] for time in scattered]], [[[1.0]] * 20])
     assert found.stable is False
 
 
 def test_load_that_only_one_of_them_met_does_not_change_the_ratio() -> None:
     spoilt = [[9.0] * 3, [1.0, 9.0, 9.0], [9.0] * 3, [1.0] * 3, [9.0, 1.0, 9.0], [1.0] * 3, [1.0] * 3, [1.0] * 3]
-    found = summarize(spoilt, [[4.0] * 3] * len(spoilt))
+    found = summarize([spoilt], [[[4.0] * 3] * len(spoilt)])
     assert found.speedup == 4
 
 
 def test_a_round_that_one_session_did_not_finish_does_not_count() -> None:
-    found = summarize([[1.0]] * 3, [[2.0]] * 3 + [[100.0]])
+    found = summarize([[[1.0]] * 3], [[[2.0]] * 3 + [[100.0]]])
     assert found.speedup == 2
 
 
+def test_a_process_that_was_placed_badly_is_one_launch_of_several() -> None:
+    steady, lucky = [[1.0]] * 8, [[0.5]] * 8
+    found = summarize([steady, lucky, steady], [[[2.0]] * 8] * 3)
+    assert found.speedup == pytest.approx((2 * 4 * 2) ** (1 / 3)), "the geometric mean of the launches' ratios"
+    assert found.ci95 == pytest.approx((2, 4)), "launches are resampled as wholes"
+    assert (found.rounds, found.stable) == (24, False)
+
+
 def test_without_a_round_of_eager_there_is_no_ratio() -> None:
-    found = summarize([[1.0]], [])
+    found = summarize([[[1.0]]], [[]])
     assert (found.median_ms, found.speedup, found.eager_ms) == (1000, None, None)
 
 
