@@ -20,7 +20,10 @@ from runtimes.validator.reference import Reference
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one session answered to the probes, and again to the first of them."""
+    """What one session answered to the probes, and again to the first of them.
+
+    `layers`: computing layers by the precision they were executed in, where the engine tells.
+    """
 
     manifest: Manifest
     reference: Reference
@@ -28,6 +31,7 @@ class Evidence:
     second: Sequence[Arrays]
     parity: Parity
     gates: Gates
+    layers: dict[str, int] | None = None
 
     @cached_property
     def typical(self) -> dict[str, float]:
@@ -73,8 +77,9 @@ def finite(evidence: Evidence) -> GateResult:
 
 
 def precision(evidence: Evidence) -> GateResult:
-    """The precision that was asked for is really there, by the exporter's count of computing layers."""
-    wanted, layers = evidence.manifest.precision, evidence.manifest.build.get("compute_layers")
+    """The precision that was asked for is really there, by the engine's count of layers or the exporter's."""
+    wanted = evidence.manifest.precision
+    layers = evidence.layers or evidence.manifest.build.get("compute_layers")
     if not layers:
         return GateResult(gate="precision", ok=None, detail="this format does not tell its layers' precision")
     share = layers.get(wanted, 0) / sum(layers.values())

@@ -68,6 +68,10 @@ class SessionHost:
                 raise BurnishError(f"at {name}: {error}") from error
         return answers
 
+    def compute_layers(self) -> dict[str, int] | None:
+        """Computing layers by the precision that they are executed in here, where the engine tells."""
+        return self._session.compute_layers()
+
     def _run(self, arrays: Arrays) -> Arrays:
         """One answer; the first one ends the cold start."""
         start = time.perf_counter()

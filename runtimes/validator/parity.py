@@ -65,13 +65,17 @@ def error_scale(eager: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], typica
 
 
 def typical_errors(reference: Reference) -> dict[str, float]:
-    """Per output, eager's error as a share of the truth's rms, rms over the probes."""
+    """Per output, eager's error as a share of the truth's rms: the median over the probes that are no edge values.
+
+    Edge values and single probes do not count: on a picture of zeros a float32 model may lose all but two digits,
+    and a unit of that size would hide any fault.
+    """
     shares: dict[str, list[float]] = {name: [] for name in reference.truth[0]}
-    for eager, truth in zip(reference.eager, reference.truth, strict=True):
-        for name, exact in truth.items():
+    for probe, eager, truth in zip(reference.probes, reference.eager, reference.truth, strict=True):
+        for name, exact in truth.items() if probe.kind != "edge" else ():
             if signal := rms(np.where(np.isfinite(exact), exact, 0.0)):
                 shares[name].append(error_scale(eager[name], exact) / signal)
-    return {name: rms(np.array(values)) for name, values in shares.items()}
+    return {name: float(np.median(values)) if values else 0.0 for name, values in shares.items()}
 
 
 def distance(

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runtimes.engines._torch import matrix_products
-from runtimes.machine import describe
+from runtimes.machine import cache_folder, describe
 from runtimes.process import isolated
 from runtimes.results import write_atomically
 
@@ -33,7 +31,7 @@ def peaks(threads: int) -> dict[str, float]:
 
     Measured in a process of its own on first use, then read from the user's cache folder.
     """
-    path = _cache_folder() / f"peaks-{_machine_key(threads)}.json"
+    path = cache_folder() / f"peaks-{_machine_key(threads)}.json"
     try:
         return {str(name): float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError):
@@ -96,7 +94,3 @@ def _machine_key(threads: int) -> str:
     here = describe()
     facts = [here["cpu"], here["isa"], here["versions"].get("torch"), here["versions"].get("onnxruntime"), threads]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"

@@ -115,14 +115,15 @@ def _check(
         probes = [(probe.name, probe.inputs) for probe in reference.probes]
         first = child.call("answer", probes, timeout=REQUEST_SECONDS)
         second = child.call("answer", probes[:REPEATED_PROBES], timeout=REQUEST_SECONDS)
-        return _judged(target, row, reference, first, second), child
+        layers = child.call("compute_layers")
+        return _judged(target, row, reference, first, second, layers), child
     except ArtifactError as error:
         return _ended(row, "loads", error), None
     except BurnishError as error:
         return _ended(row, "runs", error), None
 
 
-def _judged(target: Target, row: Row, reference: Reference, first: Any, second: Any) -> Row:
+def _judged(target: Target, row: Row, reference: Reference, first: Any, second: Any, layers: Any) -> Row:
     classification = target.artifact.manifest.task == "classification"
     comparable = all(
         {name: array.shape for name, array in mine.items()} == {name: array.shape for name, array in truth.items()}
@@ -130,7 +131,7 @@ def _judged(target: Target, row: Row, reference: Reference, first: Any, second: 
     )
     lossless = target.artifact.manifest.precision == "fp32"
     parity = summarize(first, reference, classification, lossless) if comparable else row.parity
-    evidence = gates.Evidence(target.artifact.manifest, reference, first, second, parity, target.gates)
+    evidence = gates.Evidence(target.artifact.manifest, reference, first, second, parity, target.gates, layers)
     results = [GateResult(gate="loads", ok=True, detail="loaded and run"), *gates.judge(evidence)]
     return _settle(row.model_copy(update={"parity": parity, "gates": results}))
 
