@@ -57,13 +57,14 @@ def convert(
     return build(plan, folder, devices, BUDGET_SECONDS if speed else 0, progress)
 
 
-def load(path: str | Path, device: str | None = None, threads: int | None = None) -> Session:
+def load(path: str | Path, device: str | None = None, threads: int | None = None, cache: bool = False) -> Session:
     """Load an artifact as a session: `session.run({"image": array}) -> {"logits": array}`.
 
     Args:
         path: the artifact's folder.
         device: "cpu" or "cuda"; by default the first that the artifact was made for.
         threads: CPU threads inside one operator; by default the engine's own choice.
+        cache: keep what the engine compiles in the user's cache folder, so that the next load is faster (OpenVINO).
 
     Raises:
         runtimes.errors.UsageError: no artifact there, or it does not run on `device`.
@@ -73,7 +74,7 @@ def load(path: str | Path, device: str | None = None, threads: int | None = None
     from runtimes.session import SessionOptions
     from runtimes.session import load as load_session
 
-    return load_session(path, device, SessionOptions(threads=threads))
+    return load_session(path, device, SessionOptions(threads=threads, cache=cache))
 
 
 def validate(

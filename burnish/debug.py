@@ -38,7 +38,9 @@ def debug(
     made = Artifact.open(path).manifest
     if not find_spec("torch"):
         raise Unavailable("debugging needs the eager model, and so PyTorch: pip install 'burnish[convert]'")
-    job = Job(path, path.resolve().parent / REFERENCE, _source(made, recipe), memory * 1_000_000, top)
+    prepared = load_recipe(recipe).recipe.preprocess if recipe is not None else None
+    source = _source(made, recipe)
+    job = Job(path, path.resolve().parent / REFERENCE, source, memory * 1_000_000, top, prepared)
     progress(f"comparing {path}, layer by layer, with {made.model} in float64")
     found: DebugResult = isolated(run, job, what=f"debugging {path}", timeout=STEP_SECONDS)
     return found

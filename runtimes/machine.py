@@ -17,7 +17,7 @@ from runtimes.devices import driver_version, gpus
 from runtimes.process import ALLOCATOR
 
 _PACKAGES = (
-    "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt-rtx",
+    "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "tensorrt", "tensorrt-rtx",
     "torch-tensorrt", "numpy",
 )  # fmt: skip
 _ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "sve")
@@ -81,6 +81,11 @@ def _governor() -> str | None:
         return None
 
 
+def cache_folder() -> Path:
+    """Where this user's caches lie; it need not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
+
+
 def cores() -> list[int]:
     """The CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -88,10 +93,25 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def system() -> str:
+    """What machine code is made for, such as linux-x86_64."""
+    return f"{sys.platform}-{platform.machine()}"
+
+
+@cache
+def instruction_sets() -> frozenset[str]:
+    """What this CPU and kernel can execute, as compilers name it: the kernel's avx512_vnni is their avx512vnni."""
+    return frozenset(flag.replace("_", "") for flag in _flags())
+
+
+def _flags() -> list[str]:
+    info = _cpuinfo()
+    return info.get("flags", info.get("features", "")).split()
+
+
 def describe() -> dict[str, Any]:
     """What a measured number depends on: CPU, instruction sets, memory, GPUs, versions."""
-    info = _cpuinfo()
-    flags = set(info.get("flags", info.get("features", "")).split())
+    info, flags = _cpuinfo(), _flags()
     return {
         "platform": platform.platform(terse=True),
         "cpu": info.get("model name") or platform.processor() or platform.machine(),

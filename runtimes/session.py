@@ -20,7 +20,10 @@ RUNTIMES = Registry(
     "burnish.runtimes",
     {
         "torchscript": "runtimes.engines.torchscript:TorchScriptRuntime",
+        "torch-export": "runtimes.engines.torch_export:TorchExportRuntime",
+        "aot-inductor": "runtimes.engines.aot_inductor:AotInductorRuntime",
         "onnx": "runtimes.engines.onnx:OnnxRuntime",
+        "openvino": "runtimes.engines.openvino:OpenVinoRuntime",
         "tensorrt": "runtimes.engines.tensorrt:TensorRtRuntime",
         "torch-tensorrt": "runtimes.engines.torch_tensorrt:TorchTensorRtRuntime",
     },
@@ -29,9 +32,15 @@ RUNTIMES = Registry(
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How a session may use the machine. `threads`: CPU threads inside one operator; None leaves the default."""
+    """How a session may use the machine.
+
+    Attributes:
+        threads: CPU threads inside one operator; None leaves the engine's default.
+        cache: keep what the engine compiles in the user's cache folder, so that the next load is faster (OpenVINO).
+    """
 
     threads: int | None = None
+    cache: bool = False
 
 
 class Session(ABC):
@@ -70,6 +79,10 @@ class Session(ABC):
     @abstractmethod
     def _run(self, inputs: Arrays) -> Arrays:
         """Run on inputs that are known to fit."""
+
+    def compute_layers(self) -> dict[str, int] | None:
+        """Computing layers by the precision that they run in here, or None where the engine does not tell."""
+        return None
 
     def close(self) -> None:
         """Give back what the engine holds; the session cannot run afterwards. Closing twice does nothing."""

@@ -51,10 +51,16 @@ artifacts:
   tensorrt: {flavor: rtx}
 """
 
+_COMPILED = """
+extends: small
+artifacts: {torchscript: null, onnx: null, tensorrt: null, torch-export: {}, aot-inductor: {}}
+"""
+
 _ON_A_GPU = """
 devices: [cpu, cuda]
 artifacts:
   torchscript: {}
+  torch-export: {}
   onnx: {}
   tensorrt: {}
   torch-tensorrt: {}
@@ -90,6 +96,22 @@ def small_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     output = tmp_path_factory.mktemp("small_build") / "small"
     build(load_recipe(small_recipe), output, budget=0)
+    return output
+
+
+@pytest.fixture(scope="session")
+def compiled_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, not timed, as torch-export and, where there is a C++ compiler, aot-inductor.
+
+    Shared by the whole session: read it, and change only a copy.
+    """
+    from converters.build import build
+    from converters.recipe import load_recipe
+
+    recipe = small_recipe.with_name("compiled.yaml")
+    recipe.write_text(_COMPILED, encoding="utf-8")
+    output = tmp_path_factory.mktemp("compiled_build") / "compiled"
+    build(load_recipe(recipe), output, budget=0)
     return output
 
 

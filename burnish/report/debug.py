@@ -20,7 +20,7 @@ def show_debug(found: DebugResult) -> None:
     out = console()
     style = "bold green" if found.first is None else "bold red"
     out.print(Text(clean(headline(found)), style=style), soft_wrap=True)
-    for line in _through(found.first):
+    for line in details(found.first):
         out.print(Text(clean(line)), soft_wrap=True)
     if found.adders:
         out.print(Text(f"\nlayers that add most error, of {len(found.series)} measured:"))
@@ -32,12 +32,22 @@ def show_debug(found: DebugResult) -> None:
 def headline(found: DebugResult) -> str:
     """The answer in one sentence."""
     name = f"{found.artifact} ({found.format}, {found.precision})"
-    if found.first is None:
-        return f"{name}: no layer diverges on the probe {found.probe!r}; allowed is {found.limit}"
     one = found.first
+    if one is None:
+        return f"{name}: no layer diverges on the probe {found.probe!r}; allowed is {found.limit}"
+    node = f"{one.op or 'node'} {one.node}"
+    if not one.runs:
+        place = f"before {one.layer}" if one.blameless else f"in {one.layer}"
+        return f"{name}: the graph stops on the probe {found.probe!r}, {place} ({node})"
+    if one.blameless:
+        source = f"that of {' and '.join(one.inputs)}" if one.inputs else "the input's"
+        return (
+            f"{name}: no layer is to blame on the probe {found.probe!r}: what enters {one.layer} is wrong already: "
+            f"its relative error is {_error(one.error_entering or 0.0)}, {source} {_error(one.error_before)}"
+        )
     return (
         f"{name}: {one.layer} is the first layer that diverges on the probe {found.probe!r}: its relative error is "
-        f"{_error(one.error_after)}, its inputs' {_error(one.error_before)} ({one.op or 'node'} {one.node})"
+        f"{_error(one.error_after)}, its inputs' {_error(one.error_before)} ({node})"
     )
 
 
@@ -48,17 +58,32 @@ def remarks(found: DebugResult) -> list[str]:
     return [*missing, *found.notes]
 
 
-def _through(first: LayerReport | None) -> list[str]:
-    if first is None or not first.through:
+def details(first: LayerReport | None) -> list[str]:
+    """What is known of the fault of the first layer that diverges."""
+    if first is None:
         return []
-    return [f"between its inputs and it, part of no layer: {', '.join(first.through)}; the fault may be in these"]
+    if not first.through:
+        return list(first.looks)
+    nodes = ", ".join(first.through)
+    if first.blameless:
+        where = (
+            f"the fault is between {' and '.join(first.inputs) or 'the input'} and it, in what is no layer: {nodes}"
+        )
+    elif first.error_entering is not None:
+        where = (
+            f"what enters it has an error of {_error(first.error_entering)}, it makes the rest; before it: {nodes}"
+        )
+    else:
+        where = f"between its inputs and it, part of no layer, where the fault may be too: {nodes}"
+    return [*first.looks, where]
 
 
 def _cells(one: LayerReport) -> Sequence[str]:
     shape = "x".join(map(str, one.shape))
     ratio = f"{one.sqnr_db:.1f} dB" if math.isfinite(one.sqnr_db) else "-inf"
     before, after = _error(one.error_before), _error(one.error_after)
-    return one.layer, one.node, one.dtype, shape, before, after, _error(one.added), ratio, f"{one.noise:.3g}x"
+    name = f"before {one.layer}" if one.blameless else one.layer
+    return name, one.node, one.dtype, shape, before, after, _error(one.added), ratio, f"{one.noise:.3g}x"
 
 
 def _error(value: float) -> str:

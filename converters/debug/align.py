@@ -7,10 +7,11 @@ than one operator), all are kept: the one nearest the truth is taken when they a
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from converters.debug.fuse import NORMS, Found, claim_rounded, fold_norms, fuse, settle
 from converters.debug.graph import Graph, Node
 from converters.debug.kinds import replaces
 from converters.debug.truth import Call, Key
@@ -18,8 +19,7 @@ from converters.debug.truth import Call, Key
 # More values than this of one shape inside one module are rare (attention has them); the last ones are its
 # result, and each costs memory and time.
 _CANDIDATES = 4
-_FOLDED = ("batchnorm",)
-_FOLDED_INTO = ("conv", "convtranspose", "linear")
+_LAYOUT = ("ReorderInput", "ReorderOutput")  # ONNX Runtime's, behind the node that computes
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,21 @@ class Layer:
     """What is compared: a call's truth with the value of a node.
 
     Attributes:
-        name: module path, with the call's number where there are several; two paths where one is folded
-            into the other.
+        name: module path, with the call's number where there are several; more than one path where several
+            calls became one.
         key: the call whose result is the truth.
         shape: of the result.
         nodes: indices of the nodes that may make it, in order.
+        made_by: per node the one that computes it; another one where a quantizer stands behind that.
+        start: the call that takes the layer's input: the first of those that became one.
     """
 
     name: str
     key: Key
     shape: tuple[int, ...]
-    nodes: tuple[int, ...]
+    nodes: tuple[int, ...] = ()
+    made_by: tuple[int, ...] = ()
+    start: Key | None = None
 
 
 @dataclass(frozen=True)
@@ -50,44 +54,75 @@ class Unmatched:
 
 def align(calls: Sequence[Call], graph: Graph) -> tuple[list[Layer], list[Unmatched]]:
     """The layers that can be compared, in the order of the graph, and the calls that cannot."""
+    graph = _without_borrowed_paths(calls, graph)
     why: dict[Key, str] = {}
     found = _by_path(calls, graph.nodes, why)
     open_calls = [one for one in calls if one.key not in why]  # a known mismatch is told, not guessed away
-    _in_order([one for one in open_calls if one.key not in found], graph, found)
-    folded = _fold(calls, graph, found)
-    _between([one for one in open_calls if one.key not in folded.values()], graph.nodes, found)
-    counts: dict[str, int] = defaultdict(int)
-    for one in calls:
-        counts[one.key[0]] += 1
-
-    def name(key: Key) -> str:
-        path, index = key
-        return f"{path} (call {index + 1} of {counts[path]})" if counts[path] > 1 else path
-
+    folded = fold_norms(calls, graph, found)
+    fuse(calls, graph, found, folded, why)
+    # Once more behind: what is found in order may be fused too, and what was fused is no longer looked for.
+    _in_order([one for one in open_calls if one.key not in {*found, *folded.values(), *why}], graph, found)
+    folded |= fold_norms(calls, graph, found)
+    fuse(calls, graph, found, folded, why)
+    inner = {*folded.values(), *why}
+    rest = [one for one in calls if one.key not in inner and not one.passive]
+    claim_rounded(rest, graph, found)
+    _between(rest, graph, found)
+    chains = {key: _chain(key, folded) for key in found}
+    names, settled = _names(calls), settle(graph, found)
     layers = [
         Layer(
-            f"{name(folded[one.key])} + {name(one.key)}" if one.key in folded else name(one.key),
+            " + ".join(names[key] for key in chains[one.key]),
             one.key,
             one.shape,
-            found[one.key],
+            tuple(after for after, _ in settled[one.key]),
+            tuple(index for _, index in settled[one.key]),
+            chains[one.key][0],
         )
         for one in calls
         if one.key in found
     ]
-    covered = {*found, *folded.values()}
-    missing = [Unmatched(name(one.key), why.get(one.key, _ABSENT)) for one in calls if one.key not in covered]
+    covered = {key for chain in chains.values() for key in chain}
+    missing = [
+        Unmatched(names[one.key], why.get(one.key, _ABSENT))
+        for one in calls
+        if one.key not in covered and not one.passive
+    ]
     return sorted(layers, key=lambda layer: layer.nodes[-1]), missing
+
+
+def _without_borrowed_paths(calls: Sequence[Call], graph: Graph) -> Graph:
+    """Forget the paths of fused nodes that are named after the activation in them: they compute more than that."""
+    kinds = {one.key[0]: one.kind for one in calls}
+    nodes = [
+        replace(node, path=None) if node.fused and replaces(kinds.get(node.path or "", ""), node.fused) else node
+        for node in graph.nodes
+    ]
+    return Graph(nodes, graph.outputs)
 
 
 _ABSENT = "no value of its own in the artifact: removed, fused or folded"
 
 
-def _by_path(calls: Sequence[Call], nodes: Sequence[Node], why: dict[Key, str]) -> dict[Key, tuple[int, ...]]:
+def _chain(key: Key, folded: Mapping[Key, Key]) -> list[Key]:
+    """The calls that became one, the first one first."""
+    return [*_chain(folded[key], folded), key] if key in folded else [key]
+
+
+def _names(calls: Sequence[Call]) -> dict[Key, str]:
+    counts = Counter(one.key[0] for one in calls)
+    return {
+        (path, index): f"{path} (call {index + 1} of {counts[path]})" if counts[path] > 1 else path
+        for path, index in (one.key for one in calls)
+    }
+
+
+def _by_path(calls: Sequence[Call], nodes: Sequence[Node], why: dict[Key, str]) -> Found:
     """Match the nodes that say which module they come from."""
     by_path: dict[str, list[Call]] = defaultdict(list)
     for one in calls:
         by_path[one.key[0]].append(one)
-    found: dict[Key, tuple[int, ...]] = {}
+    found: Found = {}
     for path, group in by_path.items():
         mine = [index for index, node in enumerate(nodes) if node.path == path and node.value]
         if not mine:
@@ -98,12 +133,26 @@ def _by_path(calls: Sequence[Call], nodes: Sequence[Node], why: dict[Key, str]) 
                 why[one.key] = f"the module ran {len(group)} times, its nodes form {len(parts)} runs"
                 continue
             fitting = [index for index in parts[number] if nodes[index].shape in (one.shape, None)]
+            last = nodes[parts[number][-1]]
             if fitting:
                 found[one.key] = tuple(fitting[-_CANDIDATES:])
+            elif _resized(one, last):
+                found[one.key] = (parts[number][-1],)
             else:
-                last = nodes[parts[number][-1]]
                 why[one.key] = f"{last.name} makes {list(last.shape or ())}, the module {list(one.shape)}"
     return found
+
+
+def _resized(call: Call, node: Node) -> bool:
+    """Whether the node does what the call does at another size, as after a constant folded at one batch size.
+
+    Anything else of another shape is taken for an inner step or another layout, and not compared.
+    """
+    if node.shape is None or len(node.shape) != len(call.shape):
+        return False
+    if call.kind and not replaces(call.kind, node.kind):
+        return False
+    return sum(one != other for one, other in zip(call.shape, node.shape, strict=True)) == 1
 
 
 def _split(mine: Sequence[int], nodes: Sequence[Node], path: str, calls: int) -> list[list[int]]:
@@ -126,17 +175,17 @@ def _split(mine: Sequence[int], nodes: Sequence[Node], path: str, calls: int) ->
     return list(origins.values()) if len(origins) == calls else runs
 
 
-def _in_order(calls: Sequence[Call], graph: Graph, found: dict[Key, tuple[int, ...]]) -> None:
+def _in_order(calls: Sequence[Call], graph: Graph, found: Found) -> None:
     """Match the longest common sequence of the calls and of the nodes that say nothing."""
     leaves = [one for one in calls if one.leaf and one.kind]
     free = [index for index, node in enumerate(graph.nodes) if node.path is None and node.shape is not None]
     for call, index in _longest(leaves, [graph.nodes[index] for index in free]):
         node = free[index]
-        found[leaves[call].key] = (node, *_bias(graph, node))
+        found[leaves[call].key] = (node, *_bias(graph, node), *_gated(graph, node, leaves[call]))
 
 
 def _longest(calls: Sequence[Call], nodes: Sequence[Node]) -> list[tuple[int, int]]:
-    """Pairs (call, node), both rising, of the largest sum of `replaces`; shapes are equal in each."""
+    """Pairs (call, node), both rising, that fit best together; see `_fit`."""
     best = [[0] * (len(nodes) + 1) for _ in range(len(calls) + 1)]
     for i in range(len(calls) - 1, -1, -1):
         for j in range(len(nodes) - 1, -1, -1):
@@ -155,7 +204,9 @@ def _longest(calls: Sequence[Call], nodes: Sequence[Node]) -> list[tuple[int, in
 
 def _fit(call: Call, node: Node, rest: int) -> int:
     """The score of this pair and all behind it; below any score where the two do not fit."""
-    score = replaces(call.kind, node.kind) if call.shape == node.shape else 0
+    score = replaces(call.kind, node.kind)
+    if call.shape != node.shape:  # nothing else tells that they belong together: another batch size is all
+        score = min(score, 1) if _resized(call, node) and call.shape[1:] == (node.shape or ())[1:] else 0
     return score + rest if score else -1
 
 
@@ -168,36 +219,31 @@ def _bias(graph: Graph, index: int) -> list[int]:
     return []
 
 
-def _between(calls: Sequence[Call], nodes: Sequence[Node], found: dict[Key, tuple[int, ...]]) -> None:
+def _gated(graph: Graph, index: int, call: Call) -> list[int]:
+    """The product of an activation with its own input, where another one was wanted: SiLU is x times sigmoid(x)."""
+    node = graph.nodes[index]
+    if call.kind == node.kind:
+        return []
+    after = [one for one in graph.consumers(node.value) if one.kind == "mul" and set(one.inputs) & set(node.inputs)]
+    return [graph.nodes.index(one) for one in after if one.shape == call.shape][:1]
+
+
+def _between(calls: Sequence[Call], graph: Graph, found: Found) -> None:
     """For calls still without one: the values of their shape between those of the calls before and after."""
-    taken = {index for indices in found.values() for index in indices}
-    free = [i for i, node in enumerate(nodes) if node.path is None and node.shape is not None and i not in taken]
+    nodes, taken = graph.nodes, {index for indices in found.values() for index in indices}
+    free = [
+        i
+        for i, node in enumerate(nodes)
+        if node.path is None and node.shape is not None and i not in taken
+        if node.op not in _LAYOUT and not graph.dequantizers(i)
+    ]
     ahead = [min((found[one.key][0] for one in calls[p:] if one.key in found), default=len(nodes))
              for p in range(len(calls))]  # fmt: skip
     last = -1
     for position, one in enumerate(calls):
         if one.key in found:
             last = max(last, found[one.key][-1])
-        elif one.kind not in _FOLDED:
+        elif one.kind not in NORMS:
             fitting = [i for i in free if last < i < ahead[position] and nodes[i].shape == one.shape]
             if fitting:
                 found[one.key] = tuple(fitting[-_CANDIDATES:])
-
-
-def _fold(calls: Sequence[Call], graph: Graph, found: dict[Key, tuple[int, ...]]) -> dict[Key, Key]:
-    """BatchNorms that became part of the layer before: their result is that layer's. -> what each is in."""
-    kinds = {one.key: one.kind for one in calls}
-    folded: dict[Key, Key] = {}
-    for one in calls:
-        if one.kind not in _FOLDED or one.source is None or kinds[one.source] not in _FOLDED_INTO:
-            continue
-        if one.source in found and one.key not in found and not _normalised(graph, found[one.source]):
-            found[one.key] = found.pop(one.source)
-        if one.key in found and one.source not in found:
-            folded[one.key] = one.source
-    return folded
-
-
-def _normalised(graph: Graph, nodes: Iterable[int]) -> bool:
-    """Whether a normalisation of its own takes one of these nodes' values."""
-    return any(after.kind in _FOLDED for index in nodes for after in graph.consumers(graph.nodes[index].value))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
+from typing import Any
+
+import numpy as np
 
 from converters.debug.align import Layer, Unmatched, align
+from converters.debug.blame import Suspect, examine
+from converters.debug.entry import before
+from converters.debug.fuse import last_of_each
 from converters.debug.graph import Dependency, Taps, dependencies
-from converters.debug.judge import Limit, Measure, error_before, judge, measure, own_error
+from converters.debug.judge import MISLED, Limit, Measure, error_before, judge, measure, own_error, standing_out
 from converters.debug.result import LayerReport
 from converters.debug.search import Search
 from converters.debug.truth import Eager, output_key
@@ -42,7 +48,7 @@ class Comparison:
         """Measure the layers, at most `budget` bytes at once."""
         parents = [one.layers for one in dependencies(self.taps.graph, self.values, self.outputs)]
         own = [
-            prod(layer.shape) * (_BYTES_EAGER + _BYTES_FOUND * len(values))
+            math.prod(layer.shape) * (_BYTES_EAGER + _BYTES_FOUND * len(values))
             for layer, values in zip(self.layers, self.values, strict=True)
         ]
         sizes = [size + sum(own[one] for one in parents[number]) for number, size in enumerate(own)]
@@ -60,8 +66,8 @@ class Comparison:
         nearest = {
             number: min(
                 (
-                    measure(candidate, read[value], eager[key], truth[key])
-                    for candidate, value in enumerate(self.values[number])
+                    measure(candidate, read[self.values[number][candidate]], eager[key], truth[key])
+                    for candidate in self._candidates(number, read, truth[key])
                 ),
                 key=lambda one: one.error,
             )
@@ -72,9 +78,16 @@ class Comparison:
         expected = self.eager.expected(self.inputs, found)
         for number in numbers:
             key, one = keys[number], nearest[number]
-            added = own_error(found[key], expected[key], truth[key], one.error) if key in found else one.error
-            nearest[number] = replace(one, added=added)
+            if key in found:
+                own = own_error(found[key], expected[key], truth[key])
+            else:  # of another shape, which it may have been given so
+                own = math.inf if all(keys[parent] in found for parent in parents[number]) else 0.0
+            nearest[number] = replace(one, added=min(own, one.error), misled=own > MISLED * one.error)
         return {number: nearest[number] for number in numbers}
+
+    def _candidates(self, number: int, read: Arrays, truth: np.ndarray[Any, Any]) -> Sequence[int]:
+        layer, values = self.layers[number], [read[value] for value in self.values[number]]
+        return last_of_each(layer, values, truth) if layer.nodes else range(len(values))
 
     def _findings(self, search: Search, limit: Limit) -> Findings:
         """Judge once more by the values that were taken: what they are made of is known only now."""
@@ -83,15 +96,21 @@ class Comparison:
         made_of = dict(zip(numbers, dependencies(self.taps.graph, taken, self._ends(numbers)), strict=True))
         above = {number: frozenset(numbers[position] for position in one.layers) for number, one in made_of.items()}
         verdict = judge(search.found, above, self._outputs, limit)
+        if verdict.gradual and (one := standing_out(search.found, above, verdict)) is not None:
+            verdict = replace(verdict, first=one, gradual=False)
         reports = {number: self._report(number, search.found, above, made_of[number], limit) for number in numbers}
-        doubtful = [self.layers[number].name for number in sorted(verdict.doubtful)]
+        if verdict.first is not None:
+            first = verdict.first
+            reports[first] = self._blamed(reports[first], first, search, made_of[first])
+        misread = [self.layers[number].name for number in sorted(verdict.misread)]
+        harmless = [self.layers[number].name for number in sorted(verdict.doubtful - verdict.misread)]
         return Findings(
             first=None if verdict.first is None else reports[verdict.first],
             series=list(reports.values()),
-            trusted=[report for number, report in reports.items() if number not in verdict.doubtful],
+            trusted=[report for number, report in reports.items() if number not in verdict.misread],
             complete=search.complete,
             runs=search.runs,
-            notes=[*_words(verdict.gradual, doubtful), *([] if search.complete else [_SPARSE])],
+            notes=[*_words(verdict.gradual, misread, harmless), *([] if search.complete else [_SPARSE])],
         )
 
     @property
@@ -111,7 +130,7 @@ class Comparison:
     ) -> LayerReport:
         layer, one, graph = self.layers[number], found[number], self.taps.graph
         value = self.values[number][one.candidate]
-        own = graph.makers().get(value)
+        own = layer.made_by[one.candidate] if layer.made_by else graph.makers().get(value)
         return LayerReport(
             layer=layer.name,
             node=value if own is None else graph.nodes[own].name,
@@ -126,16 +145,31 @@ class Comparison:
             inputs=tuple(self.layers[other].name for other in sorted(above[number])),
             through=tuple(
                 f"{graph.nodes[index].op} {graph.nodes[index].name}"
-                for index in made_of.through
-                if index != own and graph.nodes[index].path != layer.key[0]
+                for index in before(graph, layer, made_of.through)
+                if index != own
             ),
             diverges=limit.exceeded(one),
         )
 
+    def _blamed(self, report: LayerReport, number: int, search: Search, made_of: Dependency) -> LayerReport:
+        layer = self.layers[number]
+        above = {self.layers[one].key: self._taken(one, search) for one in search.parents[number]}
+        room = max(search.budget // (math.prod(layer.shape) * _BYTES_EAGER or 1), 1)
+        alike = [one for one in self.layers if one.shape == layer.shape and one.key != layer.key][-room:]
+        # An output may hold what another output should; the layer that makes that one is no better name for it.
+        alike.sort(key=lambda one: bool(one.nodes) != bool(layer.nodes))
+        others = {one.name: one.key for one in alike}
+        suspect = Suspect(layer, self._taken(number, search), above, made_of, others)
+        return examine(report, suspect, self.taps, self.eager, self.inputs)
+
+    def _taken(self, number: int, search: Search) -> str:
+        found = search.found.get(number)
+        return self.values[number][found.candidate if found else -1]
+
 
 @dataclass(frozen=True)
 class Findings:
-    """What a search found; see `DebugResult`. `trusted` is the series without what is doubtful."""
+    """What a search found; see `DebugResult`. `trusted` is the series without what was misread."""
 
     first: LayerReport | None
     series: list[LayerReport]
@@ -156,17 +190,22 @@ _SPARSE = (
 )
 
 
-def _words(gradual: bool, doubtful: Sequence[str]) -> list[str]:
+def _words(gradual: bool, misread: Sequence[str], harmless: Sequence[str]) -> list[str]:
     notes = []
     if gradual:
         notes.append(
             "no single layer is to blame: the error builds up; the first diverging layer is where it passes the "
             "limit, the layers that add most tell where it comes from"
         )
-    if doubtful:
+    if misread:
         notes.append(
-            f"{len(doubtful)} layers differ while everything made of them is right, so they do not matter or were "
-            f"compared with the wrong value: {', '.join(doubtful)}"
+            f"compared with the wrong value, since what is made of them is right: {', '.join(misread)}; what is "
+            "said of these counts for nothing"
+        )
+    if harmless:
+        notes.append(
+            f"further from the truth than the limit, while the outputs made of them are within it: "
+            f"{', '.join(harmless)}"
         )
     return notes
 

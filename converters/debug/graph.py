@@ -23,6 +23,7 @@ class Node:
         shape: of `value`; None where it is not known.
         path: the module that it comes from, where the artifact tells.
         origin: what the exporter calls the operation that the node is a part of.
+        fused: what the node computes last, where an engine fused it into it: an activation's kind, or "add".
     """
 
     name: str
@@ -33,6 +34,7 @@ class Node:
     shape: tuple[int, ...] | None = None
     path: str | None = None
     origin: str = ""
+    fused: str = ""
 
     @property
     def kind(self) -> str:
@@ -55,6 +57,19 @@ class Graph:
         """The nodes that take a value."""
         return [node for node in self.nodes if value in node.inputs]
 
+    def rounded(self, index: int) -> list[int]:
+        """The nodes of the values behind a quantizer that alone takes a node's value; none where there is none."""
+        makers, after = self.makers(), self.consumers(self.nodes[index].value)
+        if len(after) != 1 or after[0].op != "QuantizeLinear" or self.nodes[index].value in self.outputs:
+            return []
+        quantizer = makers[after[0].value]
+        return [makers[one.value] for one in self.dequantizers(quantizer)] or [quantizer]
+
+    def dequantizers(self, index: int) -> list[Node]:
+        """The nodes that take a node's value, where all of them turn it into float values."""
+        behind = self.consumers(self.nodes[index].value)
+        return behind if all(one.op == "DequantizeLinear" for one in behind) else []
+
 
 class Taps(Protocol):
     """Reads the values inside an artifact."""
@@ -64,6 +79,9 @@ class Taps(Protocol):
 
     def read(self, inputs: Arrays, values: Sequence[str]) -> Arrays:
         """The values that these inputs give, by name, from one run."""
+
+    def runs_to(self, inputs: Arrays, index: int) -> bool:
+        """Whether the nodes up to this one run, whatever sizes the graph declares for its inputs."""
 
 
 @dataclass(frozen=True)

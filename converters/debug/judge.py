@@ -9,13 +9,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from runtimes.validator.defaults import EDGE_ALLOWANCE, NOISE_FP32, SQNR_DB
+from runtimes.validator.defaults import EDGE_ALLOWANCE, NOISE_FP32, SQNR_DB, Gates
 from runtimes.validator.parity import distance, rms
 
-# A layer is to blame where its relative error is more than this many times its inputs' (6 dB of SQNR lost).
-# A correct layer hands on the relative error it was given: norms, activations and sums of two branches change
-# it by some ten percent. A fault puts an error of 1e-2 where there was one of 1e-7.
+# A layer is to blame where its relative error is more than this many times what it would be if the layer made
+# none itself (6 dB of SQNR lost). A fault puts an error of 1e-2 where there was one of 1e-7. What was given with
+# an error is no measure: a difference of two near values has a larger one, and is right.
 GROWTH = 2.0
+
+
+# A layer whose value differs from what the values before it give by more than this many times its whole error
+# is not made of them: one was compared with the wrong value. Saturating integers give up to some three times.
+MISLED = 10.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Measure:
         added: the part of `error` that the layer makes itself: its value against what the truth model makes of
             the artifact's values before it.
         candidate: which of the values that may be the layer's was taken.
+        misled: it differs so much from what the values before it give that one of them is not what it takes.
     """
 
     error: float
@@ -38,6 +44,7 @@ class Measure:
     dtype: str
     candidate: int
     added: float = 0.0
+    misled: bool = False
 
 
 def measure(
@@ -53,20 +60,25 @@ def measure(
     return Measure(10 ** (-far.sqnr_db / 20), far.sqnr_db, far.noise, str(found.dtype), candidate)
 
 
-def own_error(
-    found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], error: float
-) -> float:
-    """The error over the truth's rms that a layer makes itself; never more than its whole `error`.
+def own_error(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
+    """The error over the truth's rms that a layer makes itself.
 
-    Where what it was given is not finite, nothing can be asked of it.
+    More than its whole error means that it was not given what `expected` was computed from. Where what it was
+    given is not finite, nothing can be asked of it.
     """
     if found.shape != expected.shape:
-        return error
+        return math.inf
     sound = np.isfinite(expected) & np.isfinite(truth)
     with np.errstate(invalid="ignore", over="ignore"):
         wrong = rms(np.asarray(found, np.float64)[sound] - expected[sound])
-    # More than `error` means that a value before it was taken for another layer's.
-    return min(error, wrong / (rms(truth[sound]) or 1.0)) if math.isfinite(wrong) else error
+    return wrong / (rms(truth[sound]) or 1.0) if math.isfinite(wrong) else math.inf
+
+
+def own_fault(error: float, added: float) -> bool:
+    """Whether a layer's error is explained by what it adds itself, and not by what it was given."""
+    if math.isinf(error):
+        return math.isinf(added)
+    return error > GROWTH * math.sqrt(max(0.0, error**2 - added**2))
 
 
 @dataclass(frozen=True)
@@ -77,14 +89,16 @@ class Limit:
     sqnr_db: float | None
 
     @classmethod
-    def of(cls, precision: str, edge: bool = False) -> Self:
+    def of(cls, precision: str, edge: bool = False, gates: Gates | None = None) -> Self:
         """The validator's own gates; a precision it has none for is held to the lowest of the lossy ones.
 
-        `edge`: on a probe of edge values.
+        `edge`: on a probe of edge values. `gates`: what the recipe asks instead.
         """
         if precision == "fp32":
-            return cls(NOISE_FP32 * (EDGE_ALLOWANCE if edge else 1), None)
-        return cls(None, SQNR_DB.get(precision, min(SQNR_DB.values())))
+            noise = gates.noise if gates and gates.noise is not None else NOISE_FP32
+            return cls(noise * (EDGE_ALLOWANCE if edge else 1), None)
+        asked = gates.sqnr_db if gates else None
+        return cls(None, SQNR_DB.get(precision, min(SQNR_DB.values())) if asked is None else asked)
 
     @property
     def words(self) -> str:
@@ -105,13 +119,15 @@ class Verdict:
     Attributes:
         first: the first layer that diverges, in the order of the graph; None where no output does.
         gradual: no single layer is to blame, the error builds up; `first` is where it passes the limit.
-        doubtful: layers that diverge while all that is made of them is right: they were compared with
-            the wrong value, or what is wrong in them does not matter.
+        doubtful: layers that diverge while all that is made of them is right: what is wrong in them does not
+            matter, or they were compared with the wrong value.
+        misread: those of them that were compared with the wrong value: what is made of them tells.
     """
 
     first: int | None
     gradual: bool
     doubtful: frozenset[int]
+    misread: frozenset[int] = frozenset()
 
 
 def error_before(layer: int, found: Mapping[int, Measure], above: Mapping[int, Collection[int]]) -> float:
@@ -130,7 +146,7 @@ def jump(layer: int, found: Mapping[int, Measure], above: Mapping[int, Collectio
 def judge(
     found: Mapping[int, Measure], above: Mapping[int, Collection[int]], outputs: Collection[int], limit: Limit
 ) -> Verdict:
-    """Find the first layer that is further from the truth than the limit and than its inputs explain.
+    """Find the first layer that is further from the truth than the limit, by what it adds itself.
 
     Args:
         found: what was measured, by layer, numbered in the order of the graph.
@@ -139,14 +155,34 @@ def judge(
         limit: of the artifact's precision.
     """
     over = {layer for layer in sorted(found) if limit.exceeded(found[layer])}
-    if not over & set(outputs):
-        return Verdict(None, False, frozenset(over))
     below: dict[int, set[int]] = {layer: set() for layer in found}
     for layer, ones in above.items():
         for one in ones:
             below[one].add(layer)
-    doubtful = {layer for layer in over if below[layer] and not below[layer] & over}
+    ended = not over & set(outputs)
+    doubtful = {layer for layer in over if ended or (below[layer] and not below[layer] & over)}
+    misread = frozenset(layer for layer in doubtful if any(found[one].misled for one in below[layer]))
+    if ended:
+        return Verdict(None, False, frozenset(doubtful), misread)
     blamed = sorted(over - doubtful)
-    grown = (one for one in blamed if found[one].error > GROWTH * error_before(one, found, above))
-    first = next(grown, None)
-    return Verdict(blamed[0] if first is None else first, first is None, frozenset(doubtful))
+    first = next((one for one in blamed if own_fault(found[one].error, found[one].added)), None)
+    return Verdict(blamed[0] if first is None else first, first is None, frozenset(doubtful), misread)
+
+
+def standing_out(
+    found: Mapping[int, Measure], above: Mapping[int, Collection[int]], verdict: Verdict
+) -> int | None:
+    """Where an error builds up: the layer before that adds most, if more than `GROWTH` times any other.
+
+    A fault may keep the limit at its own layer and pass it with what correct ones add behind it.
+    """
+    todo, made_of = [] if verdict.first is None else [verdict.first], set[int]()
+    while todo:
+        one = todo.pop()
+        made_of.add(one)
+        todo += [other for other in above[one] if other not in made_of]
+    ranked = sorted(made_of - verdict.doubtful, key=lambda one: found[one].added, reverse=True)
+    if not ranked or not found[ranked[0]].added:
+        return None
+    second = found[ranked[1]].added if len(ranked) > 1 else 0.0
+    return ranked[0] if found[ranked[0]].added > GROWTH * second else None

@@ -20,7 +20,17 @@ _ALIASES = {
     "globalaveragepool": "adaptiveavgpool",
     "averagepool": "avgpool",
     "logsoftmax": "softmax",
+    "upsamplenearest": "upsample",
+    "upsamplebilinear": "upsample",
+    "upsamplebicubic": "upsample",
+    "resize": "upsample",
+    "nativedropout": "dropout",
+    "featuredropout": "dropout",
+    "alphadropout": "dropout",
+    "qgemm": "linear",
 }
+# ONNX Runtime's own operators compute what the plain ones do, in integers or with an activation behind.
+_ENGINE_PREFIXES = ("nhwcfused", "fused", "qlinear")
 
 ACTIVATIONS = frozenset(
     {"relu", "relu6", "silu", "gelu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "elu", "leakyrelu", "mish"}
@@ -32,6 +42,8 @@ def kind_of_operator(name: str) -> str:
     """The kind of `aten::conv2d`, `aten::relu_`, `Conv`, `BatchNormalization`."""
     plain = name.rpartition("::")[2].replace("_", "").lower()
     plain = re.sub(r"\dd$", "", plain)
+    for prefix in _ENGINE_PREFIXES:
+        plain = plain.removeprefix(prefix)
     return _ALIASES.get(plain, plain)
 
 

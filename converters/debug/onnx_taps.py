@@ -9,16 +9,20 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.debug.graph import Graph, Node
+from converters.debug.kinds import kind_of_operator
+from converters.debug.onnx_forms import clamped, decoders, plain_name
 from runtimes.errors import ArtifactError
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
     import onnx
 
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _REPEATED = re.compile(r"_\d+$")  # what the TorchScript exporter puts behind a module that runs again
 
@@ -38,6 +42,7 @@ class OnnxTaps:
 
         self._model = onnx.load(str(path), load_external_data=False)
         self._folder = path.resolve().parent
+        self._decoders = decoders(self._model.graph)
         self.notes = ["values were read with ONNX Runtime's graph optimizations off: this judges the graph"]
         nodes = list(_nodes(self._model.graph, paths))
         outputs = [value.name for value in self._model.graph.output]
@@ -45,8 +50,29 @@ class OnnxTaps:
         self.graph = Graph(self._shaped(nodes, example), outputs)
 
     def read(self, inputs: Arrays, values: Sequence[str]) -> Arrays:
-        """The values by name, from one run. Raises ArtifactError where the graph does not run."""
-        return self._run(self._with_outputs(values), inputs, values)
+        """The values by name, in float, from one run. Raises ArtifactError where the graph does not run."""
+        used = [node for value in dict.fromkeys(values) for node in self._decoders.get(value, ())]
+        names = [self._plain(value) for value in values]
+        found = self._run(self._with_outputs(names, used), inputs, names)
+        return {value: found[self._plain(value)] for value in values}
+
+    def runs_to(self, inputs: Arrays, index: int) -> bool:
+        """Whether the nodes up to this one run, whatever sizes the graph declares for its inputs."""
+        value = self.graph.nodes[index].outputs[0]
+        part = self._with_outputs([value])
+        del part.graph.node[next(i + 1 for i, node in enumerate(part.graph.node) if value in node.output) :]
+        del part.graph.value_info[:]
+        for given in part.graph.input:
+            for size in given.type.tensor_type.shape.dim:
+                size.Clear()
+        try:
+            self._run(part, inputs, [value])
+        except ArtifactError:
+            return False
+        return True
+
+    def _plain(self, value: str) -> str:
+        return plain_name(value) if value in self._decoders else value
 
     def _with_outputs(self, values: Sequence[str], more: Sequence[onnx.NodeProto] = ()) -> onnx.ModelProto:
         import onnx
@@ -63,7 +89,7 @@ class OnnxTaps:
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
+        settings.log_severity_level = 4  # an error is raised too
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Nothing is timed here: idle threads shall not spin beside torch's.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -82,24 +108,20 @@ class OnnxTaps:
         import onnx
 
         asked = {node.value: f"burnish shape {number}" for number, node in enumerate(nodes) if node.value}
-        shapes = [onnx.helper.make_node("Shape", [value], [name]) for value, name in asked.items()]
+        shapes = [node for value in asked for node in self._decoders.get(value, ())]
+        shapes += [onnx.helper.make_node("Shape", [self._plain(value)], [name]) for value, name in asked.items()]
         names = list(asked.values())
         found = self._run(self._with_outputs(names, shapes), example, names)
         return [
-            Node(*_fields(node), tuple(int(size) for size in found[asked[node.value]]), node.path, node.origin)
-            if node.value
-            else node
+            replace(node, shape=tuple(int(size) for size in found[asked[node.value]])) if node.value else node
             for node in nodes
         ]
-
-
-def _fields(node: Node) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str]:
-    return node.name, node.op, node.inputs, node.outputs, node.value
 
 
 def _nodes(graph: onnx.GraphProto, paths: Collection[str]) -> Iterator[Node]:
     """The nodes of the main graph; what is computed from constants alone counts as a constant."""
     varying = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    positive = clamped(graph)
     for number, node in enumerate(graph.node):
         inputs = tuple(name for name in dict.fromkeys(_reads(node)) if name in varying)
         if not inputs:
@@ -108,8 +130,20 @@ def _nodes(graph: onnx.GraphProto, paths: Collection[str]) -> Iterator[Node]:
         varying.update(outputs)
         scopes = _scopes(node)
         path = next((one for one in _paths(node, scopes) if one in paths), None)
+        if node.op_type in _QUANTIZERS:
+            path = None  # named after the value that it rounds, it is no part of the module that makes that
         name = node.name or f"{node.op_type} {number}"
-        yield Node(name, node.op_type, inputs, outputs, outputs[0], None, path, _origin(node, scopes))
+        fused = "relu" if outputs[0] in positive else _fused(node)
+        yield Node(name, node.op_type, inputs, outputs, outputs[0], None, path, _origin(node, scopes), fused)
+
+
+def _fused(node: onnx.NodeProto) -> str:
+    """What one of ONNX Runtime's fused operators computes last: an activation, or the sum with a fourth input."""
+    text = next((one.s for one in node.attribute if one.name == "activation"), b"")
+    if text:
+        return kind_of_operator(text.decode())
+    own = node.domain.startswith("com.microsoft") and node.op_type in ("FusedConv", "Conv")
+    return "add" if own and len(node.input) > 3 else ""
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:

@@ -24,6 +24,11 @@ class LayerReport:
         inputs: the layers that it takes.
         through: nodes that belong to no layer, between `inputs` and it: a fault may be in them.
         diverges: further from the truth than the precision allows.
+        error_entering: of the first layer that diverges: the error of what its own nodes take, behind `through`;
+            None where that cannot be told.
+        blameless: what enters it is wrong already: the fault is in `through`, not in the layer.
+        looks: of the first layer that diverges: what its wrong values look like, in words.
+        runs: False for the layer where the graph stops on this probe; a note has the engine's words.
     """
 
     layer: str
@@ -39,6 +44,10 @@ class LayerReport:
     inputs: tuple[str, ...]
     through: tuple[str, ...]
     diverges: bool
+    error_entering: float | None = None
+    blameless: bool = False
+    looks: tuple[str, ...] = ()
+    runs: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.debug.compare import compare
+from converters.debug.compare import Comparison, compare
 from converters.debug.graph import Taps
 from converters.debug.judge import Limit, measure
-from converters.debug.result import DebugResult, UnmatchedReport
+from converters.debug.remarks import remarks
+from converters.debug.result import DebugResult, LayerReport, UnmatchedReport
+from converters.debug.stops import stop
 from converters.debug.truth import Eager, output_key
+from converters.debug.worst import Answers, ask, exceeded
 from converters.sources.load import Source, load_model
 from converters.sources.weights import WeightsRecord
 from runtimes.artifact import Artifact, Manifest
-from runtimes.errors import BurnishError, UsageError
-from runtimes.session import load
+from runtimes.errors import UsageError
+from runtimes.preprocess import Preprocess
 from runtimes.spec import Arrays
-from runtimes.validator.defaults import EDGE_ALLOWANCE, NOISE_FP32
-from runtimes.validator.parity import distance
 from runtimes.validator.reference import Reference
 
 FORMATS = ("onnx", "torchscript")
@@ -34,6 +35,7 @@ class Job:
         source: where the eager model comes from, with the weights it was built with.
         budget: bytes for the values that are compared at once.
         top: how many of the layers that add most error to name.
+        preprocess: the recipe's; None where it has none or is not known.
     """
 
     artifact: Path
@@ -41,6 +43,7 @@ class Job:
     source: Source
     budget: int
     top: int
+    preprocess: Preprocess | None = None
 
 
 def debug(job: Job) -> DebugResult:
@@ -58,35 +61,61 @@ def debug(job: Job) -> DebugResult:
             "of the same recipe, which it is made from"
         )
     reference = Reference.load(job.reference)
-    worst, noise, notes = _worst_probe(artifact, reference)
+    answers = ask(artifact, reference)
     loaded = load_model(job.source)
     _same_weights(loaded.weights, made)
     eager = Eager(loaded.module, list(made.outputs), reference.truth_dtype == "float64")
-    _same_model(eager, reference, worst)
-    probe = reference.probes[worst]
+    _same_model(eager, reference, answers.worst)
+    probe = reference.probes[answers.worst]
     comparison = compare(eager, _taps(artifact, eager, probe.inputs), probe.inputs, list(made.outputs))
-    limit = Limit.of(made.precision, probe.kind == "edge")
+    limit = Limit.of(made.precision, probe.kind == "edge", made.gates)
     found = comparison.search(limit, job.budget, job.top)
-    if found.first is None and limit.noise is not None and noise > NOISE_FP32:
-        notes.append(
-            f"the artifact itself is wrong on this probe ({noise:.3g}x noise) while every output of its graph is "
-            "right: the fault is in what the engine makes of the graph (a fused kernel, a rewrite)"
-        )
+    first, where = found.first, probe.name
+    notes = [_does_not_run(reference.probes[index].name, error) for index, error in answers.stopped.items()]
+    if first is None and answers.stopped:
+        first, where = _stopped(comparison, reference, answers.stopped, where)
+    elif first is None:
+        notes += _engine(answers, limit)
     return DebugResult(
         artifact=made.name,
         format=made.format,
         precision=made.precision,
         model=made.model,
-        probe=probe.name,
+        probe=where,
         limit=limit.words,
-        first=found.first,
+        first=first,
         adders=found.adders(job.top),
         series=found.series,
         complete=found.complete,
         unmatched=[UnmatchedReport(one.name, one.why) for one in comparison.unmatched],
         runs=found.runs,
-        notes=[*reference.notes, *notes, *found.notes, *comparison.taps.notes],
+        notes=[*reference.notes, *notes, *found.notes, *remarks(artifact, job.preprocess), *comparison.taps.notes],
     )
+
+
+def _stopped(
+    comparison: Comparison, reference: Reference, stopped: Iterable[int], probe: str
+) -> tuple[LayerReport | None, str]:
+    """Where the graph stops on the first probe that it does not run on, and that probe's name."""
+    index = next(iter(stopped))
+    found = stop(comparison, reference.probes[index].inputs)
+    return found, reference.probes[index].name if found else probe
+
+
+def _does_not_run(probe: str, error: str) -> str:
+    return f"the artifact does not run on the probe {probe!r}: {error}"
+
+
+def _engine(answers: Answers, limit: Limit) -> list[str]:
+    """Where the graph is right, and what the engine makes of it is not."""
+    wrong = exceeded(answers, limit)
+    if wrong is None:
+        return []
+    size = f"{wrong.noise:.3g}x noise" if limit.noise else f"{wrong.sqnr_db:.1f} dB"
+    return [
+        f"the artifact itself is wrong on this probe ({size}) while every output of its graph is right: the fault "
+        "is in what the engine makes of the graph (a fused kernel, a rewrite, integers that saturate)"
+    ]
 
 
 def _taps(artifact: Artifact, eager: Eager, inputs: Arrays) -> Taps:
@@ -126,29 +155,3 @@ def _same_model(eager: Eager, reference: Reference, probe: int) -> None:
                 f"the eager model that was loaded now answers {name} otherwise than when the artifact was built: "
                 "its code, arguments or weights have changed, so its layers prove nothing; build again"
             )
-
-
-def _worst_probe(artifact: Artifact, reference: Reference) -> tuple[int, float, list[str]]:
-    """The probe whose outputs are furthest from the truth, their noise, and notes on probes that fail."""
-    session = load(artifact.path, "cpu")
-    noise: dict[int, float] = {}
-    notes: list[str] = []
-    for index, probe in enumerate(reference.probes):
-        try:
-            found = session.run(probe.inputs)
-        except Exception as error:  # engines fail in any way their libraries please
-            notes.append(f"the artifact does not run on the probe {probe.name!r}: {error}")
-            continue
-        far = [
-            distance(probe.name, name, found[name], reference.eager[index][name], truth).noise
-            if found[name].shape == truth.shape
-            else math.inf
-            for name, truth in reference.truth[index].items()
-        ]
-        allowance = EDGE_ALLOWANCE if probe.kind == "edge" else 1
-        noise[index] = max((math.inf if math.isnan(one) else one for one in far), default=0.0) / allowance
-    session.close()
-    if not noise:
-        raise BurnishError("the artifact runs on no probe: " + "; ".join(notes))
-    worst = max(noise, key=lambda index: noise[index])
-    return worst, noise[worst], notes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,7 @@ class TorchScriptTaps:
         """What `tap` makes of each of these values, right where it is made: later nodes may write over it."""
         import torch
 
-        graph = self._saved.copy()
-        values = {value.debugName(): value for node in graph.nodes() for value in node.outputs()}
-        values |= {value.debugName(): value for value in graph.inputs()}
+        graph, values = self._copy()
         for name in names:
             graph.registerOutput(tap(graph, values[name]))
         graph.makeMultiOutputIntoTuple()
@@ -72,6 +71,34 @@ class TorchScriptTaps:
         except RuntimeError as error:
             raise ArtifactError(f"torch cannot run the graph: {error}") from error
         return list(result[1:])
+
+    def runs_to(self, inputs: Arrays, index: int) -> bool:
+        """Whether the nodes up to this one run."""
+        import torch
+
+        graph, values = self._copy()
+        last = values[self.graph.nodes[index].outputs[0]]
+        for _ in list(graph.outputs()):
+            graph.eraseOutput(0)
+        behind = list(graph.nodes())
+        while last not in list(behind[-1].outputs()):
+            behind.pop().destroy()
+        graph.registerOutput(last)
+        function = torch._C._create_function_from_graph("part", graph)
+        try:
+            with torch.no_grad():
+                function(*self._arguments(inputs))
+        except RuntimeError:
+            return False
+        return True
+
+    def _copy(self) -> tuple[Any, dict[str, Any]]:
+        """A copy of the graph, and its values by the names that they have in the saved one: a copy may renumber."""
+        graph = self._saved.copy()
+        values = dict(zip(self._saved.inputs(), graph.inputs(), strict=True))
+        for node, same in zip(self._saved.nodes(), graph.nodes(), strict=True):
+            values |= dict(zip(node.outputs(), same.outputs(), strict=True))
+        return graph, {one.debugName(): other for one, other in values.items()}
 
     def _arguments(self, inputs: Arrays) -> list[Any]:
         """The module itself, then every argument of forward(); what the recipe leaves out has its default."""
@@ -86,12 +113,7 @@ class TorchScriptTaps:
     def _shaped(self, nodes: Sequence[Node], example: Arrays) -> list[Node]:
         names = [node.value for node in nodes if node.value]
         shapes = dict(zip(names, self._run(example, names, _size), strict=True))
-        return [
-            Node(node.name, node.op, node.inputs, node.outputs, node.value, tuple(shapes[node.value]))
-            if node.value
-            else node
-            for node in nodes
-        ]
+        return [replace(node, shape=tuple(shapes[node.value])) if node.value else node for node in nodes]
 
 
 def _nodes(graph: Any) -> Iterator[Node]:

@@ -38,6 +38,8 @@ class Call:
         source: the call whose output it takes first, where it takes one unchanged.
         leaf: no other module ran inside it. Other calls are kept only where an operator of their own made
             their result, as the addition at the end of a residual block.
+        passive: it returned its input, as Dropout does in eval mode: an artifact has a value for it only where
+            something is wrong.
     """
 
     key: Key
@@ -45,6 +47,7 @@ class Call:
     shape: tuple[int, ...]
     source: Key | None
     leaf: bool
+    passive: bool = False
 
 
 class Eager:
@@ -75,7 +78,15 @@ class Eager:
         found = [(output_key(name), tensor) for name, tensor in zip(self._outputs, result, strict=True)]
         return watch.values | {key: _copied(tensor) for key, tensor in found if key in keys}
 
-    def expected(self, inputs: Arrays, found: Values) -> Values:
+    def entering(self, inputs: Arrays, key: Key, exact: bool) -> np.ndarray[Any, Any] | None:
+        """A copy of the first tensor that this call is given; None where it is given none."""
+        watch = _Watch((), entry=key)
+        self._run(self._double if exact else self._single, inputs, watch)
+        return watch.entered
+
+    def expected(
+        self, inputs: Arrays, found: Values, entry: tuple[Key, np.ndarray[Any, Any]] | None = None
+    ) -> Values:
         """What the truth model makes of an artifact's own values.
 
         Each call's result is replaced by the artifact's as soon as it is there, so that what comes after is
@@ -84,8 +95,10 @@ class Eager:
         Args:
             inputs: the model's.
             found: the artifact's values, by call; outputs of the model may be among the keys.
+            entry: a call and what it shall be given in place of its first tensor.
         """
-        watch = _Watch(found, found)
+        key, value = entry or (None, None)
+        watch = _Watch(found, found, entry=key, put=value)
         result = self._run(self._double, inputs, watch)
         ends = [(output_key(name), tensor) for name, tensor in zip(self._outputs, result, strict=True)]
         return watch.values | {key: _copied(tensor) for key, tensor in ends if key in found}
@@ -122,13 +135,16 @@ class _Open:
 
 @dataclass
 class _Watch:
-    """Forward hooks of one run; `forced` takes the place of results.
+    """Forward hooks of one run; `forced` takes the place of results, `put` of what the call `entry` is given.
 
     `_made` tells, by its id, which call made a tensor, and in which version.
     """
 
     keys: Collection[Key]
     forced: Values = field(default_factory=dict)
+    entry: Key | None = None
+    put: np.ndarray[Any, Any] | None = None
+    entered: np.ndarray[Any, Any] | None = None
     calls: list[Call] = field(default_factory=list)
     values: Values = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
@@ -141,7 +157,7 @@ class _Watch:
         handles = []
         for path, part in module.named_modules():
             if path:
-                handles.append(part.register_forward_pre_hook(self._before, with_kwargs=True))
+                handles.append(part.register_forward_pre_hook(self._before(path), with_kwargs=True))
                 handles.append(part.register_forward_hook(self._after(path), with_kwargs=True))
         try:
             yield
@@ -149,22 +165,39 @@ class _Watch:
             for handle in handles:
                 handle.remove()
 
-    def _before(self, module: Any, args: Any, kwargs: Any) -> None:
-        if self._open:
-            self._open[-1].leaf = False
-        given = [one for value in (*args, *kwargs.values()) if (one := _first_tensor(value)) is not None]
-        self._open.append(_Open([(one, one._version) for one in given]))
+    def _before(self, path: str) -> Any:
+        def hook(module: Any, args: Any, kwargs: Any) -> Any:
+            if self._open:
+                self._open[-1].leaf = False
+            given = [one for value in (*args, *kwargs.values()) if (one := _first_tensor(value)) is not None]
+            self._open.append(_Open([(one, one._version) for one in given]))
+            if not given or (path, self._counts[path]) != self.entry:
+                return None
+            self.entered = _copied(given[0])  # now: an in-place module writes over it
+            if self.put is None:
+                return None
+            other = given[0].new_tensor(self.put)
+            return (
+                tuple(other if one is given[0] else one for one in args),
+                {name: other if one is given[0] else one for name, one in kwargs.items()},
+            )
+
+        return hook
 
     def _after(self, path: str) -> Any:
         def hook(module: Any, args: Any, kwargs: Any, result: Any) -> Any:
             opened, tensor = self._open.pop(), _first_tensor(result)
-            if tensor is None or opened.returns_its_own(tensor) or (not opened.leaf and self._maker(tensor)):
-                return None  # nothing new: no tensor, its own input, or the result of a module inside it
+            if tensor is None or (not opened.leaf and self._maker(tensor)):
+                return None  # nothing new: no tensor, or the result of a module inside it
+            kind, passive = kind_of_module(module), opened.returns_its_own(tensor)
+            if passive and (kind == "identity" or not opened.leaf):
+                return None
             key = (path, self._counts[path])
             self._counts[path] += 1
-            source = next((found for one, _ in opened.given if (found := self._source(one))), None)
-            self.calls.append(Call(key, kind_of_module(module), tuple(tensor.shape), source, opened.leaf))
-            self._made[id(tensor)] = (weakref.ref(tensor), tensor._version, key)
+            source = next((found for one, version in opened.given if (found := self._source(one, version))), None)
+            self.calls.append(Call(key, kind, tuple(tensor.shape), source, opened.leaf, passive))
+            if not passive:
+                self._made[id(tensor)] = (weakref.ref(tensor), tensor._version, key)
             if key in self.keys:
                 self.values[key] = _copied(tensor)
             if key not in self.forced:
@@ -177,13 +210,12 @@ class _Watch:
 
     def _maker(self, tensor: torch.Tensor) -> Key | None:
         """The call that made this tensor, if nothing has written over it since."""
-        key = self._source(tensor)
-        return key if key and self._made[id(tensor)][1] == tensor._version else None
+        return self._source(tensor, tensor._version)
 
-    def _source(self, tensor: torch.Tensor) -> Key | None:
-        """As `_maker`, also after an in-place call, whose input is its result."""
+    def _source(self, tensor: torch.Tensor, version: int) -> Key | None:
+        """The call that made this tensor as it was in this version."""
         found = self._made.get(id(tensor))
-        return found[2] if found and found[0]() is tensor else None
+        return found[2] if found and found[0]() is tensor and found[1] == version else None
 
 
 def _first_tensor(value: Any) -> torch.Tensor | None:

@@ -7,7 +7,10 @@ EXPORTERS = Registry(
     "burnish.exporters",
     {
         "torchscript": "converters.exporters.torchscript:TorchScriptExporter",
+        "torch-export": "converters.exporters.torch_export:TorchExportExporter",
+        "aot-inductor": "converters.exporters.aot_inductor:AotInductorExporter",
         "onnx": "converters.exporters.onnx:OnnxExporter",
+        "openvino": "converters.exporters.openvino:OpenVinoExporter",
         "tensorrt": "converters.exporters.tensorrt:TensorRtExporter",
         "torch-tensorrt": "converters.exporters.torch_tensorrt:TorchTensorRtExporter",
     },

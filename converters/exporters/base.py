@@ -14,7 +14,7 @@ from pydantic import Field
 
 from runtimes.errors import BurnishError
 from runtimes.spec import Dims, Specs, Strict
-from runtimes.validator.defaults import Gates
+from runtimes.validator.defaults import COMPUTE_SHARE, Gates
 from runtimes.validator.probes import draw, export_sizes
 
 if TYPE_CHECKING:
@@ -141,6 +141,14 @@ class Exporter(ABC):
     @abstractmethod
     def export(self, job: Job, options: Any) -> Exported:
         """Write the files. Raises ExportError."""
+
+
+def check_precision(compute: dict[str, int], asked: str) -> None:
+    """Raise ExportError where the computing layers do not have the precision that was asked for."""
+    total = sum(compute.values())
+    if total and compute.get(asked, 0) < COMPUTE_SHARE * total:
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(compute.items()))
+        raise ExportError(f"the network is not {asked}: of its {total} computing layers there are {counts}")
 
 
 def _without_folders(text: str) -> str:

@@ -16,11 +16,10 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job
+from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job, check_precision
 from runtimes.devices import absent, gpus
 from runtimes.engines.tensorrt import INSTALL, MODULES, missing_flavor, quiet_logger
 from runtimes.spec import Dims, Specs, profile_shapes
-from runtimes.validator.defaults import COMPUTE_SHARE
 
 ENGINE_FILE = "model.engine"
 _PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
@@ -200,14 +199,6 @@ def count_layers(network: Any, trt: Any) -> dict[str, dict[str, int]]:
         "layers": dict(every),
         "compute_layers": dict(compute),
     }
-
-
-def check_precision(compute: dict[str, int], asked: str) -> None:
-    """Raise ExportError where the computing layers do not have the precision that was asked for."""
-    total = sum(compute.values())
-    if total and compute.get(asked, 0) < COMPUTE_SHARE * total:
-        counts = ", ".join(f"{count} {name}" for name, count in sorted(compute.items()))
-        raise ExportError(f"the network is not {asked}: of its {total} computing layers there are {counts}")
 
 
 def _configure(trt: Any, builder: Any, config: Any, job: Job, options: TensorRtOptions, flavor: str) -> list[str]:

@@ -7,19 +7,20 @@ import pytest
 from burnish import doctor
 from burnish.doctor import Finding, examine
 from burnish.report.doctor import as_data, show_doctor
+from converters.exporters import EXPORTERS
 from runtimes.devices import absent
 from runtimes.registry import Registry
 
 
 def test_there_is_a_finding_for_every_format() -> None:
     machine, findings = examine()
-    assert {one.format for one in findings} >= {"torchscript", "onnx", "tensorrt", "torch-tensorrt"}
+    assert {one.format for one in findings} >= set(EXPORTERS.shipped)
     assert machine["versions"]["torch"]
 
 
 def test_what_the_tests_themselves_need_is_there() -> None:
     findings = {one.format: one for one in examine()[1]}
-    for name in ("torchscript", "onnx"):
+    for name in ("torchscript", "torch-export", "onnx"):
         assert findings[name].build is None
         assert findings[name].run["cpu"] is None
 
@@ -27,7 +28,7 @@ def test_what_the_tests_themselves_need_is_there() -> None:
 @pytest.mark.skipif(absent("cuda") is None, reason="this machine has an NVIDIA GPU")
 def test_without_a_gpu_the_reasons_say_so() -> None:
     findings = {one.format: one for one in examine()[1]}
-    for name in ("torchscript", "onnx", "tensorrt", "torch-tensorrt"):
+    for name in ("torchscript", "torch-export", "onnx", "tensorrt", "torch-tensorrt"):
         assert "no NVIDIA GPU" in str(findings[name].run["cuda"])
     assert "needs an NVIDIA driver" in str(findings["torch-tensorrt"].build)
 

@@ -15,8 +15,12 @@ import runtimes
 
 FOLDER = Path(runtimes.__file__).parent
 MODULES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py"))
-TORCH_ENGINES = {f"engines/{name}.py" for name in ("_torch", "_preload", "eager", "torchscript", "torch_tensorrt")}
-HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "tensorrt", "tensorrt_rtx", "torch_tensorrt"}
+_TORCH = ("_torch", "_preload", "eager", "torchscript", "torch_export", "aot_inductor", "torch_tensorrt")
+TORCH_ENGINES = {f"engines/{name}.py" for name in _TORCH}
+HEAVY = {
+    *("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "openvino"),
+    *("tensorrt", "tensorrt_rtx", "torch_tensorrt"),
+}
 
 
 def imported(nodes: Iterator[ast.AST] | list[ast.stmt]) -> set[str]:

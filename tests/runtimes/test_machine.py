@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 
-from runtimes.machine import cores, describe, versions
+from runtimes.machine import cores, describe, instruction_sets, system, versions
 
 
 def test_a_description_fits_into_build_json() -> None:
@@ -19,6 +21,7 @@ def test_a_description_fits_into_build_json() -> None:
 def test_versions_are_those_of_the_installed_packages() -> None:
     assert versions()["numpy"] == version("numpy")
     assert versions()["onnxruntime"] == version("onnxruntime")
+    assert {"openvino", "nncf"} & set(versions()) == {name for name in ("openvino", "nncf") if find_spec(name)}
 
 
 def test_only_cores_that_this_process_may_use_are_counted() -> None:
@@ -31,3 +34,12 @@ def test_only_cores_that_this_process_may_use_are_counted() -> None:
         assert cores() == [min(before)]
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_instruction_sets_are_named_as_compilers_name_them() -> None:
+    assert not any("_" in name for name in instruction_sets())
+    assert {name.replace("_", "") for name in describe()["isa"]} <= instruction_sets()
+
+
+def test_the_system_that_code_is_compiled_for() -> None:
+    assert system().startswith(f"{sys.platform}-")

@@ -73,9 +73,45 @@ class Net(nn.Module):
 
 
 def net() -> Net:
-    """The model with seeded weights, BatchNorm statistics that are not trivial, and activations above six."""
+    """The model with seeded weights."""
     torch.manual_seed(0)
-    model = Net()
+    found: Net = _seeded(Net())
+    return found
+
+
+def photo_net() -> Photo:
+    """The model with seeded weights."""
+    torch.manual_seed(0)
+    found: Photo = _seeded(Photo())
+    return found
+
+
+class Photo(nn.Module):
+    """What real classifiers have and converters break: preprocessing, a resize, dropout, an activation that is no
+    module, a softmax at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resize = nn.Upsample(size=(14, 14), mode="bilinear", align_corners=False)
+        self.register_buffer("mean", torch.tensor([0.5, 0.4, 0.3])[:, None, None])
+        self.register_buffer("std", torch.tensor([0.2, 0.3, 0.4])[:, None, None])
+        self.conv1, self.bn1, self.act1 = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU6()
+        self.conv2, self.bn2 = nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16)
+        self.dropout, self.pool = nn.Dropout(0.3), nn.AdaptiveAvgPool2d(1)
+        self.head, self.twin = nn.Linear(16, 10), nn.Linear(16, 10)
+
+    def prepared(self, image: torch.Tensor) -> torch.Tensor:
+        return (self.resize(image) - self.mean) / self.std
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        image = self.act1(self.bn1(self.conv1(self.prepared(image))))
+        image = torch.relu(self.bn2(self.conv2(image)))
+        rows = torch.flatten(self.dropout(self.pool(image)), 1)
+        return torch.softmax(self.head(rows), 1), self.twin(rows)
+
+
+def _seeded(model: nn.Module) -> Any:
+    """The model with BatchNorm statistics that are not trivial, and activations above six."""
     for norm in (part for part in model.modules() if isinstance(part, nn.BatchNorm2d)):
         nn.init.uniform_(norm.running_mean, -0.5, 0.5)
         nn.init.uniform_(norm.running_var, 0.5, 2.0)
@@ -107,12 +143,14 @@ class Subject:
         return self.compare(path).search(Limit.of(precision), budget, top=3)
 
 
-def export(model: nn.Module, format: str, folder: Path, outputs: list[str], size: int, **options: Any) -> Path:
-    """Write `model`, which takes an image of 3 x size x size, as an artifact's file."""
+def export(
+    model: nn.Module, format: str, folder: Path, outputs: list[str], size: int, rows: int = 0, **options: Any
+) -> Path:
+    """Write `model`, which takes images of 3 x size x size, as an artifact's file; `rows`: for this batch only."""
     facts = ModelFacts(
         {"image": TensorSpec(shape=("batch", 3, size, size))},
         {name: TensorSpec(shape=("batch", 1)) for name in outputs},
-        {"batch": DimRange(min=1, max=4)},
+        {"batch": DimRange(min=rows or 1, max=rows or 4)},
         False,
         0,
     )
@@ -124,8 +162,14 @@ def export(model: nn.Module, format: str, folder: Path, outputs: list[str], size
     return folder / made.entry
 
 
-def _subject(model: nn.Module, outputs: list[str], size: int, folder: Path) -> Subject:
-    inputs = {"image": np.random.default_rng(0).standard_normal((2, 3, size, size)).astype(np.float32)}
+@pytest.fixture(scope="session")
+def make_subject() -> Callable[..., Subject]:
+    """Exports a model of a test's own: `make_subject(model, outputs, size, folder)`."""
+    return _subject
+
+
+def _subject(model: nn.Module, outputs: list[str], size: int, folder: Path, rows: int = 2) -> Subject:
+    inputs = {"image": np.random.default_rng(0).standard_normal((rows, 3, size, size)).astype(np.float32)}
     onnx = export(model, "onnx", folder / "onnx", outputs, size)
     torchscript = export(model, "torchscript", folder / "torchscript", outputs, size)
     return Subject(Eager(model, outputs, exact=True), inputs, outputs, onnx, torchscript)
@@ -135,6 +179,66 @@ def _subject(model: nn.Module, outputs: list[str], size: int, folder: Path) -> S
 def small(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     """`net()`, exported; its outputs are `a` and `b`."""
     return _subject(net(), ["a", "b"], 16, tmp_path_factory.mktemp("debug_small"))
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """`photo_net()`, exported; its outputs are `probabilities` and `twin`."""
+    return _subject(photo_net(), ["probabilities", "twin"], 20, tmp_path_factory.mktemp("debug_photo"), rows=4)
+
+
+@pytest.fixture
+def fresh_photo() -> Callable[[], Photo]:
+    """Makes `photo_net()` anew, to be changed."""
+    return photo_net
+
+
+@pytest.fixture
+def write_photo(tmp_path: Path) -> Callable[..., Path]:
+    """Exports a changed `photo_net()`: `write_photo(model, "torchscript")`."""
+
+    def write(model: nn.Module, format: str, **options: Any) -> Path:
+        return export(model, format, tmp_path / format, ["probabilities", "twin"], 20, **options)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def quantize() -> Callable[..., Path]:
+    """ONNX Runtime's own quantizer: `quantize(subject, path, target)`; per channel, uint8 activations."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self, inputs: Arrays) -> None:
+            self.rows = iter([inputs])
+
+        def get_next(self) -> Any:
+            return next(self.rows, None)
+
+    def quantize(subject: Subject, path: Path, target: Path, **options: Any) -> Path:
+        chosen = {"per_channel": True, "activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+        quantize_static(
+            str(path), str(target), Reader(subject.inputs), quant_format=QuantFormat.QDQ, **{**chosen, **options}
+        )
+        return target
+
+    return quantize
+
+
+@pytest.fixture
+def optimize(tmp_path: Path) -> Callable[..., Path]:
+    """The graph as ONNX Runtime's offline optimization writes it: `optimize(path, "EXTENDED")`."""
+    import onnxruntime
+
+    def optimize(path: Path, level: str) -> Path:
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
+        settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+        settings.optimized_model_filepath = str(tmp_path / f"{level}.onnx")
+        onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        return tmp_path / f"{level}.onnx"
+
+    return optimize
 
 
 @pytest.fixture(scope="session")

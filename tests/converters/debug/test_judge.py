@@ -7,14 +7,21 @@ import math
 import numpy as np
 import pytest
 
-from converters.debug.judge import Limit, Measure, judge, jump, measure, own_error
+from converters.debug.judge import Limit, Measure, judge, jump, measure, own_error, own_fault, standing_out
+from runtimes.validator.defaults import Gates
 
 LIMIT = Limit.of("fp32")
 CHAIN = {0: [], 1: [0], 2: [1], 3: [2]}
 
 
 def _found(*noises: float) -> dict[int, Measure]:
-    return {layer: Measure(noise * 1e-7, 0.0, noise, "float32", 0) for layer, noise in enumerate(noises)}
+    """A chain of layers: what each adds is what its error has more than the one's before, as squares."""
+    before = (0.0, *noises)
+    added = [math.sqrt(max(0.0, one**2 - last**2)) for one, last in zip(noises, before, strict=False)]
+    return {
+        layer: Measure(noise * 1e-7, 0.0, noise, "float32", 0, own * 1e-7)
+        for layer, (noise, own) in enumerate(zip(noises, added, strict=True))
+    }
 
 
 def test_the_first_that_its_inputs_do_not_explain() -> None:
@@ -31,6 +38,38 @@ def test_an_error_that_builds_up_is_no_layers_fault() -> None:
     assert verdict.gradual and verdict.first == 2
 
 
+def test_one_that_stands_out_is_to_blame_for_what_builds_up() -> None:
+    """It keeps the limit itself, and those behind it add the rest."""
+    found = _found(1, 15, 15.5, 17)
+    verdict = judge(found, CHAIN, [3], LIMIT)
+    assert verdict.gradual and verdict.first == 3
+    assert standing_out(found, CHAIN, verdict) == 1
+    alike = _found(9, 14, 20, 30)
+    assert standing_out(alike, CHAIN, judge(alike, CHAIN, [3], LIMIT)) is None
+
+
+def test_an_error_that_was_given_and_grows_is_no_fault() -> None:
+    """A difference of two near values: the relative error is ten times its inputs', and none of it is its own."""
+    found = _found(1, 5000, 5000, 5000)
+    found[2] = Measure(5e-3, 0.0, 50000, "float32", 0, 1e-7)
+    assert judge(found, CHAIN, [3], LIMIT).first == 1
+    assert own_fault(1.0, 0.9) and not own_fault(1.0, 0.5)
+    assert own_fault(math.inf, math.inf) and not own_fault(math.inf, 1.0)
+
+
+def test_a_layer_that_was_compared_with_the_wrong_value_is_told_by_the_next() -> None:
+    found = _found(1, 5000, 1, 1)
+    assert judge(found, CHAIN, [3], LIMIT).misread == frozenset()
+    found[2] = Measure(1e-7, 0.0, 1, "float32", 0, 1e-7, misled=True)
+    assert judge(found, CHAIN, [3], LIMIT).misread == {1}
+
+
+def test_what_the_recipe_asks_is_the_limit() -> None:
+    assert Limit.of("fp32", gates=Gates(noise=100)).noise == 100
+    assert Limit.of("int8", gates=Gates(sqnr_db=20)).sqnr_db == 20
+    assert Limit.of("int8", gates=Gates()).sqnr_db == Limit.of("int8").sqnr_db == 10
+
+
 def test_a_layer_whose_consumers_are_right_is_doubtful() -> None:
     verdict = judge(_found(1, 5000, 1, 5000), CHAIN, [3], LIMIT)
     assert verdict.first == 3 and verdict.doubtful == {1}
@@ -43,7 +82,8 @@ def test_nothing_diverges_where_the_outputs_are_right() -> None:
 
 def test_the_worst_input_counts() -> None:
     above = {0: [], 1: [], 2: [0, 1]}
-    assert judge(_found(1, 5000, 5001), above, [2], LIMIT).first == 1
+    found = _found(1, 5000, 5001)
+    assert judge(found, above, [2], LIMIT).first == 1
 
 
 def test_errors_of_independent_causes_add_as_squares() -> None:
@@ -56,11 +96,12 @@ def test_errors_of_independent_causes_add_as_squares() -> None:
 def test_what_a_layer_makes_itself() -> None:
     truth = np.full(4, 2.0)
     found = truth + 0.2
-    assert own_error(found, truth + 0.2, truth, 0.1) == 0.0, "all of it came from before"
-    assert own_error(found, truth + 0.1, truth, 0.1) == pytest.approx(0.05)
-    assert own_error(found, truth - 9.0, truth, 0.1) == 0.1, "never more than its whole error"
-    assert own_error(found, np.full(4, np.nan), truth, 0.1) == 0.0, "it was given no number"
-    assert own_error(found * np.inf, truth, truth, math.inf) == math.inf
+    assert own_error(found, truth + 0.2, truth) == 0.0, "all of it came from before"
+    assert own_error(found, truth + 0.1, truth) == pytest.approx(0.05)
+    assert own_error(found, truth - 9.0, truth) > 1, "it was not made of what the expectation is"
+    assert own_error(found, np.full(4, np.nan), truth) == 0.0, "it was given no number"
+    assert own_error(found * np.inf, truth, truth) == math.inf
+    assert own_error(found[:2], truth, truth) == math.inf
 
 
 def test_measure_in_three_units() -> None:

@@ -11,15 +11,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir
 import pytest
 from onnx import numpy_helper
 
+from burnish.debug import debug as debug_artifact
+from burnish.report.debug import headline
 from converters.build import source_of
-from converters.debug import run
+from converters.debug import worst
 from converters.debug.run import Job, debug
+from converters.passes.cast import cast_graph
 from converters.recipe import load_recipe
 from runtimes.artifact import FileEntry, sha256
 from runtimes.errors import ArtifactError, BurnishError, UsageError
+from runtimes.preprocess import Preprocess
 from runtimes.validator.reference import FILE, Reference
 
 pytestmark = pytest.mark.usefixtures("own_imports")
@@ -101,7 +106,9 @@ def test_a_probe_that_cannot_run_is_told(job: Callable[..., Job]) -> None:
     one = job(change=_bake_batch)
     larger = [probe.name for probe in Reference.load(one.reference).probes if probe.sizes != {"batch": 1}]
     found = debug(one)
-    assert found.first is None and found.probe not in larger
+    assert found.first is not None and not found.first.runs and found.probe in larger
+    assert (found.first.layer, found.first.node) == ("7", "baked reshape")
+    assert f"the graph stops on the probe {found.probe!r}, in 7 (Reshape baked reshape)" in headline(found)
     notes = [note for note in found.notes if "does not run on the probe" in note]
     assert larger and len(notes) == len(larger)
     assert all(repr(name) in note for name, note in zip(larger, notes, strict=True))
@@ -119,7 +126,7 @@ def test_no_probe_that_runs_is_an_error(job: Callable[..., Job]) -> None:
 
 def test_a_fault_outside_the_graph_is_the_engines(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that the engine fuses wrongly is in no graph: the note says where to look."""
-    opened = run.load
+    opened = worst.load
 
     def broken(*args: Any) -> Any:
         session = opened(*args)
@@ -127,10 +134,84 @@ def test_a_fault_outside_the_graph_is_the_engines(job: Callable[..., Job], monke
         session._run = lambda inputs: {name: values * 1.01 for name, values in right(inputs).items()}
         return session
 
-    monkeypatch.setattr(run, "load", broken)
+    monkeypatch.setattr(worst, "load", broken)
     found = debug(job())
     assert found.first is None
     assert any("the fault is in what the engine makes of the graph" in note for note in found.notes)
+
+
+def test_a_fault_counts_before_a_probe_that_cannot_run(job: Callable[..., Job]) -> None:
+    def both(model: Any) -> None:
+        _scale(model)
+        _bake_batch(model)
+
+    found = debug(job(change=both))
+    assert found.first is not None and found.first.layer == "3 + 4" and found.first.runs
+    assert any("does not run on the probe" in note for note in found.notes)
+
+
+def test_a_size_that_only_the_graph_declares(job: Callable[..., Job]) -> None:
+    """Every node would run at every size; the engine refuses the inputs."""
+
+    def declare(model: Any) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+        del model.graph.value_info[:]
+        model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+    found = debug(job(change=declare))
+    assert found.first is None
+    assert any("does not run on the probe" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_model_that_is_float32_in_disguise(job: Callable[..., Job], precision: str) -> None:
+    """No layer is wrong: none is what was asked for either."""
+    one = job()
+    _manifest(one.artifact, precision=precision)
+    found = debug(one)
+    assert found.first is None and found.precision == precision
+    assert f"(onnx, {precision}): no layer diverges" in headline(found)
+    words = f"{precision} is asked for, but the layers that compute do so 3 in fp32: the precision gate fails"
+    assert words in found.notes
+
+
+def test_a_lossy_artifact_is_not_asked_for_edge_values(job: Callable[..., Job]) -> None:
+    """What float16 makes of a thousand times the usual input is its nature: the validator does not ask either."""
+
+    def half(model: Any) -> None:
+        converted = onnx_ir.from_proto(model)
+        cast_graph(converted, "fp16")
+        model.CopyFrom(onnx_ir.to_proto(converted))
+
+    one = job(change=half)
+    _manifest(one.artifact, precision="fp16")
+    edges = [probe.name for probe in Reference.load(one.reference).probes if probe.kind == "edge"]
+    found = debug(one)
+    assert edges and found.probe not in edges
+    assert found.first is None
+
+
+def test_preprocessing_that_is_not_the_recipes_is_said(job: Callable[..., Job]) -> None:
+    wanted = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.2, 0.2, 0.2))
+    one = dataclasses.replace(job(), preprocess=wanted)
+    _manifest(one.artifact, preprocess=Preprocess(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)).model_dump())
+    found = debug(one)
+    assert found.first is None
+    note = next(note for note in found.notes if "preprocessing" in note)
+    assert "mean (0.5, 0.5, 0.5) where the recipe has (0.485, 0.456, 0.406)" in note and "std" not in note
+    _manifest(one.artifact, preprocess=wanted.model_dump())
+    assert not any("preprocessing" in note for note in debug(one).notes)
+
+
+def test_the_recipes_preprocessing_is_what_counts(
+    job: Callable[..., Job], small_recipe: Path, tmp_path: Path
+) -> None:
+    one = job()
+    recipe = small_recipe.with_name("prepared.yaml")
+    recipe.write_text(small_recipe.read_text() + "preprocess: {mean: [0.5, 0.4, 0.3]}\n", encoding="utf-8")
+    found = debug_artifact(one.artifact, recipe, 1024, 3, lambda words: None)
+    assert found.first is None
+    assert any("mean None where the recipe has (0.5, 0.4, 0.3)" in note for note in found.notes)
 
 
 def test_another_seed_is_refused(job: Callable[..., Job]) -> None:

@@ -30,9 +30,11 @@ def test_calls_of_a_model(fresh: Callable[[], nn.Module]) -> None:
         ("inverted.conv.2", 0),  # so is the Sequential's
         ("inverted", 0),  # an addition made its result
         ("pool", 0),
-        ("first", 0),  # Dropout computes nothing in eval mode
+        ("drop", 0),
+        ("first", 0),
         ("second", 0),
     ]
+    assert [one.key[0] for one in calls if one.passive] == ["drop"]  # Dropout computes nothing in eval mode
     by_key = {one.key: one for one in calls}
     assert by_key["block.bn1", 0].source == ("block.conv1", 0)
     assert by_key["block.relu", 0].source == ("block.bn1", 0)
@@ -111,6 +113,23 @@ class _InPlace(nn.Module):
 class _Size(nn.Module):
     def forward(self, x: torch.Tensor) -> int:
         return x.shape[-1]
+
+
+def test_what_enters_a_call(fresh: Callable[[], nn.Module]) -> None:
+    eager = Eager(fresh(), ["a", "b"], exact=True)
+    truth = eager.values(IMAGE, [("block.bn1", 0), ("block.conv2", 0)], exact=True)
+    entered = eager.entering(IMAGE, ("block.relu", 0), exact=True)
+    np.testing.assert_array_equal(entered, truth["block.bn1", 0])  # as it was before relu wrote over it
+    assert eager.entering(IMAGE, ("block.relu", 9), exact=True) is None
+
+
+def test_what_is_expected_where_something_else_enters(fresh: Callable[[], nn.Module]) -> None:
+    model: Any = fresh()
+    eager = Eager(model, ["a", "b"], exact=True)
+    truth = eager.values(IMAGE, [("stem", 0)], exact=True)
+    zeros = np.zeros(IMAGE["image"].shape)
+    found = eager.expected(IMAGE, truth, (("stem", 0), zeros))["stem", 0]
+    np.testing.assert_allclose(found[0, :, 0, 0], model.stem.bias.detach().numpy(), rtol=1e-6)
 
 
 def test_odd_modules() -> None:

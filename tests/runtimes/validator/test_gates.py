@@ -124,6 +124,14 @@ def test_precision_is_a_share_of_the_computing_layers(layers: dict[str, int], ok
     assert result.detail.endswith("asked fp16")
 
 
+def test_what_the_engine_executes_counts_more_than_what_the_exporter_counted() -> None:
+    one = evidence(manifest=made("bf16", compute_layers={"bf16": 3}))
+    assert gates.precision(one).ok is True
+    result = gates.precision(replace(one, layers={"fp32": 3}))
+    assert (result.ok, result.detail) == (False, "computing layers: 3 fp32; asked bf16")
+    assert gates.precision(replace(one, manifest=made("bf16"), layers={"bf16": 3})).ok is True
+
+
 @pytest.mark.parametrize("build", [{}, {"compute_layers": {}}])
 def test_precision_is_not_judged_where_it_is_not_known(build: dict[str, object]) -> None:
     assert gates.precision(evidence(manifest=made("fp16", **build))).ok is None

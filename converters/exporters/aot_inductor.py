@@ -1,0 +1,136 @@
+"""AOTInductor: the exported program compiled to a library for one kind of CPU, by inductor and a C++ compiler."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from converters.exporters._program import ProgramOptions, export_program
+from converters.exporters.base import Exported, Exporter, ExportError, Job
+from runtimes import machine
+
+MODEL_FILE = "model.pt2"
+# Inductor notes the command above each of its sources; these are the flags that choose instructions.
+_COMMAND = re.compile(r"^// \S.* -o \S+", re.MULTILINE)
+_FLAG = re.compile(r"(?<= -m)\S+")
+_SETTINGS = {
+    # Weights become constants: BatchNorm folds into convolutions, oneDNN packs the weights once, here.
+    "freezing": True,
+    # Else the builder's number of threads would be compiled in, and SessionOptions.threads ignored.
+    "cpp.dynamic_threads": True,
+    # No -march=native: what the library needs is then what the vector flags say, and the runtime can compare.
+    "cpp.march": "",
+    # Take the CPU at its word: the trials would cost seconds, and where one fails, end in slow scalar code unsaid.
+    "cpp.vec_isa_ok": True,
+    # They pay off only in a cache that lives on, and they live outside of TORCHINDUCTOR_CACHE_DIR.
+    "aot_inductor.precompile_headers": False,
+    "cpp_cache_precompile_headers": False,
+    # Debug lines name the builder's folders.
+    "aot_inductor.enable_line_tables": False,
+    # One C++ file is one compiler process; a pool of Python workers would only wait, and outlive the step.
+    "compile_threads": 1,
+}
+_SIMD_BITS = {"native": None, "avx2": 256}
+
+
+class AotInductorOptions(ProgramOptions):
+    """Options of `format: aot-inductor`."""
+
+    isa: Literal["native", "avx2"] = Field(
+        "native", description="native: the best vectors of the machine that builds; avx2: of any x86-64-v3 CPU."
+    )
+    autotune: bool = Field(
+        True, description="Time inductor's own matrix products against oneDNN's here, and compile in the faster ones."
+    )
+
+
+class AotInductorExporter(Exporter):
+    """Writes `model.pt2`, with a shared library in it. For the CPU only: a library is compiled for one device."""
+
+    format = "aot-inductor"
+    runtime = "aot-inductor"
+    devices = ("cpu",)
+    Options = AotInductorOptions
+
+    def missing(self, options: AotInductorOptions) -> str | None:
+        """torch, a C++ compiler, and the vectors that are asked for."""
+        if options.isa == "avx2" and "avx2" not in machine.instruction_sets():
+            return "isa: avx2 is for x86-64 CPUs that have it, and is built on one"
+        return super().missing(options) or missing_compiler()
+
+    def export(self, job: Job, options: AotInductorOptions) -> Exported:
+        """Export, freeze, compile, package; the manifest says which instructions the compiler was allowed."""
+        import torch
+        from torch._inductor.package.package import package_aoti
+
+        program, build = export_program(job, options)
+        args, kwargs = job.example_call()
+        with _scratch(job.folder) as scratch, torch.no_grad():
+            settings = {
+                **_SETTINGS,
+                "cpp.simdlen": _SIMD_BITS[options.isa],
+                # Small products: oneDNN's are fast, but each call costs tens of microseconds before it computes.
+                "max_autotune_gemm": options.autotune,
+                "cpp.cxx": (None, _without_folders(scratch)),
+                "aot_inductor.package": True,
+            }
+            # What aoti_compile_and_package does, but for the C++ sources: they tell the builder's folders.
+            module: Any = program.module(check_guards=False)
+            files: Any = torch._inductor.aot_compile(module, args, kwargs, options=settings)
+            sources = [Path(file) for file in files if file.endswith(".cpp")]
+            isa = instruction_sets([source.read_text(encoding="utf-8") for source in sources])
+            package_aoti(str(job.folder / MODEL_FILE), [file for file in files if not file.endswith(".cpp")])
+        return Exported(MODEL_FILE, build={"platform": machine.system(), "isa": isa, **build})
+
+
+def compiler() -> str:
+    """The command of the C++ compiler: that of CXX, or the system's usual one."""
+    return os.environ.get("CXX", "").strip() or ("clang++" if sys.platform == "darwin" else "g++")
+
+
+def missing_compiler() -> str | None:
+    """Why there is no C++ compiler, or None."""
+    name = shlex.split(compiler())[0]
+    return None if shutil.which(name) else f"no C++ compiler ({name}): apt-get install g++, or set CXX to another"
+
+
+def _without_folders(scratch: str) -> str:
+    """The compiler's command, told to write short names for the builder's folders into the library."""
+    import torch
+
+    folders = {Path(torch.__file__).parent: "torch", scratch: "model"}
+    mapped = (shlex.quote(f"-ffile-prefix-map={folder}={name}") for folder, name in folders.items())
+    return " ".join([compiler(), *mapped])
+
+
+def instruction_sets(sources: Sequence[str]) -> list[str]:
+    """The instruction sets that the compiler was told to use, as its flags name them (avx512f, sve).
+
+    Raises ExportError where the sources do not tell: such a library could end in an illegal instruction.
+    """
+    commands = [command for source in sources for command in _COMMAND.findall(source)]
+    flags = {flag for command in commands for flag in _FLAG.findall(command)}
+    if not commands or any(flag.endswith("=native") for flag in flags):
+        raise ExportError("inductor does not say which instruction sets it compiled for")
+    # -march=armv8-a+sve+bf16 names several; an option with a value (sve-vector-bits=256) is not one.
+    named = {part for flag in flags for part in (flag.split("+")[1:] if "=" in flag else [flag])}
+    return sorted(named)
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[str]:
+    """Everything that inductor and the compiler write goes into a folder that is removed afterwards."""
+    from torch._inductor.runtime.cache_dir_utils import temporary_cache_dir
+
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, temporary_cache_dir(scratch):
+        yield scratch

@@ -1,0 +1,245 @@
+"""What converters get wrong, each put into the model that is exported: debug names the layer and how it looks.
+
+The artifacts are real exports. Where no layer is wrong, debug says that none is to blame, and what lies before
+the first one that gets a wrong input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from burnish.report.debug import details, headline
+from converters.debug.compare import Findings
+from converters.debug.judge import Limit
+from converters.debug.result import DebugResult
+from converters.debug.stops import stop
+
+Change = Callable[[Any], None]
+
+
+def words(found: Findings) -> str:
+    """What debug prints above its table."""
+    result = DebugResult(
+        "made", "onnx", "fp32", "m", "noise 0", "", found.first, [], found.series, True, [], 1, found.notes
+    )
+    return "\n".join([headline(result), *details(result.first)])
+
+
+def _scale_weight(model: Any) -> None:
+    model.conv2.weight.mul_(1.01)
+
+
+def _drop_bias(model: Any) -> None:
+    model.head.bias.zero_()
+
+
+def _swap_channels(model: Any) -> None:
+    model.conv2.weight.copy_(model.conv2.weight[[1, 0, *range(2, 16)]].clone())
+    model.conv2.bias.copy_(model.conv2.bias[[1, 0, *range(2, 16)]].clone())
+
+
+def _relu_for_relu6(model: Any) -> None:
+    model.act1 = nn.ReLU()
+
+
+def _wrong_mean(model: Any) -> None:
+    model.mean.copy_(torch.tensor([0.485, 0.456, 0.406])[:, None, None])
+
+
+def _wrong_std(model: Any) -> None:
+    model.std.copy_(torch.tensor([0.229, 0.224, 0.225])[:, None, None])
+
+
+def _channels_last(model: Any) -> None:
+    plain = model.prepared
+    # The pixels of an NHWC buffer read as NCHW.
+    model.prepared = lambda image: plain(image.permute(0, 2, 3, 1).reshape(image.shape))
+
+
+def _nearest(model: Any) -> None:
+    model.resize = nn.Upsample(size=(14, 14), mode="nearest")
+
+
+def _dropout_on(model: Any) -> None:
+    model.dropout.train()
+
+
+def _swap_outputs(model: Any) -> None:
+    plain = model.forward
+    model.forward = lambda image: plain(image)[::-1]
+
+
+def _swap_heads(model: Any) -> None:
+    model.head, model.twin = model.twin, model.head
+
+
+def _softmax_twice(model: Any) -> None:
+    plain = model.forward
+
+    def forward(self: Any, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        probabilities, twin = plain(image)
+        return torch.softmax(probabilities, 1), twin
+
+    model.forward = MethodType(forward, model)
+
+
+# The fault, the layer that is named, and what is said of it.
+LAYERS: dict[Change, tuple[str, str]] = {
+    _scale_weight: ("conv2 + bn2", "each channel is off by a factor and a constant"),
+    _drop_bias: ("head", "each channel is off by a constant: a bias or a mean"),
+    _swap_channels: ("conv2 + bn2", "of 16 channels only 0, 1 differ"),
+    _relu_for_relu6: ("act1", "it goes above 6, where the truth ends: a clamp is missing"),
+    _nearest: ("resize", "is the first layer that diverges"),
+    _dropout_on: ("dropout", "two runs differ: it is random, as a dropout that was left on"),
+    _swap_outputs: ("output probabilities", "it holds what output twin should hold"),
+    _swap_heads: ("head", "it holds what twin should hold"),
+    _softmax_twice: ("output probabilities", "part of no layer, where the fault may be too"),
+}
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+@pytest.mark.parametrize("fault", LAYERS, ids=lambda fault: fault.__name__)
+def test_names_the_layer(
+    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], fault: Change, format: str
+) -> None:
+    model, (layer, said) = fresh_photo(), LAYERS[fault]
+    with torch.no_grad():
+        fault(model)
+    options = {"method": "trace", "optimize_for_inference": False} if format == "torchscript" else {}
+    found = photo.debug(write_photo(model, format, **options))
+    assert found.first is not None
+    assert found.first.layer == layer
+    assert not found.first.blameless
+    assert f"{layer} is the first layer that diverges" in words(found) and said in words(found)
+
+
+# The fault, the layer whose input is wrong, what that is made of, a node that makes it, and what is said of it.
+BETWEEN: dict[Change, tuple[str, tuple[str, ...], str, str]] = {
+    _wrong_mean: ("conv1 + bn1", ("resize",), "sub", "each channel is off by a constant: a bias or a mean"),
+    _wrong_std: ("conv1 + bn1", ("resize",), "div", "each channel is off by a factor and a constant"),
+    _channels_last: ("resize", (), "reshape", "the right values in another order: channels or axes (NHWC, NCHW)"),
+}
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+@pytest.mark.parametrize("fault", BETWEEN, ids=lambda fault: fault.__name__)
+def test_no_layer_is_to_blame_for_what_lies_before_it(
+    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], fault: Change, format: str
+) -> None:
+    model, (layer, inputs, node, said) = fresh_photo(), BETWEEN[fault]
+    with torch.no_grad():
+        fault(model)
+    options = {"method": "trace", "optimize_for_inference": False} if format == "torchscript" else {}
+    found = photo.debug(write_photo(model, format, **options))
+    assert found.first is not None and found.first.blameless
+    assert (found.first.layer, found.first.inputs) == (layer, inputs)
+    assert any(node in one.lower() for one in found.first.through)
+    assert found.first.error_entering > 0.01 > found.first.error_before
+    printed = words(found)
+    assert f"no layer is to blame on the probe 'noise 0': what enters {layer} is wrong already" in printed
+    assert said in printed and f"between {' and '.join(inputs) or 'the input'} and it" in printed
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_a_layer_behind_right_preprocessing_is_to_blame(
+    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], format: str
+) -> None:
+    """What lies before it has no truth of its own, but what enters the layer has: it is right."""
+    model = fresh_photo()
+    model.conv1.weight.data *= 1.01
+    found = photo.debug(write_photo(model, format))
+    assert found.first is not None and found.first.layer == "conv1 + bn1"
+    assert not found.first.blameless and found.first.error_entering < 1e-5
+    assert "it makes the rest; before it: " in words(found)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_a_correct_artifact_names_none(photo: Any, format: str) -> None:
+    found = photo.debug(getattr(photo, format))
+    assert found.first is None and found.notes == []
+    assert "no layer diverges" in words(found)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_a_batch_folded_into_a_slice(
+    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], format: str
+) -> None:
+    """What constant folding leaves of a batch-shaped tensor: fewer rows from there on, no error of the engine."""
+    model = fresh_photo()
+    model.pool = _Cut(model.pool)
+    found = photo.debug(write_photo(model, format))
+    assert found.first is not None and found.first.layer in ("pool", "head")
+    assert found.first.layer == "pool" or found.first.blameless
+    assert found.first.error_after == float("inf") > found.first.error_before
+    assert "[2, 16" in words(found) and "[4, 16" in words(found)
+
+
+class _Cut(nn.Module):
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(x)[:2]
+
+
+@pytest.mark.parametrize(
+    ("format", "place"),
+    [("onnx", "in resize (Resize "), ("torchscript", "before head (aten::add")],  # ONNX: sizes baked at two already
+)
+def test_a_batch_folded_into_the_graph_stops_it(
+    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], format: str, place: str
+) -> None:
+    """Rows for a batch of two are added before the heads: at any other size that node cannot run."""
+    model = fresh_photo()
+    plain, rows = model.dropout.forward, torch.zeros(2, 16, 1, 1)
+    model.dropout.forward = lambda x: plain(x) + rows
+    options = {"method": "trace"} if format == "torchscript" else {}
+    two = {name: values[:2] for name, values in photo.inputs.items()}
+    path = write_photo(model, format, rows=2, **options)
+    comparison = replace(photo, inputs=two).compare(path)
+    assert comparison.search(Limit.of("fp32"), 10**9, 1).first is None
+    found = stop(comparison, photo.inputs)
+    assert found is not None and not found.runs
+    assert stop(comparison, two) is None
+    result = DebugResult("made", "onnx", "fp32", "m", "size 4", "", found, [], [], True, [], 1, [])
+    assert f"the graph stops on the probe 'size 4', {place}" in headline(result)
+
+
+def _graph_in_training(model: nn.Module, path: Path, example: torch.Tensor) -> Path:
+    """Exporters of this project switch to inference first: this is what others leave behind."""
+    if path.suffix == ".pt":
+        torch.jit.save(torch.jit.trace(model, (example,), check_trace=False), str(path))  # type: ignore[no-untyped-call]
+        return path
+    torch.onnx.export(
+        model, (example,), str(path), dynamo=False, training=torch.onnx.TrainingMode.PRESERVE,
+        do_constant_folding=False, input_names=["image"], output_names=["probabilities", "twin"],
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.pt"])
+def test_batch_norm_left_in_training_mode(photo: Any, fresh_photo: Any, tmp_path: Path, name: str) -> None:
+    model = fresh_photo()
+    model.bn1.train()
+    model.bn1.momentum = 0.0  # the statistics that inference would use stay right
+    found = photo.debug(_graph_in_training(model, tmp_path / name, torch.from_numpy(photo.inputs["image"])))
+    assert found.first is not None and found.first.layer == "bn1"
+    assert "a factor and a constant: weights or a normalization's statistics" in words(found)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.pt"])
+def test_a_dropout_that_others_leave_on(photo: Any, fresh_photo: Any, tmp_path: Path, name: str) -> None:
+    model = fresh_photo()
+    model.dropout.train()
+    found = photo.debug(_graph_in_training(model, tmp_path / name, torch.from_numpy(photo.inputs["image"])))
+    assert found.first is not None and found.first.layer == "dropout"
+    assert "two runs differ" in words(found)
