@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from converters import steps
 from converters.exporters.base import Exported
 from converters.exporters.onnx import OnnxExporter, OnnxOptions
+from converters.passes.quantize.run import Quantized
 from converters.recipe import Artifact, Plan
 from converters.sources.load import Source
 from runtimes import machine
@@ -127,6 +128,7 @@ class _Run:
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
     graphs: dict[str, Path | BurnishError] = field(default_factory=dict)
+    quantized: dict[str, Quantized | BurnishError] = field(default_factory=dict)
     reference: str = ""
 
     def run(self) -> Build:
@@ -190,12 +192,36 @@ class _Run:
         graph = None
         if (options := artifact.exporter.graph_options(artifact.options)) is not None:
             graph = self._graph(OnnxOptions(format="onnx", **options), source, loaded)
+        quantized = self._quantized(artifact, graph) if graph and artifact.options.quantize else None
+        start = quantized.graph if quantized else graph
         self.progress(f"exporting {artifact.name}")
-        args = (loaded.facts, self.work, folder, artifact.exporter.format, artifact.options, graph)
-        exported: Exported = self._isolated(artifact.name, steps.export, None if graph else source, *args)
-        if isinstance(artifact.options, OnnxOptions):
+        args = (loaded.facts, self.work, folder, artifact.exporter.format, artifact.options, start)
+        exported: Exported = self._isolated(artifact.name, steps.export, None if start else source, *args)
+        if quantized:
+            build = {**exported.build, "passes": [{"quantize": quantized.report}]}
+            return replace(exported, build=build, notes=[*quantized.notes, *exported.notes])
+        if isinstance(artifact.options, OnnxOptions) and graph is None:
             self.graphs[_key(artifact.options)] = self.output / artifact.name / exported.entry
         return exported
+
+    def _quantized(self, artifact: Artifact, graph: Path) -> Quantized:
+        """The graph quantized as the artifact asks; one calibration serves all that ask for the same."""
+        options, activations = artifact.options.quantize, artifact.exporter.activations
+        assert options is not None and activations is not None  # the recipe was checked
+        key = f"{graph}-{activations}-{options.model_dump_json()}"
+        if key not in self.quantized:
+            folder = self.work / "quantized" / str(len(self.quantized))
+            folder.mkdir(parents=True)
+            self.progress(f"quantizing for {artifact.name}")
+            args = (graph, self.plan.recipe, self.plan.folder, options, activations, folder)
+            try:
+                self.quantized[key] = self._isolated(f"{artifact.name}-quantize", steps.quantize, *args)
+            except BurnishError as error:
+                self.quantized[key] = error
+        found = self.quantized[key]
+        if isinstance(found, BurnishError):
+            raise found
+        return found
 
     def _graph(self, options: OnnxOptions, source: Source, loaded: steps.LoadedFacts) -> Path:
         """The ONNX graph for these options: an artifact's, where the recipe asks for the same, or one made now."""

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
 from converters.document import Document, Problem, RecipeError, find, override, read
 from converters.exporters import EXPORTERS
@@ -20,7 +20,7 @@ from runtimes.errors import UsageError
 from runtimes.preprocess import Preprocess
 from runtimes.registry import nearest
 from runtimes.spec import Dims, Specs, Strict, profile_shapes
-from runtimes.validator.defaults import PICTURES, Gates
+from runtimes.validator.defaults import Gates
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 """The recipes that come with a clone of the repository."""
@@ -37,20 +37,56 @@ def _filled(value: Any) -> Any:
     return {} if value is None else value  # `onnx:` with nothing behind it asks for the defaults
 
 
-class Pictures(Strict):
-    """A folder of pictures, read in the order of their names, prepared by `preprocess:`."""
+class Samples(Strict):
+    """Real samples: a folder of pictures, a file of arrays, or a Python factory of a dataset."""
 
-    images: str = Field(..., description="Folder, relative to the recipe.")
-    samples: PositiveInt = Field(PICTURES, description="How many pictures to use.")
-    labels: str | None = Field(
-        None, description="folder (names of class folders), prefix (digits of file names), or a CSV of name,index."
+    images: str | None = Field(None, description="Folder of pictures, relative to the recipe; needs `preprocess:`.")
+    arrays: str | None = Field(
+        None,
+        description="A .npy file (one input), or .npz or .safetensors with an array for each input; the first axis "
+        "counts the samples. Relative to the recipe.",
     )
+    factory: str | None = Field(
+        None,
+        description="python:package.module:function, which returns a sequence of samples: an array for each "
+        "sample, or a mapping of input names to arrays, alone or with its label; without a batch axis.",
+    )
+    random: int | None = Field(None, ge=0, description="Seed of noise in place of data. It calibrates for noise.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the factory.")
+    samples: PositiveInt | None = Field(None, description="How many to use, spread evenly over all there are.")
+    labels: str | None = Field(
+        None,
+        description="Of pictures: folder (names of class folders), prefix (digits of file names), or a CSV of "
+        "name,index. Of arrays: the name of the array that holds them.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"name one of {', '.join(SOURCES)}" + (f", not {' and '.join(given)}" if given else ""))
+        return self
+
+    @property
+    def origin(self) -> tuple[str | None, ...]:
+        """Where the samples come from: two with the same share them."""
+        return self.images, self.arrays, self.factory, str(sorted(self.args.items()))
+
+
+SOURCES = ("images", "arrays", "factory", "random")
 
 
 class Data(Strict):
     """Real samples."""
 
-    evaluation: Pictures | None = Field(None, description="Probes of the validator, in place of seeded noise.")
+    calibration: Samples | None = Field(
+        None, description="What the ranges of static quantization are found on; never used to judge."
+    )
+    evaluation: Samples | None = Field(
+        None,
+        description="Probes of the validator, in place of seeded noise. Where both name the same source, the "
+        "samples that calibrate are left out here.",
+    )
 
 
 class Recipe(Strict):
@@ -129,7 +165,7 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
     known = recipe or _readable(document.data)
     unreadable = {name for name in Recipe.model_fields if name in document.data} - known.model_fields_set
     if known.model_fields_set >= {"inputs"} and not unreadable & {"dims", "data", "preprocess"}:
-        problems += _dim_problems(known, document)
+        problems += [*_dim_problems(known, document), *_data_problems(known, document)]
     if not unreadable & {"task", "gates"}:
         problems += _gate_problems(known, document)
     problems += _output_problems(known, document)
@@ -162,6 +198,10 @@ def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[P
             continue
         checked, wrong = explain(exporter.Options, options, document, keys)
         problems += wrong
+        if checked and checked.passes and exporter.activations is None:
+            able = ", ".join(name for name in EXPORTERS.shipped if EXPORTERS.get(name).activations)
+            why = f"{exporter.format} takes no passes; those that do: {able}"
+            problems.append(Problem(document.mark((*keys, "passes")), f"artifacts.{name}.passes", why))
         if checked:
             merged = gates.model_copy(update=checked.gates.model_dump(exclude_unset=True) if checked.gates else {})
             found.append(Artifact(name, exporter, checked, merged))
@@ -247,7 +287,16 @@ def _dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
         if count > _LARGEST_INPUT:
             why = f"at its largest this input has {count:.3g} values, and the validator runs it: lower the `max`"
             problems.append(Problem(document.mark(("inputs", name)), f"inputs.{name}", why))
-    if recipe.data.evaluation and recipe.preprocess is None:
-        mark = document.mark(("data", "evaluation"))
-        problems.append(Problem(mark, "data.evaluation", "pictures need `preprocess:` to become inputs"))
+    return problems
+
+
+def _data_problems(recipe: Recipe, document: Document) -> list[Problem]:
+    problems = []
+    for use in ("calibration", "evaluation"):
+        found: Samples | None = getattr(recipe.data, use)
+        mark, key = document.mark(("data", use)), f"data.{use}"
+        if found and found.images and recipe.preprocess is None:
+            problems.append(Problem(mark, key, "pictures need `preprocess:` to become inputs"))
+        if found and use == "evaluation" and found.random is not None:
+            problems.append(Problem(mark, key, "noise is what the validator uses anyway: leave it out"))
     return problems

@@ -19,6 +19,10 @@ from runtimes.validator.reference import FILE as REFERENCE
 if TYPE_CHECKING:
     import torch
 
+    from converters.passes.quantize.options import QuantizeOptions
+    from converters.passes.quantize.run import Quantized
+    from converters.passes.quantize.static import Activations
+
 STATE = "state.pt"
 
 
@@ -74,6 +78,15 @@ def export(
     exporter: Exporter = EXPORTERS.get(format)()
     module = restore(source, work) if source else None
     return exporter.export(Job(module, facts, folder, graph), options)
+
+
+def quantize(
+    graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, activations: Activations, work: Path
+) -> Quantized:
+    """Quantize an ONNX graph into `work`."""
+    from converters.passes.quantize.run import quantize as run
+
+    return run(graph, recipe, folder, options, activations, work)
 
 
 @dataclass(frozen=True)

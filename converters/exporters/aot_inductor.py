@@ -50,7 +50,8 @@ class AotInductorOptions(ProgramOptions):
         "native", description="native: the best vectors of the machine that builds; avx2: of any x86-64-v3 CPU."
     )
     autotune: bool = Field(
-        True, description="Time inductor's own matrix products against oneDNN's here, and compile in the faster ones."
+        True,
+        description="Time inductor's own matrix products against oneDNN's here, and compile in the faster ones.",
     )
 
 

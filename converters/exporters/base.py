@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from converters.passes.options import PassOptions
+from converters.passes.quantize.options import QuantizeOptions
 from runtimes.errors import BurnishError
 from runtimes.spec import Dims, Specs, Strict
 from runtimes.validator.defaults import COMPUTE_SHARE, Gates
@@ -30,11 +32,23 @@ class ExporterOptions(Strict):
 
     format: str = Field(..., description="The exporter; by default the artifact's name.")
     gates: Gates | None = Field(None, description="Overrides of the recipe's gates for this artifact.")
+    passes: tuple[PassOptions, ...] = Field((), description="Changes to the graph before it is written, in order.")
 
     @property
     def asked_precision(self) -> str:
-        """The precision that the artifact shall compute in."""
+        """The precision that the artifact shall compute in: a quantization's, else the format's own."""
+        quantize = self.quantize
+        return quantize.to if quantize else self.float_precision
+
+    @property
+    def float_precision(self) -> str:
+        """What is not quantized computes in this."""
         return "fp32"
+
+    @property
+    def quantize(self) -> QuantizeOptions | None:
+        """The options of the artifact's quantization."""
+        return next((one.quantize for one in self.passes if one.quantize), None)
 
 
 @dataclass(frozen=True)
@@ -127,12 +141,18 @@ class Exporter(ABC):
     runtime: ClassVar[str]
     devices: ClassVar[tuple[str, ...]]
     packages: ClassVar[tuple[str, ...]] = ("torch",)
+    activations: ClassVar[Literal["asymmetric", "symmetric"] | None] = None
+    """What the engine's integer kernels take; None where passes over the graph cannot be had."""
     Options: ClassVar[type[ExporterOptions]]
 
     def missing(self, options: Any) -> str | None:
         """Why this machine cannot build the format, or None. Imports nothing heavy."""
         absent = [package for package in self.packages if not find_spec(package)]
-        return f"{', '.join(absent)} not installed: pip install 'burnish[convert]'" if absent else None
+        if absent:
+            return f"{', '.join(absent)} not installed: pip install 'burnish[convert]'"
+        if options.quantize and options.quantize.quantizer == "nncf" and not find_spec("nncf"):
+            return "nncf is not installed: pip install 'burnish[quantize]'"
+        return None
 
     def graph_options(self, options: Any) -> dict[str, Any] | None:
         """Options of the ONNX graph that the export starts from, or None where it starts from the module."""

@@ -50,6 +50,7 @@ class OnnxExporter(Exporter):
     runtime = "onnx"
     devices = ("cpu", "cuda")
     packages = ("torch", "onnx", "onnxscript")
+    activations = "asymmetric"
     Options = OnnxOptions
 
     def export(self, job: Job, options: OnnxOptions) -> Exported:

@@ -37,7 +37,7 @@ class OpenVinoOptions(ExporterOptions):
     opset: int = Field(20, ge=13, le=25, description="Of the ONNX graph.")
 
     @property
-    def asked_precision(self) -> str:
+    def float_precision(self) -> str:
         """As the recipe says."""
         return self.precision
 
@@ -49,6 +49,7 @@ class OpenVinoExporter(Exporter):
     runtime = "openvino"
     devices = ("cpu",)
     packages = ("torch", "onnx", "onnxscript")
+    activations = "asymmetric"
     Options = OpenVinoOptions
 
     def missing(self, options: OpenVinoOptions) -> str | None:

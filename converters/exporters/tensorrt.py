@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job, check_precision
+from converters.names import module_path
 from runtimes.devices import absent, gpus
 from runtimes.engines.tensorrt import INSTALL, MODULES, missing_flavor, quiet_logger
 from runtimes.spec import Dims, Specs, profile_shapes
@@ -58,7 +59,7 @@ class TensorRtOptions(ExporterOptions):
         return value
 
     @property
-    def asked_precision(self) -> str:
+    def float_precision(self) -> str:
         """As the recipe says."""
         return self.precision
 
@@ -70,6 +71,7 @@ class TensorRtExporter(Exporter):
     runtime = "tensorrt"
     devices = ("cuda",)
     packages = ("torch", "onnx", "onnx_ir", "onnxscript")
+    activations = "symmetric"
     Options = TensorRtOptions
 
     def missing(self, options: TensorRtOptions) -> str | None:
@@ -142,7 +144,7 @@ def lower(graph: Path, folder: Path, precision: str) -> tuple[Path, dict[str, An
     from converters.passes.einsum import plain_einsums
 
     model = onnx_ir.load(str(graph))
-    names = {node.name or "": scope for node in model.graph if (scope := _scope(node.metadata_props))}
+    names = {node.name or "": scope for node in model.graph if (scope := module_path(node.metadata_props))}
     rewrites: dict[str, Any] = {"einsums": plain_einsums(model)}
     if precision in ("fp16", "bf16"):
         report = cast_graph(model, "fp16" if precision == "fp16" else "bf16")
@@ -153,17 +155,6 @@ def lower(graph: Path, folder: Path, precision: str) -> tuple[Path, dict[str, An
     )
     onnx_ir.save(model, str(path), external_data="lowered.onnx.data" if big else None)
     return path, rewrites, names
-
-
-def _scope(metadata: Any) -> str:
-    """The module path of a node, such as layer2.0.conv1, from what the dynamo exporter notes."""
-    import ast
-
-    scopes = metadata.get("pkg.torch.onnx.name_scopes")
-    try:
-        return ".".join(ast.literal_eval(scopes)[-2:-1]) if scopes else ""
-    except (ValueError, SyntaxError):
-        return ""
 
 
 def parse(trt: Any, network: Any, path: Path, names: dict[str, str]) -> None:

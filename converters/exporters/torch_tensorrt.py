@@ -27,7 +27,7 @@ class TorchTensorRtOptions(ExporterOptions):
     optimization_level: int = Field(3, ge=0, le=5, description="Builder effort.")
 
     @property
-    def asked_precision(self) -> str:
+    def float_precision(self) -> str:
         """As the recipe says."""
         return self.precision
 

@@ -41,4 +41,7 @@ class TorchExportRuntime:
             program = move_to_device_pass(program, device)
         made = artifact.manifest
         by_keyword = bool(made.build.get("by_keyword"))
-        return TorchSession(program.module(), made.inputs, made.outputs, made.dims, device, by_keyword)
+        # Without the module's hooks: the graph's own guards hold the sizes to their relations, and the hooks that
+        # check names and ranges once more, as the session has done, cost as much as a small model.
+        forward = program.module().forward
+        return TorchSession(forward, made.inputs, made.outputs, made.dims, device, by_keyword)

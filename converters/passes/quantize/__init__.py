@@ -1,1 +1,1 @@
-"""Quantization: one calibration makes one QDQ graph, a lowering for each engine rewrites it without changing its numbers."""
+"""Quantization: calibrated once into a QDQ graph, which each engine's lowering rewrites with the same numbers."""

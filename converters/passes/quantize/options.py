@@ -16,10 +16,6 @@ SHORT: dict[str, dict[str, str]] = {
 }
 """What `quantize: WORD` stands for."""
 
-SAMPLES = 100
-"""Samples to calibrate with: ranges and bias corrections of image classifiers settle within some hundred."""
-
-
 class QuantizeOptions(Strict):
     """Options of the pass `quantize`."""
 
@@ -38,7 +34,7 @@ class QuantizeOptions(Strict):
     exclude: tuple[str, ...] = Field(
         (), description="Layers that stay float: module paths as in layer2.0.conv1, or patterns such as layer1.*"
     )
-    samples: PositiveInt = Field(SAMPLES, description="Calibration samples to use.")
+    samples: PositiveInt | None = Field(None, description="Calibration samples to use; default: all of `data:`.")
     group: PositiveInt = Field(32, description="Weights that share a scale (weight-only).")
     max_drop: float | None = Field(
         None,

@@ -1,0 +1,54 @@
+"""Quantization that needs no samples: dynamic (ranges found while running) and weight-only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from converters.exporters.base import ExportError
+from converters.passes.quantize.options import QuantizeOptions
+
+
+def quantize_loose(graph: Path, options: QuantizeOptions, exclude: Collection[str], target: Path) -> None:
+    """Write the quantized graph of `graph` to `target`. Raises ExportError where ONNX Runtime cannot."""
+    try:
+        if options.mode == "dynamic":
+            _dynamic(graph, exclude, target)
+        else:
+            _weights(graph, options, exclude, target)
+    except Exception as error:  # the quantizer's exceptions share no base class
+        raise ExportError(f"onnxruntime could not quantize the graph: {error}") from error
+
+
+def _dynamic(graph: Path, exclude: Collection[str], target: Path) -> None:
+    """Matrix products and recurrent layers by integers, activations quantized by what each run brings."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        str(graph),
+        str(target),
+        op_types_to_quantize=["MatMul", "Gemm", "LSTM", "Attention"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=sorted(exclude),
+    )
+
+
+def _weights(graph: Path, options: QuantizeOptions, exclude: Collection[str], target: Path) -> None:
+    """Weights of matrix products and embeddings by groups; MatMulNBits computes with float activations."""
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    model = ONNXModel(onnx.load(str(graph)))
+    model.replace_gemm_with_matmul()  # only matrix products without a bias have a kernel for packed weights
+    config = DefaultWeightOnlyQuantConfig(
+        block_size=options.group,
+        is_symmetric=True,
+        bits=8 if options.to == "int8" else 4,
+        op_types_to_quantize=("MatMul", "Gather"),
+        quant_axes=(("MatMul", 0), ("Gather", 1)),
+    )
+    quantizer = MatMulNBitsQuantizer(model.model, nodes_to_exclude=sorted(exclude), algo_config=config)
+    quantizer.process()
+    onnx.save(quantizer.model.model, str(target))

@@ -1,0 +1,118 @@
+"""The step that quantizes a graph: choose the layers, calibrate, say what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.data import CALIBRATION, calibration_batches
+from converters.exporters.base import ExportError
+from converters.names import module_path
+from converters.passes.quantize.loose import quantize_loose
+from converters.passes.quantize.options import QuantizeOptions
+from converters.passes.quantize.qdq import COMPUTE, constant, layers
+from converters.passes.quantize.static import Activations, Calibration, has_attention, quantize_static
+from converters.recipe import Recipe
+from runtimes.errors import UsageError
+from runtimes.registry import nearest
+from runtimes.spec import Arrays
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+GRAPH_FILE = "quantized.onnx"
+_LOOSE = (*COMPUTE, "LSTM", "GRU", "RNN", "Gather")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized graph, what was done to it, and what a reader should know."""
+
+    graph: Path
+    report: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def quantize(
+    graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, activations: Activations, work: Path
+) -> Quantized:
+    """Quantize an ONNX file.
+
+    Args:
+        graph: in float32.
+        recipe: for the calibration data.
+        folder: the recipe's own.
+        options: of the pass.
+        activations: what the engine's kernels take.
+        work: where the new graph goes.
+
+    Raises:
+        UsageError: the recipe has no samples for it, or names layers that are not there.
+        ExportError: nothing in the graph can be quantized, or the quantizer failed.
+    """
+    import onnx_ir as ir
+
+    model = ir.load(str(graph))
+    exclude = _excluded(model, options.exclude)
+    target, notes = work / GRAPH_FILE, list[str]()
+    if options.mode == "static":
+        data = Samples(recipe, folder, options.samples, notes)
+        attention = has_attention(ir.to_proto(model.graph))
+        quantize_static(graph, options, Calibration(data, data.count, activations, exclude, attention), target)
+    else:
+        quantize_loose(graph, options, exclude, target)
+    report = {
+        "quantizer": options.quantizer,
+        "options": options.model_dump(mode="json", exclude_defaults=True),
+        "activations": activations if options.mode == "static" else None,
+        "excluded": sorted(exclude),
+    }
+    if options.mode == "static":
+        done = [layer.quantized for layer in layers(ir.load(str(target)))]
+        report |= {"layers": len(done), "quantized_layers": sum(done)}
+        if not any(done):
+            raise ExportError(f"{options.quantizer} quantized none of the graph's {len(done)} layers")
+    return Quantized(target, report, notes)
+
+
+class Samples:
+    """The calibration samples, read anew from their files each time they are gone through."""
+
+    def __init__(self, recipe: Recipe, folder: Path, count: int | None, notes: list[str]) -> None:
+        """What is noticed while reading is added to `notes`, once."""
+        self._source, self._notes, self._told = (recipe, folder, count), notes, False
+        source = recipe.data.calibration
+        most = (source.samples if source else None) or CALIBRATION
+        self.count = min(count, most) if count else most
+        if source and source.random is not None:
+            notes.append("calibrated with noise, not with data: its ranges and its accuracy are those of noise")
+
+    def __iter__(self) -> Iterator[Arrays]:
+        """Go through the samples from the start."""
+        found: list[str] = []
+        yield from calibration_batches(*self._source, found.append)
+        if not self._told:
+            self._notes += found
+            self._told = True
+
+
+def _excluded(model: ir.Model, patterns: Sequence[str]) -> set[str]:
+    """The names of the nodes that the patterns mean, by module path or node name. Raises for what matches nothing."""
+    known = {
+        str(node.name): module_path(node.metadata_props) or str(node.name)
+        for node in model.graph
+        if node.op_type in _LOOSE and any(constant(value) is not None for value in node.inputs)
+    }
+    if not known:
+        raise ExportError("the graph has no convolution, matrix product or recurrent layer to quantize")
+    excluded = set()
+    for pattern in patterns:
+        found = {name for name, path in known.items() if fnmatchcase(path, pattern) or name == pattern}
+        if not found:
+            hint = nearest(pattern, list(known.values()))
+            raise UsageError(f"passes.quantize.exclude: no layer is named {pattern!r}{hint}")
+        excluded |= found
+    return excluded

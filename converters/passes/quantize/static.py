@@ -1,0 +1,152 @@
+"""Static quantization: weights and activations in int8, ranges found on samples. NNCF, or ONNX Runtime's own.
+
+Both leave a QDQ graph: QuantizeLinear and DequantizeLinear around float operators, which says what shall be
+integer and leaves the choice of kernels to the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from converters.exporters.base import ExportError
+from converters.passes.quantize.options import QuantizeOptions
+from runtimes.spec import Arrays
+
+if TYPE_CHECKING:
+    import onnx
+
+Activations = Literal["asymmetric", "symmetric"]
+"""asymmetric: uint8 or int8 with a zero point, as CPU kernels take it; symmetric: int8 around 0, as TensorRT does."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a static quantization works with.
+
+    Attributes:
+        batches: inputs of the model, one sample after the other; read as often as the quantizer likes.
+        count: how many there are.
+        activations: what the engine's kernels take.
+        exclude: names of the nodes that stay float.
+        transformer: the graph is one of attention, which has rules of its own.
+    """
+
+    batches: Iterable[Arrays]
+    count: int
+    activations: Activations
+    exclude: Collection[str] = ()
+    transformer: bool = False
+
+
+def quantize_static(graph: Path, options: QuantizeOptions, data: Calibration, target: Path) -> None:
+    """Write the QDQ graph of the float32 ONNX file `graph` to `target`.
+
+    Raises ExportError where the quantizer cannot.
+    """
+    try:
+        if options.quantizer == "nncf":
+            _nncf(graph, options, data, target)
+        else:
+            _onnxruntime(graph, options, data, target)
+    except Exception as error:  # quantizers fail in any way their libraries please
+        raise ExportError(f"{options.quantizer} could not quantize the graph: {error}") from error
+
+
+def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path) -> None:
+    import nncf
+    import onnx
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters as Advanced
+    from nncf.quantization.advanced_parameters import OverflowFix, QuantizationParameters
+
+    # Per-channel activations have slow kernels or none; full-range weights are right on CPUs with VNNI, on Arm and
+    # on GPUs: NNCF's default halves the first layer's range for the sake of CPUs without.
+    symmetric = data.activations == "symmetric"
+    activations = QuantizationParameters(per_channel=False, signedness_to_force=True if symmetric else None)
+    advanced = Advanced(activations_quantization_params=activations, overflow_fix=OverflowFix.DISABLE)
+    if (ranges := _RANGES.get(options.calibrate)) is not None:
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+        advanced.activations_range_estimator_params = getattr(RangeEstimatorParametersSet, ranges)
+    preset = nncf.QuantizationPreset.PERFORMANCE if symmetric else nncf.QuantizationPreset.MIXED
+    with _quiet():
+        quantized = nncf.quantize(
+            onnx.load(str(graph)),
+            nncf.Dataset(data.batches),
+            subset_size=data.count,
+            preset=preset,
+            model_type=nncf.ModelType.TRANSFORMER if data.transformer else None,
+            ignored_scope=nncf.IgnoredScope(names=sorted(data.exclude)) if data.exclude else None,
+            advanced_parameters=advanced,
+        )
+    onnx.save(quantized, str(target))
+
+
+_RANGES = {"min-max": "MINMAX", "percentile": "MEAN_QUANTILE", "mse": "HISTOGRAM"}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF tells its progress to whoever listens: a step's log has better things to say."""
+    import nncf
+
+    before = logging.getLogger("nncf").level
+    nncf.set_log_level(logging.WARNING)
+    try:
+        yield
+    finally:
+        nncf.set_log_level(before or logging.INFO)
+
+
+def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, target: Path) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
+    from onnxruntime.quantization import quantize_static as ort_quantize
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    symmetric = data.activations == "symmetric"
+    methods = {"percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
+    prepared = target.with_name("prepared.onnx")
+    quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
+    ort_quantize(
+        str(prepared),
+        str(target),
+        _reader(data.batches),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=sorted(data.exclude),
+        calibrate_method=methods.get(options.calibrate, CalibrationMethod.MinMax),
+        # TensorRT refuses int32 biases behind a DequantizeLinear.
+        extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": True, "QuantizeBias": not symmetric},
+    )
+    prepared.unlink()
+
+
+def _reader(batches: Iterable[Arrays]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        """Hands out one sample after the other."""
+
+        def __init__(self) -> None:
+            self.left = iter(batches)
+
+        def get_next(self) -> Arrays | None:
+            return next(self.left, None)
+
+    return Reader()
+
+
+def has_attention(graph: onnx.GraphProto) -> bool:
+    """Whether a graph multiplies what it has computed with a softmax, as transformers do."""
+    made = {name: node.op_type for node in graph.node for name in node.output}
+    return any(
+        node.op_type == "Attention"
+        or (node.op_type == "MatMul" and "Softmax" in {made.get(name) for name in node.input})
+        for node in graph.node
+    )
