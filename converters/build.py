@@ -206,14 +206,14 @@ class _Run:
 
     def _quantized(self, artifact: Artifact, graph: Path) -> Quantized:
         """The graph quantized as the artifact asks; one calibration serves all that ask for the same."""
-        options, activations = artifact.options.quantize, artifact.exporter.activations
-        assert options is not None and activations is not None  # the recipe was checked
-        key = f"{graph}-{activations}-{options.model_dump_json()}"
+        options = artifact.options.quantize
+        assert options is not None  # asked only then
+        key = f"{graph}-{options.model_dump_json()}"
         if key not in self.quantized:
             folder = self.work / "quantized" / str(len(self.quantized))
             folder.mkdir(parents=True)
             self.progress(f"quantizing for {artifact.name}")
-            args = (graph, self.plan.recipe, self.plan.folder, options, activations, folder)
+            args = (graph, self.plan.recipe, self.plan.folder, options, folder)
             try:
                 self.quantized[key] = self._isolated(f"{artifact.name}-quantize", steps.quantize, *args)
             except BurnishError as error:

@@ -17,7 +17,7 @@ from runtimes.validator.probes import Probe, best_sizes, synthetic_samples, with
 _UNREADABLE_SHARE = 0.01  # more samples than this that cannot be read fail the run
 
 CALIBRATION = 100
-"""Samples to calibrate with where the recipe does not say: ranges and bias corrections settle within some hundred."""
+"""Samples to calibrate with where the recipe does not say: ranges settle within some hundred."""
 
 Warn = Callable[[str], object]
 
@@ -79,8 +79,9 @@ def calibration_batches(
         )
     pool = open_pool(recipe, source, folder)
     every = pool.spread(source.samples or CALIBRATION)
-    picked = [every[index * len(every) // count] for index in range(count)] if count and count < len(every) else every
-    if (asked := count or source.samples or 0) > len(picked):
+    used = min(count or len(every), len(every))
+    picked = [every[index * len(every) // used] for index in range(used)]
+    if (asked := count or source.samples or 0) > used:
         warn(f"calibrated with {len(picked)} samples: there are no more of the {asked} that were asked for")
     size = next(iter(recipe.inputs.values())).concrete(best_sizes(recipe.dims))[0]
     for sample in _readable(pool, picked, recipe.inputs, warn):
@@ -112,8 +113,11 @@ def _fitting(sample: Sample, inputs: Specs, name: str) -> Sample:
     arrays = {}
     for key, spec in inputs.items():
         array, want = sample.inputs[key], spec.shape[1:]
-        if len(want) != array.ndim or any(isinstance(w, int) and w != g for w, g in zip(want, array.shape, strict=True)):
-            raise UsageError(f"{name} is {list(array.shape)}, the input {key!r} is {spec} (the first axis is the batch)")
+        fits = len(want) == array.ndim and all(
+            isinstance(size, str) or size == got for size, got in zip(want, array.shape, strict=True)
+        )
+        if not fits:
+            raise UsageError(f"{name} is {list(array.shape)}, the input {key!r} is {spec}, the batch first")
         cast = array.astype(spec.dtype)
         if array.dtype.kind == "f" and cast.dtype.kind != "f":
             raise UsageError(f"{name} is {array.dtype}, the input {key!r} is {spec.dtype}")

@@ -64,7 +64,9 @@ class Samples(Strict):
     def _one_source(self) -> Self:
         given = [name for name in SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"name one of {', '.join(SOURCES)}" + (f", not {' and '.join(given)}" if given else ""))
+            raise ValueError(
+                f"name one of {', '.join(SOURCES)}" + (f", not {' and '.join(given)}" if given else "")
+            )
         return self
 
     @property
@@ -198,8 +200,8 @@ def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[P
             continue
         checked, wrong = explain(exporter.Options, options, document, keys)
         problems += wrong
-        if checked and checked.passes and exporter.activations is None:
-            able = ", ".join(name for name in EXPORTERS.shipped if EXPORTERS.get(name).activations)
+        if checked and checked.passes and not exporter.takes_passes:
+            able = ", ".join(name for name in EXPORTERS.shipped if EXPORTERS.get(name).takes_passes)
             why = f"{exporter.format} takes no passes; those that do: {able}"
             problems.append(Problem(document.mark((*keys, "passes")), f"artifacts.{name}.passes", why))
         if checked:

@@ -1,4 +1,4 @@
-"""Where samples come from: pictures, arrays in a file, a Python factory, or noise. Each is read when it is asked for."""
+"""Where samples come from: pictures, arrays in a file, a Python factory, noise. Each is read when asked for."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from converters.passes.quantize.options import QuantizeOptions
     from converters.passes.quantize.run import Quantized
-    from converters.passes.quantize.static import Activations
 
 STATE = "state.pt"
 
@@ -80,13 +79,11 @@ def export(
     return exporter.export(Job(module, facts, folder, graph), options)
 
 
-def quantize(
-    graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, activations: Activations, work: Path
-) -> Quantized:
+def quantize(graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, work: Path) -> Quantized:
     """Quantize an ONNX graph into `work`."""
     from converters.passes.quantize.run import quantize as run
 
-    return run(graph, recipe, folder, options, activations, work)
+    return run(graph, recipe, folder, options, work)
 
 
 @dataclass(frozen=True)

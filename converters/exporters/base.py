@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -141,8 +141,8 @@ class Exporter(ABC):
     runtime: ClassVar[str]
     devices: ClassVar[tuple[str, ...]]
     packages: ClassVar[tuple[str, ...]] = ("torch",)
-    activations: ClassVar[Literal["asymmetric", "symmetric"] | None] = None
-    """What the engine's integer kernels take; None where passes over the graph cannot be had."""
+    takes_passes: ClassVar[bool] = False
+    """Whether the export starts from a graph that passes may change."""
     Options: ClassVar[type[ExporterOptions]]
 
     def missing(self, options: Any) -> str | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job, first_that_works
+from converters.passes.quantize.lower import lower_for_onnxruntime
+from converters.passes.quantize.qdq import MOVERS
 from runtimes.spec import Specs
 
 if TYPE_CHECKING:
@@ -50,12 +52,18 @@ class OnnxExporter(Exporter):
     runtime = "onnx"
     devices = ("cpu", "cuda")
     packages = ("torch", "onnx", "onnxscript")
-    activations = "asymmetric"
+    takes_passes = True
     Options = OnnxOptions
+
+    def graph_options(self, options: OnnxOptions) -> dict[str, Any] | None:
+        """The float32 graph that passes start from; without any the module is exported."""
+        return {"exporter": options.exporter, "opset": options.opset} if options.passes else None
 
     def export(self, job: Job, options: OnnxOptions) -> Exported:
         """Export, check, infer shapes; names and dynamic dimensions are as the recipe gives them."""
         path = job.folder / MODEL_FILE
+        if job.graph is not None:
+            return _lowered(job, job.graph, path, options)
         ways = {
             "dynamo": lambda: _dynamo(job, options.opset, path),
             "torchscript": lambda: _torchscript(job, options.opset, path),
@@ -72,6 +80,19 @@ class OnnxExporter(Exporter):
         }
         notes = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
         return Exported(MODEL_FILE, build=build, notes=notes)
+
+
+def _lowered(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exported:
+    """A graph that passes have changed, rewritten for ONNX Runtime's fast kernels."""
+    import onnx_ir
+
+    model = onnx_ir.load(str(graph))
+    rewrites = lower_for_onnxruntime(model)
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    onnx_ir.save(model, str(path), external_data=f"{MODEL_FILE}.data" if size > _EXTERNAL_DATA_BYTES else None)
+    opset = _finish(path, job.facts.inputs, job.facts.outputs)
+    build = {"opset": opset, "rewrites": rewrites, **count_nodes(path)}
+    return Exported(MODEL_FILE, options.asked_precision, build)
 
 
 def _dynamo(job: Job, opset: int, path: Path) -> None:
@@ -142,21 +163,27 @@ def count_nodes(path: Path) -> dict[str, dict[str, int]]:
     graph = onnx.load(str(path), load_external_data=False).graph
     types = _element_types(graph)
     operators, compute = Counter(node.op_type for node in graph.node), Counter[str]()
-    types |= _quantized(graph, types)
+    integers = _quantized(graph, types)
     for node in graph.node:
-        if node.op_type in _COMPUTE:
-            known = (types[name] for name in (*node.input[1::-1], node.output[0]) if name in types)
-            compute[next(known, "unknown")] += 1
+        if node.op_type == "MatMulNBits":
+            compute[next((f"int{one.i}" for one in node.attribute if one.name == "bits"), "unknown")] += 1
+        elif node.op_type in _COMPUTE:
+            # An engine computes with integers where both sides are dequantized; a float weight makes it float.
+            both = [integers.get(name) for name in node.input[:2]]
+            known = [types[name] for name in (*node.input[1::-1], node.output[0]) if name in types]
+            compute[next((one for one in both if one and all(both)), None) or next(iter(known), "unknown")] += 1
     return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
 
 
 def _quantized(graph: onnx.GraphProto, types: dict[str, str]) -> dict[str, str]:
-    """Values that come out of a DequantizeLinear: an engine computes with the integers that go in."""
-    return {
-        node.output[0]: types.get(node.input[0], "int8")
-        for node in graph.node
-        if node.op_type == "DequantizeLinear" and types.get(node.input[0], "int8") == "int8"
-    }
+    """Values that come out of a DequantizeLinear, also through operators that only move them."""
+    found: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and types.get(node.input[0], "int8") == "int8":
+            found[node.output[0]] = "int8"
+        elif node.op_type in MOVERS and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
 
 
 def _element_types(graph: onnx.GraphProto) -> dict[str, str]:

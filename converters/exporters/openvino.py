@@ -49,7 +49,7 @@ class OpenVinoExporter(Exporter):
     runtime = "openvino"
     devices = ("cpu",)
     packages = ("torch", "onnx", "onnxscript")
-    activations = "asymmetric"
+    takes_passes = True
     Options = OpenVinoOptions
 
     def missing(self, options: OpenVinoOptions) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +72,7 @@ class TensorRtExporter(Exporter):
     runtime = "tensorrt"
     devices = ("cuda",)
     packages = ("torch", "onnx", "onnx_ir", "onnxscript")
-    activations = "symmetric"
+    takes_passes = True
     Options = TensorRtOptions
 
     def missing(self, options: TensorRtOptions) -> str | None:
@@ -142,10 +143,11 @@ def lower(graph: Path, folder: Path, precision: str) -> tuple[Path, dict[str, An
 
     from converters.passes.cast import cast_graph
     from converters.passes.einsum import plain_einsums
+    from converters.passes.quantize.lower_tensorrt import lower_for_tensorrt
 
     model = onnx_ir.load(str(graph))
     names = {node.name or "": scope for node in model.graph if (scope := module_path(node.metadata_props))}
-    rewrites: dict[str, Any] = {"einsums": plain_einsums(model)}
+    rewrites: dict[str, Any] = {"einsums": plain_einsums(model), **lower_for_tensorrt(model)}
     if precision in ("fp16", "bf16"):
         report = cast_graph(model, "fp16" if precision == "fp16" else "bf16")
         rewrites["cast"] = {"nodes": report.converted, "kept_float32": report.kept}
@@ -175,7 +177,9 @@ def parse(trt: Any, network: Any, path: Path, names: dict[str, str]) -> None:
 def count_layers(network: Any, trt: Any) -> dict[str, dict[str, int]]:
     """Layers by type, and by the precision of their output: all that output floats, and those that compute."""
     operators, every, compute = Counter[str](), Counter[str](), Counter[str]()
-    for layer in (network.get_layer(index) for index in range(network.num_layers)):
+    found = [network.get_layer(index) for index in range(network.num_layers)]
+    integers = _dequantized(found, trt)
+    for layer in found:
         if layer.type == trt.LayerType.CONSTANT or not layer.num_outputs:
             continue
         operators[layer.type.name] += 1
@@ -184,12 +188,28 @@ def count_layers(network: Any, trt: Any) -> dict[str, dict[str, int]]:
             continue
         every[kind] += 1
         if layer.type.name in _COMPUTE:
-            compute[kind] += 1
+            compute["int8" if _reads_integers(layer, integers) else kind] += 1
     return {
         "operators": dict(operators.most_common()),
         "layers": dict(every),
         "compute_layers": dict(compute),
     }
+
+
+def _dequantized(layers: Sequence[Any], trt: Any) -> set[str]:
+    """Tensors that come out of a dequantization, also through layers that only move them."""
+    found: set[str] = set()
+    for layer in layers:
+        moves = layer.type == trt.LayerType.SHUFFLE and layer.get_input(0).name in found
+        if moves or layer.type == trt.LayerType.DEQUANTIZE:
+            found.add(layer.get_output(0).name)
+    return found
+
+
+def _reads_integers(layer: Any, integers: set[str]) -> bool:
+    """Whether a layer's input and weight are both dequantized: TensorRT computes it with integers."""
+    names = [layer.get_input(index).name for index in range(min(2, layer.num_inputs))]
+    return len(names) == 2 and all(name in integers for name in names)
 
 
 def _configure(trt: Any, builder: Any, config: Any, job: Job, options: TensorRtOptions, flavor: str) -> list[str]:

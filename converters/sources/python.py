@@ -34,6 +34,14 @@ def build(target: str, args: dict[str, Any], folder: Path, where: str) -> torch.
     """
     import torch
 
+    model = call_factory(target, args, folder, where)
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"{where}: {target} returned a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def call_factory(target: str, args: dict[str, Any], folder: Path, where: str) -> Any:
+    """Import a user's function and call it; arguments and errors as those of `build`."""
     module_name, _, factory_name = target.partition(":")
     sys.path.insert(0, str(folder))
     try:
@@ -51,12 +59,9 @@ def build(target: str, args: dict[str, Any], folder: Path, where: str) -> torch.
         public = [name for name in vars(module) if not name.startswith("_")]
         raise UsageError(f"{where}: {module_name} has no {factory_name!r}{nearest(factory_name, public)}")
     try:
-        model = factory(**args)
+        return factory(**args)
     except (Exception, SystemExit) as error:
         raise FactoryError(f"{where}: {target} raised\n{_own_traceback(error)}") from error
-    if not isinstance(model, torch.nn.Module):
-        raise UsageError(f"{where}: {target} returned a {type(model).__name__}, not a torch.nn.Module")
-    return model
 
 
 def _own_traceback(error: BaseException) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from converters.data import picture_files, probes
+from converters.data import probes
 from converters.recipe import Recipe
+from converters.samples import Pool, Sample, picture_files
 from runtimes.errors import UsageError
 from runtimes.validator.probes import Probe
 
@@ -41,9 +42,11 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def test_pictures_are_read_in_the_order_of_their_names(photos: Path) -> None:
-    names = [path.relative_to(photos / "photos").as_posix() for path in picture_files(photos / "photos", 9)]
+    names = [path.relative_to(photos / "photos").as_posix() for path in picture_files(photos / "photos")]
     assert names == ["a.png", "b.jpg", "c.PNG", "d.webp", "more/e.png"]
-    assert len(picture_files(photos / "photos", 2)) == 2
+    pool = Pool(names, lambda index: Sample({}))
+    assert pool.spread(2) == [0, 2]
+    assert pool.spread(9, without=[0, 3]) == [1, 2, 4]
 
 
 def test_there_is_no_folder(tmp_path: Path) -> None:
@@ -100,7 +103,7 @@ def test_grey_pictures(photos: Path) -> None:
 
 @pytest.mark.parametrize("shape", [("batch", 3, 30, 32), ("batch", 1, 32, 32), ("batch", 3, 32)])
 def test_pictures_that_do_not_fit_the_input(photos: Path, shape: tuple[Any, ...]) -> None:
-    with pytest.raises(UsageError, match=r"preprocess makes pictures of \[3, 32, 32\], the input 'image' is"):
+    with pytest.raises(UsageError, match=r".png is \[3, 32, 32\], the input 'image' is"):
         probes(recipe(inputs={"image": {"shape": shape}}), photos)
 
 
@@ -112,7 +115,7 @@ def test_pictures_for_a_model_of_several_inputs(photos: Path) -> None:
 def test_a_damaged_picture_is_named(photos: Path) -> None:
     (photos / "photos" / "b.jpg").write_bytes(b"not a picture")
     with pytest.raises(
-        UsageError, match=r"1 of 5 pictures cannot be read:\n  .*b\.jpg is not a picture that can be read"
+        UsageError, match=r"1 of 5 samples cannot be read:\n  .*b\.jpg is not a picture that can be read"
     ):
         probes(recipe(), photos)
 
@@ -246,7 +249,7 @@ def test_up_to_one_percent_of_unreadable_pictures_are_left_out_with_their_labels
 def test_more_than_one_percent_of_unreadable_pictures_are_named(hundreds: Path) -> None:
     for number in (5, 6, 150):
         (hundreds / "photos" / f"{number:03}_photo.png").write_bytes(b"not a picture")
-    with pytest.raises(UsageError, match=r"3 of 200 pictures cannot be read:\n.*005_photo.*\n.*006_.*\n.*150_"):
+    with pytest.raises(UsageError, match=r"3 of 200 samples cannot be read:\n.*005_photo.*\n.*006_.*\n.*150_"):
         probes(labelled("prefix"), hundreds)
 
 

@@ -16,6 +16,7 @@ SHORT: dict[str, dict[str, str]] = {
 }
 """What `quantize: WORD` stands for."""
 
+
 class QuantizeOptions(Strict):
     """Options of the pass `quantize`."""
 

@@ -14,7 +14,7 @@ from converters.names import module_path
 from converters.passes.quantize.loose import quantize_loose
 from converters.passes.quantize.options import QuantizeOptions
 from converters.passes.quantize.qdq import COMPUTE, constant, layers
-from converters.passes.quantize.static import Activations, Calibration, has_attention, quantize_static
+from converters.passes.quantize.static import Calibration, has_attention, quantize_static
 from converters.recipe import Recipe
 from runtimes.errors import UsageError
 from runtimes.registry import nearest
@@ -36,9 +36,7 @@ class Quantized:
     notes: list[str] = field(default_factory=list)
 
 
-def quantize(
-    graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, activations: Activations, work: Path
-) -> Quantized:
+def quantize(graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, work: Path) -> Quantized:
     """Quantize an ONNX file.
 
     Args:
@@ -46,7 +44,6 @@ def quantize(
         recipe: for the calibration data.
         folder: the recipe's own.
         options: of the pass.
-        activations: what the engine's kernels take.
         work: where the new graph goes.
 
     Raises:
@@ -61,13 +58,12 @@ def quantize(
     if options.mode == "static":
         data = Samples(recipe, folder, options.samples, notes)
         attention = has_attention(ir.to_proto(model.graph))
-        quantize_static(graph, options, Calibration(data, data.count, activations, exclude, attention), target)
+        quantize_static(graph, options, Calibration(data, data.count, exclude, attention), target)
     else:
         quantize_loose(graph, options, exclude, target)
-    report = {
+    report: dict[str, Any] = {
         "quantizer": options.quantizer,
         "options": options.model_dump(mode="json", exclude_defaults=True),
-        "activations": activations if options.mode == "static" else None,
         "excluded": sorted(exclude),
     }
     if options.mode == "static":
@@ -100,7 +96,7 @@ class Samples:
 
 
 def _excluded(model: ir.Model, patterns: Sequence[str]) -> set[str]:
-    """The names of the nodes that the patterns mean, by module path or node name. Raises for what matches nothing."""
+    """The names of the nodes that the patterns mean, by module path or node name. Raises where one matches none."""
     known = {
         str(node.name): module_path(node.metadata_props) or str(node.name)
         for node in model.graph

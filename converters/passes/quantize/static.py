@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from converters.exporters.base import ExportError
 from converters.passes.quantize.options import QuantizeOptions
@@ -19,9 +19,6 @@ from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
     import onnx
-
-Activations = Literal["asymmetric", "symmetric"]
-"""asymmetric: uint8 or int8 with a zero point, as CPU kernels take it; symmetric: int8 around 0, as TensorRT does."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +28,12 @@ class Calibration:
     Attributes:
         batches: inputs of the model, one sample after the other; read as often as the quantizer likes.
         count: how many there are.
-        activations: what the engine's kernels take.
         exclude: names of the nodes that stay float.
         transformer: the graph is one of attention, which has rules of its own.
     """
 
     batches: Iterable[Arrays]
     count: int
-    activations: Activations
     exclude: Collection[str] = ()
     transformer: bool = False
 
@@ -65,20 +60,18 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
 
     # Per-channel activations have slow kernels or none; full-range weights are right on CPUs with VNNI, on Arm and
     # on GPUs: NNCF's default halves the first layer's range for the sake of CPUs without.
-    symmetric = data.activations == "symmetric"
-    activations = QuantizationParameters(per_channel=False, signedness_to_force=True if symmetric else None)
+    activations = QuantizationParameters(per_channel=False)
     advanced = Advanced(activations_quantization_params=activations, overflow_fix=OverflowFix.DISABLE)
     if (ranges := _RANGES.get(options.calibrate)) is not None:
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         advanced.activations_range_estimator_params = getattr(RangeEstimatorParametersSet, ranges)
-    preset = nncf.QuantizationPreset.PERFORMANCE if symmetric else nncf.QuantizationPreset.MIXED
     with _quiet():
         quantized = nncf.quantize(
             onnx.load(str(graph)),
             nncf.Dataset(data.batches),
             subset_size=data.count,
-            preset=preset,
+            preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if data.transformer else None,
             ignored_scope=nncf.IgnoredScope(names=sorted(data.exclude)) if data.exclude else None,
             advanced_parameters=advanced,
@@ -107,7 +100,6 @@ def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, targe
     from onnxruntime.quantization import quantize_static as ort_quantize
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    symmetric = data.activations == "symmetric"
     methods = {"percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
     prepared = target.with_name("prepared.onnx")
     quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
@@ -117,12 +109,11 @@ def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, targe
         _reader(data.batches),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         nodes_to_exclude=sorted(data.exclude),
         calibrate_method=methods.get(options.calibrate, CalibrationMethod.MinMax),
-        # TensorRT refuses int32 biases behind a DequantizeLinear.
-        extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": True, "QuantizeBias": not symmetric},
+        extra_options={"WeightSymmetric": True, "QuantizeBias": False},  # a lowering does that where it serves
     )
     prepared.unlink()
 
