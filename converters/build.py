@@ -14,7 +14,7 @@ from typing import Any
 from converters import steps
 from converters.exporters.base import Exported
 from converters.exporters.onnx import OnnxExporter, OnnxOptions
-from converters.passes.quantize.run import Quantized
+from converters.passes.quantize.run import Engine, Quantized
 from converters.recipe import Artifact, Plan
 from converters.sources.load import Source
 from runtimes import machine
@@ -198,7 +198,8 @@ class _Run:
         args = (loaded.facts, self.work, folder, artifact.exporter.format, artifact.options, start)
         exported: Exported = self._isolated(artifact.name, steps.export, None if start else source, *args)
         if quantized:
-            build = {**exported.build, "passes": [{"quantize": quantized.report}]}
+            kept = quantized.report.get("budget", {}).get("kept", [])
+            build = {**exported.build, "passes": [{"quantize": quantized.report}], "kept_layers": kept}
             return replace(exported, build=build, notes=[*quantized.notes, *exported.notes])
         if isinstance(artifact.options, OnnxOptions) and graph is None:
             self.graphs[_key(artifact.options)] = self.output / artifact.name / exported.entry
@@ -208,12 +209,14 @@ class _Run:
         """The graph quantized as the artifact asks; one calibration serves all that ask for the same."""
         options = artifact.options.quantize
         assert options is not None  # asked only then
-        key = f"{graph}-{options.model_dump_json()}"
+        engine = Engine(artifact.exporter.format, artifact.options.float_precision)
+        # A budget is held in an engine; without one the graph is the same for all.
+        key = f"{graph}-{options.model_dump_json()}-{engine if options.max_drop else ''}"
         if key not in self.quantized:
             folder = self.work / "quantized" / str(len(self.quantized))
             folder.mkdir(parents=True)
             self.progress(f"quantizing for {artifact.name}")
-            args = (graph, self.plan.recipe, self.plan.folder, options, folder)
+            args = (graph, self.plan.recipe, self.plan.folder, options, engine, folder)
             try:
                 self.quantized[key] = self._isolated(f"{artifact.name}-quantize", steps.quantize, *args)
             except BurnishError as error:

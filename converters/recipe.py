@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 from converters.document import Document, Problem, RecipeError, find, override, read
 from converters.exporters import EXPORTERS
 from converters.exporters.base import Exporter, ExporterOptions
+from converters.passes.quantize.options import QuantizeOptions
 from converters.problems import explain
 from converters.sources import torchvision_names
 from runtimes.errors import UsageError
@@ -205,9 +206,22 @@ def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[P
             why = f"{exporter.format} takes no passes; those that do: {able}"
             problems.append(Problem(document.mark((*keys, "passes")), f"artifacts.{name}.passes", why))
         if checked:
-            merged = gates.model_copy(update=checked.gates.model_dump(exclude_unset=True) if checked.gates else {})
+            asked = checked.gates.model_dump(exclude_unset=True) if checked.gates else {}
+            merged = gates.model_copy(update={**_budget_gate(checked.quantize), **asked})
             found.append(Artifact(name, exporter, checked, merged))
     return found, problems
+
+
+def _budget_gate(quantize: QuantizeOptions | None) -> dict[str, float]:
+    """The gate that proves an accuracy budget: what was searched for is judged like everything else."""
+    if quantize is None or quantize.max_drop is None:
+        return {}
+    share = quantize.max_drop / 100
+    return {
+        "agreement": {"top1_agreement": 1 - share},
+        "top1": {"accuracy_drop": share},
+        "sqnr": {"sqnr_db": -20 * math.log10(share)},
+    }[quantize.metric]
 
 
 def _readable(data: dict[str, Any]) -> Recipe:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from converters.passes.quantize.options import QuantizeOptions
-    from converters.passes.quantize.run import Quantized
+    from converters.passes.quantize.run import Engine, Quantized
 
 STATE = "state.pt"
 
@@ -79,11 +79,13 @@ def export(
     return exporter.export(Job(module, facts, folder, graph), options)
 
 
-def quantize(graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, work: Path) -> Quantized:
+def quantize(
+    graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, engine: Engine, work: Path
+) -> Quantized:
     """Quantize an ONNX graph into `work`."""
     from converters.passes.quantize.run import quantize as run
 
-    return run(graph, recipe, folder, options, work)
+    return run(graph, recipe, folder, options, engine, work)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from converters.passes.options import PassOptions
-from converters.passes.quantize.options import QuantizeOptions
+from converters.passes.quantize.options import MOST, QuantizeOptions
 from runtimes.errors import BurnishError
 from runtimes.spec import Dims, Specs, Strict
 from runtimes.validator.defaults import COMPUTE_SHARE, Gates
@@ -44,6 +44,11 @@ class ExporterOptions(Strict):
     def float_precision(self) -> str:
         """What is not quantized computes in this."""
         return "fp32"
+
+    @property
+    def least_share(self) -> float:
+        """The share of layers that must have the precision: the validator knows how many a budget kept float."""
+        return MOST if self.quantize and self.quantize.max_drop else COMPUTE_SHARE
 
     @property
     def quantize(self) -> QuantizeOptions | None:
@@ -163,10 +168,10 @@ class Exporter(ABC):
         """Write the files. Raises ExportError."""
 
 
-def check_precision(compute: dict[str, int], asked: str) -> None:
-    """Raise ExportError where the computing layers do not have the precision that was asked for."""
+def check_precision(compute: dict[str, int], asked: str, share: float = COMPUTE_SHARE) -> None:
+    """Raise ExportError where less than `share` of the computing layers have the precision asked for."""
     total = sum(compute.values())
-    if total and compute.get(asked, 0) < COMPUTE_SHARE * total:
+    if total and compute.get(asked, 0) < share * total:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(compute.items()))
         raise ExportError(f"the network is not {asked}: of its {total} computing layers there are {counts}")
 

@@ -83,7 +83,7 @@ class OpenVinoExporter(Exporter):
             note = f"the precision of the layers is not counted: {problem}, so OpenVINO would take another one here"
             return Exported(MODEL_FILE, options.asked_precision, build, [note])
         layers = _count(job, build)
-        check_precision(layers["compute_layers"], options.asked_precision)
+        check_precision(layers["compute_layers"], options.asked_precision, options.least_share)
         notes = [] if layers["compute_layers"] else ["the model has no convolution or matrix product to count"]
         return Exported(MODEL_FILE, options.asked_precision, {**build, **layers}, notes)
 

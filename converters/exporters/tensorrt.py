@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job, check_precision
 from converters.names import module_path
@@ -58,6 +58,12 @@ class TensorRtOptions(ExporterOptions):
             if not (major.isdigit() and minor.isdigit()):
                 raise ValueError(f'a compute capability looks like "8.9", not {one!r}')
         return value
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> Self:
+        if self.quantize and self.precision != "fp32":
+            raise ValueError(f"precision {self.precision} cannot be had with quantize: what stays float is fp32")
+        return self
 
     @property
     def float_precision(self) -> str:
@@ -102,7 +108,7 @@ class TensorRtExporter(Exporter):
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parse(trt, network, lowered, names)
         layers = count_layers(network, trt)
-        check_precision(layers["compute_layers"], options.precision)
+        check_precision(layers["compute_layers"], options.asked_precision, options.least_share)
         config = builder.create_builder_config()
         capabilities = _configure(trt, builder, config, job, options, flavor)
         plan = builder.build_serialized_network(network, config)
@@ -121,7 +127,7 @@ class TensorRtExporter(Exporter):
             "rewrites": rewrites,
             **layers,
         }
-        return Exported(ENGINE_FILE, options.precision, build, _notes(layers, options, flavor))
+        return Exported(ENGINE_FILE, options.asked_precision, build, _notes(layers, options, flavor))
 
 
 def pick_flavor(asked: str) -> str | None:

@@ -17,6 +17,10 @@ SHORT: dict[str, dict[str, str]] = {
 """What `quantize: WORD` stands for."""
 
 
+MOST = 0.5
+"""At most this share of the layers may an accuracy budget keep float: beyond it nothing much is quantized."""
+
+
 class QuantizeOptions(Strict):
     """Options of the pass `quantize`."""
 

@@ -8,23 +8,37 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.data import CALIBRATION, calibration_batches
+from converters.data import CALIBRATION, calibration_batches, evaluation_samples
 from converters.exporters.base import ExportError
 from converters.names import module_path
+from converters.passes.quantize.budget import Budget, Judge, hold_budget
 from converters.passes.quantize.loose import quantize_loose
 from converters.passes.quantize.options import QuantizeOptions
 from converters.passes.quantize.qdq import COMPUTE, constant, layers
 from converters.passes.quantize.static import Calibration, has_attention, quantize_static
+from converters.passes.quantize.trial import trial
 from converters.recipe import Recipe
 from runtimes.errors import UsageError
 from runtimes.registry import nearest
 from runtimes.spec import Arrays
+from runtimes.validator.probes import synthetic_samples
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 GRAPH_FILE = "quantized.onnx"
 _LOOSE = (*COMPUTE, "LSTM", "GRU", "RNN", "Gather")
+
+
+_NOISE = 64  # synthetic samples that a budget is held on where there is no data
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What a quantized graph is for: a format, and what its float layers compute in."""
+
+    format: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,9 @@ class Quantized:
     notes: list[str] = field(default_factory=list)
 
 
-def quantize(graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, work: Path) -> Quantized:
+def quantize(
+    graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, engine: Engine, work: Path
+) -> Quantized:
     """Quantize an ONNX file.
 
     Args:
@@ -44,6 +60,7 @@ def quantize(graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions
         recipe: for the calibration data.
         folder: the recipe's own.
         options: of the pass.
+        engine: what the graph is for; an accuracy budget is held there.
         work: where the new graph goes.
 
     Raises:
@@ -67,11 +84,39 @@ def quantize(graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions
         "excluded": sorted(exclude),
     }
     if options.mode == "static":
-        done = [layer.quantized for layer in layers(ir.load(str(target)))]
+        quantized = ir.load(str(target))
+        if not any(layer.quantized for layer in layers(quantized)):
+            raise ExportError(f"{options.quantizer} quantized none of the graph's layers")
+        if options.max_drop is not None:
+            judge = _judge(model, recipe, folder, notes)
+            budget = hold_budget(quantized, model, engine.format, engine.precision, options, judge)
+            ir.save(quantized, str(target))
+            report["budget"] = budget.report()
+            notes.append(_words(budget, options, len(judge.inputs)))
+        done = [layer.quantized for layer in layers(quantized)]
         report |= {"layers": len(done), "quantized_layers": sum(done)}
-        if not any(done):
-            raise ExportError(f"{options.quantizer} quantized none of the graph's {len(done)} layers")
     return Quantized(target, report, notes)
+
+
+def _judge(model: ir.Model, recipe: Recipe, folder: Path, notes: list[str]) -> Judge:
+    """Samples to hold a budget on: the recipe's evaluation data, else noise, which is said."""
+    if recipe.data.evaluation is not None:
+        samples = evaluation_samples(recipe, folder)
+        found = [({name: array[None] for name, array in one.inputs.items()}, one.label) for one in samples]
+    else:
+        notes.append("the accuracy budget was held on noise: name data.evaluation")
+        drawn = synthetic_samples(recipe.inputs, recipe.dims, recipe.seed, _NOISE)
+        found = [({name: array[:1] for name, array in one.inputs.items()}, None) for one in drawn]
+    exact = trial("onnx", model, "fp32")
+    inputs = [one for one, _ in found]
+    return Judge(inputs, [label for _, label in found], [exact.run(one)[0] for one in inputs])
+
+
+def _words(budget: Budget, options: QuantizeOptions, samples: int) -> str:
+    chosen = next(point for point in budget.curve if point.kept == len(budget.kept))
+    held = f"{len(budget.kept)} of {len(budget.sensitivity)} layers stay float"
+    ends = "" if budget.met else ": the budget cannot be held"
+    return f"{held}: {options.metric} drops by {chosen.drop:.2f} of {options.max_drop:g} on {samples} samples{ends}"
 
 
 class Samples:
