@@ -1,0 +1,267 @@
+"""Burnish's fastest artifacts beside what an expert builds by hand, measured in one run.
+
+Needs the labelled pictures and the script by_hand.py that are not part of this repository: says so and ends where
+they are missing. Each session lives in a process of its own; one runs a burst while the others sleep; every session
+is started three times. Calibrated on 100 pictures, judged on the other 400. Writes fast_artifacts.md.
+
+    python benchmarks/fast_artifacts.py [MODEL...] [--data FOLDER] [--by-hand FILE]     # about ten minutes a model
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from by_hand_sessions import HandOpener, build_by_hand
+
+from converters.build import build, source_of
+from converters.data import evaluation_samples
+from converters.recipe import Plan, load_recipe
+from converters.steps import EagerFromSource
+from runtimes import machine
+from runtimes.artifact import Artifact
+from runtimes.process import Child
+from runtimes.results import Speed
+from runtimes.session import SessionOptions
+from runtimes.spec import Arrays
+from runtimes.validator import speed
+from runtimes.validator.defaults import BENCH_LAUNCHES
+from runtimes.validator.host import ArtifactOpener, SessionHost
+from runtimes.validator.roofline import peaks
+
+HERE = Path(__file__).parent
+SHARED = HERE.parent.parent / "shared"
+PAGE, ROWS = HERE / "fast_artifacts.md", HERE / "fast_artifacts.json"
+SECONDS = 4.0  # of timing, for each session in each launch
+MODELS = ("mobilenet_v2", "resnet18", "vit_b_16")
+
+RECIPE = """\
+extends: {base}
+dims: {{batch: {{min: 1, opt: 1, max: 4}}}}
+data:
+  calibration: {{images: {data}, samples: 100}}
+  evaluation: {{images: {data}, samples: 400, labels: prefix}}
+artifacts:
+  onnx: {{}}
+  openvino: {{}}
+  openvino-bf16: {{format: openvino, precision: bf16}}
+  onnx-int8: {{format: onnx, passes: [{{quantize: {{to: int8, max_drop: 1.5}}}}]}}
+  openvino-int8: {{format: openvino, precision: bf16, passes: [{{quantize: {{to: int8, max_drop: 2.5}}}}]}}
+  openvino-budget: {{format: openvino, precision: bf16, passes: [{{quantize: {{to: int8, max_drop: 1.5}}}}]}}
+"""
+
+# The rows of Burnish, what each is compared with, and by how much it shall win on MobileNetV2.
+AGAINST = {
+    "onnx": ("onnx fp32", 1.0, 1.0),
+    "openvino-bf16": ("openvino bf16", 1.0, 0.985),
+    "onnx-int8": ("onnx int8, NNCF lowered", 1.1, 0.975),
+    "openvino-int8": ("openvino int8, NNCF", 1.15, 0.97),
+}
+BUDGETS, BUDGET_GAIN, BUDGET_AGREEMENT = ("onnx-int8", "openvino-budget"), 1.15, 0.98
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table."""
+
+    name: str
+    speed: Speed
+    agreement: float
+    accuracy: float
+    sqnr_db: float
+    share: float | None
+
+
+def sessions(plan: Plan, build_folder: Path, hand: Path, script: Path, options: SessionOptions) -> dict[str, Any]:
+    """Row name to (opener, whether it needs torch). Eager comes first."""
+    made = {
+        path.name: Artifact.open(path)
+        for path in sorted(build_folder.iterdir())
+        if (path / "manifest.json").exists()
+    }
+    first = next(iter(made.values())).manifest
+    eager = EagerFromSource(source_of(plan), first.inputs, first.outputs, False, "cpu", options)
+    found: dict[str, Any] = {"eager": (eager, True)}
+    for name, (kind, file) in json.loads((hand / "rows.json").read_text(encoding="utf-8")).items():
+        if kind != "eager":
+            found[name] = (HandOpener(script, kind, hand / file), kind == "torchscript")
+    for name, artifact in made.items():
+        if "cpu" in artifact.manifest.devices:
+            found[f"Burnish {name}"] = (
+                ArtifactOpener(artifact.path, "cpu", options),
+                artifact.manifest.format == "torchscript",
+            )
+    return found
+
+
+def measure(openers: Mapping[str, Any], pictures: Sequence[Arrays]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Each row's answers to the pictures, and its times in each launch."""
+    answers: dict[str, Any] = {}
+    launches = []
+    for launch in range(BENCH_LAUNCHES):
+        with contextlib.ExitStack() as stack:
+            children = {}
+            for name, (opener, torch) in openers.items():
+                child = Child(partial(SessionHost, opener), what=name, torch=torch)
+                stack.callback(child.kill)
+                children[name] = child
+                if not launch:
+                    found = child.call("answer", [(str(k), one) for k, one in enumerate(pictures)])
+                    answers[name] = np.concatenate([one["logits"] for one in found])
+            times, failed = speed.collect(children, SECONDS, "eager")
+            for name, error in failed.items():
+                raise SystemExit(f"{name}: {error}")
+            launches.append(times)
+    return answers, launches
+
+
+def lines(answers: Mapping[str, Any], launches: Sequence[Any], labels: Any, flops: int) -> dict[str, Line]:
+    """The rows, by name."""
+    eager, top = answers["eager"], answers["eager"].argmax(1)
+    peak = peaks(len(machine.cores()))
+    found = {}
+    for name, out in answers.items():
+        taken = speed.summarize([one[name] for one in launches], [one["eager"] for one in launches])
+        precision = "int8" if "int8" in name or "budget" in name else "bf16" if "bf16" in name else "fp32"
+        wrong = float(np.square(np.float64(out) - eager).sum()) or 1e-30
+        found[name] = Line(
+            name=name,
+            speed=taken,
+            agreement=float((out.argmax(1) == top).mean()),
+            accuracy=float((out.argmax(1) == labels).mean()),
+            sqnr_db=float(10 * np.log10(np.square(np.float64(eager)).sum() / wrong)),
+            share=flops / (taken.median_ms / 1e3) / peak[precision]
+            if taken.median_ms and precision in peak
+            else None,
+        )
+    return found
+
+
+def comparisons(found: Mapping[str, Line], launches: Sequence[Any]) -> list[str]:
+    """Lines of the second table: each of Burnish's rows beside the one that an expert has."""
+
+    def line(mine: str, theirs: str, gain: float, agreement: float) -> str:
+        ratio = speed.summarize([one[mine] for one in launches], [one[theirs] for one in launches])
+        low, high = ratio.ci95 or (0.0, 0.0)
+        held = high >= gain and found[mine].agreement >= agreement
+        return (
+            f"| {mine} | {theirs} | **{ratio.speedup:.2f}x** ({low:.2f}-{high:.2f}) | {gain:g}x | "
+            f"{found[mine].agreement:.2%} | {agreement:.1%} | {'yes' if held else '**no**'} |"
+        )
+
+    rows = [line(f"Burnish {name}", *against) for name, against in AGAINST.items()]
+
+    def fastest(names: Sequence[str]) -> str:
+        held = [name for name in names if found[name].agreement >= BUDGET_AGREEMENT] or list(names)
+        return max(held, key=lambda name: found[name].speed.speedup or 0.0)
+
+    hands = [name for name in found if not name.startswith("Burnish") and name != "eager"]
+    mine = fastest([f"Burnish {name}" for name in BUDGETS])
+    return [*rows, line(mine, fastest(hands), BUDGET_GAIN, BUDGET_AGREEMENT)]
+
+
+def run(model: str, data: Path, script: Path) -> list[str]:
+    """Build, measure, and write the section of one model."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        recipe = folder / f"{model}.yaml"
+        recipe.write_text(
+            RECIPE.format(base=HERE.parent / "configs" / f"{model}.yaml", data=data), encoding="utf-8"
+        )
+        plan = load_recipe(recipe)
+        made = build(plan, folder / "build", budget=0, progress=lambda text: print(" ", text, flush=True))
+        seconds = time.perf_counter() - started
+        judged = evaluation_samples(plan.recipe, plan.folder)
+        calibrating = np.stack([one["image"][0] for one in _calibration(plan)])
+        (folder / "hand").mkdir()
+        process = multiprocessing.get_context("spawn").Process(
+            target=build_by_hand, args=(script, recipe, calibrating, folder / "hand")
+        )
+        process.start()
+        process.join()
+        options = SessionOptions(threads=len(machine.cores()))
+        openers = sessions(plan, folder / "build", folder / "hand", script, options)
+        answers, launches = measure(openers, [{"image": one.inputs["image"][None]} for one in judged])
+        flops = Artifact.open(folder / "build" / "onnx").manifest.build["flops"]
+        kept = {name: Artifact.open(folder / "build" / name).manifest.build.get("kept_layers", []) for name in
+                ("openvino-int8", *BUDGETS)}  # fmt: skip
+    found = lines(answers, launches, np.array([one.label for one in judged]), flops)
+    return section(model, made, found, comparisons(found, launches), kept, seconds)
+
+
+def _calibration(plan: Plan) -> list[Arrays]:
+    from converters.data import calibration_batches
+
+    return list(calibration_batches(plan.recipe, plan.folder))
+
+
+def section(
+    model: str,
+    made: Any,
+    found: Mapping[str, Line],
+    against: Sequence[str],
+    kept: Mapping[str, Any],
+    seconds: float,
+) -> list[str]:
+    """The page's part on one model."""
+    statuses = ", ".join(f"{row.name} {row.status}" for row in made.artifacts)
+    rows = [
+        f"| {one.name} | {one.speed.median_ms:.2f} | {one.speed.speedup or 1:.2f}x | {one.agreement:.2%} | "
+        f"{one.accuracy:.2%} | {one.sqnr_db:.1f} | {f'{one.share:.0%}' if one.share else ''} |"
+        for one in found.values()
+    ]
+    return [
+        f"## {model}", "",
+        f"Weights: {made.weights['source']}. Converting, with calibration, accuracy budgets and validation: "
+        f"{seconds:.0f} s. Verdicts: {statuses}.", "",
+        "| row | median ms | over eager | agreement | top-1 | SQNR dB | share of peak |",
+        "| --- | --- | --- | --- | --- | --- | --- |", *rows, "",
+        "| Burnish | by hand | ratio (95 %) | asked | agreement | asked | held |",
+        "| --- | --- | --- | --- | --- | --- | --- |", *against, "",
+        *(f"- {name} keeps {len(layers)} layers float" for name, layers in kept.items()), "",
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Measure the models asked for; sections of the others stay."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("models", nargs="*", default=MODELS)
+    parser.add_argument("--data", type=Path, default=SHARED / "data" / "imagenet-500")
+    parser.add_argument("--by-hand", type=Path, default=SHARED / "experiments" / "by_hand.py")
+    asked = parser.parse_args()
+    if missing := [str(path.name) for path in (asked.data, asked.by_hand) if not path.exists()]:
+        sys.exit(f"skipped: {', '.join(missing)} is not there")
+    sections = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
+    for model in asked.models:
+        sections[model] = run(model, asked.data.resolve(), asked.by_hand.resolve())
+        ROWS.write_text(json.dumps(sections, indent=1) + "\n", encoding="utf-8")
+    here = machine.describe()
+    versions = ", ".join(
+        f"{name} {here['versions'][name]}" for name in ("torch", "onnxruntime", "openvino", "nncf")
+    )
+    head = [
+        "# Fast artifacts, beside what an expert builds by hand", "",
+        f"Made by `python benchmarks/fast_artifacts.py` on {here['cpu']}, {here['cores']} cores "
+        f"({', '.join(here['isa'])}); {versions}. Batch 1; calibrated on 100 pictures, judged on 400 others. "
+        "Agreement: top-1 agreement with eager.", "",
+    ]  # fmt: skip
+    PAGE.write_text(
+        "\n".join([*head, *(line for one in MODELS for line in sections.get(one, []))]), encoding="utf-8"
+    )
+    print(PAGE.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
