@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 from converters.document import Document, Problem, RecipeError, find, override, read
 from converters.exporters import EXPORTERS
 from converters.exporters.base import Exporter, ExporterOptions
-from converters.passes.quantize.options import QuantizeOptions
+from converters.passes.quantize.options import SHORT, QuantizeOptions
 from converters.problems import explain
 from converters.sources import torchvision_names
 from runtimes.errors import UsageError
@@ -201,15 +201,25 @@ def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[P
             continue
         checked, wrong = explain(exporter.Options, options, document, keys)
         problems += wrong
-        if checked and checked.passes and not exporter.takes_passes:
-            able = ", ".join(name for name in EXPORTERS.shipped if EXPORTERS.get(name).takes_passes)
-            why = f"{exporter.format} takes no passes; those that do: {able}"
+        if checked and (why := _impossible(exporter, checked)):
             problems.append(Problem(document.mark((*keys, "passes")), f"artifacts.{name}.passes", why))
         if checked:
             asked = checked.gates.model_dump(exclude_unset=True) if checked.gates else {}
             merged = gates.model_copy(update={**_budget_gate(checked.quantize), **asked})
             found.append(Artifact(name, exporter, checked, merged))
     return found, problems
+
+
+def _impossible(exporter: Exporter, options: ExporterOptions) -> str | None:
+    """Why a format cannot have the passes that are asked for, or None."""
+    if not options.passes:
+        return None
+    every = {name: EXPORTERS.get(name).quantization for name in EXPORTERS.shipped}
+    mode = options.quantize.mode if options.quantize else ""
+    if mode in exporter.quantization:
+        return None
+    able = ", ".join(name for name, modes in every.items() if mode in modes)
+    return f"{exporter.format} has no {mode} quantization; those that do: {able}"
 
 
 def _budget_gate(quantize: QuantizeOptions | None) -> dict[str, float]:
@@ -306,8 +316,28 @@ def _dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
     return problems
 
 
+_NO_DATA = (
+    "static quantization finds its ranges on samples: add `data: {calibration: {images: FOLDER}}` (or arrays: FILE, "
+    "factory: python:module:function; `random: 0` calibrates for noise, which real inputs are not)"
+)
+
+
+def _static(document: Document) -> list[tuple[str, ...]]:
+    """Where the document asks for static quantization: the keys of each such artifact's passes."""
+    found = []
+    for name, raw in document.data.get("artifacts", {}).items():
+        for one in raw.get("passes") or () if isinstance(raw, dict) else ():
+            asked = one.get("quantize") if isinstance(one, dict) else None
+            mode = asked.get("mode", "static") if isinstance(asked, dict) else SHORT.get(str(asked), {}).get("mode")
+            if asked is not None and (mode or "static") == "static":
+                found.append(("artifacts", str(name), "passes"))
+    return found
+
+
 def _data_problems(recipe: Recipe, document: Document) -> list[Problem]:
     problems = []
+    if recipe.data.calibration is None:
+        problems += [Problem(document.mark(keys), ".".join(keys), _NO_DATA) for keys in _static(document)]
     for use in ("calibration", "evaluation"):
         found: Samples | None = getattr(recipe.data, use)
         mark, key = document.mark(("data", use)), f"data.{use}"

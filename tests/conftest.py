@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -54,6 +55,24 @@ artifacts:
 _COMPILED = """
 extends: small
 artifacts: {torchscript: null, onnx: null, tensorrt: null, torch-export: {}, aot-inductor: {}}
+"""
+
+_QUANTIZED = """
+extends: small
+data:
+  calibration: {arrays: samples.npy, samples: 32}
+  evaluation: {arrays: samples.npy, samples: 16}
+artifacts:
+  torchscript: null
+  onnx: {}
+  tensorrt: null
+  onnx-int8: {format: onnx, passes: [{quantize: int8}]}
+  onnx-ort: {format: onnx, passes: [{quantize: {to: int8, method: onnxruntime}}]}
+  onnx-head: {format: onnx, passes: [{quantize: {to: int8, exclude: ["8"], calibrate: mse}}]}
+  onnx-budget: {format: onnx, passes: [{quantize: {to: int8, max_drop: 4, metric: sqnr}}]}
+  openvino-int8: {format: openvino, passes: [{quantize: int8}]}
+  openvino-budget: {format: openvino, passes: [{quantize: {to: int8, max_drop: 0.001, metric: sqnr}}]}
+  tensorrt-int8: {format: tensorrt, flavor: rtx, passes: [{quantize: int8}]}
 """
 
 _ON_A_GPU = """
@@ -111,6 +130,24 @@ def compiled_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory)
     recipe = small_recipe.with_name("compiled.yaml")
     recipe.write_text(_COMPILED, encoding="utf-8")
     output = tmp_path_factory.mktemp("compiled_build") / "compiled"
+    build(load_recipe(recipe), output, budget=0)
+    return output
+
+
+@pytest.fixture(scope="session")
+def quantized_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model in int8 in all ways, not timed, calibrated and judged on parts of one file of samples.
+
+    Shared by the whole session: read it, and change only a copy.
+    """
+    from converters.build import build
+    from converters.recipe import load_recipe
+
+    samples = np.random.default_rng(5).normal(0, 1, (48, 3, 32, 32)).astype(np.float32)
+    np.save(small_recipe.with_name("samples.npy"), samples)
+    recipe = small_recipe.with_name("quantized.yaml")
+    recipe.write_text(_QUANTIZED, encoding="utf-8")
+    output = tmp_path_factory.mktemp("quantized_build") / "quantized"
     build(load_recipe(recipe), output, budget=0)
     return output
 

@@ -146,8 +146,8 @@ class Exporter(ABC):
     runtime: ClassVar[str]
     devices: ClassVar[tuple[str, ...]]
     packages: ClassVar[tuple[str, ...]] = ("torch",)
-    takes_passes: ClassVar[bool] = False
-    """Whether the export starts from a graph that passes may change."""
+    quantization: ClassVar[tuple[str, ...]] = ()
+    """Modes of the pass `quantize` that the engine has kernels for; none where passes cannot be had."""
     Options: ClassVar[type[ExporterOptions]]
 
     def missing(self, options: Any) -> str | None:

@@ -52,7 +52,7 @@ class OnnxExporter(Exporter):
     runtime = "onnx"
     devices = ("cpu", "cuda")
     packages = ("torch", "onnx", "onnxscript")
-    takes_passes = True
+    quantization = ("static", "dynamic", "weight-only")
     Options = OnnxOptions
 
     def graph_options(self, options: OnnxOptions) -> dict[str, Any] | None:

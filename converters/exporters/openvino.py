@@ -49,7 +49,7 @@ class OpenVinoExporter(Exporter):
     runtime = "openvino"
     devices = ("cpu",)
     packages = ("torch", "onnx", "onnxscript")
-    takes_passes = True
+    quantization = ("static",)
     Options = OpenVinoOptions
 
     def missing(self, options: OpenVinoOptions) -> str | None:

@@ -78,7 +78,7 @@ class TensorRtExporter(Exporter):
     runtime = "tensorrt"
     devices = ("cuda",)
     packages = ("torch", "onnx", "onnx_ir", "onnxscript")
-    takes_passes = True
+    quantization = ("static",)
     Options = TensorRtOptions
 
     def missing(self, options: TensorRtOptions) -> str | None:

@@ -1,0 +1,143 @@
+"""Quantized artifacts of a real model: what computes in integers, what stays float, what the manifest says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from converters.build import build
+from converters.recipe import load_recipe
+from runtimes.artifact import Artifact
+from runtimes.results import Build, Row, Status
+
+
+@pytest.fixture(scope="module")
+def rows(quantized_build: Path) -> dict[str, Row]:
+    return {row.name: row for row in Build.read(quantized_build).artifacts}
+
+
+def made(folder: Path, name: str) -> dict[str, Any]:
+    return Artifact.open(folder / name).manifest.build
+
+
+def test_all_pass_but_the_one_whose_budget_nothing_can_hold(rows: dict[str, Row]) -> None:
+    ran = {name: row.status for name, row in rows.items() if row.status is not Status.BUILT}
+    assert ran.pop("openvino-budget") is Status.FAILED
+    assert set(ran.values()) == {Status.PASSED}
+    assert rows["tensorrt-int8"].status is Status.BUILT
+
+
+@pytest.mark.parametrize("name", ["onnx-int8", "onnx-ort", "openvino-int8", "tensorrt-int8"])
+def test_all_layers_compute_in_int8(quantized_build: Path, rows: dict[str, Row], name: str) -> None:
+    assert made(quantized_build, name)["compute_layers"] == {"int8": 3}
+    assert rows[name].precision == "int8"
+
+
+def test_the_manifest_says_how(quantized_build: Path) -> None:
+    report = made(quantized_build, "onnx-int8")["passes"][0]["quantize"]
+    assert (report["quantizer"], report["layers"], report["quantized_layers"]) == ("nncf", 3, 3)
+    assert made(quantized_build, "onnx-ort")["passes"][0]["quantize"]["quantizer"] == "onnxruntime"
+
+
+def test_an_excluded_layer_stays_float(quantized_build: Path) -> None:
+    assert made(quantized_build, "onnx-head")["compute_layers"] == {"int8": 2, "fp32": 1}
+
+
+def test_activations_are_uint8_for_onnx_runtime(quantized_build: Path) -> None:
+    graph = onnx.load(Artifact.open(quantized_build / "onnx-int8").entry).graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    zeros = {kinds[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert zeros == {onnx.TensorProto.UINT8}
+    assert not any(node.op_type in ("Relu", "Clip") for node in graph.node), "saturation does their work"
+
+
+def test_a_budget_keeps_layers_until_it_holds(quantized_build: Path, rows: dict[str, Row]) -> None:
+    budget = made(quantized_build, "onnx-budget")["passes"][0]["quantize"]["budget"]
+    assert budget["met"]
+    assert len(budget["sensitivity"]) == 3
+    assert [point["kept"] for point in budget["curve"]] == list(range(len(budget["curve"])))
+    assert all(point["drop"] > 4 for point in budget["curve"][:-1])
+    assert budget["curve"][-1]["drop"] <= 4
+    assert made(quantized_build, "onnx-budget")["kept_layers"] == budget["kept"]
+    found = rows["onnx-budget"].parity.sqnr_db
+    assert found is not None and found >= -20 * np.log10(0.04)
+
+
+def test_a_budget_that_cannot_be_held_fails_and_says_how_close_it_came(rows: dict[str, Row]) -> None:
+    row = rows["openvino-budget"]
+    assert row.reason is not None and "SQNR in dB is" in row.reason and "at least 100" in row.reason
+    assert any("the budget cannot be held" in note and "sqnr drops by" in note for note in row.notes)
+
+
+CASES = {
+    "dynamic": ("dynamic", {"int8": 2}),
+    "weight-only": ("weight-only", {"int8": 2}),
+    "int4": ("int4", {"int4": 2}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_matrix_products_without_samples(tmp_path: Path, name: str) -> None:
+    word, layers = CASES[name]
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    return nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 32))\n",
+        encoding="utf-8",
+    )
+    recipe = tmp_path / "net.yaml"
+    recipe.write_text(
+        "model: python:net:build\nweights: random:0\ninputs: {x: {shape: [batch, 64]}}\n"
+        f"dims: {{batch: {{max: 4}}}}\nartifacts: {{small: {{format: onnx, passes: [{{quantize: {word}}}]}}}}\n",
+        encoding="utf-8",
+    )
+    row = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[0]
+    assert row.status is Status.PASSED, row.reason
+    assert made(tmp_path / "out", "small")["compute_layers"] == layers
+
+
+@pytest.mark.parametrize(
+    ("data", "quantize", "message"),
+    [
+        ("{arrays: nothing.npy}", "int8", "nothing.npy cannot be read"),
+        ("{arrays: wrong.npy}", "int8", r"is \[7\], the input 'image' is"),
+        ("{arrays: nan.npy}", "int8", "values that are NaN or infinite"),
+        ("{random: 0, samples: 4}", "{to: int8, exclude: [layer9]}", "no layer is named 'layer9'"),
+    ],
+)
+def test_bad_data_and_names_are_an_error_of_that_artifact(
+    small_recipe: Path, tmp_path: Path, data: str, quantize: str, message: str
+) -> None:
+    np.save(small_recipe.with_name("wrong.npy"), np.zeros((4, 7), np.float32))
+    np.save(small_recipe.with_name("nan.npy"), np.full((4, 3, 32, 32), np.nan, np.float32))
+    recipe = small_recipe.with_name("bad.yaml")
+    recipe.write_text(
+        "extends: small\n"
+        f"data: {{calibration: {data}}}\n"
+        "artifacts: {torchscript: null, onnx: {}, tensorrt: null, "
+        f"onnx-int8: {{format: onnx, passes: [{{quantize: {quantize}}}]}}}}\n",
+        encoding="utf-8",
+    )
+    fine, bad = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts
+    assert fine.status is Status.PASSED
+    assert bad.status is Status.ERROR
+    assert re.search(message, bad.reason or ""), bad.reason
+
+
+def test_a_model_with_nothing_to_quantize(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef build():\n    return nn.GELU()\n", encoding="utf-8"
+    )
+    recipe = tmp_path / "net.yaml"
+    recipe.write_text(
+        "model: python:net:build\ninputs: {x: {shape: [batch, 64]}}\ndims: {batch: {max: 4}}\n"
+        "data: {calibration: {random: 0}}\nartifacts: {small: {format: onnx, passes: [{quantize: int8}]}}\n",
+        encoding="utf-8",
+    )
+    row = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[0]
+    assert row.status is Status.ERROR
+    assert "no convolution, matrix product or recurrent layer to quantize" in str(row.reason)

@@ -1,0 +1,136 @@
+"""Samples from arrays, factories and noise; what calibrates never judges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from converters.data import calibration_batches, evaluation_samples, probes
+from converters.recipe import Recipe
+from runtimes.errors import UsageError
+
+
+def recipe(calibration: Any = None, evaluation: Any = None, inputs: Any = None) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "model": "python:net:build",
+            "inputs": inputs or {"x": {"shape": ("batch", 3)}},
+            "dims": {"batch": {"min": 1, "opt": 2, "max": 4}},
+            "data": {
+                key: value for key, value in (("calibration", calibration), ("evaluation", evaluation)) if value
+            },
+            "artifacts": {"onnx": {}},
+        }
+    )
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> Path:
+    """Ten samples, each full of its own number, as all three kinds of files."""
+    x = np.repeat(np.arange(10, dtype=np.float32)[:, None], 3, axis=1)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x, y=np.arange(10) % 3)
+    save_file({"x": x, "y": np.arange(10)}, tmp_path / "x.safetensors")
+    (tmp_path / "photos.py").write_text(
+        "import numpy as np\n\n\ndef rows(count=10):\n"
+        "    return [(np.full(3, k, np.float32), k % 3) for k in range(count)]\n\n\ndef named():\n"
+        "    return [{'x': [k] * 3} for k in range(10)]\n\n\ndef endless():\n    return iter([])\n",
+        encoding="utf-8",
+    )
+    return tmp_path
+
+
+def numbers(made: Recipe, folder: Path, count: int | None = None) -> list[float]:
+    return [float(batch["x"][0, 0]) for batch in calibration_batches(made, folder, count)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"arrays": "x.npy"},
+        {"arrays": "x.npz"},
+        {"arrays": "x.safetensors"},
+        {"factory": "python:photos:rows"},
+    ],
+)
+def test_calibration_samples_come_one_by_one_at_the_batch_to_be_fastest_at(arrays: Path, source: Any) -> None:
+    made = recipe({**source, "samples": 5})
+    batches = list(calibration_batches(made, arrays))
+    assert [batch["x"].shape for batch in batches] == [(2, 3)] * 5
+    assert numbers(made, arrays) == [0, 2, 4, 6, 8], "spread evenly"
+    assert numbers(made, arrays, 2) == [0, 4]
+
+
+def test_what_calibrates_does_not_judge(arrays: Path) -> None:
+    made = recipe({"arrays": "x.npy", "samples": 5}, {"arrays": "x.npy", "samples": 9})
+    judged = [float(sample.inputs["x"][0]) for sample in evaluation_samples(made, arrays)]
+    assert judged == [1, 3, 5, 7, 9]
+    other = recipe({"arrays": "x.npz", "samples": 5}, {"arrays": "x.npy", "samples": 9})
+    assert len(evaluation_samples(other, arrays)) == 9, "another file is another source"
+
+
+def test_nothing_is_left_to_judge(arrays: Path) -> None:
+    with pytest.raises(UsageError, match="every sample calibrates"):
+        evaluation_samples(recipe({"arrays": "x.npy"}, {"arrays": "x.npy"}), arrays)
+
+
+def test_labels_of_arrays_and_of_a_dataset(arrays: Path) -> None:
+    for source in ({"arrays": "x.npz", "labels": "y"}, {"factory": "python:photos:rows"}):
+        found = [p for p in probes(recipe(None, {**source, "samples": 10}), arrays) if p.kind == "data"]
+        assert [label for probe in found for label in probe.labels] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+
+
+def test_noise_is_drawn_sample_by_sample() -> None:
+    made = recipe({"random": 3, "samples": 4})
+    first, again = (list(calibration_batches(made, Path())) for _ in range(2))
+    assert all(np.array_equal(a["x"], b["x"]) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0]["x"], first[1]["x"])
+
+
+def test_fewer_samples_than_asked_are_told(arrays: Path) -> None:
+    told: list[str] = []
+    assert (
+        len(list(calibration_batches(recipe({"arrays": "x.npy", "samples": 50}), arrays, None, told.append))) == 10
+    )
+    assert told == ["calibrated with 10 samples: there are no more of the 50 that were asked for"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"arrays": "no.npy"}, "no.npy cannot be read"),
+        ({"arrays": "x.txt"}, "arrays come in .npy, .npz and .safetensors files"),
+        ({"arrays": "x.npz", "labels": "z"}, "has no array z; it has x, y"),
+        ({"factory": "python:photos:endless"}, "has no length"),
+        ({"factory": "python:photos:nothing"}, "has no 'nothing'"),
+        ({"factory": "python:photos:rows", "args": {"count": 0}}, "returned no samples"),
+    ],
+)
+def test_sources_that_cannot_be(arrays: Path, source: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        list(calibration_batches(recipe(source), arrays))
+
+
+def test_a_pickle_in_a_file_of_arrays_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(UsageError, match="cannot be read"):
+        list(calibration_batches(recipe({"arrays": "x.npy"}), tmp_path))
+
+
+def test_samples_of_another_shape_or_kind(arrays: Path) -> None:
+    wide = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 4)}})
+    with pytest.raises(UsageError, match=r"x.npy \[0\] is \[3\], the input 'x' is"):
+        list(calibration_batches(wide, arrays))
+    whole = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 3), "dtype": "int64", "range": (0, 9)}})
+    with pytest.raises(UsageError, match="is float32, the input 'x' is int64"):
+        list(calibration_batches(whole, arrays))
+
+
+@pytest.mark.parametrize("source", [{}, {"images": "a", "arrays": "b"}])
+def test_one_source_is_named(source: Any) -> None:
+    with pytest.raises(ValueError, match="name one of images, arrays, factory, random"):
+        recipe({**source, "samples": 3})
