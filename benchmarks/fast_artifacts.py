@@ -38,7 +38,7 @@ from runtimes.spec import Arrays
 from runtimes.validator import speed
 from runtimes.validator.defaults import BENCH_LAUNCHES
 from runtimes.validator.host import ArtifactOpener, SessionHost
-from runtimes.validator.roofline import peaks
+from runtimes.validator.roofline import beaten
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"
@@ -129,7 +129,6 @@ def measure(openers: Mapping[str, Any], pictures: Sequence[Arrays]) -> tuple[dic
 def lines(answers: Mapping[str, Any], launches: Sequence[Any], labels: Any, flops: int) -> dict[str, Line]:
     """The rows, by name."""
     eager, top = answers["eager"], answers["eager"].argmax(1)
-    peak = peaks(len(machine.cores()))
     found = {}
     for name, out in answers.items():
         taken = speed.summarize([one[name] for one in launches], [one["eager"] for one in launches])
@@ -141,11 +140,14 @@ def lines(answers: Mapping[str, Any], launches: Sequence[Any], labels: Any, flop
             agreement=float((out.argmax(1) == top).mean()),
             accuracy=float((out.argmax(1) == labels).mean()),
             sqnr_db=float(10 * np.log10(np.square(np.float64(eager)).sum() / wrong)),
-            share=flops / (taken.median_ms / 1e3) / peak[precision]
-            if taken.median_ms and precision in peak
-            else None,
+            share=_share(precision, flops / (taken.median_ms / 1e3)) if taken.median_ms else None,
         )
     return found
+
+
+def _share(precision: str, reached: float) -> float | None:
+    peak = beaten(len(machine.cores()), precision, reached).get(precision)
+    return reached / peak if peak else None
 
 
 def comparisons(found: Mapping[str, Line], launches: Sequence[Any]) -> list[str]:

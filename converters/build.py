@@ -198,7 +198,7 @@ class _Run:
         args = (loaded.facts, self.work, folder, artifact.exporter.format, artifact.options, start)
         exported: Exported = self._isolated(artifact.name, steps.export, None if start else source, *args)
         if quantized:
-            kept = quantized.report.get("budget", {}).get("kept", [])
+            kept = [*quantized.report["excluded"], *quantized.report.get("budget", {}).get("kept", [])]
             build = {**exported.build, "passes": [{"quantize": quantized.report}], "kept_layers": kept}
             return replace(exported, build=build, notes=[*quantized.notes, *exported.notes])
         if isinstance(artifact.options, OnnxOptions) and graph is None:

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 from converters.document import Document, Problem, RecipeError, find, override, read
 from converters.exporters import EXPORTERS
 from converters.exporters.base import Exporter, ExporterOptions
-from converters.passes.quantize.options import SHORT, QuantizeOptions
+from converters.passes.quantize.options import QuantizeOptions
 from converters.problems import explain
 from converters.sources import torchvision_names
 from runtimes.errors import UsageError
@@ -169,6 +169,7 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
     unreadable = {name for name in Recipe.model_fields if name in document.data} - known.model_fields_set
     if known.model_fields_set >= {"inputs"} and not unreadable & {"dims", "data", "preprocess"}:
         problems += [*_dim_problems(known, document), *_data_problems(known, document)]
+        problems += _calibration_problems(known, artifacts, document)
     if not unreadable & {"task", "gates"}:
         problems += _gate_problems(known, document)
     problems += _output_problems(known, document)
@@ -317,27 +318,20 @@ def _dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
 
 
 _NO_DATA = (
-    "static quantization finds its ranges on samples: add `data: {calibration: {images: FOLDER}}` (or arrays: FILE, "
-    "factory: python:module:function; `random: 0` calibrates for noise, which real inputs are not)"
+    "static quantization finds its ranges on samples: add `data: {calibration: {images: FOLDER}}` (or arrays: "
+    "FILE, factory: python:module:function; `random: 0` calibrates for noise, which real inputs are not)"
 )
 
 
-def _static(document: Document) -> list[tuple[str, ...]]:
-    """Where the document asks for static quantization: the keys of each such artifact's passes."""
-    found = []
-    for name, raw in document.data.get("artifacts", {}).items():
-        for one in raw.get("passes") or () if isinstance(raw, dict) else ():
-            asked = one.get("quantize") if isinstance(one, dict) else None
-            mode = asked.get("mode", "static") if isinstance(asked, dict) else SHORT.get(str(asked), {}).get("mode")
-            if asked is not None and (mode or "static") == "static":
-                found.append(("artifacts", str(name), "passes"))
-    return found
+def _calibration_problems(recipe: Recipe, artifacts: Sequence[Artifact], document: Document) -> list[Problem]:
+    if recipe.data.calibration is not None:
+        return []
+    static = [one.name for one in artifacts if one.options.quantize and one.options.quantize.mode == "static"]
+    return [Problem(document.mark(("artifacts", name)), f"artifacts.{name}.passes", _NO_DATA) for name in static]
 
 
 def _data_problems(recipe: Recipe, document: Document) -> list[Problem]:
     problems = []
-    if recipe.data.calibration is None:
-        problems += [Problem(document.mark(keys), ".".join(keys), _NO_DATA) for keys in _static(document)]
     for use in ("calibration", "evaluation"):
         found: Samples | None = getattr(recipe.data, use)
         mark, key = document.mark(("data", use)), f"data.{use}"

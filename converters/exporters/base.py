@@ -47,8 +47,9 @@ class ExporterOptions(Strict):
 
     @property
     def least_share(self) -> float:
-        """The share of layers that must have the precision: the validator knows how many a budget kept float."""
-        return MOST if self.quantize and self.quantize.max_drop else COMPUTE_SHARE
+        """The share of layers that must have the precision; the validator knows how many shall stay float."""
+        mixed = self.quantize and (self.quantize.max_drop or self.quantize.exclude)
+        return MOST if mixed else COMPUTE_SHARE
 
     @property
     def quantize(self) -> QuantizeOptions | None:

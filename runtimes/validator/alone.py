@@ -7,7 +7,7 @@ from runtimes.machine import bare_interpreter, cores
 from runtimes.process import Child
 from runtimes.results import Speed
 from runtimes.validator.defaults import REQUEST_SECONDS
-from runtimes.validator.roofline import peaks
+from runtimes.validator.roofline import beaten
 
 
 def alone(found: Speed, child: Child, manifest: Manifest, device: str, deadline_ms: float | None) -> Speed:
@@ -43,5 +43,6 @@ def _share(found: Speed, manifest: Manifest) -> float | None:
     operations = manifest.build.get("flops")
     if not operations or not found.median_ms:
         return None
-    peak = peaks(len(cores())).get(manifest.precision)
-    return float(operations) / (found.median_ms / 1e3) / peak if peak else None
+    reached = float(operations) / (found.median_ms / 1e3)
+    peak = beaten(len(cores()), manifest.precision, reached).get(manifest.precision)
+    return reached / peak if peak else None

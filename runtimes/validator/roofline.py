@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,16 +33,41 @@ def peaks(threads: int) -> dict[str, float]:
 
     Measured in a process of its own on first use, then read from the user's cache folder.
     """
-    path = cache_folder() / f"peaks-{_machine_key(threads)}.json"
-    try:
-        return {str(name): float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
-        found: dict[str, float] = isolated(
-            measure, threads, what="the peak measurement", timeout=_PEAK_SECONDS, torch=bool(find_spec("torch"))
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(found) + "\n")
+    return _read(threads) or _write(threads, {})
+
+
+def beaten(threads: int, precision: str, reached: float) -> dict[str, float]:
+    """The peaks, measured again where a session reached more: the machine was busy when they were measured.
+
+    Where no matrix product comes up to the session's layers, the peak is what the session reached.
+    """
+    found = peaks(threads)
+    if reached <= found.get(precision, math.inf):
         return found
+    return _write(threads, {**found, precision: reached})
+
+
+def _path(threads: int) -> Path:
+    return cache_folder() / f"peaks-{_machine_key(threads)}.json"
+
+
+def _read(threads: int) -> dict[str, float] | None:
+    try:
+        found = json.loads(_path(threads).read_text(encoding="utf-8"))
+        return {str(name): float(value) for name, value in found.items()}
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _write(threads: int, known: dict[str, float]) -> dict[str, float]:
+    """Measure, and keep the better of this and what is known."""
+    found: dict[str, float] = isolated(
+        measure, threads, what="the peak measurement", timeout=_PEAK_SECONDS, torch=bool(find_spec("torch"))
+    )
+    best = {name: max(found.get(name, 0.0), known.get(name, 0.0)) for name in {**found, **known}}
+    _path(threads).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(_path(threads), json.dumps(best) + "\n")
+    return best
 
 
 def measure(threads: int) -> dict[str, float]:
