@@ -94,6 +94,9 @@ BOOTSTRAP_SAMPLES = 2000
 # The percentile over rounds that stands for an undisturbed machine: half of the rounds may be spoilt.
 UNDISTURBED_PERCENTILE = 25
 
+# Rounds wait for the machine to be at its usual speed (pace.py), so long in all; then they are run all the same.
+PATIENCE_SECONDS = 20.0
+
 # `burnish bench` starts each session so often: two runs of the same pair of processes agree within 1 %, two starts
 # of the same pair only within some 3 %.
 BENCH_LAUNCHES = 3

@@ -85,7 +85,7 @@ def precision(evidence: Evidence) -> GateResult:
     kept = len(evidence.manifest.build.get("kept_layers", []))  # the recipe wants them float
     share = layers.get(wanted, 0) / max(1, sum(layers.values()) - kept)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(layers.items()))
-    counts += f" ({kept} kept float, by `exclude` or an accuracy budget)" if kept else ""
+    counts += f" ({kept} kept float, by `exclude`, an accuracy budget or their range)" if kept else ""
     return GateResult(
         gate="precision", ok=share >= COMPUTE_SHARE, detail=f"computing layers: {counts}; asked {wanted}"
     )

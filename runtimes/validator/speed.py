@@ -1,7 +1,7 @@
 """Speed: the ratio of two sessions' latencies, from bursts that alternate between their processes.
 
 Other work on the machine only ever adds time, and on two cores it adds much (thread pools wait for each
-other). So the ratio is of what each session takes undisturbed: the fastest run of each burst, and of those the
+other). So each round waits until the machine is at its usual speed (`pace.py`), and the ratio is of what each session takes undisturbed: the fastest run of each burst, and of those the
 lower quartile over the rounds. Medians and tails are reported beside it. The interval is a percentile bootstrap
 over rounds (Efron 1979). Where a process was placed in memory is worth a percent or two and stays for its life, so
 `burnish bench` starts each session several times and takes the geometric mean (Kalibera and Jones 2013).
@@ -22,6 +22,7 @@ from runtimes.errors import BurnishError
 from runtimes.process import Child
 from runtimes.results import Speed
 from runtimes.validator import defaults
+from runtimes.validator.pace import Pace
 
 Times = list[list[float]]
 """Seconds of each run, one list per round."""
@@ -75,12 +76,14 @@ def _rounds(
     base: str | None,
 ) -> dict[str, Times]:
     times: dict[str, Times] = {name: [] for name in runs}
-    shuffle, started = random.Random(0), time.perf_counter()
-    rounds = 0
+    shuffle, started, pace = random.Random(0), time.perf_counter(), Pace()
+    rounds, patience = 0, defaults.PATIENCE_SECONDS
     while True:
         active = [name for name in runs if name not in failed]
         if not active or (base in failed):
             return times
+        waited = pace.wait(patience)
+        patience, started = max(0.0, patience - waited), started + waited
         for name in shuffle.sample(active, len(active)):
             answer = _call(sessions[name], "burst", runs[name])
             if isinstance(answer, BurnishError):
