@@ -119,10 +119,10 @@ def measure(openers: Mapping[str, Any], pictures: Sequence[Arrays]) -> tuple[dic
                 if not launch:
                     found = child.call("answer", [(str(k), one) for k, one in enumerate(pictures)])
                     answers[name] = np.concatenate([one["logits"] for one in found])
-            times, failed = speed.collect(children, SECONDS, "eager")
-            for name, error in failed.items():
+            collected = speed.collect(children, SECONDS, "eager")
+            for name, error in collected.failed.items():
                 raise SystemExit(f"{name}: {error}")
-            launches.append(times)
+            launches.append(collected.times)
     return answers, launches
 
 

@@ -62,15 +62,15 @@ def _sessions(targets: Mapping[str, Target]) -> Iterator[dict[str, Child]]:
         yield children
 
 
-def _launch(targets: Mapping[str, Target], seconds: float, base: str | None) -> dict[str, speed.Times]:
+def _launch(targets: Mapping[str, Target], seconds: float, base: str | None) -> speed.Collected:
     """The times of new sessions. Raises the error that the first of them ended with."""
     with _sessions(targets) as children:
-        times, failed = speed.collect(children, seconds, base)
-    for error in failed.values():
+        found = speed.collect(children, seconds, base)
+    for error in found.failed.values():
         raise error
-    return times
+    return found
 
 
-def _speed(launches: Sequence[Mapping[str, speed.Times]], name: str, base: str | None) -> Speed:
-    theirs = [one[base] for one in launches] if base else []
-    return speed.summarize([one[name] for one in launches], theirs)
+def _speed(launches: Sequence[speed.Collected], name: str, base: str | None) -> Speed:
+    theirs = [one.times[base] for one in launches] if base else []
+    return speed.summarize([one.times[name] for one in launches], theirs, all(one.usual for one in launches))

@@ -96,6 +96,9 @@ UNDISTURBED_PERCENTILE = 25
 
 # Rounds wait for the machine to be at its usual speed (pace.py), so long in all; then they are run all the same.
 PATIENCE_SECONDS = 20.0
+# A ratio of which more rounds than this were run on a machine that was not is called `unstable`. The lower quartile
+# takes its value from the fast ones.
+UNUSUAL_SHARE = 0.5
 
 # `burnish bench` starts each session so often: two runs of the same pair of processes agree within 1 %, two starts
 # of the same pair only within some 3 %.

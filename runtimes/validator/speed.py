@@ -1,11 +1,12 @@
 """Speed: the ratio of two sessions' latencies, from bursts that alternate between their processes.
 
 Other work on the machine only ever adds time, and on two cores it adds much (thread pools wait for each
-other). So each round waits until the machine is at its usual speed (`pace.py`), and the ratio is of what each session takes undisturbed: the fastest run of each burst, and of those the
-lower quartile over the rounds. Medians and tails are reported beside it. The interval is a percentile bootstrap
-over rounds (Efron 1979). Where a process was placed in memory is worth a percent or two and stays for its life, so
-`burnish bench` starts each session several times and takes the geometric mean (Kalibera and Jones 2013).
-benchmarks/repeatability.py compares this with the naive way.
+other). So each round waits until the machine is at its usual speed (`pace.py`), and the ratio is of what each
+session takes undisturbed: the fastest run of each burst, and of those the lower quartile over the rounds.
+Medians and tails are reported beside it. The interval is a percentile bootstrap over rounds (Efron 1979). Where
+a process was placed in memory is worth a percent or two and stays for its life, so `burnish bench` starts each
+session several times and takes the geometric mean (Kalibera and Jones 2013). benchmarks/repeatability.py
+compares this with the naive way.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,14 +49,24 @@ def measure(
         Per name its Speed, or the error that its process ended with. Without a living base there are no
         ratios, and a session that was not timed before it ended has no entry.
     """
-    times, failed = collect(sessions, budget, base)
-    known = times.get(base or "", [])
-    return {**{name: summarize([mine], [known]) for name, mine in times.items()}, **failed}
+    found = collect(sessions, budget, base)
+    known = found.times.get(base or "", [])
+    times = {name: summarize([mine], [known], found.usual) for name, mine in found.times.items()}
+    return {**times, **found.failed}
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Times by session; errors of those that ended; whether the machine was at its usual speed."""
+
+    times: dict[str, Times]
+    failed: dict[str, BurnishError]
+    usual: bool
 
 
 def collect(
     sessions: Mapping[str, Child], budget: float = defaults.BUDGET_SECONDS, base: str | None = None
-) -> tuple[dict[str, Times], dict[str, BurnishError]]:
+) -> Collected:
     """The times behind `measure`: of each session that was timed, and the errors of those that ended."""
     failed: dict[str, BurnishError] = {}
     runs: dict[str, int] = {}
@@ -64,8 +76,8 @@ def collect(
             failed[name] = answer
         else:
             runs[name] = max(defaults.MIN_BURST_RUNS, math.ceil(defaults.BURST_SECONDS / max(answer, 1e-9)))
-    times = _rounds(sessions, runs, failed, budget * max(1, len(runs) - (base in runs)), base)
-    return {name: mine for name, mine in times.items() if mine and name not in failed}, failed
+    times, usual = _rounds(sessions, runs, failed, budget * max(1, len(runs) - (base in runs)), base)
+    return Collected({name: mine for name, mine in times.items() if mine and name not in failed}, failed, usual)
 
 
 def _rounds(
@@ -74,15 +86,16 @@ def _rounds(
     failed: dict[str, BurnishError],
     budget: float,
     base: str | None,
-) -> dict[str, Times]:
+) -> tuple[dict[str, Times], bool]:
     times: dict[str, Times] = {name: [] for name in runs}
     shuffle, started, pace = random.Random(0), time.perf_counter(), Pace()
-    rounds, patience = 0, defaults.PATIENCE_SECONDS
+    rounds, unusual, patience = 0, 0, defaults.PATIENCE_SECONDS
     while True:
         active = [name for name in runs if name not in failed]
         if not active or (base in failed):
-            return times
-        waited = pace.wait(patience)
+            return times, not unusual
+        usual, waited = pace.wait(patience)
+        unusual += not usual
         patience, started = max(0.0, patience - waited), started + waited
         for name in shuffle.sample(active, len(active)):
             answer = _call(sessions[name], "burst", runs[name])
@@ -96,18 +109,21 @@ def _rounds(
             summarize([times[name]], [times.get(base or "", [])]).stable for name in active if name not in failed
         )
         if settled or (spent and rounds >= 3):
-            return times
+            return times, unusual <= rounds * defaults.UNUSUAL_SHARE
 
 
-def summarize(launches: Launches, base: Launches = ()) -> Speed:
-    """Latency percentiles in ms, and with `base`'s times of the same launches the ratio and its interval."""
+def summarize(launches: Launches, base: Launches = (), usual: bool = True) -> Speed:
+    """Latency percentiles in ms, and with `base`'s times of the same launches the ratio and its interval.
+
+    Where the machine was not at its `usual` speed, no interval is narrow enough to be stable.
+    """
     p50, p90, p99 = (float(value) for value in np.percentile(_flat(launches), [50, 90, 99]) * 1e3)
     rounds = sum(len(times) for times in launches)
     speed = Speed(median_ms=p50, p90_ms=p90, p99_ms=p99, rounds=rounds)
     pairs = [(mine, theirs) for mine, theirs in zip(launches, base, strict=False) if theirs and theirs is not mine]
     mine = [_fastest(one) for one, _ in pairs] or [_fastest(one) for one in launches]
     middle, low, high = interval(mine, [_fastest(one) for _, one in pairs] or None)
-    stable = rounds >= defaults.MIN_ROUNDS and (high - low) / 2 <= defaults.HALF_WIDTH * middle
+    stable = usual and rounds >= defaults.MIN_ROUNDS and (high - low) / 2 <= defaults.HALF_WIDTH * middle
     if not pairs:
         return speed.model_copy(update={"stable": stable})
     return speed.model_copy(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimes.validator.pace import Pace
+from runtimes.validator.pace import Cores, Pace
 
 
 @pytest.fixture(autouse=True)
@@ -18,9 +18,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
-def takes(*seconds: float, then: float) -> Callable[[], float]:
+def takes(*seconds: float, then: float, transfer: float = 1.0) -> Callable[[], dict[str, float]]:
     told: Iterator[float] = chain(seconds, repeat(then))
-    return lambda: next(told)
+    return lambda: {"compute": next(told), "transfer": transfer}
 
 
 def test_the_first_machine_is_the_usual_one() -> None:
@@ -39,17 +39,21 @@ def test_a_little_slower_is_usual() -> None:
     assert Pace(takes(then=1.05)).usual()
 
 
+def test_cores_that_lie_on_two_chips_are_not_usual() -> None:
+    assert Pace(takes(then=1.0)).usual()
+    assert not Pace(takes(then=1.0, transfer=2.5)).usual()
+
+
 def test_one_quick_try_among_slow_ones_is_enough() -> None:
     assert Pace(takes(then=1.0)).usual()
     assert Pace(takes(2.0, 2.0, 2.0, then=1.0)).usual()
 
 
 def test_waiting_ends_when_the_machine_is_back_or_patience_is_at_its_end() -> None:
-    assert Pace(takes(then=1.0)).wait(60.0) < 1.0
+    assert Pace(takes(then=1.0)).wait(60.0)[0]
     slow = Pace(takes(*[2.0] * 100, then=1.0))
-    assert slow.wait(3600.0) < 60.0
-    assert slow.usual()
-    assert Pace(takes(then=2.0)).wait(0.0) < 1.0
+    assert slow.wait(3600.0)[0]
+    assert not Pace(takes(then=2.0)).wait(0.0)[0]
 
 
 def test_without_a_cache_folder_each_run_learns_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +64,5 @@ def test_without_a_cache_folder_each_run_learns_anew(tmp_path: Path, monkeypatch
 
 
 def test_the_real_work_takes_some_time() -> None:
-    pace = Pace()
-    assert 0 < pace._on_all_cores() < 60
-    assert pace.usual()
+    assert all(0 < taken < 60 for taken in Cores().work().values())
+    assert Pace().usual()

@@ -99,6 +99,11 @@ def test_ratios_that_scatter_are_unstable() -> None:
     assert found.stable is False
 
 
+def test_on_a_machine_that_is_not_at_its_usual_speed_nothing_is_stable() -> None:
+    assert summarize([[[1.0]] * 8], [[[2.0]] * 8]).stable
+    assert not summarize([[[1.0]] * 8], [[[2.0]] * 8], usual=False).stable
+
+
 def test_load_that_only_one_of_them_met_does_not_change_the_ratio() -> None:
     spoilt = [[9.0] * 3, [1.0, 9.0, 9.0], [9.0] * 3, [1.0] * 3, [9.0, 1.0, 9.0], [1.0] * 3, [1.0] * 3, [1.0] * 3]
     found = summarize([spoilt], [[[4.0] * 3] * len(spoilt)])
