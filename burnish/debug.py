@@ -21,7 +21,7 @@ from runtimes.validator.reference import FILE as REFERENCE
 def debug(
     path: Path, recipe: str | Path | None, memory: int, top: int, progress: Callable[[str], None]
 ) -> DebugResult:
-    """Compare an ONNX or TorchScript artifact with the eager model, layer by layer, in a process of its own.
+    """Compare an artifact with the eager model, layer by layer, in a process of its own.
 
     Args:
         path: the artifact's folder, beside its build's reference.safetensors.

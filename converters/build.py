@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from converters import steps
+from converters.data import some_samples
 from converters.exporters.base import Exported
 from converters.exporters.onnx import OnnxExporter, OnnxOptions
 from converters.passes.quantize.run import Engine, Quantized
@@ -40,7 +42,7 @@ def source_of(plan: Plan) -> Source:
 
 def devices_of(artifact: Artifact, asked: Sequence[str]) -> list[str]:
     """The devices an artifact is judged on: those asked for that it can run on, else its first one."""
-    own = artifact.exporter.devices
+    own = artifact.exporter.runs_on(artifact.options)
     return [device for device in asked if device in own] or [own[0]]
 
 
@@ -195,7 +197,8 @@ class _Run:
         quantized = self._quantized(artifact, graph) if graph and artifact.options.quantize else None
         start = quantized.graph if quantized else graph
         self.progress(f"exporting {artifact.name}")
-        args = (loaded.facts, self.work, folder, artifact.exporter.format, artifact.options, start)
+        samples = partial(some_samples, self.plan.recipe, self.plan.folder)
+        args = (loaded.facts, self.work, folder, artifact.exporter.format, artifact.options, start, samples)
         exported: Exported = self._isolated(artifact.name, steps.export, None if start else source, *args)
         if quantized:
             kept = [*quantized.report["excluded"], *quantized.report.get("budget", {}).get("kept", [])]
@@ -253,7 +256,7 @@ class _Run:
             format=artifact.exporter.format,
             runtime=artifact.exporter.runtime,
             entry=exported.entry,
-            devices=artifact.exporter.devices,
+            devices=artifact.exporter.runs_on(artifact.options),
             precision=exported.precision,
             model=recipe.model,
             task=recipe.task,

@@ -88,6 +88,25 @@ def calibration_batches(
         yield {name: np.stack([array] * size) for name, array in sample.inputs.items()}
 
 
+def some_samples(recipe: Recipe, folder: Path, count: int) -> tuple[str, list[Arrays]]:
+    """At most `count` inputs to look at a graph's values with, and what they are.
+
+    Those that calibrate, where the recipe has any: what judges shall decide as little as possible. Else those that
+    judge, else seeded noise.
+    """
+    data = recipe.data
+    if data.calibration is not None:
+        what = "calibration noise" if data.calibration.random is not None else "calibration samples"
+        return f"the recipe's {what}", list(calibration_batches(recipe, folder, count))
+    if data.evaluation is None:
+        noise = synthetic_samples(recipe.inputs, recipe.dims, recipe.seed, count)
+        return "seeded noise", [probe.inputs for probe in noise]
+    pool = open_pool(recipe, data.evaluation, folder)
+    # What is left out here has been told when the probes were made.
+    samples = list(_readable(pool, pool.spread(count), recipe.inputs, lambda note: None))
+    return "the recipe's evaluation samples", [probe.inputs for probe in _batches(recipe, samples)]
+
+
 def _readable(pool: Pool, picked: Sequence[int], inputs: Specs, warn: Warn) -> Iterator[Sample]:
     """The samples that can be read and are finite. Raises UsageError at the end where more than 1 % cannot."""
     broken: list[str] = []

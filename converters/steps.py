@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from converters.recipe import Recipe
 from converters.sources.load import Source, build_module, load_model
 from runtimes.engines.eager import eager_session
 from runtimes.session import Session, SessionOptions
+from runtimes.spec import Arrays
 from runtimes.validator.reference import FILE as REFERENCE
 
 if TYPE_CHECKING:
@@ -72,11 +74,12 @@ def export(
     format: str,
     options: Any,
     graph: Path | None,
+    samples: Callable[[int], tuple[str, list[Arrays]]] | None = None,
 ) -> Exported:
     """Write one format into `folder`. `source` is None for exporters that start from `graph`."""
     exporter: Exporter = EXPORTERS.get(format)()
     module = restore(source, work) if source else None
-    return exporter.export(Job(module, facts, folder, graph), options)
+    return exporter.export(Job(module, facts, folder, graph, samples), options)
 
 
 def quantize(

@@ -1,4 +1,4 @@
-"""What an operator or a module computes, in one vocabulary for torch's classes, aten and ONNX."""
+"""What an operator or a module computes, in one vocabulary for torch's classes, aten, ONNX and OpenVINO."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from typing import Any
 
 _ALIASES = {
     "convolution": "conv",
+    "groupconvolution": "conv",
+    "convolutionbackpropdata": "convtranspose",
+    "groupconvolutionbackpropdata": "convtranspose",
     "gemm": "linear",
     "matmul": "linear",
     "addmm": "linear",
     "clip": "relu6",
+    "clamp": "relu6",
+    "hswish": "hardswish",
+    "hsigmoid": "hardsigmoid",
+    "multiply": "mul",
+    "interpolate": "upsample",
     "hardtanh": "relu6",
     "swish": "silu",
     "batchnormalization": "batchnorm",

@@ -19,7 +19,8 @@ def _precision(artifact: Artifact) -> list[str]:
     layers = made.build.get("compute_layers")
     if not layers and made.runtime == "onnx":
         layers = count_nodes(artifact.entry)["compute_layers"]
-    if not layers or layers.get(made.precision, 0) >= COMPUTE_SHARE * sum(layers.values()):
+    kept = len(made.build.get("kept_layers", []))  # the recipe wants them float
+    if not layers or layers.get(made.precision, 0) >= COMPUTE_SHARE * (sum(layers.values()) - kept):
         return []
     counts = ", ".join(f"{count} in {name}" for name, count in sorted(layers.items()))
     return [f"{made.precision} is asked for, but the layers that compute do so {counts}: the precision gate fails"]

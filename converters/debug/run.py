@@ -22,7 +22,18 @@ from runtimes.preprocess import Preprocess
 from runtimes.spec import Arrays
 from runtimes.validator.reference import Reference
 
-FORMATS = ("onnx", "torchscript")
+FORMATS = ("onnx", "torchscript", "openvino")
+# What tells more of an artifact whose inner values are not read: engines that are made from the ONNX graph, and
+# what is made from torch's own export.
+_FROM_ONNX = (
+    "an engine's inner values are not read; it is made from the ONNX graph: debug the onnx artifact of the same "
+    "recipe. Where that is right, the fault is in what the engine makes of the graph"
+)
+_FROM_TORCH = (
+    "it is not made from ONNX, and its inner values are not read: debug the torchscript or onnx artifact of the "
+    "same recipe. Where that has the same fault, the fault is in the model or its inputs; where it is right, in "
+    "torch's export or compiler"
+)
 
 
 @dataclass(frozen=True)
@@ -56,10 +67,9 @@ def debug(job: Job) -> DebugResult:
     artifact = Artifact.open(job.artifact)
     made = artifact.manifest
     if made.runtime not in FORMATS:
-        raise UsageError(
-            f"burnish debug reads {' and '.join(FORMATS)} artifacts, not {made.format}: debug the onnx artifact "
-            "of the same recipe, which it is made from"
-        )
+        why = _FROM_ONNX if made.runtime == "tensorrt" else _FROM_TORCH
+        known = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
+        raise UsageError(f"burnish debug reads {known} artifacts, not {made.format}: {why}")
     reference = Reference.load(job.reference)
     answers = ask(artifact, reference)
     loaded = load_model(job.source)
@@ -120,11 +130,15 @@ def _engine(answers: Answers, limit: Limit) -> list[str]:
 
 def _taps(artifact: Artifact, eager: Eager, inputs: Arrays) -> Taps:
     from converters.debug.onnx_taps import OnnxTaps
+    from converters.debug.openvino_taps import OpenVinoTaps
     from converters.debug.torchscript_taps import TorchScriptTaps
 
-    if artifact.manifest.runtime == "onnx":
+    made = artifact.manifest
+    if made.runtime == "onnx":
         return OnnxTaps(artifact.entry, eager.paths, inputs)
-    return TorchScriptTaps(artifact.entry, inputs, bool(artifact.manifest.build.get("by_keyword")))
+    if made.runtime == "openvino":
+        return OpenVinoTaps(artifact.entry, eager.paths, inputs, made.build)
+    return TorchScriptTaps(artifact.entry, inputs, bool(made.build.get("by_keyword")))
 
 
 def _same_weights(loaded: WeightsRecord, made: Manifest) -> None:

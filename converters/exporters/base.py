@@ -15,9 +15,9 @@ from pydantic import Field
 from converters.passes.options import PassOptions
 from converters.passes.quantize.options import MOST, QuantizeOptions
 from runtimes.errors import BurnishError
-from runtimes.spec import Dims, Specs, Strict
+from runtimes.spec import Arrays, Dims, Specs, Strict
 from runtimes.validator.defaults import COMPUTE_SHARE, Gates
-from runtimes.validator.probes import draw, export_sizes
+from runtimes.validator.probes import draw, export_sizes, synthetic_samples
 
 if TYPE_CHECKING:
     import torch
@@ -85,12 +85,14 @@ class Job:
         facts: its inputs and outputs.
         folder: where the files go.
         graph: the ONNX file that the plan made for this exporter, where it asked for one.
+        samples: gives some inputs, and says what they are; None where the recipe is not at hand.
     """
 
     model: torch.nn.Module | None
     facts: ModelFacts
     folder: Path
     graph: Path | None = None
+    samples: Callable[[int], tuple[str, list[Arrays]]] | None = None
 
     @property
     def module(self) -> torch.nn.Module:
@@ -106,6 +108,13 @@ class Job:
 
         rng, sizes = np.random.default_rng(0), export_sizes(self.facts.dims)
         return {name: torch.from_numpy(draw(spec, sizes, rng)) for name, spec in self.facts.inputs.items()}
+
+    def some_inputs(self, count: int) -> tuple[str, list[Arrays]]:
+        """At most `count` inputs at the sizes to be fastest at, and what they are: noise without a recipe."""
+        if self.samples is not None:
+            return self.samples(count)
+        noise = synthetic_samples(self.facts.inputs, self.facts.dims, count=count)
+        return "seeded noise", [probe.inputs for probe in noise]
 
     def dynamic_shapes(self) -> Any:
         """What torch.export takes for the named dimensions, in the form of the call; None for static shapes."""
@@ -160,6 +169,10 @@ class Exporter(ABC):
             return "nncf is not installed: pip install 'burnish[quantize]'"
         return None
 
+    def runs_on(self, options: Any) -> tuple[str, ...]:
+        """The devices that an artifact of these options runs on."""
+        return self.devices
+
     def graph_options(self, options: Any) -> dict[str, Any] | None:
         """Options of the ONNX graph that the export starts from, or None where it starts from the module."""
         return None
@@ -169,12 +182,15 @@ class Exporter(ABC):
         """Write the files. Raises ExportError."""
 
 
-def check_precision(compute: dict[str, int], asked: str, share: float = COMPUTE_SHARE) -> None:
-    """Raise ExportError where less than `share` of the computing layers have the precision asked for."""
+def check_precision(compute: dict[str, int], asked: str, share: float = COMPUTE_SHARE, why: str = "") -> None:
+    """Raise ExportError where less than `share` of the computing layers have the precision asked for.
+
+    `why` ends the message, where the reason is known.
+    """
     total = sum(compute.values())
     if total and compute.get(asked, 0) < share * total:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(compute.items()))
-        raise ExportError(f"the network is not {asked}: of its {total} computing layers there are {counts}")
+        raise ExportError(f"the network is not {asked}: of its {total} computing layers there are {counts}{why}")
 
 
 def _without_folders(text: str) -> str:

@@ -5,17 +5,29 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job, first_that_works
+from converters.exporters._limits import check_versions
+from converters.exporters.base import (
+    Exported,
+    Exporter,
+    ExporterOptions,
+    ExportError,
+    Job,
+    check_precision,
+    first_that_works,
+)
 from converters.passes.quantize.lower import lower_for_onnxruntime
+from converters.passes.quantize.options import MOST
 from converters.passes.quantize.qdq import MOVERS
+from converters.passes.ranges import cast_checked
 from runtimes.spec import Specs
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 MODEL_FILE = "model.onnx"
 # protobuf cannot hold more than 2 GiB in one message; stay clear of it.
@@ -34,6 +46,12 @@ _COMPUTE = {
     "GRU",
     "RNN",
 }
+_BF16_OPSET = 22
+_WHERE = {
+    "fp16": "float16 is for CUDA: on x86 CPUs ONNX Runtime computes it in float32, where only size is gained and "
+    "an overflow does not show",
+    "bf16": "bfloat16 is for CUDA: ONNX Runtime has no kernels for it on the CPU",
+}
 
 
 class OnnxOptions(ExporterOptions):
@@ -42,7 +60,32 @@ class OnnxOptions(ExporterOptions):
     exporter: Literal["auto", "dynamo", "torchscript"] = Field(
         "auto", description="auto: dynamo, and torchscript where that fails; the manifest says which and why."
     )
-    opset: int = Field(20, ge=13, le=25, description="ONNX operator set.")
+    opset: int = Field(20, ge=13, le=25, description="ONNX operator set; for bf16 the default is 22.")
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32",
+        description="What the layers compute in; inputs and outputs stay float32. fp16: on CUDA; bf16: only there.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _opset(cls, value: Any) -> Any:
+        """bf16 is in the schema of Conv only from this opset on."""
+        return (
+            {"opset": _BF16_OPSET, **value}
+            if isinstance(value, dict) and value.get("precision") == "bf16"
+            else value
+        )
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> Self:
+        if self.quantize and self.precision != "fp32":
+            raise ValueError(f"precision {self.precision} cannot be had with quantize: what stays float is fp32")
+        return self
+
+    @property
+    def float_precision(self) -> str:
+        """As the recipe says."""
+        return self.precision
 
 
 class OnnxExporter(Exporter):
@@ -56,14 +99,19 @@ class OnnxExporter(Exporter):
     Options = OnnxOptions
 
     def graph_options(self, options: OnnxOptions) -> dict[str, Any] | None:
-        """The float32 graph that passes start from; without any the module is exported."""
-        return {"exporter": options.exporter, "opset": options.opset} if options.passes else None
+        """The float32 graph that passes and casts start from; without any the module is exported."""
+        changed = options.passes or options.precision != "fp32"
+        return {"exporter": options.exporter, "opset": options.opset} if changed else None
+
+    def runs_on(self, options: OnnxOptions) -> tuple[str, ...]:
+        """ONNX Runtime's CPU provider has no bfloat16 kernels, and refuses what it does not have."""
+        return ("cuda",) if options.precision == "bf16" else self.devices
 
     def export(self, job: Job, options: OnnxOptions) -> Exported:
         """Export, check, infer shapes; names and dynamic dimensions are as the recipe gives them."""
         path = job.folder / MODEL_FILE
         if job.graph is not None:
-            return _lowered(job, job.graph, path, options)
+            return (_lowered if options.precision == "fp32" else _cast)(job, job.graph, path, options)
         ways = {
             "dynamo": lambda: _dynamo(job, options.opset, path),
             "torchscript": lambda: _torchscript(job, options.opset, path),
@@ -88,11 +136,32 @@ def _lowered(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exporte
 
     model = onnx_ir.load(str(graph))
     rewrites = lower_for_onnxruntime(model)
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    onnx_ir.save(model, str(path), external_data=f"{MODEL_FILE}.data" if size > _EXTERNAL_DATA_BYTES else None)
+    _save(model, path)
     opset = _finish(path, job.facts.inputs, job.facts.outputs)
     build = {"opset": opset, "rewrites": rewrites, **count_nodes(path)}
     return Exported(MODEL_FILE, options.asked_precision, build)
+
+
+def _cast(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exported:
+    """A float32 graph cast to the precision that is asked for; its layers are counted."""
+    import onnx_ir
+
+    model = onnx_ir.load(str(graph))
+    cast = cast_checked(model, "fp16" if options.precision == "fp16" else "bf16", job)
+    _save(model, path)
+    opset = _finish(path, job.facts.inputs, job.facts.outputs)
+    counts = count_nodes(path)
+    share = MOST if cast.kept_layers else options.least_share
+    check_precision(counts["compute_layers"], options.precision, share, cast.why)
+    build = {"opset": opset, "rewrites": {"cast": cast.report}, "kept_layers": cast.kept_layers, **counts}
+    return Exported(MODEL_FILE, options.precision, build, [*cast.notes, _WHERE[options.precision]])
+
+
+def _save(model: ir.Model, path: Path) -> None:
+    import onnx_ir
+
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    onnx_ir.save(model, str(path), external_data=f"{MODEL_FILE}.data" if size > _EXTERNAL_DATA_BYTES else None)
 
 
 def _dynamo(job: Job, opset: int, path: Path) -> None:
@@ -144,16 +213,18 @@ def _named_axes(shape: tuple[int | str, ...]) -> dict[int, str]:
 
 
 def _finish(path: Path, inputs: Specs, outputs: Specs) -> int:
-    """Check the file with onnx's own checker and shape inference; return its opset."""
+    """Check the file's versions, and the rest with onnx's own checker and shape inference; return its opset."""
     import onnx
 
-    onnx.checker.check_model(str(path), full_check=path.stat().st_size < _EXTERNAL_DATA_BYTES)
     model = onnx.load(str(path), load_external_data=False)
+    opset = int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+    check_versions(opset, model.ir_version)
+    onnx.checker.check_model(str(path), full_check=path.stat().st_size < _EXTERNAL_DATA_BYTES)
     given = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
     wanted = list(inputs), list(outputs)
     if given != wanted:
         raise ExportError(f"the graph's inputs and outputs are {given}, not {wanted}: is an input unused?")
-    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+    return opset
 
 
 def count_nodes(path: Path) -> dict[str, dict[str, int]]:

@@ -6,6 +6,7 @@ carries it to the runtime. What an IR does say is how its weights are stored: as
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +14,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job, check_precision
+from converters.names import module_path
 from runtimes.engines.openvino import DEVICE, INSTALL, at_best_sizes, count_layers, lacking, properties
 from runtimes.spec import Dims, Specs
 
 MODEL_FILE = "model.xml"
+MODULES = ("burnish", "modules")
+"""Where the IR notes which module each operation comes from: JSON of paths by the operations' names."""
 _COMPUTE = {
     "Convolution",
     "GroupConvolution",
@@ -70,6 +74,7 @@ class OpenVinoExporter(Exporter):
             raise ExportError("this exporter needs an ONNX graph")
         model = read_graph(job.graph)
         _name_and_bound(model, job.facts.inputs, job.facts.outputs, job.facts.dims)
+        _note_modules(model, job.graph)
         if options.precision == "bf16":
             store_as_bf16(model)
         openvino.save_model(model, job.folder / MODEL_FILE, compress_to_fp16=options.precision == "fp16")
@@ -116,6 +121,30 @@ def _name_and_bound(model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> No
         for index, spec in enumerate(inputs.values())
     }
     model.reshape(shapes)
+
+
+def _note_modules(model: Any, graph: Path) -> None:
+    """Write into the IR which module each operation comes from; `burnish debug` names layers by that.
+
+    OpenVINO's reader drops what the ONNX nodes note, and of several operations that it makes of one only the last
+    has a name in ONNX: the others are a part of what they feed. An IR keeps such notes for the whole model only.
+    """
+    import onnx
+
+    made: dict[str, str] = {}
+    for node in onnx.load(str(graph), load_external_data=False).graph.node:
+        path = module_path({entry.key: entry.value for entry in node.metadata_props})
+        made.update((name, path) for name in node.output if path)
+    found: dict[str, str | None] = {}
+    for operation in reversed(model.get_ordered_ops()):
+        ports = operation.outputs()
+        names = {name for port in ports for name in port.get_names()}
+        users = {found[user.get_node().get_friendly_name()] for port in ports for user in port.get_target_inputs()}
+        own = next((made[name] for name in sorted(names) if name in made), None)
+        inherited = users.pop() if len(users) == 1 and not names else None
+        silent = operation.get_type_name() in ("Constant", "Result")
+        found[operation.get_friendly_name()] = None if silent else own or inherited
+    model.set_rt_info(json.dumps({name: path for name, path in found.items() if path}), list(MODULES))
 
 
 def store_as_bf16(model: Any) -> int:

@@ -19,6 +19,8 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job, check_precision
 from converters.names import module_path
+from converters.passes.quantize.options import MOST
+from converters.passes.ranges import Checked, cast_checked
 from runtimes.devices import absent, gpus
 from runtimes.engines.tensorrt import INSTALL, MODULES, missing_flavor, quiet_logger
 from runtimes.spec import Dims, Specs, profile_shapes
@@ -103,12 +105,13 @@ class TensorRtExporter(Exporter):
         flavor = pick_flavor(options.flavor)
         assert flavor is not None  # the plan has asked `missing`
         trt = importlib.import_module(MODULES[flavor])
-        lowered, rewrites, names = lower(job.graph, job.folder, options.precision)
+        lowered, rewrites, names, cast = lower(job.graph, job, options.precision)
         builder = trt.Builder(quiet_logger(trt))
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parse(trt, network, lowered, names)
         layers = count_layers(network, trt)
-        check_precision(layers["compute_layers"], options.asked_precision, options.least_share)
+        share = MOST if cast.kept_layers else options.least_share
+        check_precision(layers["compute_layers"], options.asked_precision, share, cast.why)
         config = builder.create_builder_config()
         capabilities = _configure(trt, builder, config, job, options, flavor)
         plan = builder.build_serialized_network(network, config)
@@ -125,9 +128,11 @@ class TensorRtExporter(Exporter):
             "compute_capabilities": capabilities,
             "opset": self.graph_options(options)["opset"],
             "rewrites": rewrites,
+            **({"kept_layers": cast.kept_layers} if cast.kept_layers else {}),
             **layers,
         }
-        return Exported(ENGINE_FILE, options.asked_precision, build, _notes(layers, options, flavor))
+        notes = [*cast.notes, *_notes(layers, options, flavor)]
+        return Exported(ENGINE_FILE, options.asked_precision, build, notes)
 
 
 def pick_flavor(asked: str) -> str | None:
@@ -139,30 +144,30 @@ def pick_flavor(asked: str) -> str | None:
     return "rtx" if find_spec("tensorrt_rtx") else "tensorrt" if find_spec("tensorrt") else None
 
 
-def lower(graph: Path, folder: Path, precision: str) -> tuple[Path, dict[str, Any], dict[str, str]]:
+def lower(graph: Path, job: Job, precision: str) -> tuple[Path, dict[str, Any], dict[str, str], Checked]:
     """Rewrite the graph for TensorRT.
 
     Returns:
-        The new file, what was rewritten, and for each node's name the layer that its author knows.
+        The new file, what was rewritten, each node's name to the layer that its author knows, what the cast did.
     """
     import onnx_ir
 
-    from converters.passes.cast import cast_graph
     from converters.passes.einsum import plain_einsums
     from converters.passes.quantize.lower_tensorrt import lower_for_tensorrt
 
     model = onnx_ir.load(str(graph))
     names = {node.name or "": scope for node in model.graph if (scope := module_path(node.metadata_props))}
     rewrites: dict[str, Any] = {"einsums": plain_einsums(model), **lower_for_tensorrt(model)}
-    if precision in ("fp16", "bf16"):
-        report = cast_graph(model, "fp16" if precision == "fp16" else "bf16")
-        rewrites["cast"] = {"nodes": report.converted, "kept_float32": report.kept}
-    path = folder / "lowered.onnx"
+    cast = Checked({})
+    if precision != "fp32":
+        cast = cast_checked(model, "fp16" if precision == "fp16" else "bf16", job)
+        rewrites["cast"] = cast.report
+    path = job.folder / "lowered.onnx"
     big = (
         sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value) > 1 << 30
     )
     onnx_ir.save(model, str(path), external_data="lowered.onnx.data" if big else None)
-    return path, rewrites, names
+    return path, rewrites, names, cast
 
 
 def parse(trt: Any, network: Any, path: Path, names: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ NonMaxSuppression, for example, are float32 by definition.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,19 +22,20 @@ Precision = Literal["fp16", "bf16"]
 
 @dataclass
 class CastReport:
-    """What a cast did: nodes that compute in low precision, and operators that had to stay float32."""
+    """What a cast did: nodes that compute in low precision, and operators that stay float32."""
 
     converted: int = 0
     kept: dict[str, int] = field(default_factory=dict)
 
 
-def cast_graph(model: ir.Model, precision: Precision) -> CastReport:
+def cast_graph(model: ir.Model, precision: Precision, keep: Collection[str] = ()) -> CastReport:
     """Cast `model` in place.
 
     Args:
         model: a float32 model whose values have types (run shape inference first).
         precision: what to compute in wherever the operator's schema allows it; Conv allows bf16 from
             opset 22 on.
+        keep: names of nodes that stay float32; between two of them no value is rounded.
 
     Raises:
         ExportError: the graph has control flow, whose bodies read outer values by their old type.
@@ -44,15 +45,15 @@ def cast_graph(model: ir.Model, precision: Precision) -> CastReport:
     if any(graph is not model.graph for graph in model.graph.subgraphs()):
         raise ExportError(f"a graph with control flow (If, Loop, Scan) cannot be cast to {precision}")
     low = ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.BFLOAT16
-    return _Cast(model, low).run()
+    return _Cast(model, low, keep).run()
 
 
 class _Cast:
-    def __init__(self, model: ir.Model, low: ir.DataType) -> None:
+    def __init__(self, model: ir.Model, low: ir.DataType, keep: Collection[str]) -> None:
         import onnx_ir as ir
 
         self.graph, self.low, self.high = model.graph, low, ir.DataType.FLOAT
-        self.opsets, self.report = dict(model.opset_imports), CastReport()
+        self.opsets, self.keep, self.report = dict(model.opset_imports), keep, CastReport()
         self.exact: dict[ir.Value, ir.TensorProtocol] = {}  # constants as they were
         self.raised: dict[ir.Value, ir.Value] = {}  # low values to what they are in float32, where that is at hand
         self.casts = 0
@@ -79,8 +80,15 @@ class _Cast:
             self._cast_output(index)
         for value in self.raised:
             if not value.uses():
-                self.graph.initializers.pop(str(value.name), None)  # none where a Constant node makes it
+                self._drop(value)
         return self.report
+
+    def _drop(self, value: ir.Value) -> None:
+        """Remove a low value that nothing reads: everything that did reads it in float32."""
+        self.graph.initializers.pop(str(value.name), None)  # none where a node makes it
+        producer = value.producer()
+        if producer is not None and producer.op_type == "Cast" and not value.is_graph_output():
+            self.graph.remove(producer, safe=True)
 
     def _high_inputs(self, node: ir.Node) -> list[int] | None:
         """Indices of float inputs that must stay float32; None where the whole node must."""
@@ -89,7 +97,8 @@ class _Cast:
         if not floats and not made:
             return []
         schema = self._schema(node)
-        if schema is None or not all(self._allows(schema, schema.outputs, index) for index in made):
+        able = schema is not None and all(self._allows(schema, schema.outputs, index) for index in made)
+        if schema is None or not able or node.name in self.keep:
             self.report.kept[node.op_type] = self.report.kept.get(node.op_type, 0) + 1
             return None
         self.report.converted += 1
@@ -159,6 +168,7 @@ class _Cast:
                 uses = [(use.node, use.idx) for use in value.uses()]
                 value.dtype = self.high
                 lowered = self._cast_after(node, value, self.low)
+                self.raised[lowered] = value  # for the next island
                 for user, index in uses:
                     user.replace_input_with(index, lowered)
 
@@ -172,6 +182,7 @@ class _Cast:
             cast = self._cast_node(value, self.high)
             self.graph.insert_before(node, cast)
             node.replace_input_with(index, cast.outputs[0])
+            self.raised[value] = cast.outputs[0]
 
     def _exact_copy(self, value: ir.Value) -> ir.Value:
         """A constant in float32, never rounded: Resize's scales of 1.1 decide a shape."""

@@ -368,6 +368,13 @@ def test_an_artifact_is_judged_on_the_devices_that_it_can_run_on(net: Net) -> No
     assert devices_of(tensorrt, ("cpu",)) == ["cuda"], "it has no other"
 
 
+def test_the_devices_of_an_artifact_follow_its_precision(net: Net) -> None:
+    plan = load_recipe(net(("torchscript: {}", "onnx: {}\n  low: {format: onnx, precision: bf16}")))
+    onnx, low = plan.artifacts
+    assert devices_of(onnx, ("cpu",)) == ["cpu"]
+    assert devices_of(low, ("cpu",)) == ["cuda"], "ONNX Runtime's CPU has no kernels for it"
+
+
 def test_speed_is_measured_against_eager(net: Net, tmp_path: Path) -> None:
     row = run(net(), tmp_path / "out", budget=0.5)["torchscript"]
     speed = row.speed

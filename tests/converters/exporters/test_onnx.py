@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
+from pydantic import ValidationError
 from torch import nn
 
 from converters.exporters import onnx as module
+from converters.exporters._limits import check_versions
 from converters.exporters.base import Exported, ExportError, Job
 from converters.exporters.onnx import OnnxExporter, OnnxOptions, count_nodes
 
@@ -179,3 +183,144 @@ def test_operators_and_the_precision_of_computing_layers_are_counted(make_job: M
     assert counted.items() <= exported.build["operators"].items()
     assert exported.build["compute_layers"] == {"fp32": 2}
     assert count_nodes(job.folder / "model.onnx")["compute_layers"] == {"fp32": 2}
+
+
+class Wide(nn.Module):
+    """Three layers; `factor` makes what is between the first two large."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.up, self.down, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.tanh(self.down(torch.relu(self.up(x) * self.factor) / self.factor)))
+
+
+def lower(job: Job, **options: Any) -> tuple[Exported, onnx.ModelProto]:
+    """Exports as a plan does: the float32 graph that the exporter asks for first, then the artifact."""
+    exporter, asked = OnnxExporter(), OnnxOptions(format="onnx", **options)
+    graph = exporter.graph_options(asked)
+    assert graph is not None
+    folder = job.folder / "graph"
+    folder.mkdir()
+    exporter.export(replace(job, folder=folder), OnnxOptions(format="onnx", **graph))
+    exported = exporter.export(replace(job, model=None, graph=folder / "model.onnx"), asked)
+    return exported, onnx.load(str(job.folder / exported.entry))
+
+
+def test_fp16_computes_in_float16_between_float32_inputs_and_outputs(make_job: MakeJob) -> None:
+    model = small_cnn()
+    job = make_job(model, {"image": ["batch", 3, "side", "side"]}, {"batch": (1, 8), "side": (4, 12)}, ["logits"])
+    exported, made = lower(job, precision="fp16")
+    assert exported.precision == "fp16"
+    assert exported.build["compute_layers"] == {"fp16": 2}
+    assert exported.build["kept_layers"] == []
+    ends = (*made.graph.input, *made.graph.output)
+    assert [value.type.tensor_type.elem_type for value in ends] == [TensorProto.FLOAT] * 2
+    assert dims_of(made.graph.input[0]) == ["batch", 3, "side", "side"]
+    weights = {one.data_type for one in made.graph.initializer if one.name.endswith("weight")}
+    assert weights == {TensorProto.FLOAT16}
+    for shape in ((1, 3, 4, 4), (5, 3, 9, 9)):
+        x = noise(*shape)
+        assert np.allclose(run(job, {"image": x})[0], model(torch.from_numpy(x)).detach(), atol=5e-3)
+    checked, where = exported.notes
+    assert "8 of seeded noise" in checked
+    assert "on x86 CPUs ONNX Runtime computes it in float32" in where
+
+
+def test_layers_beyond_the_range_stay_float32_and_are_named(make_job: MakeJob) -> None:
+    job = make_job(Wide(1e6), {"x": ["batch", 4]}, {"batch": (1, 4)})
+    exported, _ = lower(job, precision="fp16")
+    told = exported.build["rewrites"]["cast"]["ranges"]
+    assert all(size > 65504 for size in told["beyond"].values())
+    assert told["beyond"]
+    assert exported.build["compute_layers"] == {"fp16": 3}, "the layers themselves see small values"
+    assert "stay float32" in exported.notes[0]
+    x = noise(3, 4)
+    assert np.allclose(run(job, {"x": x})[0], job.module(torch.from_numpy(x)).detach(), atol=5e-3)
+
+
+class Hot(Wide):
+    """The first layer itself makes large values."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__(1.0)
+        with torch.no_grad():
+            self.up.weight *= factor
+            self.down.weight /= factor
+
+
+def test_a_computing_layer_that_stays_float32_is_counted_and_the_precision_holds(make_job: MakeJob) -> None:
+    """The layer that makes the values stays float32, so that one of four does; more than half may not."""
+    model = nn.Sequential(nn.Linear(4, 4), Hot(1e6))
+    exported, _ = lower(make_job(model, {"x": ["batch", 4]}, {"batch": (1, 4)}), precision="fp16")
+    assert exported.build["compute_layers"] == {"fp16": 2, "fp32": 2}
+    assert exported.build["kept_layers"] == ["1.up", "1.down"]
+
+
+def test_a_graph_that_is_mostly_beyond_the_range_is_no_fp16(make_job: MakeJob) -> None:
+    model = nn.Sequential(Hot(1e6).up, nn.Linear(4, 4))
+    with pytest.raises(
+        ExportError, match=r"not fp16: of its 2 computing .* 2 stay float32 since values beyond 512"
+    ):
+        lower(make_job(model, {"x": [2, 4]}), precision="fp16")
+
+
+def test_bf16_starts_from_the_opset_that_has_it_and_is_for_cuda(make_job: MakeJob) -> None:
+    asked = OnnxOptions(format="onnx", precision="bf16")
+    assert asked.opset == 22
+    assert OnnxOptions(format="onnx").opset == 20
+    assert OnnxExporter().runs_on(asked) == ("cuda",)
+    assert OnnxExporter().runs_on(OnnxOptions(format="onnx", precision="fp16")) == ("cpu", "cuda")
+    job = make_job(small_cnn(), {"image": ["batch", 3, 6, 6]}, {"batch": (1, 4)})
+    exported, made = lower(job, precision="bf16")
+    assert exported.build["compute_layers"] == {"bf16": 2}
+    assert [value.type.tensor_type.elem_type for value in (*made.graph.input, *made.graph.output)] == [1, 1]
+    assert exported.notes == ["bfloat16 is for CUDA: ONNX Runtime has no kernels for it on the CPU"]
+
+
+def test_the_cpu_has_no_bf16_kernels(make_job: MakeJob) -> None:
+    """Should this fail, ONNX Runtime has them now: bf16 artifacts may run on the CPU too."""
+    job = make_job(small_cnn(), {"image": [1, 3, 6, 6]})
+    lower(job, precision="bf16")
+    with pytest.raises(Exception, match="Could not find an implementation for"):
+        run(job, {"image": noise(1, 3, 6, 6)})
+
+
+def test_bf16_below_the_opset_that_has_it_is_refused(make_job: MakeJob) -> None:
+    with pytest.raises(ExportError, match="not bf16: of its 2 computing layers there are 1 bf16, 1 fp32"):
+        lower(make_job(small_cnn(), {"image": [1, 3, 6, 6]}), precision="bf16", opset=20)
+
+
+def test_a_precision_goes_not_together_with_quantization() -> None:
+    with pytest.raises(ValidationError, match="precision fp16 cannot be had with quantize"):
+        OnnxOptions(format="onnx", precision="fp16", passes=[{"quantize": "int8"}])
+    assert OnnxOptions(format="onnx", precision="fp16").asked_precision == "fp16"
+    assert OnnxExporter().graph_options(OnnxOptions(format="onnx")) is None
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(999, 10), (20, 999)])
+def test_versions_that_the_installed_onnx_runtime_does_not_take_are_named(opset: int, ir_version: int) -> None:
+    check_versions(20, 10)
+    words = (
+        rf"opset {opset} and IR version {ir_version}; the installed ONNX Runtime {onnxruntime.__version__} takes "
+    )
+    with pytest.raises(ExportError, match=words + r"opsets up to \d+ and IR versions up to \d+") as caught:
+        check_versions(opset, ir_version)
+    newest, newest_ir = [int(word) for word in str(caught.value).split() if word.isdigit()][-2:]
+    check_versions(newest, newest_ir)
+    with pytest.raises(ExportError):
+        check_versions(newest + 1, newest_ir)
+
+
+def test_a_graph_of_a_version_too_new_is_refused_when_it_is_made(make_job: MakeJob) -> None:
+    job = make_job(nn.Linear(3, 2), {"x": [1, 3]})
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("x", "output")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["output"])], "graph", ends[:1], ends[1:])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=999)
+    (job.folder / "new.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(ExportError, match="opset 20 and IR version 999; the installed ONNX Runtime"):
+        OnnxExporter().export(
+            replace(job, model=None, graph=job.folder / "new.onnx"), OnnxOptions(format="onnx", precision="bf16")
+        )

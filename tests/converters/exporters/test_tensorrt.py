@@ -107,6 +107,38 @@ def test_a_bf16_engine_starts_from_opset_22(from_module: Callable[..., Job]) -> 
     assert engine_of(job)
 
 
+class Hot(nn.Module):
+    """Values of a million between the first two of its three layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        with torch.no_grad():
+            self.down.weight /= 1e6
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.tanh(self.down(torch.relu(self.up(x) * 1e6))))
+
+
+@rtx
+def test_what_float16_cannot_hold_stays_float32_in_the_engine(from_module: Callable[..., Job]) -> None:
+    job = from_module(Hot(), {"x": ["batch", 4]}, {"batch": (1, 4)})
+    exported = export(job, precision="fp16")
+    assert exported.build["kept_layers"] == ["down"]
+    assert exported.build["compute_layers"] == {"fp16": 2, "fp32": 1}
+    assert exported.build["rewrites"]["cast"]["ranges"]["beyond"]["down"] > 65504
+    assert "stay float32" in exported.notes[0]
+    assert engine_of(job)
+
+
+@rtx
+def test_an_fp16_engine_says_what_its_ranges_were_checked_on(cnn_job: Job) -> None:
+    exported = export(cnn_job, precision="fp16")
+    assert exported.build["rewrites"]["cast"]["ranges"]["samples"] == "8 of seeded noise"
+    assert exported.notes == ["no value is beyond 512, float16 ends at 65504 (by 8 of seeded noise)"]
+    assert "kept_layers" not in exported.build
+
+
 @rtx
 def test_a_precision_that_is_not_there_is_refused(cnn_job: Job) -> None:
     """At opset 20 ONNX has no bf16 convolution: the cast keeps them float32, and the count shows it."""
@@ -221,7 +253,7 @@ def test_an_einsum_as_maxvit_writes_it_is_rewritten(from_nodes: Callable[..., Jo
     nodes = [helper.make_node("Einsum", ["a", "b"], ["y"], equation="B H I D, B H J D -> B H I J")]
     job = from_nodes(*nodes, output=(2, 3, 4, 4))
     exported = export(job)
-    assert exported.build["rewrites"] == {"einsums": 1}
+    assert exported.build["rewrites"]["einsums"] == 1
     assert engine_of(job)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from converters.exporters.base import ExportError
 from converters.passes.cast import CastReport, Precision, cast_graph
@@ -53,9 +54,11 @@ def model(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], opset: int = 
     return made
 
 
-def cast(made: onnx.ModelProto, precision: Precision = "fp16") -> tuple[onnx.ModelProto, CastReport]:
+def cast(
+    made: onnx.ModelProto, precision: Precision = "fp16", keep: Collection[str] = ()
+) -> tuple[onnx.ModelProto, CastReport]:
     graph = onnx_ir.from_proto(made)
-    report = cast_graph(graph, precision)
+    report = cast_graph(graph, precision, keep)
     result = onnx_ir.to_proto(graph)
     onnx.checker.check_model(result, full_check=True)
     return result, report
@@ -133,6 +136,31 @@ def test_a_cast_graph_is_valid_looks_the_same_and_computes_nearly_the_same(made:
         assert np.max(np.abs(found - exact)) <= 0.02 * max(1.0, float(np.max(np.abs(exact))))
 
 
+@given(graphs(), st.data())
+def test_nodes_that_are_kept_stay_float32_and_the_rest_of_the_graph_is_right(
+    made: onnx.ModelProto, data: st.DataObject
+) -> None:
+    names = [one.name for one in made.graph.node]
+    keep = data.draw(st.sets(st.sampled_from(names)))
+    lowered, _ = cast(made, keep=keep)
+    assert outside(lowered) == outside(made)
+    inferred = onnx.shape_inference.infer_shapes(lowered)
+    types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.graph.value_info, *inferred.graph.output)}
+    outputs = [types[value] for one in lowered.graph.node if one.name in keep for value in one.output]
+    assert HALF not in outputs
+    for exact, found in zip(run(made), run(lowered), strict=True):
+        assert np.max(np.abs(found - exact)) <= 0.02 * max(1.0, float(np.max(np.abs(exact))))
+
+
+@given(graphs())
+def test_a_graph_whose_nodes_are_all_kept_is_exact(made: onnx.ModelProto) -> None:
+    lowered, report = cast(made, keep={one.name for one in made.graph.node})
+    assert report.converted == 0
+    assert HALF not in [one.i for node in lowered.graph.node for one in node.attribute if one.name == "to"]
+    for exact, found in zip(run(made), run(lowered), strict=True):
+        assert np.allclose(found, exact, rtol=1e-5, atol=1e-6)
+
+
 @given(graphs())
 def test_bf16_gives_a_valid_graph_that_looks_the_same(made: onnx.ModelProto) -> None:
     assert outside(cast(made, "bf16")[0]) == outside(made)
@@ -152,6 +180,35 @@ def test_what_has_no_low_precision_stays_float32_and_is_reported() -> None:
     assert types_of(lowered, "Range") == [FLOAT]
     assert types_of(lowered, "Add") == [HALF]
     assert report.kept == {"Range": 1}
+
+
+def test_between_two_nodes_that_are_kept_no_value_is_rounded() -> None:
+    """A value of 4e5 is infinite in float16: it must pass from one to the other in float32."""
+    nodes = [
+        node("Mul", ["x", "many"], "a"),
+        node("Neg", ["a"], "b"),
+        node("Div", ["b", "many"], "c"),
+        node("Relu", ["c"], "y"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", FLOAT, SHAPE)],
+        [helper.make_tensor_value_info("y", FLOAT, SHAPE)],
+        [numpy_helper.from_array(np.array(4e5, np.float32), "many")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    made = onnx.shape_inference.infer_shapes(made)
+    lowered, report = cast(made, keep=[one.name for one in nodes[:3]])
+    assert np.allclose(run(lowered)[0], run(made)[0], atol=2e-3)
+    assert (report.converted, report.kept) == (1, {"Mul": 1, "Neg": 1, "Div": 1})
+    assert [one.op_type for one in lowered.graph.node] == ["Mul", "Neg", "Div", "Cast", "Relu", "Cast"]
+    # ONNX Runtime's CPU would compute the float16 graph in float32; the reference computes what it says.
+    x = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
+    with np.errstate(all="ignore"):
+        blind, kept = (ReferenceEvaluator(one).run(None, {"x": x})[0] for one in (cast(made)[0], lowered))
+    assert not np.isfinite(blind).all()
+    assert np.allclose(kept, run(made)[0], atol=2e-3)
 
 
 def test_conv_has_bf16_only_from_opset_22_on() -> None:

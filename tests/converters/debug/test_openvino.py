@@ -1,0 +1,199 @@
+"""Debugging OpenVINO models: correct ones in every precision, and faults that are put into the IR."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from converters.build import source_of
+from converters.debug.compare import Comparison, Findings, compare
+from converters.debug.judge import Limit
+from converters.debug.openvino_taps import OpenVinoTaps
+from converters.debug.run import Job as DebugJob
+from converters.debug.run import debug
+from converters.exporters.base import Job, ModelFacts
+from converters.exporters.openvino import OpenVinoExporter, OpenVinoOptions
+from converters.recipe import load_recipe
+from runtimes.errors import ArtifactError
+from runtimes.spec import DimRange, TensorSpec
+from runtimes.validator.reference import FILE
+
+openvino = pytest.importorskip("openvino")
+
+
+class Irs:
+    """IRs of one subject, as the exporter writes them, and how to change and debug them."""
+
+    def __init__(self, subject: Any, folder: Path) -> None:
+        self._subject, self._folder = subject, folder
+
+    def export(self, graph: Path | None = None, **options: Any) -> Path:
+        """The IR of an ONNX graph."""
+        folder = self._folder / f"ir{len(list(self._folder.iterdir()))}"
+        folder.mkdir()
+        size = self._subject.inputs["image"].shape[-1]
+        facts = ModelFacts(
+            {"image": TensorSpec(shape=("batch", 3, size, size))},
+            {name: TensorSpec(shape=("batch", 1)) for name in self._subject.outputs},
+            {"batch": DimRange(min=1, max=4)},
+            False,
+            0,
+        )
+        job = Job(None, facts, folder, graph=graph or self._subject.onnx)
+        chosen = OpenVinoOptions(format="openvino", **options)
+        return folder / OpenVinoExporter().export(job, chosen).entry
+
+    def edit(self, path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+        """A changed copy; `change` is given the operations by name."""
+        model = openvino.Core().read_model(path)
+        change({one.get_friendly_name(): one for one in model.get_ordered_ops()})
+        model.validate_nodes_and_infer_types()
+        openvino.save_model(model, path.with_name("changed.xml"), compress_to_fp16=False)
+        return path.with_name("changed.xml")
+
+    def compare(self, path: Path, precision: str = "fp32") -> Comparison:
+        """Match an IR with the eager model."""
+        one = self._subject
+        taps = OpenVinoTaps(path, one.eager.paths, one.inputs, {"inference_precision": precision})
+        return compare(one.eager, taps, one.inputs, one.outputs)
+
+    def debug(self, path: Path, precision: str = "fp32", limit: str = "") -> Findings:
+        """What is wrong with an IR."""
+        return self.compare(path, precision).search(Limit.of(limit or precision), 10**9, 3)
+
+
+@pytest.fixture
+def irs(small: Any, tmp_path: Path) -> Irs:
+    return Irs(small, tmp_path)
+
+
+def _times(factor: float, name: str) -> Callable[[dict[str, Any]], None]:
+    """Multiply a constant."""
+    from openvino import opset13
+
+    def change(operations: dict[str, Any]) -> None:
+        old = operations[name]
+        values = (old.data * factor).astype(old.data.dtype)
+        for user in old.output(0).get_target_inputs():
+            user.replace_source_output(opset13.constant(values).output(0))
+
+    return change
+
+
+def _layer(found: Findings) -> str:
+    assert found.first is not None
+    return found.first.layer
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_correct_model_accuses_nothing(irs: Irs, precision: str) -> None:
+    comparison = irs.compare(irs.export(precision=precision), precision)
+    names = [layer.name for layer in comparison.layers]
+    heads = [name for name in names if name in ("first", "second")]
+    assert len(heads) == 2  # OpenVINO may order what does not depend on each other
+    assert names == [
+        "stem",
+        "block.conv1 + block.bn1",
+        "block.relu (call 1 of 2)",
+        "block.conv2 + block.bn2",
+        "block.relu (call 2 of 2)",
+        "inverted.conv.0 + inverted.conv.1",
+        "inverted.conv.2",
+        "inverted",
+        "pool",
+        *heads,
+        "output a",
+        "output b",
+    ]
+    assert comparison.unmatched == []
+    found = comparison.search(Limit.of(precision), 10**9, 3)
+    assert found.first is None and found.complete
+    assert not any("wrong value" in note for note in found.notes)
+
+
+def test_a_correct_int8_model_accuses_nothing(irs: Irs, small: Any, quantize: Any, tmp_path: Path) -> None:
+    path = irs.export(quantize(small, small.onnx, tmp_path / "q.onnx"), passes=[{"quantize": "int8"}])
+    found = irs.debug(path, limit="int8")
+    assert found.first is None
+    assert {"stem", "first", "second"} <= {one.layer for one in found.series}
+
+
+@pytest.mark.parametrize("name", ["stem.weight", "inverted.conv.0.weight", "first.weight"])
+def test_a_scaled_weight(irs: Irs, name: str) -> None:
+    found = irs.debug(irs.edit(irs.export(), _times(1.01, name)))
+    assert _layer(found).split(" + ")[0] == name.removesuffix(".weight")
+
+
+def test_a_dropped_bias(irs: Irs) -> None:
+    def drop(operations: dict[str, Any]) -> None:
+        add = next(one for name, one in operations.items() if f"{name}/WithoutBiases" in operations)
+        for user in add.output(0).get_target_inputs():
+            user.replace_source_output(add.input_value(0))
+
+    assert _layer(irs.debug(irs.edit(irs.export(), drop))) == "stem"
+
+
+def test_relu6_that_became_relu(irs: Irs) -> None:
+    from openvino import opset13
+
+    def replace(operations: dict[str, Any]) -> None:
+        clamp = next(one for one in operations.values() if one.get_type_name() in ("Minimum", "Clamp"))
+        source = clamp.input_value(0 if clamp.get_type_name() == "Clamp" else 1)
+        relu = opset13.relu(source, name=clamp.get_friendly_name())
+        for user in clamp.output(0).get_target_inputs():
+            user.replace_source_output(relu.output(0))
+
+    assert _layer(irs.debug(irs.edit(irs.export(), replace))) == "inverted.conv.2"
+
+
+@pytest.mark.parametrize(
+    ("scale", "layer"),
+    [("stem.weight_scale", "stem"), ("conv2d_scale", "stem"), ("add_66_scale", "inverted")],
+)
+def test_an_int8_scale_off_by_a_power_of_two(
+    irs: Irs, small: Any, quantize: Any, tmp_path: Path, scale: str, layer: str
+) -> None:
+    """Of weights, or of what a layer is rounded to: its value is compared behind the dequantizer."""
+    path = irs.export(quantize(small, small.onnx, tmp_path / "q.onnx"), passes=[{"quantize": "int8"}])
+    found = irs.debug(irs.edit(path, _times(8, scale)), limit="int8")
+    assert _layer(found) == layer
+
+
+def test_values_are_those_of_the_model(irs: Irs, small: Any) -> None:
+    taps = irs.compare(irs.export()).taps
+    relu = next(node for node in taps.graph.nodes if node.op == "Relu")
+    found = taps.read(small.inputs, [relu.value, relu.inputs[0], relu.value])
+    np.testing.assert_array_equal(found[relu.value], np.maximum(found[relu.inputs[0]], 0))
+
+
+def test_a_model_that_does_not_run(irs: Irs, small: Any) -> None:
+    taps = irs.compare(irs.export()).taps
+    with pytest.raises(ArtifactError, match="OpenVINO cannot run the graph"):
+        taps.read({"image": small.inputs["image"][:, :2]}, taps.graph.outputs)
+    assert not taps.runs_to({"image": small.inputs["image"][:, :2]}, 0)
+    assert taps.runs_to({"image": small.inputs["image"][:1]}, len(taps.graph.nodes) - 1)
+
+
+def test_an_ir_without_notes_is_matched_by_its_weights(irs: Irs) -> None:
+    path = irs.export()
+    text = path.read_text(encoding="utf-8")
+    assert "<burnish>" in text
+    start, end = text.index("<burnish>"), text.index("</burnish>")
+    path.write_text(text[:start] + text[end + len("</burnish>") :], encoding="utf-8")
+    assert _layer(irs.debug(irs.edit(path, _times(1.01, "stem.weight")))) == "stem"
+
+
+@pytest.mark.usefixtures("own_imports")
+def test_a_quantized_artifact(quantized_build: Path, small_recipe: Path, tmp_path: Path) -> None:
+    """Quantized by Burnish itself, run by its own session: nothing is accused, and every layer is compared."""
+    folder = shutil.copytree(quantized_build / "openvino-int8", tmp_path / "openvino-int8")
+    shutil.copy(quantized_build / FILE, tmp_path / FILE)
+    found = debug(DebugJob(folder, tmp_path / FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
+    assert (found.format, found.precision, found.first) == ("openvino", "int8", None)
+    assert {"0 + 1", "3 + 4", "8", "output logits"} <= {one.layer for one in found.series}
+    assert any("this judges the graph" in note for note in found.notes)
