@@ -67,12 +67,12 @@ class Document:
         return self.marks.get(keys, Mark(str(self.path)))
 
 
-def read(path: Path) -> Document:
-    """Read a recipe and everything it extends. Raises RecipeError."""
-    return _read(path, ())
+def read(path: Path, shipped: Path | None = None) -> Document:
+    """Read a recipe and everything it extends: a recipe beside it, else one in `shipped`. Raises RecipeError."""
+    return _read(path, shipped, ())
 
 
-def _read(path: Path, children: tuple[Path, ...]) -> Document:
+def _read(path: Path, shipped: Path | None, children: tuple[Path, ...]) -> Document:
     mark = Mark(str(path))
     if path.resolve() in children or len(children) > _EXTENDS_LIMIT:
         raise RecipeError([Problem(mark, "extends", "recipes extend each other in a circle")])
@@ -82,10 +82,13 @@ def _read(path: Path, children: tuple[Path, ...]) -> Document:
         return document
     if not isinstance(base, str):
         raise RecipeError([Problem(document.mark(("extends",)), "extends", "must be the name of a recipe file")])
-    parent = path.parent / (base if Path(base).suffix else f"{base}.yaml")
+    name = base if Path(base).suffix else f"{base}.yaml"
+    parent = path.parent / name
+    if not _is_file(parent) and shipped is not None and _is_file(shipped / name):
+        parent = shipped / name
     if not _is_file(parent):
         raise RecipeError([Problem(document.mark(("extends",)), "extends", f"there is no recipe {parent}")])
-    return _merge(_read(parent, (*children, path.resolve())), document)
+    return _merge(_read(parent, shipped, (*children, path.resolve())), document)
 
 
 def _is_file(path: Path) -> bool:

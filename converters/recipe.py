@@ -159,7 +159,7 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
         UsageError: there is no such recipe.
     """
     path = find(str(name), [*folders, Path("configs"), CONFIGS])
-    document = read(path)
+    document = read(path, CONFIGS)
     for setting in settings:
         document = override(document, setting)
     recipe, problems = explain(Recipe, document.data, document, ())

@@ -61,12 +61,12 @@ def draw(spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator) -
     """Seeded noise for one input: standard normal for floats (uniform where a range is given), else uniform."""
     shape = spec.concrete(sizes)
     if spec.dtype == "bool":
-        return rng.integers(0, 2, shape).astype(bool)
+        return np.asarray(rng.integers(0, 2, shape), bool)
     if np.issubdtype(spec.dtype, np.floating):
         values = rng.standard_normal(shape) if spec.range is None else rng.uniform(*spec.range, shape)
-        return values.astype(spec.dtype)
+        return np.asarray(values, spec.dtype)  # of no dimension, a draw is a number
     low, high = integer_range(spec)
-    return rng.integers(low, high, shape, endpoint=True).astype(spec.dtype)
+    return np.asarray(rng.integers(low, high, shape, endpoint=True), spec.dtype)
 
 
 def integer_range(spec: TensorSpec) -> tuple[int, int]:
@@ -152,7 +152,7 @@ def _edge(
     shape, floating = spec.concrete(sizes), np.issubdtype(spec.dtype, np.floating)
     if floating and spec.range is None:
         scale = {"zeros": 0.0, "large": LARGE, "small": SMALL}.get(kind)
-        return None if scale is None else (rng.standard_normal(shape) * scale).astype(spec.dtype)
+        return None if scale is None else np.asarray(rng.standard_normal(shape) * scale, spec.dtype)
     if spec.dtype == "bool":
         low, high = 0.0, 1.0
     else:

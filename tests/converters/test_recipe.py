@@ -292,3 +292,11 @@ def test_an_input_that_no_memory_holds_is_refused_before_it_is_made(wrong: Wrong
         """
     [told] = wrong(text)
     assert told.startswith(":3: inputs.image: at its largest this input has 1.51e+10 values")
+
+
+def test_a_recipe_anywhere_may_extend_a_shipped_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: resnet18\nseed: 7\n", encoding="utf-8")
+    assert load_recipe(path).recipe.model == "torchvision:resnet18"
+    (tmp_path / "resnet18.yaml").write_text((CONFIGS / "mlp.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_recipe(path).recipe.model == "python:mlp.digits:build", "one beside it comes first"

@@ -246,3 +246,10 @@ def test_inputs_that_have_no_such_edge_are_drawn() -> None:
     assert not found["edge zeros"]["x"].any()
     assert np.unique(found["edge highest"]["ids"]).tolist() == [9]
     assert abs(found["edge highest"]["x"].std() - 1) < 0.5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
+def test_an_input_without_dimensions_is_an_array_too(dtype: str) -> None:
+    for probe in synthetic_probes({"x": TensorSpec(shape=(), dtype=dtype)}, {}):
+        assert isinstance(probe.inputs["x"], np.ndarray)
+        assert (probe.inputs["x"].shape, str(probe.inputs["x"].dtype)) == ((), dtype)
