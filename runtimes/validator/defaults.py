@@ -101,8 +101,8 @@ PATIENCE_SECONDS = 20.0
 # takes its value from the fast ones.
 UNUSUAL_SHARE = 0.5
 
-# `burnish bench` starts each session so often: two runs of the same pair of processes agree within 1 %, two starts
-# of the same pair only within some 3 %.
+# `burnish bench` starts each session so often: where a process was placed in memory stays for its life and is worth
+# a percent or two (benchmarks/repeatability.py holds the whole to 5 %).
 BENCH_LAUNCHES = 3
 
 # Throughput is measured at batch sizes 1, 2, 4, ... while it gains more than this, for so long at each size.

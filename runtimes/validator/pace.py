@@ -2,8 +2,7 @@
 
 A virtual machine's cores are lent. For seconds or minutes they may be two threads of one real core, or lie on two
 chips with a cache each, and everything that runs on both takes up to half as long again: an engine of many small
-steps more than one of few large ones, so that their ratio is another (2.13x and 1.90x on one machine, in stretches
-of half a minute). No statistics over rounds can tell that from a slow engine; the fixed work can.
+steps more than one of few large ones, so that their ratio is another. No statistics over rounds can tell that from a slow engine; the fixed work can.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ _DATA = bytes(1 << 20)  # hashing a megabyte takes about a millisecond, without 
 _SHARED = np.zeros(1 << 18, np.float32)  # a megabyte that goes from core to core
 _TRIES, _GAP_SECONDS = 24, 0.01
 _RETRY_SECONDS = 0.25
-# How much slower than the best that was ever seen is usual still: sharing a core makes hashing 1.4 times as slow,
-# two caches make a megabyte's way from core to core 2.5 times as long.
+# How much slower than the best that was ever seen is usual still. Well below what a shared core does to hashing and
+# what a second cache does to a megabyte's way from core to core; well above what either varies by itself.
 _SLACK = {"compute": 1.1, "transfer": 1.5}
 
 

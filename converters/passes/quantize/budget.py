@@ -3,7 +3,7 @@
 1. Sensitivity: each layer alone is given its float weights back, and the error that goes from the outputs with it
    is measured. That one layer at a time takes a run per layer, but sees what a layer's error becomes on its way to
    the output, which its own error does not tell: in MobileNetV2 one depthwise convolution of 53 layers makes a
-   third of all error while its weights are no worse than others.
+   large part of all error while its weights are no worse than others.
 2. Cost: what the layer takes in float less what it takes in integers, by the engine's own profiler.
 3. Layers are restored in order of error surely removed per microsecond added, until the
    samples that calibration never saw hold the budget.
