@@ -104,18 +104,23 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recipe
 
 
+def _built(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build of the recipe, not timed."""
+    from converters.build import build
+    from converters.recipe import load_recipe
+
+    output = tmp_path_factory.mktemp(f"{recipe.stem}_build") / recipe.stem
+    build(load_recipe(recipe), output, budget=0)
+    return output
+
+
 @pytest.fixture(scope="session")
 def small_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real build of `small_recipe`, not timed: torchscript, onnx and, where it is installed, tensorrt (rtx).
 
     Shared by the whole session: read it, and change only a copy.
     """
-    from converters.build import build
-    from converters.recipe import load_recipe
-
-    output = tmp_path_factory.mktemp("small_build") / "small"
-    build(load_recipe(small_recipe), output, budget=0)
-    return output
+    return _built(small_recipe, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -124,14 +129,9 @@ def compiled_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory)
 
     Shared by the whole session: read it, and change only a copy.
     """
-    from converters.build import build
-    from converters.recipe import load_recipe
-
     recipe = small_recipe.with_name("compiled.yaml")
     recipe.write_text(_COMPILED, encoding="utf-8")
-    output = tmp_path_factory.mktemp("compiled_build") / "compiled"
-    build(load_recipe(recipe), output, budget=0)
-    return output
+    return _built(recipe, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -140,29 +140,19 @@ def quantized_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory
 
     Shared by the whole session: read it, and change only a copy.
     """
-    from converters.build import build
-    from converters.recipe import load_recipe
-
     samples = np.random.default_rng(5).normal(0, 1, (48, 3, 32, 32)).astype(np.float32)
     np.save(small_recipe.with_name("samples.npy"), samples)
     recipe = small_recipe.with_name("quantized.yaml")
     recipe.write_text(_QUANTIZED, encoding="utf-8")
-    output = tmp_path_factory.mktemp("quantized_build") / "quantized"
-    build(load_recipe(recipe), output, budget=0)
-    return output
+    return _built(recipe, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def gpu_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model built for this machine's GPU, with every format that runs on one; for tests marked `gpu`."""
-    from converters.build import build
-    from converters.recipe import load_recipe
-
     recipe = small_recipe.with_name("gpu.yaml")
     recipe.write_text(dedent(_RECIPE).partition("artifacts:")[0] + dedent(_ON_A_GPU), encoding="utf-8")
-    output = tmp_path_factory.mktemp("gpu_build") / "gpu"
-    build(load_recipe(recipe), output, budget=0)
-    return output
+    return _built(recipe, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

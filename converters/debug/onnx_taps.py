@@ -6,16 +6,16 @@ of it; where the graph is right and the engine is not, `burnish debug` says so.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converters.debug.graph import Graph, Node
 from converters.debug.kinds import kind_of_operator
 from converters.debug.onnx_forms import clamped, decoders, plain_name
+from converters.names import scopes as scopes_of
 from runtimes.errors import ArtifactError
 from runtimes.spec import Arrays
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import onnx
 
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-_SCOPES = "pkg.torch.onnx.name_scopes"
 _REPEATED = re.compile(r"_\d+$")  # what the TorchScript exporter puts behind a module that runs again
 
 
@@ -128,7 +127,7 @@ def _nodes(graph: onnx.GraphProto, paths: Collection[str]) -> Iterator[Node]:
             continue
         outputs = tuple(name for name in node.output if name)
         varying.update(outputs)
-        scopes = _scopes(node)
+        scopes = scopes_of({entry.key: entry.value for entry in node.metadata_props})
         path = next((one for one in _paths(node, scopes) if one in paths), None)
         if node.op_type in _QUANTIZERS:
             path = None  # named after the value that it rounds, it is no part of the module that makes that
@@ -153,16 +152,6 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
         for body in (attribute.g, *attribute.graphs):
             for inner in body.node:
                 yield from _reads(inner)
-
-
-def _scopes(node: onnx.NodeProto) -> list[str]:
-    """The names of the modules around a node, as the dynamo exporter wrote them; last the operation's own."""
-    text = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
-    try:
-        found: Any = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return []
-    return [str(one) for one in found] if isinstance(found, list) else []
 
 
 def _paths(node: onnx.NodeProto, scopes: Sequence[str]) -> Iterator[str]:

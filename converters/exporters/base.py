@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from converters.passes.options import PassOptions
 from converters.passes.quantize.options import MOST, QuantizeOptions
@@ -55,6 +55,27 @@ class ExporterOptions(Strict):
     def quantize(self) -> QuantizeOptions | None:
         """The options of the artifact's quantization."""
         return next((one.quantize for one in self.passes if one.quantize), None)
+
+
+class PrecisionOptions(ExporterOptions):
+    """Options of a format whose layers compute in a precision that the recipe chooses."""
+
+    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="What the layers compute in.")
+
+    @property
+    def float_precision(self) -> str:
+        """As the recipe says."""
+        return self.precision
+
+
+class CastOptions(PrecisionOptions):
+    """Options of a format whose graph is cast to its precision; a quantized one is not."""
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> Self:
+        if self.quantize and self.precision != "fp32":
+            raise ValueError(f"precision {self.precision} cannot be had with quantize: what stays float is fp32")
+        return self
 
 
 @dataclass(frozen=True)

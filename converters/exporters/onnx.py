@@ -5,15 +5,15 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from converters.exporters._limits import check_versions
 from converters.exporters.base import (
+    CastOptions,
     Exported,
     Exporter,
-    ExporterOptions,
     ExportError,
     Job,
     check_precision,
@@ -46,7 +46,8 @@ _COMPUTE = {
     "GRU",
     "RNN",
 }
-_BF16_OPSET = 22
+BF16_OPSET = 22
+"""bf16 is in the schema of Conv only from this opset on."""
 _WHERE = {
     "fp16": "float16 is for CUDA: on x86 CPUs ONNX Runtime computes it in float32, where only size is gained and "
     "an overflow does not show",
@@ -54,7 +55,7 @@ _WHERE = {
 }
 
 
-class OnnxOptions(ExporterOptions):
+class OnnxOptions(CastOptions):
     """Options of `format: onnx`."""
 
     exporter: Literal["auto", "dynamo", "torchscript"] = Field(
@@ -71,21 +72,10 @@ class OnnxOptions(ExporterOptions):
     def _opset(cls, value: Any) -> Any:
         """bf16 is in the schema of Conv only from this opset on."""
         return (
-            {"opset": _BF16_OPSET, **value}
+            {"opset": BF16_OPSET, **value}
             if isinstance(value, dict) and value.get("precision") == "bf16"
             else value
         )
-
-    @model_validator(mode="after")
-    def _one_precision(self) -> Self:
-        if self.quantize and self.precision != "fp32":
-            raise ValueError(f"precision {self.precision} cannot be had with quantize: what stays float is fp32")
-        return self
-
-    @property
-    def float_precision(self) -> str:
-        """As the recipe says."""
-        return self.precision
 
 
 class OnnxExporter(Exporter):
@@ -160,8 +150,13 @@ def _cast(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exported:
 def _save(model: ir.Model, path: Path) -> None:
     import onnx_ir
 
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    onnx_ir.save(model, str(path), external_data=f"{MODEL_FILE}.data" if size > _EXTERNAL_DATA_BYTES else None)
+    big = weight_bytes(model) > _EXTERNAL_DATA_BYTES
+    onnx_ir.save(model, str(path), external_data=f"{MODEL_FILE}.data" if big else None)
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all constants of a graph."""
+    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
 
 
 def _dynamo(job: Job, opset: int, path: Path) -> None:
@@ -184,8 +179,7 @@ def _dynamo(job: Job, opset: int, path: Path) -> None:
     for node in program.model.graph.all_nodes():
         for key in _PRIVATE_METADATA:
             node.metadata_props.pop(key, None)
-    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value)
-    program.save(str(path), external_data=size > _EXTERNAL_DATA_BYTES)
+    program.save(str(path), external_data=weight_bytes(program.model) > _EXTERNAL_DATA_BYTES)
 
 
 def _torchscript(job: Job, opset: int, path: Path) -> None:

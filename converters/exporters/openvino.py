@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job, check_precision
+from converters.exporters.base import Exported, Exporter, ExportError, Job, PrecisionOptions, check_precision
 from converters.names import module_path
 from runtimes.engines.openvino import DEVICE, INSTALL, at_best_sizes, count_layers, lacking, properties
 from runtimes.spec import Dims, Specs
@@ -30,20 +30,14 @@ _COMPUTE = {
 }
 
 
-class OpenVinoOptions(ExporterOptions):
+class OpenVinoOptions(PrecisionOptions):
     """Options of `format: openvino`."""
 
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="What the layers compute in.")
     hint: Literal["latency", "throughput"] = Field(
         "latency",
         description="latency: one run at a time; throughput: for sessions that several threads run at once.",
     )
     opset: int = Field(20, ge=13, le=25, description="Of the ONNX graph.")
-
-    @property
-    def float_precision(self) -> str:
-        """As the recipe says."""
-        return self.precision
 
 
 class OpenVinoExporter(Exporter):

@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator
 
-from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job, check_precision
+from converters.exporters.base import CastOptions, Exported, Exporter, ExportError, Job, check_precision
+from converters.exporters.onnx import BF16_OPSET, weight_bytes
 from converters.names import module_path
 from converters.passes.quantize.options import MOST
 from converters.passes.ranges import Checked, cast_checked
@@ -30,17 +31,14 @@ _PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", 
 _COMPUTE = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", "ATTENTION_INPUT"}
 # Built for when the machine has no GPU to ask: Ada, the most common RTX generation.
 _DEFAULT_CAPABILITY = "8.9"
-# bf16 is in the schema of Conv only from this opset on.
-_BF16_OPSET = 22
 
 
-class TensorRtOptions(ExporterOptions):
+class TensorRtOptions(CastOptions):
     """Options of `format: tensorrt`."""
 
     flavor: Literal["auto", "tensorrt", "rtx"] = Field(
         "auto", description="auto: the classic TensorRT where it and a GPU are there, else TensorRT for RTX."
     )
-    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="What the layers compute in.")
     opset: int | None = Field(None, ge=13, le=25, description="Of the ONNX graph; default 20, for bf16 22.")
     compute_capabilities: tuple[str, ...] = Field(
         (),
@@ -60,17 +58,6 @@ class TensorRtOptions(ExporterOptions):
             if not (major.isdigit() and minor.isdigit()):
                 raise ValueError(f'a compute capability looks like "8.9", not {one!r}')
         return value
-
-    @model_validator(mode="after")
-    def _one_precision(self) -> Self:
-        if self.quantize and self.precision != "fp32":
-            raise ValueError(f"precision {self.precision} cannot be had with quantize: what stays float is fp32")
-        return self
-
-    @property
-    def float_precision(self) -> str:
-        """As the recipe says."""
-        return self.precision
 
 
 class TensorRtExporter(Exporter):
@@ -96,7 +83,7 @@ class TensorRtExporter(Exporter):
 
     def graph_options(self, options: TensorRtOptions) -> dict[str, Any]:
         """A float32 ONNX graph; the cast is done here."""
-        return {"opset": options.opset or (_BF16_OPSET if options.precision == "bf16" else 20)}
+        return {"opset": options.opset or (BF16_OPSET if options.precision == "bf16" else 20)}
 
     def export(self, job: Job, options: TensorRtOptions) -> Exported:
         """Rewrite the graph for TensorRT, parse it, count its layers' precisions, build, save."""
@@ -163,9 +150,7 @@ def lower(graph: Path, job: Job, precision: str) -> tuple[Path, dict[str, Any], 
         cast = cast_checked(model, "fp16" if precision == "fp16" else "bf16", job)
         rewrites["cast"] = cast.report
     path = job.folder / "lowered.onnx"
-    big = (
-        sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value) > 1 << 30
-    )
+    big = weight_bytes(model) > 1 << 30
     onnx_ir.save(model, str(path), external_data="lowered.onnx.data" if big else None)
     return path, rewrites, names, cast
 

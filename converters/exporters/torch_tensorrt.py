@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportError, Job
+from converters.exporters.base import Exported, Exporter, ExportError, Job, PrecisionOptions
 from runtimes.engines.torch_tensorrt import missing_torch_tensorrt
 from runtimes.spec import profile_shapes
 
@@ -17,19 +17,13 @@ DRY_RUN_FILE = "dry_run.txt"
 _UNSUPPORTED = re.compile(r"^\s*(\S.*?): (\d+)$", re.MULTILINE)
 
 
-class TorchTensorRtOptions(ExporterOptions):
+class TorchTensorRtOptions(PrecisionOptions):
     """Options of `format: torch-tensorrt`."""
 
-    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="What the engines compute in.")
     min_block_size: PositiveInt = Field(5, description="Fewest operators that are worth an engine.")
     require_full_compilation: bool = Field(False, description="Fail where an operator would run in PyTorch.")
     workspace_mb: int = Field(0, ge=0, description="Limit of the builder's scratch memory; 0: no limit.")
     optimization_level: int = Field(3, ge=0, le=5, description="Builder effort.")
-
-    @property
-    def float_precision(self) -> str:
-        """As the recipe says."""
-        return self.precision
 
 
 class TorchTensorRtExporter(Exporter):

@@ -2,7 +2,8 @@
 
 A virtual machine's cores are lent. For seconds or minutes they may be two threads of one real core, or lie on two
 chips with a cache each, and everything that runs on both takes up to half as long again: an engine of many small
-steps more than one of few large ones, so that their ratio is another. No statistics over rounds can tell that from a slow engine; the fixed work can.
+steps more than one of few large ones, so that their ratio is another. No statistics over rounds can tell that
+from a slow engine; the fixed work can.
 """
 
 from __future__ import annotations

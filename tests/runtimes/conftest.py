@@ -107,6 +107,18 @@ def linear_reference() -> Reference:
 
 
 @pytest.fixture
+def broken_before(tmp_path: Path) -> Callable[[Artifact, bytes], Artifact]:
+    """Publishes an artifact anew with `content` as its entry: the digest is right, the engine must refuse it."""
+
+    def make(artifact: Artifact, content: bytes) -> Artifact:
+        artifact.entry.write_bytes(content)
+        (artifact.path / "manifest.json").unlink()
+        return publish(artifact.path, tmp_path / "published", artifact.manifest)
+
+    return make
+
+
+@pytest.fixture
 def linear_data() -> LinearData:
     """Makes the reference of a recipe with data: samples, labelled with the class that eager gives them."""
 

@@ -19,7 +19,6 @@ from converters.exporters.base import Exported, ExportError, Job, ModelFacts
 from converters.exporters.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.openvino import OpenVinoExporter, OpenVinoOptions, read_graph
 from converters.recipe import load_recipe
-from runtimes.artifact import Artifact
 from runtimes.engines import openvino as engine
 from runtimes.engines.openvino import INSTALL, count_layers, lacking
 from runtimes.results import Status
@@ -64,15 +63,6 @@ def small_cnn() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(32, 5)
     )
-
-
-@pytest.fixture
-def cnn_job(small_build: Path, tmp_path: Path) -> Job:
-    """The small CNN's own ONNX artifact (opset 20, batch 1..8) as the start of an IR."""
-    made = Artifact.open(small_build / "onnx").manifest
-    facts = ModelFacts(made.inputs, made.outputs, made.dims, False, 0)
-    (tmp_path / "ir").mkdir()
-    return Job(None, facts, tmp_path / "ir", small_build / "onnx" / made.entry)
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from converters.exporters import tensorrt as module
 from converters.exporters.base import Exported, ExportError, Job, ModelFacts
 from converters.exporters.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.tensorrt import TensorRtExporter, TensorRtOptions, check_precision, pick_flavor
-from runtimes.artifact import Artifact
 from runtimes.devices import absent
 from runtimes.spec import DimRange, TensorSpec
 
@@ -39,15 +38,6 @@ def export(job: Job, **values: Any) -> Exported:
 def engine_of(job: Job) -> bytes:
     assert [path.name for path in job.folder.iterdir()] == ["model.engine"], "nothing else is left behind"
     return (job.folder / "model.engine").read_bytes()
-
-
-@pytest.fixture
-def cnn_job(small_build: Path, tmp_path: Path) -> Job:
-    """The small CNN's own ONNX artifact (opset 20, batch 1..8) as the start of an engine."""
-    made = Artifact.open(small_build / "onnx").manifest
-    facts = ModelFacts(made.inputs, made.outputs, made.dims, False, 0)
-    (tmp_path / "engine").mkdir()
-    return Job(None, facts, tmp_path / "engine", small_build / "onnx" / made.entry)
 
 
 @pytest.fixture

@@ -18,15 +18,6 @@ from converters.exporters.torch_export import TorchExportExporter, TorchExportOp
 MakeJob = Callable[..., Job]
 
 
-class Branches(nn.Module):
-    """Control flow on a value, which no graph can follow."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if bool(x.sum() > 0):
-            return x + 1
-        return x - 1
-
-
 class Baked(nn.Module):
     """Runs at the example's batch of two alone."""
 
@@ -74,9 +65,9 @@ def test_a_method_that_was_asked_for_is_recorded(make_job: MakeJob, method: str)
     assert (exported.build["method"], exported.build["failed"]) == (method, {})
 
 
-def test_a_model_that_no_method_exports_is_told_with_every_reason(make_job: MakeJob) -> None:
+def test_a_model_that_no_method_exports_is_told_with_every_reason(make_job: MakeJob, branches: nn.Module) -> None:
     with pytest.raises(ExportError, match="no way to export this model worked:\n  non-strict: ") as caught:
-        export(make_job(Branches(), {"x": ["batch", 3]}, {"batch": (1, 4)}))
+        export(make_job(branches, {"x": ["batch", 3]}, {"batch": (1, 4)}))
     assert "\n  strict: " in str(caught.value)
 
 

@@ -16,15 +16,6 @@ from converters.exporters.torchscript import DEPRECATED, TorchScriptExporter, To
 MakeJob = Callable[..., Job]
 
 
-class Branches(nn.Module):
-    """Control flow that only scripting keeps."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if bool(x.sum() > 0):
-            return x + 1
-        return x - 1
-
-
 class Unscriptable(nn.Module):
     """The scripting compiler knows no generator expressions; the tracer does not see them."""
 
@@ -47,8 +38,8 @@ def export(job: Job, **options: Any) -> tuple[Any, Any]:
     return exported, torch.jit.load(str(job.folder / exported.entry))
 
 
-def test_auto_scripts_and_keeps_control_flow(make_job: MakeJob) -> None:
-    exported, module = export(make_job(Branches(), {"x": ["batch", 3]}, {"batch": (1, 4)}))
+def test_auto_scripts_and_keeps_control_flow(make_job: MakeJob, branches: nn.Module) -> None:
+    exported, module = export(make_job(branches, {"x": ["batch", 3]}, {"batch": (1, 4)}))
     assert (exported.build["method"], exported.build["failed"]) == ("script", {})
     ones = torch.ones(2, 3)
     assert torch.equal(module(ones), ones + 1)

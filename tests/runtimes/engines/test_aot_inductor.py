@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch runs these artifacts: pip install 'burnish[convert]'")
 
-from runtimes.artifact import Artifact, publish  # noqa: E402 - only where there is torch
+from runtimes.artifact import Artifact  # noqa: E402 - only where there is torch
 from runtimes.engines.aot_inductor import AotInductorRuntime  # noqa: E402
 from runtimes.errors import ArtifactError, Unavailable  # noqa: E402
 from runtimes.machine import instruction_sets, system  # noqa: E402
@@ -107,14 +108,11 @@ def test_a_changed_file_is_refused_before_it_is_opened(artifact: Artifact, unope
 
 @pytest.mark.parametrize("content", [b"", b"not a package", b"PK\x03\x04" + bytes(100)])
 def test_a_file_that_is_no_package_is_told_in_the_engines_words(
-    artifact: Artifact, tmp_path: Path, content: bytes
+    artifact: Artifact, broken_before: Callable[[Artifact, bytes], Artifact], content: bytes
 ) -> None:
-    """Its digest is right: it was broken before it was published."""
-    artifact.entry.write_bytes(content)
-    (artifact.path / "manifest.json").unlink()
-    publish(artifact.path, tmp_path / "published", artifact.manifest)
+    broken = broken_before(artifact, content)
     with pytest.raises(ArtifactError, match=r"torch cannot load model\.pt2: "):
-        load(tmp_path / "published")
+        load(broken.path)
 
 
 def test_loading_needs_no_compiler_and_leaves_nothing_behind(

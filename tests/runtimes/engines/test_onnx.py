@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtimes.artifact import Artifact, publish
+from runtimes.artifact import Artifact
 from runtimes.engines.onnx import OnnxRuntime
 from runtimes.errors import ArtifactError
 from runtimes.session import SessionOptions, load
@@ -51,15 +51,11 @@ def test_inputs_and_outputs_are_the_graphs(small_build: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not a graph"])
 def test_a_file_that_is_no_graph_is_told_in_the_engines_words(
-    artifact_copy: Copy, tmp_path: Path, content: bytes
+    artifact_copy: Copy, broken_before: Callable[[Artifact, bytes], Artifact], content: bytes
 ) -> None:
-    """Its digest is right: it was broken before it was published."""
-    broken = artifact_copy("onnx")
-    broken.entry.write_bytes(content)
-    (broken.path / "manifest.json").unlink()
-    publish(broken.path, tmp_path / "published", broken.manifest)
+    broken = broken_before(artifact_copy("onnx"), content)
     with pytest.raises(ArtifactError, match=r"ONNX Runtime cannot load model\.onnx: \["):
-        load(tmp_path / "published")
+        load(broken.path)
 
 
 @pytest.mark.gpu

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtimes.artifact import Artifact, publish
+from runtimes.artifact import Artifact
 from runtimes.devices import gpus
 from runtimes.engines.tensorrt import MODULES, TensorRtRuntime, _Cuda, missing_cuda_bindings, missing_flavor
 from runtimes.engines.torch_tensorrt import TorchTensorRtRuntime
@@ -45,12 +45,9 @@ def test_without_a_gpu_an_engine_is_built_and_not_run(small_build: Path) -> None
 
 @needs_rtx
 def test_a_file_that_is_no_engine_is_told_with_who_built_it(
-    artifact_copy: Callable[[str], Artifact], tmp_path: Path
+    artifact_copy: Callable[[str], Artifact], broken_before: Callable[[Artifact, bytes], Artifact]
 ) -> None:
-    broken = artifact_copy("tensorrt")
-    broken.entry.write_bytes(b"not an engine" * 10)
-    (broken.path / "manifest.json").unlink()
-    made = publish(broken.path, tmp_path / "published", broken.manifest)
+    made = broken_before(artifact_copy("tensorrt"), b"not an engine" * 10)
     with pytest.raises(
         ArtifactError, match=r"cannot load model\.engine: it was built by rtx .* Build it again here"
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch runs these artifacts: pip install 'burnish[convert]'")
 
-from runtimes.artifact import Artifact, publish  # noqa: E402 - only where there is torch
+from runtimes.artifact import Artifact  # noqa: E402 - only where there is torch
 from runtimes.errors import ArtifactError  # noqa: E402
 from runtimes.results import Build  # noqa: E402
 from runtimes.session import SessionOptions, load  # noqa: E402
@@ -51,14 +52,11 @@ def test_a_changed_file_is_refused_before_torch_parses_it(
 
 @pytest.mark.parametrize("content", [b"", b"not a program", b"PK\x03\x04" + bytes(100)])
 def test_a_file_that_is_no_program_is_told_in_the_engines_words(
-    artifact: Artifact, tmp_path: Path, content: bytes
+    artifact: Artifact, broken_before: Callable[[Artifact, bytes], Artifact], content: bytes
 ) -> None:
-    """Its digest is right: it was broken before it was published."""
-    artifact.entry.write_bytes(content)
-    (artifact.path / "manifest.json").unlink()
-    publish(artifact.path, tmp_path / "published", artifact.manifest)
+    broken = broken_before(artifact, content)
     with pytest.raises(ArtifactError, match=r"torch cannot load model\.pt2: "):
-        load(tmp_path / "published")
+        load(broken.path)
 
 
 def test_threads_are_set_for_the_process(compiled_build: Path) -> None:

@@ -34,15 +34,11 @@ def vectors(**values: float) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("content", [b"", b"not a module", b"PK\x03\x04" + bytes(100)])
 def test_a_file_that_is_no_module_is_told_in_the_engines_words(
-    artifact_copy: Callable[[str], Artifact], tmp_path: Path, content: bytes
+    artifact_copy: Callable[[str], Artifact], broken_before: Callable[[Artifact, bytes], Artifact], content: bytes
 ) -> None:
-    """Its digest is right: it was broken before it was published."""
-    broken = artifact_copy("torchscript")
-    broken.entry.write_bytes(content)
-    (broken.path / "manifest.json").unlink()
-    publish(broken.path, tmp_path / "published", broken.manifest)
+    broken = broken_before(artifact_copy("torchscript"), content)
     with pytest.raises(ArtifactError, match=r"torch cannot load model\.pt: "):
-        load(tmp_path / "published")
+        load(broken.path)
 
 
 def test_loading_optimizes_but_for_an_artifact_that_does_not_want_it(

@@ -171,14 +171,19 @@ def test_all_rewrites_together_leave_a_graph_of_uint8_that_onnx_runtime_fuses(se
     assert np.isfinite(run(model, x, optimized=True)).all()
 
 
+def optimized(model: onnx_ir.Model, path: Path) -> list[str]:
+    """The operators that ONNX Runtime makes of a graph."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(onnx_ir.to_proto(model).SerializeToString(), options)
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
 def test_onnx_runtime_computes_the_lowered_layers_with_integers(tmp_path: Path) -> None:
     model = drawn(1, [(np.int8, "none", True), (np.uint8, "none", True)])
     lower_for_onnxruntime(model)
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(onnx_ir.to_proto(model).SerializeToString(), options)
-    operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    operators = optimized(model, tmp_path / "optimized.onnx")
     assert operators.count("QLinearConv") == 2
     assert "Conv" not in operators
 
@@ -188,11 +193,7 @@ def test_onnx_runtime_does_not_quantize_the_weights_of_a_layer_that_stays_float(
     model = drawn(1, [(np.uint8, "none", True), (np.uint8, "none", False), (np.uint8, "none", True)])
     x = np.random.default_rng(1).normal(0, 2, SHAPE).astype(np.float32)
     lower_for_onnxruntime(model)
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(onnx_ir.to_proto(model).SerializeToString(), options)
-    operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    operators = optimized(model, tmp_path / "optimized.onnx")
     assert (operators.count("QLinearConv"), operators.count("Conv")) == (2, 1)
     assert np.isfinite(run(model, x)).all()
 
