@@ -6,16 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from converters.passes.quantize.options import SHORT, QuantizeOptions
+from converters.passes.quantize.options import QuantizeOptions
 from runtimes.spec import Strict
 
 _Word = Literal["int8", "int4", "dynamic", "weight-only"]
-assert set(SHORT) == set(_Word.__args__)  # type: ignore[attr-defined]
 
 
 class PassOptions(Strict):
     """One pass: a mapping with its name as the only key."""
 
+    # The validator changes nothing: it tells the JSON Schema of the words that QuantizeOptions takes as well.
     quantize: Annotated[
         QuantizeOptions | None, BeforeValidator(lambda v: v, json_schema_input_type=_Word | QuantizeOptions)
     ] = Field(None, description="Integers in place of floats: `quantize: int8`, or a mapping of options.")

@@ -68,8 +68,7 @@ class QuantizeOptions(Strict):
             raise ValueError("int4 needs `mode: weight-only`: no engine here computes in int4")
         if self.max_drop is not None and self.mode != "static":
             raise ValueError("max_drop is for `mode: static`")
-        wrong = {"static": (), "dynamic": ("nncf",), "weight-only": ("nncf",)}[self.mode]
-        if self.method in wrong:
+        if self.mode != "static" and self.method == "nncf":
             raise ValueError(f"`mode: {self.mode}` is done by onnxruntime, not {self.method}")
         if self.method == "nncf" and self.calibrate == "entropy":
             raise ValueError("NNCF has no entropy calibration: use `method: onnxruntime`")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from converters.document import RecipeError
 from converters.passes.options import PassOptions
-from converters.passes.quantize.options import QuantizeOptions
+from converters.passes.quantize.options import SHORT, QuantizeOptions
 from converters.recipe import load_recipe
 
 
@@ -49,6 +49,11 @@ def test_words_stand_for_options(word: Any, to: str, mode: str, quantizer: str) 
 def test_what_cannot_be_is_said(value: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         quantize(value)
+
+
+def test_editors_know_the_words() -> None:
+    words = PassOptions.model_json_schema()["properties"]["quantize"]["anyOf"]
+    assert {"enum": list(SHORT), "type": "string"} in words
 
 
 def test_a_pass_has_one_name() -> None:
