@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,6 +93,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason=f"marked gpu: {reason}"))
+
+
+@pytest.fixture(autouse=True)
+def usual_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine counts as being at its usual speed: whether it is decides no test, and nobody waits for it."""
+    monkeypatch.setattr("runtimes.validator.speed.Pace", lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0)))
 
 
 @pytest.fixture(scope="session")

@@ -139,6 +139,24 @@ def test_sessions_in_their_processes_are_compared_with_the_base() -> None:
     assert (found["eager"].median_ms, found["eager"].speedup) == (4, None)
 
 
+@pytest.mark.parametrize("usual", [True, False])
+def test_each_round_waits_for_the_machine_while_patience_lasts(
+    monkeypatch: pytest.MonkeyPatch, usual: bool
+) -> None:
+    asked: list[float] = []
+
+    def wait(seconds: float) -> tuple[bool, float]:
+        asked.append(seconds)
+        return usual, 8.0
+
+    monkeypatch.setattr("runtimes.validator.speed.Pace", lambda: SimpleNamespace(wait=wait))
+    found = measured(eager=steady(0.004), fast=steady(0.001))["fast"]
+    assert isinstance(found, Speed)
+    assert (found.speedup, found.stable) == (4, usual)
+    left = [max(0.0, defaults.PATIENCE_SECONDS - 8 * turn) for turn in range(len(asked))]
+    assert asked == left
+
+
 def test_without_a_base_there_are_latencies_and_no_ratios() -> None:
     found = measured(base=None, only=steady(0.001))
     assert isinstance(found["only"], Speed)
