@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,8 +93,19 @@ def _targets(
         judged = [row.device for row in build.artifacts if row.path == folder.name] if build else []
         own = artifact.manifest.devices
         asked = [device for device in (devices or judged) if device in own] or [own[0]]
-        targets += [Target(artifact, device) for device in dict.fromkeys(asked)]
+        parent = _parent(folder, build)
+        targets += [Target(artifact, device, parent) for device in dict.fromkeys(asked)]
     return targets, broken
+
+
+def _parent(folder: Path, build: Build | None) -> Artifact | None:
+    """The artifact beside it that it was timed against, where it is still there."""
+    rows = build.artifacts if build else []
+    names = {one.speed.parent.name for one in rows if one.path == folder.name and one.speed.parent}
+    for name in names:
+        with contextlib.suppress(ArtifactError, UsageError):  # then it is a row of its own, or was never published
+            return Artifact.open(folder.parent / name)
+    return None
 
 
 def _eager(targets: Sequence[Target], recipe: str | Path | None) -> Callable[[str], Opener] | None:

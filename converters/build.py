@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +25,7 @@ from runtimes.artifact import Artifact as Built
 from runtimes.errors import BurnishError, Unavailable, UsageError
 from runtimes.process import isolated, stopwatch
 from runtimes.results import Build, Row, Status
+from runtimes.session import unavailable
 from runtimes.validator.defaults import BUDGET_SECONDS
 from runtimes.validator.reference import FILE as REFERENCE
 from runtimes.validator.reference import Reference
@@ -143,7 +144,7 @@ class _Run:
         self.reference = sha256(self.work / REFERENCE)
         (self.work / REFERENCE).replace(self.output / REFERENCE)
         outcomes = {artifact.name: self._artifact(artifact, source, loaded) for artifact in self.plan.artifacts}
-        rows = self._prove(outcomes, source, loaded.facts)
+        rows = self._prove(outcomes, source, loaded)
         self.seconds["total"] = total()
         result = Build(
             recipe={
@@ -173,7 +174,9 @@ class _Run:
         finally:
             self.seconds[name] = clock()
 
-    def _artifact(self, artifact: Artifact, source: Source, loaded: steps.LoadedFacts) -> Built | Row:
+    def _artifact(
+        self, artifact: Artifact, source: Source, loaded: steps.LoadedFacts, place: Path | None = None
+    ) -> Built | Row:
         """Export one artifact and put it in its place; a row where that did not work."""
         row = Row(name=artifact.name, format=artifact.exporter.format, device="", status=Status.ERROR,
                   precision=artifact.options.asked_precision)  # fmt: skip
@@ -184,7 +187,7 @@ class _Run:
             folder.mkdir(parents=True)
             exported = self._export(artifact, source, loaded, folder)
             manifest = self._manifest(artifact, exported, loaded)
-            return publish(folder, self.output / artifact.name, manifest)
+            return publish(folder, (place or self.output) / artifact.name, manifest)
         except BurnishError as error:
             return row.model_copy(update={"reason": str(error)})
         except OSError as error:
@@ -280,19 +283,19 @@ class _Run:
             },
         )
 
-    def _prove(self, outcomes: dict[str, Built | Row], source: Source, facts: Any) -> list[Row]:
+    def _prove(self, outcomes: dict[str, Built | Row], source: Source, loaded: steps.LoadedFacts) -> list[Row]:
         """Rows in the recipe's order: of what was built by the validator, of the rest as it ended."""
         clock = stopwatch()
         by_name = {artifact.name: artifact for artifact in self.plan.artifacts}
         targets = [
-            Target(built, device)
+            Target(built, device, self._parent(by_name[name], device, outcomes, source, loaded))
             for name, built in outcomes.items()
             if isinstance(built, Built)
             for device in devices_of(by_name[name], self.devices)
         ]
 
         def eager(device: str) -> steps.EagerFromState:
-            return steps.EagerFromState(source, facts, self.work, device, default_options())
+            return steps.EagerFromState(source, loaded.facts, self.work, device, default_options())
 
         reference = Reference.load(self.output / REFERENCE)
         log = self.output / "logs" / "validate.log"
@@ -305,6 +308,35 @@ class _Run:
             for name, outcome in outcomes.items()
             for device in devices_of(by_name[name], self.devices)
         ]
+
+    def _parent(
+        self,
+        artifact: Artifact,
+        device: str,
+        outcomes: Mapping[str, Built | Row],
+        source: Source,
+        loaded: steps.LoadedFacts,
+    ) -> Built | None:
+        """The artifact without its passes: the recipe's own, where it has such a one, else one made to be timed."""
+        built = outcomes[artifact.name]
+        assert isinstance(built, Built)  # what was not built is not timed
+        if not artifact.options.passes or not self.budget or unavailable(built, device):
+            return None
+        if twin := _without_passes(artifact, self.plan.artifacts):
+            made = outcomes[twin.name]
+        else:
+            plain = artifact.options.model_copy(update={"passes": (), "format": artifact.exporter.format})
+            plainer = replace(artifact, name=f"{artifact.name}-float", options=plain)
+            made = self._artifact(plainer, source, loaded, self.work)
+        return made if isinstance(made, Built) else None
+
+
+def _without_passes(artifact: Artifact, others: Sequence[Artifact]) -> Artifact | None:
+    """The artifact of the recipe that has the same options but no passes."""
+    unlike = {"passes": (), "gates": None}
+    wanted = artifact.options.model_copy(update=unlike)
+    return next((one for one in others if not one.options.passes and
+                 one.options.model_copy(update=unlike) == wanted), None)  # fmt: skip
 
 
 def _unbuilt(outcome: Built | Row, device: str) -> Row:

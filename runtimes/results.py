@@ -91,12 +91,22 @@ class Deadline(Record):
     misses_per_10000: float
 
 
+class Parent(Record):
+    """The artifact without its passes, timed beside it; `speedup`: how many times as fast as that this one is."""
+
+    name: str
+    size_bytes: int
+    speedup: float | None = None
+    ci95: tuple[float, float] | None = None
+
+
 class Speed(Record):
     """Latency in milliseconds, and the ratio to eager with its 95 % interval (above 1: faster).
 
     cold_start_ms: loading and the first answer, without importing libraries; peak_memory_bytes: resident
     memory of the session's process over a bare interpreter; throughput: samples per second by batch size;
-    compute_share: floating-point operations per second over the machine's measured peak in that precision.
+    compute_share: floating-point operations per second over the machine's measured peak in that precision;
+    parent: the comparison with the same format without quantization and pruning.
     """
 
     eager_ms: float | None = None
@@ -112,6 +122,7 @@ class Speed(Record):
     throughput: dict[int, float] = Field(default_factory=dict)
     compute_share: float | None = None
     deadline: Deadline | None = None
+    parent: Parent | None = None
 
 
 class GateResult(Record):

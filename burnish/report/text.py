@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runtimes.results import Build, Row
+from runtimes.results import Build, Parent, Row
 
 
 def clean(text: object) -> str:
@@ -86,8 +86,19 @@ def remarks(build: Build) -> list[str]:
     for row in build.artifacts:
         if row.reason:
             lines.append(f"{clean(row.name)}: {clean(row.reason)}")
+        if row.speed.parent:
+            lines.append(f"{clean(row.name)}: {_beside(row, row.speed.parent)}")
         lines += [f"{clean(row.name)}: {clean(note)}" for note in row.notes]
     return lines + [clean(note) for note in build.notes]
+
+
+def _beside(row: Row, parent: Parent) -> str:
+    """What the passes of an artifact bought."""
+    share = f"{row.size_bytes / parent.size_bytes:.0%} of the size of" if row.size_bytes else "beside"
+    if parent.speedup is None or parent.ci95 is None:
+        return f"{share} {clean(parent.name)}, which could not be timed beside it"
+    low, high = parent.ci95
+    return f"{parent.speedup:.2f}x ({low:.2f}-{high:.2f}) as fast as and {share} {clean(parent.name)}"
 
 
 def _tried(build: Build) -> list[dict[str, Any]]:

@@ -15,6 +15,12 @@ class Gates(Strict):
     speedup: float | None = Field(
         1.0, ge=0, description="Median latency of eager over the artifact's, at least; null: not required."
     )
+    parent_speedup: float | None = Field(
+        1.0,
+        ge=0,
+        description="Median latency of the same format without its passes over the artifact's, at least; "
+        "null: not required.",
+    )
     deadline_ms: float | None = Field(
         None, gt=0, description="Single requests at this rate: the slowest of a hundred must be answered in time."
     )

@@ -218,6 +218,17 @@ def speed(found: Speed, gates: Gates) -> GateResult:
     )
 
 
+def parent(found: Speed, gates: Gates) -> GateResult | None:
+    """A quantized or pruned artifact is no slower than the float one that it comes from; None without one."""
+    if found.parent is None or gates.parent_speedup is None:
+        return None
+    name, (low, high) = found.parent.name, found.parent.ci95 or (0.0, 0.0)
+    if found.parent.speedup is None:
+        return GateResult(gate="parent", ok=None, detail=f"{name} could not be timed beside it")
+    detail = f"{found.parent.speedup:.2f}x {name} (95 %: {low:.2f} to {high:.2f}), asked {gates.parent_speedup:g}x"
+    return GateResult(gate="parent", ok=high >= gates.parent_speedup, detail=detail)
+
+
 def deadline(found: Speed, gates: Gates) -> GateResult:
     """The 99th percentile of single requests at the deadline's rate lies within it."""
     met = found.deadline

@@ -35,26 +35,6 @@ Launches = Sequence[Times]
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def measure(
-    sessions: Mapping[str, Child], budget: float = defaults.BUDGET_SECONDS, base: str | None = None
-) -> dict[str, Speed | BurnishError]:
-    """Time sessions that each live in a process of their own, one running while the others sleep.
-
-    Args:
-        sessions: name to a Child that hosts a `SessionHost`.
-        budget: seconds for each session besides `base`.
-        base: the session that the others are compared with; None: no ratios.
-
-    Returns:
-        Per name its Speed, or the error that its process ended with. Without a living base there are no
-        ratios, and a session that was not timed before it ended has no entry.
-    """
-    found = collect(sessions, budget, base)
-    known = found.times.get(base or "", [])
-    times = {name: summarize([mine], [known], found.usual) for name, mine in found.times.items()}
-    return {**times, **found.failed}
-
-
 @dataclass(frozen=True)
 class Collected:
     """Times by session; errors of those that ended; whether the machine was at its usual speed."""
@@ -63,11 +43,25 @@ class Collected:
     failed: dict[str, BurnishError]
     usual: bool
 
+    def speed(self, name: str, base: str | None = None) -> Speed | BurnishError:
+        """Of one session, with the ratio to `base` where that was timed; or the error that ended one of the two."""
+        if problem := self.failed.get(base or "") or self.failed.get(name):
+            return problem
+        if name not in self.times:
+            return BurnishError(f"the session of {base} ended before this one was timed")
+        return summarize([self.times[name]], [self.times.get(base or "", [])], self.usual)
+
 
 def collect(
     sessions: Mapping[str, Child], budget: float = defaults.BUDGET_SECONDS, base: str | None = None
 ) -> Collected:
-    """The times behind `measure`: of each session that was timed, and the errors of those that ended."""
+    """Time sessions that each live in a process of their own, one running while the others sleep.
+
+    Args:
+        sessions: name to a Child that hosts a `SessionHost`.
+        budget: seconds for each session besides `base`.
+        base: the session that the others are compared with; without it no ratio has to settle.
+    """
     failed: dict[str, BurnishError] = {}
     runs: dict[str, int] = {}
     for name, child in sessions.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from runtimes.artifact import Artifact
 from runtimes.errors import ArtifactError, BurnishError
 from runtimes.machine import burnish_version, cores
 from runtimes.process import Child
-from runtimes.results import GateResult, Row, Speed, Status
+from runtimes.results import GateResult, Parent, Row, Speed, Status
 from runtimes.session import SessionOptions, runtime_of, unavailable
 from runtimes.validator import gates, speed
 from runtimes.validator.alone import alone
@@ -30,10 +30,18 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Target:
-    """One artifact to be judged on one device, by the gates of its manifest."""
+    """One artifact to be judged on one device, by the gates of its manifest.
+
+    Attributes:
+        artifact, device: what is run, and where.
+        parent: the same format without the artifact's passes; it must not be faster.
+        reference: instead of the build's, where passes changed the model before it was exported.
+    """
 
     artifact: Artifact
     device: str
+    parent: Artifact | None = None
+    reference: Reference | None = None
 
     @property
     def gates(self) -> Gates:
@@ -82,14 +90,15 @@ def validate(
         alive: dict[int, Child] = {}
         for index, target in enumerate(targets):
             progress(f"checking the numbers of {target.artifact.path.name} on {target.device}")
-            row, child = _check(target, reference, options, log, stack)
+            row, child = _check(target, target.reference or reference, options, log, stack)
             rows.append(row)
             if child is not None:
                 alive[index] = child
         for device in dict.fromkeys(targets[index].device for index in alive) if budget else ():
             mine = {index: child for index, child in alive.items() if targets[index].device == device}
             progress(f"timing {', '.join(targets[index].artifact.path.name for index in mine)} on {device}")
-            for index, found in _time(mine, eager(device), device, budget, log):
+            on_device = {index: targets[index] for index in mine}
+            for index, found in _time(mine, on_device, eager(device), device, budget, log):
                 rows[index] = _with_speed(rows[index], found, mine[index], targets[index])
     return rows
 
@@ -137,19 +146,40 @@ def _judged(target: Target, row: Row, reference: Reference, first: Any, second: 
 
 
 def _time(
-    alive: dict[int, Child], opener: Opener | None, device: str, budget: float, log: Path | None
+    alive: Mapping[int, Child],
+    targets: Mapping[int, Target],
+    opener: Opener | None,
+    device: str,
+    budget: float,
+    log: Path | None,
 ) -> Iterator[tuple[int, Speed | BurnishError]]:
-    children = {str(index): child for index, child in alive.items()}
+    """The speed of each target, measured in turns with eager and with the parents of those that have one."""
+    names = {index: str(targets[index].artifact.path) for index in alive}
+    children = {names[index]: child for index, child in alive.items()}
     with contextlib.ExitStack() as stack:
         if opener is not None:
             base = Child(partial(SessionHost, opener), what=f"the eager model on {device}", log=log, torch=True)
             stack.callback(base.kill)
             children["eager"] = base
-        results = speed.measure(children, budget, "eager" if opener else None)
-    for index in alive:
-        found = results.get(str(index), BurnishError("the eager model's session ended before it was timed"))
-        eager = results.get("eager")
-        yield index, eager if isinstance(eager, BurnishError) else found
+        for parent in (one.parent for one in targets.values()):
+            if parent is not None and str(parent.path) not in children:
+                child = start(Target(parent, device), default_options(), log)
+                stack.callback(child.kill)
+                children[str(parent.path)] = child
+        collected = speed.collect(children, budget, "eager" if opener else None)
+    for index, target in targets.items():
+        yield index, _speed(collected, names[index], target.parent)
+
+
+def _speed(collected: speed.Collected, name: str, parent: Artifact | None) -> Speed | BurnishError:
+    """What was timed of one session, against eager's and its parent's."""
+    found = collected.speed(name, "eager")
+    if parent is None or isinstance(found, BurnishError):
+        return found
+    beside = collected.speed(name, str(parent.path))
+    ratio = {} if isinstance(beside, BurnishError) else {"speedup": beside.speedup, "ci95": beside.ci95}
+    against = Parent(name=parent.manifest.name, size_bytes=parent.size_bytes, **ratio)
+    return found.model_copy(update={"parent": against})
 
 
 def _with_speed(row: Row, found: Speed | BurnishError, child: Child, target: Target) -> Row:
@@ -159,7 +189,9 @@ def _with_speed(row: Row, found: Speed | BurnishError, child: Child, target: Tar
         full = alone(found, child, target.artifact.manifest, target.device, target.gates.deadline_ms)
     except BurnishError as error:
         return _ended(row, "speed", error)
-    results = [*row.gates, gates.speed(full, target.gates), gates.deadline(full, target.gates)]
+    beside = gates.parent(full, target.gates)
+    results = [*row.gates, gates.speed(full, target.gates), *([beside] if beside else [])]
+    results.append(gates.deadline(full, target.gates))
     return _settle(row.model_copy(update={"speed": full, "gates": results}))
 
 

@@ -17,7 +17,7 @@ from burnish.predict import Prediction
 from burnish.report.predictions import as_data, show_predictions
 from burnish.report.terminal import show_builds
 from burnish.report.text import clean, headline, latency, parity, remarks, size, speedup
-from runtimes.results import Build, Parity, Row, Speed, Status
+from runtimes.results import Build, Parent, Parity, Row, Speed, Status
 
 
 def row(**values: Any) -> Row:
@@ -87,6 +87,15 @@ def test_remarks_tell_reasons_notes_and_why_better_weights_were_not_used() -> No
     assert remarks(found) == [
         "weights: DEFAULT not used: no network", "onnx: parity: noise", "b: note", "general"
     ]  # fmt: skip
+
+
+def test_remarks_tell_what_the_passes_bought() -> None:
+    parent = Parent(name="onnx", size_bytes=400, speedup=1.5, ci95=(1.4, 1.6))
+    [line] = remarks(build(row(name="onnx-int8", size_bytes=100, speed=Speed(parent=parent))))
+    assert line == "onnx-int8: 1.50x (1.40-1.60) as fast as and 25% of the size of onnx"
+    silent = parent.model_copy(update={"speedup": None, "ci95": None})
+    [line] = remarks(build(row(name="onnx-int8", size_bytes=100, speed=Speed(parent=silent))))
+    assert line == "onnx-int8: 25% of the size of onnx, which could not be timed beside it"
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are() -> None:

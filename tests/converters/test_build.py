@@ -386,6 +386,21 @@ def test_speed_is_measured_against_eager(net: Net, tmp_path: Path) -> None:
     assert [gate.gate for gate in row.gates[-2:]] == ["speed", "deadline"]
 
 
+def test_what_a_pass_made_is_timed_beside_the_same_format_without_it(net: Net, tmp_path: Path) -> None:
+    quantized = "data: {calibration: {random: 0, samples: 2}}\nartifacts:\n  onnx: {}\n"
+    quantized += "  onnx-int8: {format: onnx, gates: {parent_speedup: 0}, passes: [{quantize: int8}]}\n"
+    quantized += "  old-int8: {format: onnx, opset: 19, gates: {parent_speedup: 0}, passes: [{quantize: int8}]}"
+    rows = run(net(("artifacts:\n  torchscript: {}", quantized)), tmp_path / "out", budget=0.1)
+    parents = {name: row.speed.parent for name, row in rows.items()}
+    assert parents["onnx"] is None
+    assert parents["onnx-int8"] is not None, "the recipe has its parent"
+    assert parents["onnx-int8"].name == "onnx"
+    assert parents["old-int8"] is not None, "a parent of the same opset was made for it"
+    assert parents["old-int8"].name == "old-int8-float"
+    assert all(parent is None or parent.speedup for parent in parents.values())
+    assert not any(path.name.endswith("-float") for path in (tmp_path / "out").iterdir())
+
+
 def test_a_model_that_does_not_repeat_itself_proves_nothing(net: Net, tmp_path: Path) -> None:
     row = run(net(("user_net:build", "user_net:moody")), tmp_path / "out")["torchscript"]
     assert row.status is Status.FAILED

@@ -225,6 +225,26 @@ def test_speed_is_judged_by_what_was_asked(
     assert row.speed.eager_ms is not None
 
 
+@pytest.mark.parametrize(("asked", "status"), [(1e-6, Status.PASSED), (1e6, Status.FAILED)])
+def test_what_passes_made_may_not_be_slower_than_what_they_started_from(
+    linear: Make, linear_reference: Reference, asked: float, status: Status
+) -> None:
+    artifact, parent = linear(gates=Gates(speedup=None, parent_speedup=asked)), linear("is correct again")
+    [row] = validate([Target(artifact, "cpu", parent)], linear_reference, lambda device: None, budget=0.05)
+    [gate] = [result for result in row.gates if result.gate == "parent"]
+    assert (row.status, gate.ok) == (status, status is Status.PASSED)
+    assert row.speed.parent is not None
+    assert row.speed.parent.speedup is not None
+    assert (row.speed.parent.name, row.speed.parent.size_bytes) == ("is-correct-again", parent.size_bytes)
+
+
+def test_a_parent_that_cannot_be_timed_judges_nobody(linear: Make, linear_reference: Reference) -> None:
+    target = Target(linear(), "cpu", linear("raises on load"))
+    [row] = validate([target], linear_reference, lambda device: None, budget=0.05)
+    [gate] = [result for result in row.gates if result.gate == "parent"]
+    assert (row.status, gate.ok) == (Status.PASSED, None)
+
+
 def test_an_eager_model_that_cannot_be_opened_is_an_error_of_each_row(
     linear: Make, linear_reference: Reference, tmp_path: Path
 ) -> None:
