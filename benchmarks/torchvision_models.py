@@ -89,7 +89,7 @@ def page(rows: dict[str, Any]) -> str:
         "Random weights made non-degenerate; dynamic batch; parity on noise and edge values at batches 1, 3 and 4, "
         "of which no exporter saw 3. Numbers are `noise`: error against the float64 truth over eager's own. "
         "`built` is an engine that only a GPU can run. "
-        "Rows may come from several runs, each judged by the rules of its day.",
+        "Rows may come from several runs of the script.",
         "",
         f"{len(rows)} models: " + ", ".join(f"{count} {name}" for name, count in good.items()) + "; largest noise "
         f"{max(noises, default=0):.2f}.",
