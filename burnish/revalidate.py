@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from converters.build import source_of
+from converters.build import CHANGED, source_of
 from converters.recipe import load_recipe
 from converters.sources.load import Source
 from converters.steps import EagerFromSource
@@ -34,7 +34,8 @@ def revalidate(
     folders, folder, build = _find(path)
     check_required(require, [one.name for one in folders] if build is None else [r.name for r in build.artifacts])
     reference = Reference.load(folder / REFERENCE)
-    targets, broken = _targets(folders, build, devices, sha256(folder / REFERENCE))
+    references = {sha256(file): file for file in (folder / REFERENCE, *folder.glob(f"{CHANGED}/*/{REFERENCE}"))}
+    targets, broken = _targets(folders, build, devices, references)
     if not targets and not broken:
         raise UsageError(f"{path} holds no artifact")
     eager = _eager(targets, recipe)
@@ -74,14 +75,14 @@ def _find(path: Path) -> tuple[list[Path], Path, Build | None]:
 
 
 def _targets(
-    folders: Sequence[Path], build: Build | None, devices: Sequence[str], reference: str
+    folders: Sequence[Path], build: Build | None, devices: Sequence[str], references: Mapping[str, Path]
 ) -> tuple[list[Target], list[Row]]:
     """What to judge; an artifact that cannot even be opened becomes a row at once."""
     targets, broken = [], []
     for folder in folders:
         try:
             artifact = Artifact.open(folder)
-            if artifact.manifest.reference not in (None, reference):
+            if artifact.manifest.reference not in (None, *references):
                 raise ArtifactError(
                     f"the {REFERENCE} beside it is not the one that it was built with: it was changed, or is of "
                     "another build; `burnish convert` makes both anew"
@@ -94,7 +95,8 @@ def _targets(
         own = artifact.manifest.devices
         asked = [device for device in (devices or judged) if device in own] or [own[0]]
         parent = _parent(folder, build)
-        targets += [Target(artifact, device, parent) for device in dict.fromkeys(asked)]
+        own_reference = Reference.load(references[digest]) if (digest := artifact.manifest.reference) else None
+        targets += [Target(artifact, device, parent, own_reference) for device in dict.fromkeys(asked)]
     return targets, broken
 
 

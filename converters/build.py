@@ -15,8 +15,8 @@ from typing import Any
 from converters import steps
 from converters.data import some_samples
 from converters.exporters.base import Exported
-from converters.exporters.onnx import OnnxExporter, OnnxOptions
-from converters.passes.quantize.run import Engine, Quantized
+from converters.exporters.onnx import OnnxOptions
+from converters.intermediates import Intermediates, Model
 from converters.recipe import Artifact, Plan
 from converters.sources.load import Source
 from runtimes import machine
@@ -31,7 +31,9 @@ from runtimes.validator.reference import FILE as REFERENCE
 from runtimes.validator.reference import Reference
 from runtimes.validator.validate import Progress, Target, default_options, validate
 
-STEP_SECONDS = 3600.0  # a load or export without an answer for so long has hung
+STEP_SECONDS = 3600.0  # a step that says nothing for so long has hung
+CHANGED = "models"
+"""Folder of a build with the models that passes changed, each with its own reference."""
 
 
 def source_of(plan: Plan) -> Source:
@@ -130,21 +132,22 @@ class _Run:
     budget: float
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
-    graphs: dict[str, Path | BurnishError] = field(default_factory=dict)
-    quantized: dict[str, Quantized | BurnishError] = field(default_factory=dict)
-    reference: str = ""
 
     def run(self) -> Build:
         total = stopwatch()
-        source = source_of(self.plan)
+        self.source = source_of(self.plan)
         self.progress(f"loading {self.plan.recipe.model}")
-        loaded: steps.LoadedFacts = self._isolated("load", steps.load, source, self.plan.recipe, self.work)
-        (self.output / "build.json").unlink(missing_ok=True)  # it tells of artifacts that are now replaced
+        self.loaded: steps.LoadedFacts = self._isolated(
+            "load", steps.load, self.source, self.plan.recipe, self.work
+        )
+        _forget(self.output)
         # Before the first artifact, so that each one that is finished can be judged, whatever comes then.
-        self.reference = sha256(self.work / REFERENCE)
-        (self.work / REFERENCE).replace(self.output / REFERENCE)
-        outcomes = {artifact.name: self._artifact(artifact, source, loaded) for artifact in self.plan.artifacts}
-        rows = self._prove(outcomes, source, loaded)
+        reference = (self.work / REFERENCE).replace(self.output / REFERENCE)
+        self.made = Intermediates(
+            self.plan, self.source, self.work, reference, self.loaded.facts, self._isolated, self.progress
+        )
+        outcomes = {artifact.name: self._artifact(artifact) for artifact in self.plan.artifacts}
+        rows = self._prove(outcomes)
         self.seconds["total"] = total()
         result = Build(
             recipe={
@@ -152,10 +155,10 @@ class _Run:
                 **self.plan.recipe.model_dump(mode="json", exclude_defaults=True),
             },
             model=self.plan.recipe.model,
-            weights=loaded.weights,
+            weights=self.loaded.weights,
             machine=machine.describe(),
             artifacts=rows,
-            notes=loaded.notes,
+            notes=self.loaded.notes,
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             burnish=machine.burnish_version(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -169,14 +172,13 @@ class _Run:
     def _isolated(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         clock, log = stopwatch(), self.output / "logs" / f"{name}.log"
         log.unlink(missing_ok=True)
+        told = self.progress
         try:
-            return isolated(function, *args, what=f"the step {name!r}", log=log, timeout=STEP_SECONDS)
+            return isolated(function, *args, what=f"the step {name!r}", log=log, timeout=STEP_SECONDS, told=told)
         finally:
             self.seconds[name] = clock()
 
-    def _artifact(
-        self, artifact: Artifact, source: Source, loaded: steps.LoadedFacts, place: Path | None = None
-    ) -> Built | Row:
+    def _artifact(self, artifact: Artifact, place: Path | None = None) -> Built | Row:
         """Export one artifact and put it in its place; a row where that did not work."""
         row = Row(name=artifact.name, format=artifact.exporter.format, device="", status=Status.ERROR,
                   precision=artifact.options.asked_precision)  # fmt: skip
@@ -185,73 +187,38 @@ class _Run:
         folder = self.work / "artifacts" / artifact.name
         try:
             folder.mkdir(parents=True)
-            exported = self._export(artifact, source, loaded, folder)
-            manifest = self._manifest(artifact, exported, loaded)
+            model = self.made.model(artifact.options)
+            exported = self._export(artifact, model, folder)
+            manifest = self._manifest(artifact, exported, model)
             return publish(folder, (place or self.output) / artifact.name, manifest)
         except BurnishError as error:
             return row.model_copy(update={"reason": str(error)})
         except OSError as error:
             return row.model_copy(update={"reason": f"cannot write {artifact.name}: {error.strerror}"})
 
-    def _export(self, artifact: Artifact, source: Source, loaded: steps.LoadedFacts, folder: Path) -> Exported:
+    def _export(self, artifact: Artifact, model: Model, folder: Path) -> Exported:
         graph = None
         if (options := artifact.exporter.graph_options(artifact.options)) is not None:
-            graph = self._graph(OnnxOptions(format="onnx", **options), source, loaded)
-        quantized = self._quantized(artifact, graph) if graph and artifact.options.quantize else None
+            graph = self.made.graph(OnnxOptions(format="onnx", **options), model)
+        quantized = self.made.quantized(artifact, graph) if graph and artifact.options.quantize else None
         start = quantized.graph if quantized else graph
         self.progress(f"exporting {artifact.name}")
         samples = partial(some_samples, self.plan.recipe, self.plan.folder)
-        args = (loaded.facts, self.work, folder, artifact.exporter.format, artifact.options, start, samples)
-        exported: Exported = self._isolated(artifact.name, steps.export, None if start else source, *args)
+        args = (model.facts, model.folder, folder, artifact.exporter.format, artifact.options, start, samples)
+        exported: Exported = self._isolated(artifact.name, steps.export, None if start else self.source, *args)
+        passes, notes = list(model.passes), list(model.notes)
+        build = dict(exported.build)
         if quantized:
-            kept = [*quantized.report["excluded"], *quantized.report.get("budget", {}).get("kept", [])]
-            build = {**exported.build, "passes": [{"quantize": quantized.report}], "kept_layers": kept}
-            return replace(exported, build=build, notes=[*quantized.notes, *exported.notes])
+            passes, notes = [*passes, {"quantize": quantized.report}], [*notes, *quantized.notes]
+            build["kept_layers"] = quantized.kept_layers
+        if passes:
+            build["passes"] = passes
         if isinstance(artifact.options, OnnxOptions) and graph is None:
-            self.graphs[_key(artifact.options)] = self.output / artifact.name / exported.entry
-        return exported
+            self.made.graph_made(artifact.options, model, self.output / artifact.name / exported.entry)
+        return replace(exported, build=build, notes=[*notes, *exported.notes])
 
-    def _quantized(self, artifact: Artifact, graph: Path) -> Quantized:
-        """The graph quantized as the artifact asks; one calibration serves all that ask for the same."""
-        options = artifact.options.quantize
-        assert options is not None  # asked only then
-        engine = Engine(artifact.exporter.format, artifact.options.float_precision)
-        # A budget is held in an engine; without one the graph is the same for all.
-        key = f"{graph}-{options.model_dump_json()}-{engine if options.max_drop else ''}"
-        if key not in self.quantized:
-            folder = self.work / "quantized" / str(len(self.quantized))
-            folder.mkdir(parents=True)
-            self.progress(f"quantizing for {artifact.name}")
-            args = (graph, self.plan.recipe, self.plan.folder, options, engine, folder)
-            try:
-                self.quantized[key] = self._isolated(f"{artifact.name}-quantize", steps.quantize, *args)
-            except BurnishError as error:
-                self.quantized[key] = error
-        found = self.quantized[key]
-        if isinstance(found, BurnishError):
-            raise found
-        return found
-
-    def _graph(self, options: OnnxOptions, source: Source, loaded: steps.LoadedFacts) -> Path:
-        """The ONNX graph for these options: an artifact's, where the recipe asks for the same, or one made now."""
-        key = _key(options)
-        if key not in self.graphs:
-            folder = self.work / "graphs" / key
-            folder.mkdir(parents=True)
-            self.progress(f"exporting an ONNX graph of opset {options.opset}")
-            name, args = f"graph-{key}", (loaded.facts, self.work, folder, OnnxExporter.format, options, None)
-            try:
-                exported = self._isolated(name, steps.export, source, *args)
-                self.graphs[key] = folder / exported.entry
-            except BurnishError as error:
-                self.graphs[key] = error
-        found = self.graphs[key]
-        if isinstance(found, BurnishError):
-            raise BurnishError(f"the ONNX graph that this artifact starts from could not be made: {found}")
-        return found
-
-    def _manifest(self, artifact: Artifact, exported: Exported, loaded: steps.LoadedFacts) -> Manifest:
-        recipe, facts = self.plan.recipe, loaded.facts
+    def _manifest(self, artifact: Artifact, exported: Exported, model: Model) -> Manifest:
+        recipe, facts = self.plan.recipe, model.facts
         options = artifact.options.model_dump(mode="json", exclude={"gates"})
         return Manifest(
             burnish=machine.burnish_version(),
@@ -267,10 +234,10 @@ class _Run:
             outputs=facts.outputs,
             dims=facts.dims,
             preprocess=recipe.preprocess,
-            classes=loaded.classes,
+            classes=self.loaded.classes,
             gates=artifact.gates,
-            weights=loaded.weights,
-            reference=self.reference,
+            weights=self.loaded.weights,
+            reference=sha256(self._reference(model)),
             build={
                 "options": options,
                 "model_args": recipe.args,
@@ -278,24 +245,34 @@ class _Run:
                 "flops": facts.flops,
                 "versions": machine.versions(),
                 "by_keyword": facts.by_keyword,
+                **({"changed": f"{CHANGED}/{model.key}"} if model.key else {}),
                 **exported.build,
                 "notes": exported.notes,
             },
         )
 
-    def _prove(self, outcomes: dict[str, Built | Row], source: Source, loaded: steps.LoadedFacts) -> list[Row]:
+    def _reference(self, model: Model) -> Path:
+        """The reference of a model in the output folder; a changed model is put there with its own."""
+        if not model.key:
+            return self.output / REFERENCE
+        kept = self.output / CHANGED / model.key
+        if not kept.exists():
+            shutil.copytree(model.folder, kept)
+        return kept / REFERENCE
+
+    def _prove(self, outcomes: dict[str, Built | Row]) -> list[Row]:
         """Rows in the recipe's order: of what was built by the validator, of the rest as it ended."""
         clock = stopwatch()
         by_name = {artifact.name: artifact for artifact in self.plan.artifacts}
         targets = [
-            Target(built, device, self._parent(by_name[name], device, outcomes, source, loaded))
+            Target(built, device, self._parent(by_name[name], device, outcomes), self._own_reference(by_name[name]))
             for name, built in outcomes.items()
             if isinstance(built, Built)
             for device in devices_of(by_name[name], self.devices)
         ]
 
         def eager(device: str) -> steps.EagerFromState:
-            return steps.EagerFromState(source, loaded.facts, self.work, device, default_options())
+            return steps.EagerFromState(self.source, self.loaded.facts, self.work, device, default_options())
 
         reference = Reference.load(self.output / REFERENCE)
         log = self.output / "logs" / "validate.log"
@@ -309,14 +286,12 @@ class _Run:
             for device in devices_of(by_name[name], self.devices)
         ]
 
-    def _parent(
-        self,
-        artifact: Artifact,
-        device: str,
-        outcomes: Mapping[str, Built | Row],
-        source: Source,
-        loaded: steps.LoadedFacts,
-    ) -> Built | None:
+    def _own_reference(self, artifact: Artifact) -> Reference | None:
+        """The reference of the model that the artifact was exported from, where passes changed it."""
+        model = self.made.model(artifact.options)
+        return Reference.load(model.reference) if model.reference else None
+
+    def _parent(self, artifact: Artifact, device: str, outcomes: Mapping[str, Built | Row]) -> Built | None:
         """The artifact without its passes: the recipe's own, where it has such a one, else one made to be timed."""
         built = outcomes[artifact.name]
         assert isinstance(built, Built)  # what was not built is not timed
@@ -326,9 +301,14 @@ class _Run:
             made = outcomes[twin.name]
         else:
             plain = artifact.options.model_copy(update={"passes": (), "format": artifact.exporter.format})
-            plainer = replace(artifact, name=f"{artifact.name}-float", options=plain)
-            made = self._artifact(plainer, source, loaded, self.work)
+            made = self._artifact(replace(artifact, name=f"{artifact.name}-float", options=plain), self.work)
         return made if isinstance(made, Built) else None
+
+
+def _forget(output: Path) -> None:
+    """Remove what tells of artifacts that are now replaced."""
+    (output / "build.json").unlink(missing_ok=True)
+    shutil.rmtree(output / CHANGED, ignore_errors=True)
 
 
 def _without_passes(artifact: Artifact, others: Sequence[Artifact]) -> Artifact | None:
@@ -342,8 +322,3 @@ def _without_passes(artifact: Artifact, others: Sequence[Artifact]) -> Artifact 
 def _unbuilt(outcome: Built | Row, device: str) -> Row:
     assert isinstance(outcome, Row)  # what was built has been judged
     return outcome.model_copy(update={"device": device})
-
-
-def _key(options: OnnxOptions) -> str:
-    """What makes two ONNX graphs the same."""
-    return f"{options.exporter}-opset{options.opset}"

@@ -14,7 +14,8 @@ from runtimes.spec import Arrays, Specs
 from runtimes.validator.defaults import PICTURES
 from runtimes.validator.probes import Probe, best_sizes, synthetic_samples, with_limits
 
-_UNREADABLE_SHARE = 0.01  # more samples than this that cannot be read fail the run
+UNREADABLE_SHARE = 0.01
+"""More samples than this that cannot be read fail the run."""
 
 CALIBRATION = 100
 """Samples to calibrate with where the recipe does not say: ranges settle within some hundred."""
@@ -43,7 +44,7 @@ def evaluation_samples(recipe: Recipe, folder: Path, warn: Warn = lambda note: N
     source = recipe.data.evaluation
     assert source is not None  # asked only where the recipe has it
     pool = open_pool(recipe, source, folder)
-    picked = pool.spread(source.samples or PICTURES, _calibrating(recipe, folder))
+    picked = _judging(recipe, folder)
     if not picked:
         raise UsageError("data: every sample calibrates, none is left to judge with: lower calibration's `samples`")
     return list(_readable(pool, picked, recipe.inputs, warn))
@@ -112,13 +113,54 @@ def _readable(pool: Pool, picked: Sequence[int], inputs: Specs, warn: Warn) -> I
     broken: list[str] = []
     for index in picked:
         try:
-            yield _fitting(_finite(pool.read(index), pool.names[index]), inputs, pool.names[index])
+            yield checked(pool, index, inputs)
         except InputError as error:
             broken.append(str(error))
-    if len(broken) > _UNREADABLE_SHARE * len(picked):
+    if len(broken) > UNREADABLE_SHARE * len(picked):
         raise UsageError(f"{len(broken)} of {len(picked)} samples cannot be read:\n  " + "\n  ".join(broken))
     for one in broken:
         warn(f"left out: {one}")
+
+
+def checked(pool: Pool, index: int, inputs: Specs) -> Sample:
+    """One sample in the model's dtypes.
+
+    Raises:
+        InputError: it cannot be read, or is not finite.
+        UsageError: it does not fit the model.
+    """
+    return _fitting(_finite(pool.read(index), pool.names[index]), inputs, pool.names[index])
+
+
+def training_pool(recipe: Recipe, folder: Path) -> tuple[Pool, list[int]]:
+    """The samples that a model may learn from, and their indices: `data.training`, else `data.calibration`.
+
+    What judges is left out where it comes from the same source. Raises UsageError where the recipe has none.
+    """
+    source = recipe.data.training or recipe.data.calibration
+    if source is None:
+        raise UsageError(
+            "recover learns from samples: add `data: {training: {images: FOLDER}}` (or arrays: FILE, factory: "
+            "python:module:function) to the recipe; labels are not needed"
+        )
+    pool = open_pool(recipe, source, folder)
+    judging = recipe.data.evaluation
+    taken = _judging(recipe, folder) if judging is not None and judging.origin == source.origin else []
+    asked = recipe.data.training.samples if recipe.data.training else None
+    indices = pool.spread(asked or len(pool.names), taken)
+    if len(indices) < _FEWEST:
+        raise UsageError(f"recover: {len(indices)} samples are too few to learn from; {_FEWEST} are the least")
+    return pool, indices
+
+
+_FEWEST = 8  # some to learn from and some that tell when to stop
+
+
+def _judging(recipe: Recipe, folder: Path) -> list[int]:
+    """Indices of the samples that artifacts are judged on."""
+    source = recipe.data.evaluation
+    assert source is not None  # asked only where the recipe has it
+    return open_pool(recipe, source, folder).spread(source.samples or PICTURES, _calibrating(recipe, folder))
 
 
 def _finite(sample: Sample, name: str) -> Sample:

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 from converters.document import Document, Problem, RecipeError, find, override, read
 from converters.exporters import EXPORTERS
 from converters.exporters.base import Exporter, ExporterOptions
+from converters.passes.order import order_problem
 from converters.passes.quantize.options import QuantizeOptions
 from converters.problems import explain
 from converters.sources import torchvision_names
@@ -84,6 +85,11 @@ class Data(Strict):
 
     calibration: Samples | None = Field(
         None, description="What the ranges of static quantization are found on; never used to judge."
+    )
+    training: Samples | None = Field(
+        None,
+        description="What the pass `recover` learns from; no labels needed. Default: all of calibration's source. "
+        "What judges is left out.",
     )
     evaluation: Samples | None = Field(
         None,
@@ -213,10 +219,12 @@ def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[P
 
 def _impossible(exporter: Exporter, options: ExporterOptions) -> str | None:
     """Why a format cannot have the passes that are asked for, or None."""
-    if not options.passes:
+    if problem := order_problem(options.passes):
+        return problem
+    if options.quantize is None:
         return None
     every = {name: EXPORTERS.get(name).quantization for name in EXPORTERS.shipped}
-    mode = options.quantize.mode if options.quantize else ""
+    mode = options.quantize.mode
     if mode in exporter.quantization:
         return None
     able = ", ".join(name for name, modes in every.items() if mode in modes)
@@ -246,7 +254,7 @@ def _readable(data: dict[str, Any]) -> Recipe:
     return Recipe.model_construct(set(parts), **{"inputs": {}, **parts})
 
 
-_RESERVED = ("logs", "build.json", "reference.safetensors")  # what a build keeps beside its artifacts
+_RESERVED = ("logs", "models", "build.json", "reference.safetensors")  # what a build keeps beside its artifacts
 
 
 def _is_folder_name(name: str) -> bool:
@@ -332,7 +340,7 @@ def _calibration_problems(recipe: Recipe, artifacts: Sequence[Artifact], documen
 
 def _data_problems(recipe: Recipe, document: Document) -> list[Problem]:
     problems = []
-    for use in ("calibration", "evaluation"):
+    for use in ("calibration", "training", "evaluation"):
         found: Samples | None = getattr(recipe.data, use)
         mark, key = document.mark(("data", use)), f"data.{use}"
         if found and found.images and recipe.preprocess is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,14 @@ from runtimes.engines.eager import eager_session
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays
 from runtimes.validator.reference import FILE as REFERENCE
+from runtimes.validator.reference import Reference
 
 if TYPE_CHECKING:
     import torch
 
+    from converters.cache import Store
+    from converters.passes.change import Changed
+    from converters.passes.options import PassOptions
     from converters.passes.quantize.options import QuantizeOptions
     from converters.passes.quantize.run import Engine, Quantized
 
@@ -57,10 +61,13 @@ def _classes(recipe: Recipe) -> tuple[str, ...] | None:
 
 
 def restore(source: Source, work: Path) -> torch.nn.Module:
-    """The model exactly as the load step left it."""
+    """The model exactly as the load step, or a pass, left it in a folder."""
     import torch
 
+    from converters.passes.structure import Structure, apply
+
     module = build_module(source)
+    apply(Structure.load(work), module)
     state = torch.load(work / STATE, map_location="cpu", weights_only=True, mmap=True)
     module.load_state_dict(state)
     return module.eval()
@@ -80,6 +87,34 @@ def export(
     exporter: Exporter = EXPORTERS.get(format)()
     module = restore(source, work) if source else None
     return exporter.export(Job(module, facts, folder, graph, samples), options)
+
+
+def change(
+    source: Source,
+    recipe: Recipe,
+    facts: ModelFacts,
+    one: PassOptions,
+    original: Path,
+    before: Path,
+    after: Path,
+    store: Store,
+) -> Changed:
+    """Apply one pass to the model as `before` holds it, and leave the result in `after`."""
+    from converters.passes.change import Bench
+    from converters.passes.change import change as run
+
+    teacher, module = (restore(source, folder) for folder in (original, before))
+    bench = Bench(source, recipe, facts, store)
+    return run(bench, one, teacher, module, after)
+
+
+def refer(source: Source, recipe: Recipe, reference: Path, folder: Path) -> tuple[ModelFacts, list[str]]:
+    """Study a changed model as the loaded one was: its facts, and the reference that judges its artifacts."""
+    before = Reference.load(reference)
+    module = restore(source, folder)
+    facts, found = study(module, recipe.inputs, recipe.dims, before.probes, recipe.outputs, recipe.task)
+    replace(found, original=before.eager).save(folder / REFERENCE)
+    return facts, found.notes
 
 
 def quantize(

@@ -18,7 +18,7 @@ from runtimes.process import ALLOCATOR
 
 _PACKAGES = (
     "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "tensorrt", "tensorrt-rtx",
-    "torch-tensorrt", "numpy",
+    "torch-tensorrt", "torch-pruning", "numpy",
 )  # fmt: skip
 _ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "sve")
 

@@ -50,13 +50,37 @@ class _Raised:
     error: BaseException
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What a child is doing, on its way through the pipe before its answer."""
+
+    message: str
+
+
+_parent: Any = None  # in a child: the pipe to the process that waits for its answer
+
+
+def tell(message: str) -> None:
+    """Say what is being done to the process that waits for this one's answer; nothing outside of a `Child`."""
+    if _parent is not None:
+        _parent.send(_Told(message))
+
+
 class Child:
     """An object that lives in another process and is called by method name.
 
     Use as a context manager: leaving it by an exception (Ctrl-C too) kills the process at once.
     """
 
-    def __init__(self, make: Callable[[], Any], *, what: str, log: Path | None = None, torch: bool = False) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        *,
+        what: str,
+        log: Path | None = None,
+        torch: bool = False,
+        told: Callable[[str], None] = lambda message: None,
+    ) -> None:
         """Start a process that holds `make()`.
 
         Args:
@@ -64,8 +88,9 @@ class Child:
             what: names the child in messages ("the onnx exporter").
             log: file that the child's stdout and stderr are appended to; discarded where None.
             torch: start from a server process that has imported torch already (20 ms instead of seconds).
+            told: is given what the child says with `tell` while it works.
         """
-        self.what = what
+        self.what, self._told = what, told
         context: Any = multiprocessing.get_context("forkserver" if torch else "spawn")
         if torch:
             context.set_forkserver_preload(["runtimes.engines._preload"])
@@ -80,23 +105,28 @@ class Child:
 
         Raises:
             BurnishError: as the child raised it; anything else that it raised comes as StepError.
-            ChildDied: the process ended, or did not answer within `timeout` seconds.
+            ChildDied: the process ended, or neither answered nor told anything for `timeout` seconds.
         """
         try:
             self._pipe.send((method, args))
         except (BrokenPipeError, ConnectionResetError):
             raise self._death() from None
+        while isinstance(answer := self._receive(timeout), _Told):
+            self._told(answer.message)
+        if isinstance(answer, _Raised):
+            raise answer.error
+        return answer
+
+    def _receive(self, timeout: float | None) -> Any:
+        """The next thing that the child says."""
         ready = multiprocessing.connection.wait([self._pipe, self._process.sentinel], timeout)
         if not ready:
             self.kill()
             raise ChildDied(f"{self.what} gave no answer for {timeout:g} s and was stopped")
         try:
-            answer = self._pipe.recv()
+            return self._pipe.recv()
         except (EOFError, ConnectionResetError):
             raise self._death() from None
-        if isinstance(answer, _Raised):
-            raise answer.error
-        return answer
 
     def _death(self) -> ChildDied:
         self._process.join(_GRACE_SECONDS)
@@ -132,9 +162,10 @@ def isolated(
     log: Path | None = None,
     timeout: float | None = None,
     torch: bool = True,
+    told: Callable[[str], None] = lambda message: None,
 ) -> Any:
     """Run `function(*args)` in a process of its own and return its result; raises as `Child.call` does."""
-    with Child(partial(_Function, function), what=what, log=log, torch=torch) as child:
+    with Child(partial(_Function, function), what=what, log=log, torch=torch, told=told) as child:
         return child.call("run", *args, timeout=timeout)
 
 
@@ -145,7 +176,9 @@ class _Function:
 
 def _serve(pipe: Any, make: Callable[[], Any], log: Path | None) -> None:
     """The child's main loop: make the object, then answer calls until told to stop."""
+    global _parent
     _settle(log)
+    _parent = pipe
     target: Any = None
     while (request := _receive(pipe)) is not None:
         method, args = request

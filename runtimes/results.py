@@ -65,7 +65,8 @@ class Parity(Record):
     max_abs: largest absolute error, in the output's unit; top1_agreement: share of samples, 0..1,
     whose largest output is the same as eager's; top5_agreement: mean share of eager's five best that are
     among the artifact's; edge_noise: the noise on edge values, which count nowhere else; kl: mean
-    Kullback-Leibler divergence of the softmaxes in nats.
+    Kullback-Leibler divergence of the softmaxes in nats. What passes pruned or trained is held to the model as it
+    was exported; its classes, accuracy and `original_sqnr_db` are compared with the model before the passes.
     """
 
     noise: float | None = None
@@ -80,6 +81,7 @@ class Parity(Record):
     edge_where: str | None = None
     outputs: list[OutputParity] = Field(default_factory=list)
     accuracy: Accuracy | None = None
+    original_sqnr_db: float | None = None
 
 
 class Deadline(Record):

@@ -90,7 +90,7 @@ class OnnxExporter(Exporter):
 
     def graph_options(self, options: OnnxOptions) -> dict[str, Any] | None:
         """The float32 graph that passes and casts start from; without any the module is exported."""
-        changed = options.passes or options.precision != "fp32"
+        changed = options.quantize or options.precision != "fp32"
         return {"exporter": options.exporter, "opset": options.opset} if changed else None
 
     def runs_on(self, options: OnnxOptions) -> tuple[str, ...]:

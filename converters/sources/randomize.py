@@ -7,7 +7,6 @@ agrees with such a model. Here constant weights are drawn anew and BatchNorm lea
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -28,38 +27,17 @@ def randomize(module: torch.nn.Module, seed: int, forward: Callable[[], object])
     """
     import torch
 
+    from converters.batch_norm import learn_statistics
+
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
             if _constant_weight(parameter):
                 fan_in = max(1, parameter[0].numel())
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(fan_in))
-    _learn_batch_norm(module, forward)
-    module.eval()
+    learn_statistics(module, [forward] * _PASSES)
 
 
 def _constant_weight(parameter: torch.Tensor) -> bool:
     """A matrix or larger whose values are all the same. Vectors (norms, biases) may well be."""
     return parameter.dim() >= 2 and parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all())
-
-
-def _learn_batch_norm(module: torch.nn.Module, forward: Callable[[], object]) -> None:
-    import torch
-
-    norms = [part for part in module.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.running_mean is not None]
-    if not norms:
-        return
-    module.eval()
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average
-        norm.train()
-    # A model whose inputs have one sample of one position has no variance to learn: it keeps mean 0, variance 1.
-    with torch.no_grad(), contextlib.suppress(ValueError):
-        for _ in range(_PASSES):
-            forward()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()

@@ -28,14 +28,14 @@ class Agreement:
 
 
 def agreement(found: Sequence[Arrays], reference: Reference) -> Agreement:
-    """Compare decisions over the first output's last axis.
+    """Compare decisions over the first output's last axis: with those of the user's model, before any pass.
 
     Only samples count: batches at other sizes repeat them, and edge values are no samples.
     """
     name = next(iter(reference.eager[0]))
     kept = [index for index, probe in enumerate(reference.probes) if probe.kind in ("data", "noise")]
     mine, theirs = (
-        np.concatenate([_rows(outputs[index][name]) for index in kept]) for outputs in (found, reference.eager)
+        np.concatenate([_rows(outputs[index][name]) for index in kept]) for outputs in (found, reference.decisions)
     )
     return Agreement(
         top1=float(np.mean(mine.argmax(-1) == theirs.argmax(-1))),
@@ -79,6 +79,6 @@ def _accuracy(found: Sequence[Arrays], reference: Reference, name: str) -> Accur
     labels = np.array([label for index in kept for label in reference.probes[index].labels])
     mine, theirs = (
         np.concatenate([_rows(outputs[index][name])[: len(reference.probes[index].labels)] for index in kept])
-        for outputs in (found, reference.eager)
+        for outputs in (found, reference.decisions)
     )
     return paired(mine.argmax(-1), theirs.argmax(-1), labels)

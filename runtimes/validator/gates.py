@@ -12,7 +12,16 @@ import numpy as np
 from runtimes.artifact import Manifest
 from runtimes.results import Accuracy, GateResult, Parity, Speed
 from runtimes.spec import Arrays
-from runtimes.validator.defaults import COMPUTE_SHARE, EDGE_ALLOWANCE, NOISE_FP32, SQNR_DB, UNREPEATABLE, Gates
+from runtimes.validator.defaults import (
+    COMPUTE_SHARE,
+    EDGE_ALLOWANCE,
+    NOISE_FP32,
+    PRUNED_ACCURACY_DROP,
+    PRUNED_AGREEMENT,
+    SQNR_DB,
+    UNREPEATABLE,
+    Gates,
+)
 from runtimes.validator.parity import error_scale, rms, typical_errors
 from runtimes.validator.probes import batch_dimension
 from runtimes.validator.reference import Reference
@@ -123,11 +132,24 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
         yield _limit("parity", "SQNR in dB", found.sqnr_db, sqnr, at_most=False)
     if asked.max_abs is not None:
         yield _limit("parity", "largest absolute error", found.max_abs, asked.max_abs, at_most=True)
-    if asked.top1_agreement is not None:
-        name = f"top-1 agreement over {found.samples} samples"
-        yield _limit("parity", name, found.top1_agreement, asked.top1_agreement, at_most=False)
-    if asked.accuracy_drop is not None:
-        yield _accuracy(found.accuracy, asked.accuracy_drop)
+    agreement, drop = _decisions(evidence)
+    if agreement is not None:
+        whom = " with the model before its passes" if evidence.reference.original else ""
+        name = f"top-1 agreement{whom} over {found.samples} samples"
+        yield _limit("parity", name, found.top1_agreement, agreement, at_most=False)
+    if drop is not None:
+        yield _accuracy(found.accuracy, drop)
+
+
+def _decisions(evidence: Evidence) -> tuple[float | None, float | None]:
+    """The agreement and the loss of accuracy that are asked; of a pruned classifier with data, by default."""
+    asked, found = evidence.gates, evidence.parity
+    changed = evidence.reference.original is not None and not evidence.reference.synthetic
+    if not changed or {"top1_agreement", "accuracy_drop"} & asked.model_fields_set:
+        return asked.top1_agreement, asked.accuracy_drop
+    if found.accuracy is not None:
+        return None, PRUNED_ACCURACY_DROP
+    return (PRUNED_AGREEMENT if found.top1_agreement is not None else None), None
 
 
 def _accuracy(found: Accuracy | None, limit: float) -> GateResult:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -176,7 +176,17 @@ def summarize(found: Sequence[Arrays], reference: Reference, classification: boo
             _output(name, [one for one in every if one.output == name], lossless) for name in reference.truth[0]
         ],
         accuracy=classes.accuracy if classes else None,
+        original_sqnr_db=from_original(found, reference),
     )
+
+
+def from_original(found: Sequence[Arrays], reference: Reference) -> float | None:
+    """SQNR in dB against the model before passes changed it, over all samples together; the worst output's."""
+    if reference.original is None:
+        return None
+    plain = replace(reference, eager=reference.original, truth=reference.original, original=None)
+    every = [one for one in distances(found, plain, edges=False) if one.kind in ("data", "noise")]
+    return min(_sqnr([one for one in every if one.output == name], False) for name in reference.truth[0])
 
 
 def _worst(every: Sequence[Distance]) -> Distance:

@@ -29,6 +29,8 @@ class Reference:
         truth_dtype: `float64`, or `float32` where the model cannot run in float64.
         repeat_error: largest difference between two runs of eager on the same probe.
         notes: what a reader must know.
+        original: per probe, what the model answered before passes pruned or trained it; None where none did.
+            Classes and accuracy are compared with it, errors with the model as it was exported.
     """
 
     probes: list[Probe]
@@ -37,6 +39,12 @@ class Reference:
     truth_dtype: str = "float64"
     repeat_error: float = 0.0
     notes: list[str] = field(default_factory=list)
+    original: list[Arrays] | None = None
+
+    @property
+    def decisions(self) -> list[Arrays]:
+        """What the classes that an artifact decides for are compared with: the user's own model."""
+        return self.original or self.eager
 
     @property
     def synthetic(self) -> bool:
@@ -58,6 +66,7 @@ class Reference:
                 ("input", probe.inputs),
                 ("eager", self.eager[index]),
                 ("truth", self.truth[index]),
+                ("original", self.original[index] if self.original else {}),
             ):
                 # not ascontiguousarray, which makes a vector of a scalar
                 tensors.update({f"{index}/{group}/{name}": np.asarray(a, order="C") for name, a in arrays.items()})
@@ -68,6 +77,7 @@ class Reference:
             "truth_dtype": self.truth_dtype,
             "repeat_error": self.repeat_error,
             "notes": self.notes,
+            "changed": self.original is not None,
         }
         save_file(tensors, path, {"burnish": json.dumps(facts)})
         path.chmod(0o644)  # safetensors leaves it to its owner alone; it is to travel
@@ -90,13 +100,18 @@ class Reference:
                     Probe(name, arrays(index, "input", facts["inputs"]), kind, sizes, tuple(rows), tuple(labels))
                     for index, (name, kind, sizes, rows, labels) in enumerate(facts["probes"])
                 ]
+
+                def outputs(group: str) -> list[Arrays]:
+                    return [arrays(index, group, facts["outputs"]) for index in range(len(probes))]
+
                 return cls(
                     probes,
-                    [arrays(index, "eager", facts["outputs"]) for index in range(len(probes))],
-                    [arrays(index, "truth", facts["outputs"]) for index in range(len(probes))],
+                    outputs("eager"),
+                    outputs("truth"),
                     facts["truth_dtype"],
                     facts["repeat_error"],
                     facts["notes"],
+                    outputs("original") if facts.get("changed") else None,
                 )
         except Exception as error:  # safetensors raises its own, OSError, and KeyError for foreign files
             raise ArtifactError(

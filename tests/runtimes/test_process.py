@@ -16,7 +16,7 @@ import pytest
 
 from runtimes.artifact import Artifact
 from runtimes.errors import UsageError
-from runtimes.process import ALLOCATOR, Child, ChildDied, StepError, isolated, last_lines, stopwatch
+from runtimes.process import ALLOCATOR, Child, ChildDied, StepError, isolated, last_lines, stopwatch, tell
 
 # A fresh interpreter rather than the server with torch: what is tested is the same, and starts sooner.
 run = partial(isolated, what="the step", torch=False)
@@ -42,6 +42,13 @@ def test_what_the_child_raises_is_told_with_its_traceback() -> None:
         run(math.sqrt, -1)
     assert error.value.trace.startswith("Traceback")
     assert error.value.trace.endswith("ValueError: math domain error\n")
+
+
+def test_what_the_child_tells_while_it_works_arrives_before_its_answer() -> None:
+    said: list[str] = []
+    assert run(tell, "half done", told=said.append) is None
+    assert said == ["half done"]
+    tell("to nobody")  # outside of a child nobody listens
 
 
 def test_an_error_for_the_user_keeps_its_type_and_words(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ class Quantized:
     report: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def kept_layers(self) -> list[str]:
+        """Layers that stay float, by `exclude` or an accuracy budget."""
+        return [*self.report["excluded"], *self.report.get("budget", {}).get("kept", [])]
+
 
 def quantize(
     graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, engine: Engine, work: Path

@@ -1,0 +1,128 @@
+"""One pass over the eager module, its result kept by content: the same pass over the same model is done once."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from converters.cache import Key, Store
+from converters.exporters.base import Job, ModelFacts
+from converters.passes.options import PassOptions
+from converters.passes.structure import difference
+from converters.recipe import Recipe
+from converters.sources.load import Source, build_module, call
+from runtimes.machine import cache_folder, versions
+from runtimes.process import tell
+
+if TYPE_CHECKING:
+    import torch
+
+STATE, REPORT = "state.pt", "report.json"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every pass over a module works with."""
+
+    source: Source
+    recipe: Recipe
+    facts: ModelFacts
+    store: Store
+
+    @property
+    def classification(self) -> bool:
+        """Whether the first output is logits."""
+        return self.recipe.task == "classification"
+
+    def run(self, traced: bool = False) -> Callable[[torch.nn.Module], Any]:
+        """A forward pass on seeded noise: at the sizes to be fastest at, or at those that exporters trace with."""
+        import torch
+
+        job = Job(None, self.facts, Path())
+        if not traced:
+            arrays = job.some_inputs(1)[1][0]
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        else:
+            tensors = job.example()
+        return lambda module: call(module, tensors)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a pass did: for the manifest, and for a reader."""
+
+    report: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def change(
+    bench: Bench, one: PassOptions, teacher: torch.nn.Module, module: torch.nn.Module, after: Path
+) -> Changed:
+    """Apply a pass to `module` and leave its state and structure in the folder `after`.
+
+    Args:
+        bench: the recipe and what is known of the model.
+        one: prune or recover.
+        teacher: the model as it was loaded.
+        module: the model to change.
+        after: a folder that does not exist yet.
+
+    Raises:
+        UsageError: names that match nothing, no data, or more to remove than can be.
+    """
+    import torch
+
+    from converters.passes.prune import run as prune
+    from converters.passes.recover import run as recover
+
+    notes: list[str] = []
+    work = recover.prepare(bench, one.recover, teacher, notes) if one.recover else prune.prepare(bench, one, notes)
+    key = _key(bench, one, module, (prune, recover), work.digest)
+    if bench.store.get(key, after, notes.append):
+        tell(f"{one.name}: found in the cache")
+        kept = json.loads((after / REPORT).read_text(encoding="utf-8"))
+        return Changed(**{**kept, "notes": [*kept["notes"], *notes]})
+    checkpoint = cache_folder() / "recover" / key / "checkpoint.pt"
+    changed, report, said = work.apply(module, checkpoint)
+    after.mkdir(parents=True)
+    torch.save(changed.state_dict(), after / STATE)
+    difference(build_module(bench.source), changed).save(after)
+    found = Changed({one.name: {"options": _asked(one), **report}}, said)
+    (after / REPORT).write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+    bench.store.put(key, after)
+    return Changed(found.report, [*said, *notes])
+
+
+def _asked(one: PassOptions) -> dict[str, Any]:
+    return getattr(one, one.name).model_dump(mode="json", exclude_defaults=True)  # type: ignore[no-any-return]
+
+
+def _key(bench: Bench, one: PassOptions, module: torch.nn.Module, code: tuple[ModuleType, ...], data: str) -> str:
+    """The digest of all that the result depends on: weights, options with defaults, samples, code, versions."""
+    key = Key()
+    key.add("model", state_digest(module))
+    known = {**bench.facts.inputs, **bench.facts.dims}
+    sizes = {name: one.model_dump(mode="json") for name, one in known.items()}
+    key.add("sizes", json.dumps(sizes))
+    key.add("factory", json.dumps([bench.source.model, bench.source.args], default=str))
+    key.add("pass", one.model_dump_json())
+    key.add("samples", data)
+    key.add("task", str(bench.recipe.task))
+    for folder in sorted({Path(inspect.getfile(one)).parent for one in code}):
+        for file in sorted(folder.glob("*.py")):
+            key.add(file.name, file.read_bytes())
+    key.add("versions", json.dumps(versions(), sort_keys=True))
+    return key.hex()
+
+
+def state_digest(module: torch.nn.Module) -> str:
+    """sha256 over the names, shapes and values of a module's state."""
+    key = Key()
+    for name, tensor in module.state_dict().items():
+        key.add(f"{name} {tuple(tensor.shape)} {tensor.dtype}", tensor.contiguous().cpu().numpy().tobytes())
+    return key.hex()

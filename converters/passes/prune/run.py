@@ -1,0 +1,111 @@
+"""The pass `prune`: choose, remove, and say what became smaller and what did not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from converters.cache import Key
+from converters.passes.options import PassOptions
+from converters.passes.prune.figures import Figures, figures
+from converters.passes.prune.importance import Run
+from converters.passes.prune.latency import measured
+from converters.passes.prune.options import PruneOptions
+from converters.passes.prune.structured import Samples, prune_structured
+from converters.passes.prune.zeros import prune_zeros
+from converters.sources.load import call
+from runtimes import machine
+from runtimes.process import tell
+
+if TYPE_CHECKING:
+    from converters.passes.change import Bench
+
+_LEARNED = 16  # batches that gradients are taken on: a first-order measure settles within some hundred samples
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A pruning that is ready to be done; `digest` is that of everything but the model and the options."""
+
+    bench: Bench
+    options: PruneOptions
+    runs: list[Run]
+    digest: str
+
+    def apply(self, module: nn.Module, checkpoint: Path) -> tuple[nn.Module, dict[str, Any], list[str]]:
+        """The pruned module, what the manifest tells, and notes. Pruning is short: it leaves no checkpoint."""
+        options, best = self.options, self.bench.run()
+        before = figures(module, best)
+        layers: dict[str, Any]
+        if options.structured is not None:
+            tell(f"pruning {options.structured:.0%} of {options.of}")
+            samples = Samples(self.bench.run(traced=True), best, self.runs, self.bench.classification)
+            module, removed = prune_structured(module, options, samples, self._latency())
+            layers = {"layers": {name: list(pair) for name, pair in removed.layers.items()}}
+            if options.of == "latency":
+                layers["latency_left_foretold"] = round(removed.left, 4)
+        else:
+            layers = {"zeros": {name: round(share, 4) for name, share in prune_zeros(module, options).items()}}
+        after = figures(module, best)
+        report = {"before": before.as_dict(), "after": after.as_dict(), **layers}
+        return module, report, [_words(options, before, after)]
+
+    def _latency(self) -> Callable[[nn.Module], Any]:
+        return lambda module: measured(module, self.bench.run(), self.options.engine)
+
+
+def prepare(bench: Bench, one: PassOptions, notes: list[str]) -> Pruning:
+    """Read what the pruning needs: samples for importance by gradients.
+
+    Raises UsageError where the recipe has none.
+    """
+    options, key, runs = one.prune, Key(), []
+    assert options is not None  # asked only then
+    if options.importance == "taylor":
+        from converters.data import training_pool
+        from converters.passes.recover.shelf import Shelf, batches
+
+        pool, indices = training_pool(bench.recipe, bench.source.folder)
+        shelf = Shelf(pool, bench.recipe.inputs, notes.append)
+        step = max(1, len(indices) // (_LEARNED * _BATCH))
+        for part in list(batches(indices[::step], _BATCH))[:_LEARNED]:
+            arrays = shelf.batch(part)
+            for name, array in arrays.items():
+                key.add(name, array.tobytes())
+            runs.append(_run({name: torch.from_numpy(array) for name, array in arrays.items()}))
+    if options.of == "latency":  # what a machine measures is that machine's
+        here = machine.describe()
+        key.add("machine", f"{here['cpu']} {here['isa']} {here['cores']}")
+    return Pruning(bench, options, runs, key.hex())
+
+
+def _run(tensors: dict[str, torch.Tensor]) -> Run:
+    return lambda module: call(module, tensors)
+
+
+def _words(options: PruneOptions, before: Figures, after: Figures) -> str:
+    """What became smaller, apart: parameters, zeros, multiply-adds, bytes."""
+    if options.structured is not None:
+        left = {
+            "parameters": after.parameters / before.parameters,
+            "multiply-adds": after.macs / before.macs,
+            "bytes": after.bytes / before.bytes,
+        }
+        told = ", ".join(f"{share:.0%} of the {name}" for name, share in left.items())
+        return f"pruned {options.structured:.0%} of {options.of}: {told} are left"
+    packed = after.compressed_bytes / max(1, before.compressed_bytes)
+    gain = (
+        "only TensorRT on a GPU with sparse tensor cores gains speed by it"
+        if options.pattern
+        else "dense engines, which all of these are, gain no speed by it"
+    )
+    return (
+        f"{after.zeros:.0%} of the weights are zero; parameters, multiply-adds and bytes are what they were, "
+        f"compressed the weights take {packed:.0%} of what they did: {gain}"
+    )

@@ -1,0 +1,153 @@
+"""Structured pruning: whole channels, heads and neurons go, and the module is smaller for good."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from converters.passes.prune.attention import replace
+from converters.passes.prune.cost import Costs, count_macs, macs, params
+from converters.passes.prune.groups import Choice, Groups
+from converters.passes.prune.importance import Run, gradients, scorer
+from converters.passes.prune.options import PruneOptions
+from converters.passes.prune.plan import plan
+from runtimes.engines._torch import flatten
+from runtimes.errors import UsageError
+
+_NEAR = 0.01  # what is left may differ by so much from what was asked, as a share of the whole
+_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What pruning runs the module on.
+
+    Attributes:
+        example: one run, with at least two samples where the batch is dynamic.
+        best: a run at the sizes to be fastest at.
+        learned: runs on the recipe's data, for importance by gradients.
+        classification: the outputs are logits.
+    """
+
+    example: Run
+    best: Run
+    learned: Sequence[Run] = ()
+    classification: bool = False
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What went: per layer the units before and after, and what the plan foretold to be left of the cost."""
+
+    layers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    left: float = 1.0
+
+
+def prune_structured(
+    module: nn.Module,
+    options: PruneOptions,
+    samples: Samples,
+    latency: Callable[[nn.Module], Costs] | None = None,
+) -> tuple[nn.Module, Removed]:
+    """A smaller copy of the module.
+
+    Args:
+        module: in eval mode; attentions in it are replaced by ones whose heads can go.
+        options: with `structured`.
+        samples: what it is run on.
+        latency: measures the layers, for `of: latency`.
+
+    Raises:
+        UsageError: it cannot be traced, so much cannot be removed, or names match nothing.
+    """
+    replace(module)
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)  # the tracer follows gradients
+    if options.importance == "taylor":
+        gradients(module, samples.learned, samples.classification)
+    costs = _costs(module, options, samples, latency)
+    score, asked = scorer(options.importance), float(options.structured or 0)
+    target = asked
+    for _ in range(_TRIES):
+        smaller = _copy(module)
+        groups = Groups(smaller, None, lambda one, _: samples.example(one))
+        choices = groups.choices(options, score, options.importance == "taylor")
+        if not choices:
+            raise UsageError("prune: nothing in this model can be removed as a whole: no layer's outputs are free")
+        kept = plan(choices, costs, target)
+        removed = _carry_out(groups, choices, kept)
+        _same_outputs(module, smaller, samples)
+        left = _left(smaller, options, samples, costs, choices, kept)
+        if abs(1 - left - asked) <= _NEAR:
+            break
+        target = min(0.999, max(0.001, target + asked - (1 - left)))
+    smaller.zero_grad()
+    return smaller, Removed(removed, left)
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A copy with its gradients, which deepcopy leaves behind."""
+    made = copy.deepcopy(module)
+    for mine, theirs in zip(made.parameters(), module.parameters(), strict=True):
+        mine.grad = theirs.grad
+    return made
+
+
+def _costs(
+    module: nn.Module, options: PruneOptions, samples: Samples, latency: Callable[[nn.Module], Costs] | None
+) -> Costs:
+    if options.of == "params":
+        return params(module)
+    if options.of == "latency":
+        assert latency is not None  # the step measures where the recipe asks so
+        return latency(module)
+    return macs(module, samples.best)
+
+
+def _carry_out(groups: Groups, choices: Sequence[Choice], kept: Sequence[int]) -> dict[str, tuple[int, int]]:
+    found = {}
+    for choice, units in zip(choices, kept, strict=True):
+        if units < len(choice.scores):
+            groups.remove(choice, units)
+            found[choice.name] = len(choice.scores) * choice.tiles, units * choice.tiles
+    return found
+
+
+def _left(
+    smaller: nn.Module,
+    options: PruneOptions,
+    samples: Samples,
+    costs: Costs,
+    choices: Sequence[Choice],
+    kept: Sequence[int],
+) -> float:
+    """The share of the cost that is left: counted, or for a latency foretold by the table."""
+    if options.of == "macs":
+        return count_macs(smaller, samples.best) / costs.total
+    if options.of == "params":
+        return sum(one.numel() for one in smaller.parameters()) / costs.total
+    return costs.left(choices, kept) / costs.total
+
+
+def _same_outputs(module: nn.Module, smaller: nn.Module, samples: Samples) -> None:
+    """Raise UsageError where the smaller module does not run, or its outputs have other shapes."""
+    with torch.no_grad():
+        before = _shapes(samples.example(module))
+        try:
+            after = _shapes(samples.example(smaller))
+        except Exception as error:  # whatever the forward pass raises
+            raise UsageError(
+                f"prune: the smaller model does not run: {error}; its forward pass relies on a width: name the "
+                "layers around it in `exclude`"
+            ) from error
+    if before != after:
+        raise UsageError(f"prune: the outputs would be {after}, not {before}: exclude the layers that make them")
+
+
+def _shapes(result: Any) -> list[list[int]]:
+    return [list(one.shape) for one in flatten(result)]

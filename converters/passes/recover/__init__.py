@@ -1,0 +1,1 @@
+"""Recovery: the eager original teaches what a pruned or quantized model has lost."""

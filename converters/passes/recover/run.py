@@ -1,0 +1,79 @@
+"""The pass `recover`: gather what is learned from, train, and say how it went."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from converters.cache import Key
+from converters.data import training_pool
+from converters.passes.recover.options import RecoverOptions
+from converters.passes.recover.shelf import Shelf
+from converters.passes.recover.train import Course, Teaching
+from runtimes.process import tell
+
+if TYPE_CHECKING:
+    from converters.passes.change import Bench
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A training that is ready to be done; `digest` is that of the teacher and of all samples."""
+
+    bench: Bench
+    options: RecoverOptions
+    teacher: nn.Module
+    shelf: Shelf
+    indices: list[int]
+    digest: str
+
+    def apply(self, module: nn.Module, checkpoint: Path) -> tuple[nn.Module, dict[str, Any], list[str]]:
+        """The trained module, what the manifest tells, and notes. An interrupted training goes on."""
+        teaching = Teaching(
+            module,
+            self.teacher,
+            self.shelf,
+            self.indices,
+            self.options,
+            self.bench.classification,
+            checkpoint,
+            tell,
+        )
+        course = teaching.run()
+        report = {name: _plain(value) for name, value in asdict(course).items()}
+        return module, report, [_words(course)]
+
+
+def prepare(bench: Bench, options: RecoverOptions, teacher: nn.Module, notes: list[str]) -> Recovery:
+    """Open the samples to learn from. Raises UsageError where the recipe has none."""
+    from converters.passes.change import state_digest
+
+    pool, indices = training_pool(bench.recipe, bench.source.folder)
+    shelf, key = Shelf(pool, bench.recipe.inputs, notes.append), Key()
+    key.add("teacher", state_digest(teacher))
+    for index in indices:  # the shelf keeps what is read here for the training
+        for name, array in (shelf.sample(index) or {}).items():
+            key.add(name, array.tobytes())
+    return Recovery(bench, options, teacher, shelf, indices, key.hex())
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON has them."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def _words(course: Course) -> str:
+    told = f"recovered on {course.samples} samples: loss {course.before:.3g}"
+    if math.isfinite(course.batch_norm):
+        told += f", {course.batch_norm:.3g} with BatchNorm's statistics found anew"
+    if course.epochs:
+        told += f", {course.after:.3g} after {course.epochs} epochs ({course.stopped})"
+    return told
