@@ -56,6 +56,11 @@ class ExporterOptions(Strict):
         """The options of the artifact's quantization."""
         return next((one.quantize for one in self.passes if one.quantize), None)
 
+    @property
+    def sparse(self) -> bool:
+        """Whether a pass gave the weights the pattern 2:4."""
+        return any(one.prune and one.prune.pattern for one in self.passes)
+
 
 class PrecisionOptions(ExporterOptions):
     """Options of a format whose layers compute in a precision that the recipe chooses."""

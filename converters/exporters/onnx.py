@@ -19,6 +19,7 @@ from converters.exporters.base import (
     check_precision,
     first_that_works,
 )
+from converters.passes.prune.sparsity import sparse_layers
 from converters.passes.quantize.lower import lower_for_onnxruntime
 from converters.passes.quantize.options import MOST
 from converters.passes.quantize.qdq import MOVERS
@@ -114,10 +115,18 @@ class OnnxExporter(Exporter):
             "exporter": exporter,
             "failed": failures,
             "opset": opset,
+            **_sparsity(path, options),
             **count_nodes(path),
         }
         notes = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
         return Exported(MODEL_FILE, build=build, notes=notes)
+
+
+def _sparsity(path: Path, options: OnnxOptions) -> dict[str, Any]:
+    """How many layers of the written graph follow the pattern 2:4, where that was asked for."""
+    import onnx_ir
+
+    return {"sparse_layers": sparse_layers(onnx_ir.load(str(path)))} if options.sparse else {}
 
 
 def _lowered(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exported:
@@ -128,7 +137,7 @@ def _lowered(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exporte
     rewrites = lower_for_onnxruntime(model)
     _save(model, path)
     opset = _finish(path, job.facts.inputs, job.facts.outputs)
-    build = {"opset": opset, "rewrites": rewrites, **count_nodes(path)}
+    build = {"opset": opset, "rewrites": rewrites, **_sparsity(path, options), **count_nodes(path)}
     return Exported(MODEL_FILE, options.asked_precision, build)
 
 

@@ -20,6 +20,7 @@ from pydantic import Field, PositiveInt, field_validator
 from converters.exporters.base import CastOptions, Exported, Exporter, ExportError, Job, check_precision
 from converters.exporters.onnx import BF16_OPSET, weight_bytes
 from converters.names import module_path
+from converters.passes.prune.sparsity import sparse_layers
 from converters.passes.quantize.options import MOST
 from converters.passes.ranges import Checked, cast_checked
 from runtimes.devices import absent, gpus
@@ -92,7 +93,7 @@ class TensorRtExporter(Exporter):
         flavor = pick_flavor(options.flavor)
         assert flavor is not None  # the plan has asked `missing`
         trt = importlib.import_module(MODULES[flavor])
-        lowered, rewrites, names, cast = lower(job.graph, job, options.precision)
+        lowered, rewrites, names, cast = lower(job.graph, job, options)
         builder = trt.Builder(quiet_logger(trt))
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parse(trt, network, lowered, names)
@@ -131,7 +132,7 @@ def pick_flavor(asked: str) -> str | None:
     return "rtx" if find_spec("tensorrt_rtx") else "tensorrt" if find_spec("tensorrt") else None
 
 
-def lower(graph: Path, job: Job, precision: str) -> tuple[Path, dict[str, Any], dict[str, str], Checked]:
+def lower(graph: Path, job: Job, options: TensorRtOptions) -> tuple[Path, dict[str, Any], dict[str, str], Checked]:
     """Rewrite the graph for TensorRT.
 
     Returns:
@@ -146,8 +147,10 @@ def lower(graph: Path, job: Job, precision: str) -> tuple[Path, dict[str, Any], 
     names = {node.name or "": scope for node in model.graph if (scope := module_path(node.metadata_props))}
     rewrites: dict[str, Any] = {"einsums": plain_einsums(model), **lower_for_tensorrt(model)}
     cast = Checked({})
-    if precision != "fp32":
-        cast = cast_checked(model, "fp16" if precision == "fp16" else "bf16", job)
+    if options.sparse:
+        rewrites["sparse_layers"] = sparse_layers(model)
+    if options.precision != "fp32":
+        cast = cast_checked(model, "fp16" if options.precision == "fp16" else "bf16", job)
         rewrites["cast"] = cast.report
     path = job.folder / "lowered.onnx"
     big = weight_bytes(model) > 1 << 30
@@ -212,6 +215,8 @@ def _configure(trt: Any, builder: Any, config: Any, job: Job, options: TensorRtO
     """Profiles, limits, caches and targets; returns the compute capabilities that are built for."""
     config.builder_optimization_level = options.optimization_level
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32, as everywhere in Burnish
+    if options.sparse:
+        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)  # kernels for the pattern 2:4 are tried as well
     if options.workspace_mb:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     if job.facts.dims:

@@ -64,11 +64,3 @@ def _smallest(layers: dict[str, torch.Tensor], share: float) -> dict[str, float]
 def zero_share(weight: torch.Tensor) -> float:
     """The share of values that are zero."""
     return 1 - int(torch.count_nonzero(weight)) / max(1, weight.numel())
-
-
-def follows_pattern(weight: torch.Tensor) -> bool:
-    """Whether every four neighbouring input channels have at most two weights that are not zero."""
-    if weight.dim() < 2 or weight.shape[1] % _OF:
-        return False
-    fours = weight.movedim(1, -1).reshape(-1, _OF)
-    return bool((torch.count_nonzero(fours, 1) <= _KEEP).all())
