@@ -1,0 +1,193 @@
+"""Pruning, recovery and int8 on Fashion-MNIST: what each buys, and what it costs.
+
+Needs the four files of Fashion-MNIST, which are not part of this repository: says so and ends where they are
+missing. The recipe fashion_cnn is pruned by 50 and 70 % of its multiply-adds, with and without recovery (of at most
+five minutes), and quantized; accuracy is that of all 10,000 test pictures. Latencies are of sessions measured side
+by side, each started three times. Writes pruning.md.
+
+    python benchmarks/pruning.py [--data FOLDER] [--minutes 5]       # about half an hour
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from burnish.bench import bench
+from converters.build import build
+from converters.recipe import load_recipe
+from runtimes import machine
+from runtimes.artifact import Artifact
+from runtimes.results import Row
+
+HERE = Path(__file__).parent
+DATA = HERE.parent.parent / "shared" / "data" / "FashionMNIST" / "raw"
+PAGE = HERE / "pruning.md"
+SECONDS = 12.0  # of timing, for each pair of sessions
+
+RECIPE = """\
+extends: {base}
+model: python:fashion_cnn.net:build
+data:
+  training: {{factory: "python:fashion_cnn.data:samples", args: {{folder: {data}, split: train}}}}
+  calibration: {{factory: "python:fashion_cnn.data:samples", args: {{folder: {data}, split: train}}, samples: 300}}
+  evaluation: {{factory: "python:fashion_cnn.data:samples", args: {{folder: {data}, split: test}}, samples: 10000}}
+gates: {{accuracy_drop: 1, parent_speedup: 0}}
+artifacts:
+{artifacts}"""
+
+PASSES = {
+    "": [],
+    "50 magnitude": ["{prune: {structured: 0.5}}"],
+    "70 magnitude": ["{prune: {structured: 0.7}}"],
+    "50": ["{prune: {structured: 0.5}}", "{recover: RECOVER}"],
+    "70": ["{prune: {structured: 0.7}}", "{recover: RECOVER}"],
+}
+
+ASKED = [
+    ("onnx-50", "onnx", 1.6, 0.003),
+    ("onnx-70", "onnx", 2.3, 0.008),
+]
+"""Artifact, what it is compared with, how many times as fast it shall be, how much accuracy it may lose."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table."""
+
+    row: Row
+    manifest: Any
+    median_ms: float
+    ratio: float
+    ci95: tuple[float, float]
+
+
+def artifacts(recover: str) -> str:
+    """The artifacts of the recipe as YAML."""
+    lines = ["  torchscript: null", "  tensorrt: null", "  tensorrt-int8: null"]
+    for engine in ("onnx", "openvino"):
+        for name, passes in PASSES.items():
+            for quantized in (False, True):
+                every = [*passes, *(["{quantize: int8}"] if quantized else [])]
+                title = "-".join([engine, *name.split(), *(["int8"] if quantized else [])])
+                text = ", ".join(every).replace("RECOVER", recover)
+                precision = ", precision: bf16" if engine == "openvino" and quantized else ""
+                lines.append(f"  {title}: {{format: {engine}{precision}, passes: [{text}]}}")
+    return "\n".join(lines) + "\n"
+
+
+def measure(folder: Path, rows: Sequence[Row], base: str) -> dict[str, Line]:
+    """Each artifact beside `base`, in pairs."""
+    found = {}
+    for row in rows:
+        pair = bench(folder / base, folder / row.name if row.name != base else None, None, SECONDS)
+        mine = pair[str(folder / row.name)]
+        theirs = pair[str(folder / base)]
+        # `versus` is the base of bench's ratio: how many times as fast the first one is. Turned around here.
+        ratio = 1 / theirs.speedup if theirs.speedup else 1.0
+        low, high = (1 / one for one in reversed(theirs.ci95)) if theirs.ci95 else (1.0, 1.0)
+        manifest = Artifact.open(folder / row.name).manifest
+        found[row.name] = Line(row, manifest, mine.median_ms or 0.0, ratio, (low, high))
+        print(f"  {row.name}: {ratio:.2f}x {base}", flush=True)
+    return found
+
+
+def cells(one: Line, whole: Line) -> str:
+    """A row of the table."""
+    build, was, accuracy = one.manifest.build, whole.manifest.build, one.row.parity.accuracy
+    assert accuracy is not None  # the evaluation data has labels
+    low, high = accuracy.ci95
+    shares = [build[key] / was[key] for key in ("parameters", "flops")]
+    parts = [
+        one.row.name,
+        *(f"{share:.0%}" for share in shares),
+        f"{(one.row.size_bytes or 0) / 1e6:.2f}",
+        f"{accuracy.artifact:.2%}",
+        f"{accuracy.drop:+.2%} ({low:+.2%} to {high:+.2%})",
+        f"{one.median_ms:.3f}",
+        f"{one.ratio:.2f}x ({one.ci95[0]:.2f}-{one.ci95[1]:.2f})",
+    ]
+    return f"| {' | '.join(parts)} |"
+
+
+def verdicts(found: dict[str, Line]) -> list[str]:
+    """What was asked of the artifacts, and whether it holds."""
+
+    def fastest(names: Sequence[str]) -> str:
+        return max(names, key=lambda name: found[name].ratio)
+
+    lines = []
+    for name, base, gain, most in ASKED:
+        one, drop = found[name], _drop(found[name])
+        held = "yes" if one.ci95[1] >= gain and drop <= most else "**no**"
+        lines.append(f"| {name} over {base} | {one.ratio:.2f}x | {gain}x | {drop:.2%} | {most:.1%} | {held} |")
+    pruned = fastest([name for name in found if name.endswith("-70-int8")])
+    whole = fastest([name for name in found if name in ("onnx-int8", "openvino-int8")])
+    gain = found[pruned].ratio / found[whole].ratio
+    held = "yes" if gain >= 2 else "**no**"
+    return [*lines, f"| {pruned} over {whole} | {gain:.2f}x | 2x | {_drop(found[pruned]):.2%} | | {held} |"]
+
+
+def _drop(one: Line) -> float:
+    accuracy = one.row.parity.accuracy
+    assert accuracy is not None  # the evaluation data has labels
+    return accuracy.drop
+
+
+def page(found: dict[str, Line], minutes: float) -> str:
+    """The report as Markdown."""
+    here, whole = machine.describe(), found["onnx"]
+    versions = ", ".join(f"{one} {here['versions'][one]}" for one in ("torch", "onnxruntime", "openvino", "nncf"))
+    lines = [
+        "# Pruning, recovery, int8: what each buys", "",
+        f"Made by `python benchmarks/pruning.py` on {here['cpu']}, {here['cores']} cores; {versions}. The recipe "
+        f"fashion_cnn: {whole.manifest.build['parameters']:,} parameters, "
+        f"{whole.manifest.build['flops'] / 2e6:.0f} M multiply-adds; batch 1; accuracy on the 10,000 test "
+        "pictures of Fashion-MNIST; recovery of at most "
+        f"{minutes:g} minutes without labels. `magnitude`: pruned, nothing recovered.", "",
+        "| artifact | parameters | multiply-adds | MB | accuracy | lost (95 %) | median ms | over onnx (95 %) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(cells(one, whole) for one in found.values()), "",
+        "| | faster | asked | lost | at most | held |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *verdicts(found), "",
+        *(f"- {name}: {note}" for name, one in found.items() for note in one.row.notes if "recovered" in note), "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Build, measure, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--recover", default="", help="more options of the pass, as in `augment: [flip]`")
+    parser.add_argument("--build", type=Path, help="keep the build here")
+    asked = parser.parse_args()
+    if not asked.data.is_dir():
+        sys.exit(f"skipped: {asked.data.name} of Fashion-MNIST is not there")
+    recover = "{" + ", ".join([f"minutes: {asked.minutes}", *([asked.recover] if asked.recover else [])]) + "}"
+    with tempfile.TemporaryDirectory() as scratch:
+        base = HERE.parent / "configs"
+        recipe = base / "fashion_cnn.yaml"
+        text = RECIPE.format(base=recipe, data=json.dumps(str(asked.data.resolve())), artifacts=artifacts(recover))
+        path = Path(scratch) / "pruning.yaml"
+        (Path(scratch) / "fashion_cnn").symlink_to(base / "fashion_cnn")
+        path.write_text(text, encoding="utf-8")
+        folder = asked.build or Path(scratch) / "build"
+        made = build(load_recipe(path), folder, budget=0, progress=lambda told: print(" ", told, flush=True))
+        for row in made.artifacts:
+            print(row.name, row.status, row.reason or "", flush=True)
+        found = measure(folder, made.artifacts, "onnx")
+    PAGE.write_text(page(found, asked.minutes), encoding="utf-8")
+    print(PAGE.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""Structured pruning: the smaller module computes what the large one does with those channels silenced."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_pruning", reason="structured pruning needs it")
+
+from torch import nn  # noqa: E402
+
+from converters.passes.prune.attention import HeadAttention, replace  # noqa: E402
+from converters.passes.prune.cost import count_macs, macs, params  # noqa: E402
+from converters.passes.prune.groups import Groups  # noqa: E402
+from converters.passes.prune.importance import scorer  # noqa: E402
+from converters.passes.prune.options import PruneOptions  # noqa: E402
+from converters.passes.prune.plan import plan  # noqa: E402
+from converters.passes.prune.structured import Samples, prune_structured  # noqa: E402
+from converters.passes.structure import Structure, apply, difference  # noqa: E402
+from runtimes.errors import UsageError  # noqa: E402
+
+
+class Residual(nn.Module):
+    """A stem, a block whose result is added, a depthwise and a grouped convolution, a head."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.point = nn.Conv2d(width, 2 * width, 1)
+        self.grouped = nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=4)
+        self.head = nn.Linear(2 * width, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = torch.relu(x + self.second(torch.relu(self.first(x))))
+        x = torch.relu(self.point(torch.relu(self.depthwise(x))))
+        x = torch.relu(self.grouped(x))
+        return self.head(x.mean((2, 3)))
+
+
+class Transformer(nn.Module):
+    """One block of attention and two layers, as vision transformers have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(32)
+        self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+        self.inner = nn.Linear(32, 128)
+        self.outer = nn.Linear(128, 32)
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        x = x + self.outer(torch.nn.functional.gelu(self.inner(x)))
+        return self.head(x.mean(1))
+
+
+class Resized(nn.Module):
+    """A forward pass that relies on a width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 64), nn.Linear(32, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.relu(self.first(x)).view(-1, 2, 32)[:, 0])
+
+
+def made(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return factory().eval()
+
+
+def samples(*shape: int) -> Samples:
+    generator = torch.Generator().manual_seed(1)
+    two, one = torch.randn(2, *shape, generator=generator), torch.randn(1, *shape, generator=generator)
+    return Samples(lambda module: module(two), lambda module: module(one), [lambda module: module(two)], True)
+
+
+PICTURE, TOKENS = (3, 12, 12), (6, 32)
+
+
+def silenced(module: nn.Module, groups: Groups, name: str, kept: int) -> nn.Module:
+    """The module of the full size, with what the choice would take out set to zero where it is read."""
+    choice = next(one for one in groups.choices(PruneOptions(structured=0.5), MAGNITUDE) if one.name == name)
+    copied = copy.deepcopy(module)
+    with torch.no_grad():
+        for unit in choice.gone(kept):
+            for use in choice.uses:
+                layer: Any = copied.get_submodule(use.layer)
+                if use.side == "in" and getattr(layer, "groups", 1) == 1:
+                    layer.weight[:, unit] = 0
+    return copied
+
+
+MAGNITUDE = scorer("magnitude")
+
+
+@pytest.mark.parametrize("name", ["first", "point"])
+def test_what_is_taken_out_is_what_would_have_been_silenced(name: str) -> None:
+    module, runs = made(Residual), samples(*PICTURE)
+    smaller = copy.deepcopy(module)
+    groups = Groups(smaller, None, lambda one, _: runs.example(one))
+    choice = next(one for one in groups.choices(PruneOptions(structured=0.5), MAGNITUDE) if one.name == name)
+    if name == "first":
+        with torch.no_grad():
+            expected = runs.example(silenced(module, groups, name, choice.least))
+    groups.remove(choice, choice.least)
+    layer: Any = smaller.get_submodule(name)
+    assert layer.out_channels == choice.least * choice.tiles
+    if name == "first":
+        with torch.no_grad():
+            torch.testing.assert_close(runs.example(smaller), expected, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.floats(0.1, 0.6), st.sampled_from(["macs", "params"]), st.sampled_from([4, 8]))
+def test_so_much_goes_as_was_asked(share: float, of: str, step: int) -> None:
+    module = made(Residual)
+    options = PruneOptions(structured=share, of=of, round_to=step, most=0.9)  # type: ignore[arg-type]
+    smaller, removed = prune_structured(module, options, samples(*PICTURE))
+    assert abs(1 - removed.left - share) < 0.12, "widths are multiples of eight, and the layers are small"
+    assert all(kept % step == 0 for _, kept in removed.layers.values())
+    assert all(kept >= 0.1 * before for before, kept in removed.layers.values())
+    counted = {
+        "macs": lambda one: count_macs(one, samples(*PICTURE).best),
+        "params": lambda one: sum(part.numel() for part in one.parameters()),
+    }[of]
+    assert counted(smaller) / counted(made(Residual)) == pytest.approx(removed.left, abs=1e-6)
+
+
+def test_a_transformer_loses_heads_and_neurons() -> None:
+    module, runs = made(Transformer), samples(*TOKENS)
+    with torch.no_grad():
+        expected = runs.example(module)
+        replace(module)
+        torch.testing.assert_close(runs.example(module), expected, rtol=1e-5, atol=1e-6)
+    smaller, removed = prune_structured(module, PruneOptions(structured=0.4), runs)
+    assert {"attention", "inner"} <= removed.layers.keys()
+    attention: Any = smaller.get_submodule("attention")
+    assert isinstance(attention, HeadAttention)
+    assert attention.num_heads == removed.layers["attention"][1] < 4
+    assert smaller.get_submodule("head").in_features == 32, "what is normalised together stays"
+
+
+def test_heads_that_are_taken_out_are_those_of_least_norm() -> None:
+    torch.manual_seed(0)
+    attention = HeadAttention(nn.MultiheadAttention(32, 4, batch_first=True)).eval()
+    with torch.no_grad():
+        attention.in_proj_weight.view(3, 4, 8, 32)[:, 2] = 0
+        attention.in_proj_bias.view(3, 4, 8)[:, 2] = 0
+        x = torch.randn(2, 6, 32)
+        expected = attention(x, x, x)[0]
+        attention.out_proj.weight.view(32, 4, 8)[:, 2] = 0
+        assert int(attention.scores().argmin()) == 2
+        attention.keep([0, 1, 3])
+        torch.testing.assert_close(attention(x, x, x)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("factory", "shape"), [(Residual, PICTURE), (Transformer, TOKENS)])
+def test_a_pruned_module_is_built_again_from_data(
+    factory: Callable[[], nn.Module], shape: tuple[int, ...], tmp_path: Any
+) -> None:
+    runs = samples(*shape)
+    smaller, _ = prune_structured(made(factory), PruneOptions(structured=0.4), runs)
+    difference(made(factory), smaller).save(tmp_path)
+    again = made(factory, seed=9)
+    apply(Structure.load(tmp_path), again)
+    again.load_state_dict(smaller.state_dict())
+    with torch.no_grad():
+        assert torch.equal(runs.example(again.eval()), runs.example(smaller))
+
+
+def test_the_whole_module_stays_as_it_was() -> None:
+    module, runs = made(Residual), samples(*PICTURE)
+    before = copy.deepcopy(module.state_dict())
+    prune_structured(module, PruneOptions(structured=0.5), runs)
+    assert all(torch.equal(value, module.state_dict()[name]) for name, value in before.items())
+
+
+def test_layers_that_are_excluded_or_limited_stay() -> None:
+    options = PruneOptions(structured=0.2, exclude=("first",), limits={"point": 0.25}, round_to=4)
+    _, removed = prune_structured(made(Residual), options, samples(*PICTURE))
+    assert "first" not in removed.layers
+    before, kept = removed.layers.get("point", (64, 64))
+    assert kept >= 0.75 * before
+
+
+@pytest.mark.parametrize("importance", ["taylor", "batchnorm"])
+def test_other_measures_of_worth(importance: str) -> None:
+    module = made(Residual)
+    with torch.no_grad():
+        module.get_submodule("stem.1").weight[:8] = 1e-3  # type: ignore[index,union-attr]
+        module.get_submodule("stem.1").bias[:8] = 0  # type: ignore[index,union-attr]
+    options = PruneOptions(structured=0.3, importance=importance)  # type: ignore[arg-type]
+    smaller, removed = prune_structured(module, options, samples(*PICTURE))
+    assert 0.5 < removed.left < 0.85
+    assert all(one.grad is None for one in smaller.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"exclude": ("frist",)}, "no layer is named 'frist'; did you mean `first`"),
+        ({"limits": {"pont": 0.1}}, "did you mean `point`"),
+        ({"structured": 0.99}, "can be removed, not 99%"),
+        ({"exclude": ("*",)}, "nothing in this model can be removed"),
+    ],
+)
+def test_what_cannot_be_done_is_said(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words.replace("?", r"\?").replace("*", r"\*")):
+        prune_structured(made(Residual), PruneOptions(**{"structured": 0.5, **changes}), samples(*PICTURE))
+
+
+def test_a_forward_pass_that_cannot_be_traced_names_its_module() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(self.inner(x).numpy())
+
+    with pytest.raises(UsageError, match="the dependencies of Broken cannot be traced: RuntimeError"):
+        prune_structured(made(Broken), PruneOptions(structured=0.5), samples(4))
+
+
+def test_a_forward_pass_that_relies_on_a_width_is_left_alone_or_refused() -> None:
+    with pytest.raises(UsageError, match="prune: "):
+        prune_structured(made(Resized), PruneOptions(structured=0.5), samples(8))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.05, 0.7), st.integers(0, 5))
+def test_the_plan_saves_what_was_asked_and_keeps_the_limits(share: float, seed: int) -> None:
+    module, runs = made(Residual, seed), samples(*PICTURE)
+    groups = Groups(module, None, lambda one, _: runs.example(one))
+    choices = groups.choices(PruneOptions(structured=share, most=0.9, round_to=4), MAGNITUDE)
+    for costs in (macs(module, runs.best), params(module)):
+        kept = plan(choices, costs, share)
+        assert costs.left(choices, kept) <= (1 - share) * costs.total + 1e-6
+        assert all(one.least <= units <= len(one.scores) for one, units in zip(choices, kept, strict=True))
+        more = plan(choices, costs, share / 2)
+        assert costs.left(choices, more) >= costs.left(choices, kept)
+
+
+def test_the_costliest_layer_gives_most() -> None:
+    module, runs = made(Residual), samples(*PICTURE)
+    groups = Groups(module, None, lambda one, _: runs.example(one))
+    choices = groups.choices(PruneOptions(structured=0.3, round_to=4), MAGNITUDE)
+    kept = plan(choices, macs(module, runs.best), 0.3)
+    gone = {one.name: 1 - units / len(one.scores) for one, units in zip(choices, kept, strict=True)}
+    assert gone["first"] > 0
+    assert np.all([0 <= share <= 0.75 for share in gone.values()])

@@ -1,0 +1,93 @@
+"""Zeros: the pattern 2:4 and the smallest of all weights, and whether a graph still has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_pruning", reason="the passes share its module types")
+
+from torch import nn  # noqa: E402
+
+from converters.exporters.base import ExportError  # noqa: E402
+from converters.passes.prune.figures import figures  # noqa: E402
+from converters.passes.prune.options import PruneOptions  # noqa: E402
+from converters.passes.prune.sparsity import follows, sparse_layers  # noqa: E402
+from converters.passes.prune.zeros import prune_zeros  # noqa: E402
+from runtimes.errors import UsageError  # noqa: E402
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.Flatten(), nn.Linear(8 * 16, 12), nn.Linear(12, 5)
+    ).eval()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays(
+        np.float32, st.tuples(st.integers(1, 5), st.just(8), st.integers(1, 3)), elements=st.floats(-1, 1, width=32)
+    )
+)
+def test_of_four_neighbours_the_two_largest_stay(weight: np.ndarray) -> None:
+    layer = nn.Conv1d(8, weight.shape[0], weight.shape[2])
+    layer.weight = nn.Parameter(torch.from_numpy(weight.copy()))
+    prune_zeros(nn.Sequential(layer), PruneOptions(pattern="2:4"))
+    found = layer.weight.detach().numpy()
+    assert follows(found, 1)
+    kept = found != 0
+    assert np.array_equal(found[kept], weight[kept]), "what stays is what it was"
+    fours, before = (np.moveaxis(one, 1, -1).reshape(-1, 4) for one in (np.abs(found), np.abs(weight)))
+    assert np.allclose(np.sort(before)[:, 2:].sum(1), fours.sum(1))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.01, 0.99))
+def test_the_smallest_of_all_weights_become_zero(share: float) -> None:
+    module = net()
+    before = torch.cat([one.weight.detach().flatten().abs() for one in module if hasattr(one, "weight")])
+    prune_zeros(module, PruneOptions(unstructured=share))
+    after = torch.cat([one.weight.detach().flatten().abs() for one in module if hasattr(one, "weight")])
+    assert int((after == 0).sum()) == pytest.approx(share * len(before), abs=1)
+    assert float(before[after == 0].max()) <= float(after[after != 0].min())
+
+
+def test_excluded_layers_and_layers_that_cannot_take_the_pattern_stay() -> None:
+    found = prune_zeros(net(), PruneOptions(pattern="2:4", exclude=("5",)))
+    assert found.keys() == {"2", "4"}, "the first has three inputs, the last is excluded"
+    assert all(share == 0.5 for share in found.values())
+    with pytest.raises(UsageError, match="no layer's inputs are a multiple of four"):
+        prune_zeros(nn.Sequential(nn.Linear(3, 4)), PruneOptions(pattern="2:4"))
+    with pytest.raises(UsageError, match="no layer is named 'nine'"):
+        prune_zeros(net(), PruneOptions(pattern="2:4", exclude=("nine",)))
+
+
+def test_zeros_parameters_operations_and_bytes_are_told_apart() -> None:
+    module, x = net(), torch.randn(1, 3, 8, 8)
+    before = figures(module, lambda one: one(x))
+    prune_zeros(module, PruneOptions(unstructured=0.8))
+    after = figures(module, lambda one: one(x))
+    assert (after.parameters, after.macs, after.bytes) == (before.parameters, before.macs, before.bytes)
+    assert before.zeros < 0.01 < 0.7 < after.zeros
+    assert after.compressed_bytes < 0.5 * before.compressed_bytes
+
+
+def test_a_graph_tells_whether_it_still_has_the_pattern(tmp_path: Path) -> None:
+    onnx_ir = pytest.importorskip("onnx_ir")
+    module, x = net(), torch.randn(2, 3, 8, 8)
+
+    def layers() -> dict[str, int]:
+        torch.onnx.export(module, (x,), str(tmp_path / "net.onnx"), dynamo=True, verbose=False)
+        return sparse_layers(onnx_ir.load(str(tmp_path / "net.onnx")))
+
+    with pytest.raises(ExportError, match="no layer of the exported graph follows the pattern 2:4"):
+        layers()
+    prune_zeros(module, PruneOptions(pattern="2:4"))
+    assert layers() == {"follow": 3, "of": 4}

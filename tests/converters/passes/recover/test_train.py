@@ -1,0 +1,224 @@
+"""Recovery: a student learns from its teacher, stops as it was told, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_pruning", reason="the passes share its module types")
+
+from torch import nn  # noqa: E402
+
+from converters.passes.recover.augment import augmented  # noqa: E402
+from converters.passes.recover.lesson import Lesson, comparable, divergence  # noqa: E402
+from converters.passes.recover.options import RecoverOptions  # noqa: E402
+from converters.passes.recover.rounding import rounding  # noqa: E402
+from converters.passes.recover.shelf import Shelf, batches  # noqa: E402
+from converters.passes.recover.train import Teaching  # noqa: E402
+from converters.samples import Pool, Sample  # noqa: E402
+from runtimes.errors import InputError, UsageError  # noqa: E402
+from runtimes.spec import TensorSpec  # noqa: E402
+
+COUNT = 96
+INPUTS = {"x": TensorSpec(shape=("batch", 1, 6, 6))}
+SAMPLES = np.random.default_rng(0).normal(0, 1, (COUNT, 1, 6, 6)).astype(np.float32)
+QUICK = {"epochs": 4, "batch": 16, "rate": 1e-2, "minutes": 5.0}
+
+
+def net(width: int = 8, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(), nn.Linear(16 * width, 4)
+    ).eval()
+
+
+def pool(broken: tuple[int, ...] = ()) -> Pool:
+    def read(index: int) -> Sample:
+        if index in broken:
+            raise InputError(f"sample {index} cannot be read")
+        return Sample({"x": SAMPLES[index]})
+
+    return Pool([f"sample {index}" for index in range(COUNT)], read)
+
+
+def shelf(broken: tuple[int, ...] = ()) -> Shelf:
+    return Shelf(pool(broken), INPUTS, lambda note: None)
+
+
+def teaching(student: nn.Module, folder: Path, tell: Any = lambda message: None, **options: Any) -> Teaching:
+    asked = RecoverOptions.model_validate({**QUICK, **options})
+    return Teaching(student, net(seed=7), shelf(), range(COUNT), asked, True, folder / "checkpoint.pt", tell)
+
+
+@pytest.mark.parametrize("distill", ["logits", "both"])
+@pytest.mark.parametrize("aware", [False, True])
+def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path, distill: str, aware: bool) -> None:
+    student = net()
+    course = teaching(student, tmp_path, distill=distill, aware=aware).run()
+    assert course.after < 0.8 * course.before
+    assert (course.epochs, course.stopped, course.resumed) == (4, "all epochs done", False)
+    assert len(course.curve) == 4
+    assert (course.samples, course.held_back) == (86, 10)
+    assert bool(course.features) is (distill == "both")
+    assert not (tmp_path / "checkpoint.pt").exists()
+    assert not any("parametrizations" in name for name in student.state_dict()), "float weights are left"
+    assert not student.training
+
+
+def test_the_same_seed_gives_the_same_student(tmp_path: Path) -> None:
+    found = []
+    for _ in range(2):
+        student = net()
+        teaching(student, tmp_path, augment=("mix", "flip")).run()
+        found.append(student.state_dict())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def test_statistics_of_batch_norm_alone_bring_much_back(tmp_path: Path) -> None:
+    student = copy.deepcopy(net(seed=7))
+    student[1].running_var.mul_(9)  # type: ignore[operator,union-attr]
+    course = teaching(student, tmp_path, distill="batchnorm").run()
+    assert course.batch_norm == course.after < 0.2 * course.before
+    assert (course.epochs, course.stopped) == (0, "no training was asked")
+
+
+def test_statistics_that_are_no_better_are_not_taken(tmp_path: Path) -> None:
+    student = net(seed=7)  # is the teacher
+    before = copy.deepcopy(student.state_dict())
+    course = teaching(student, tmp_path, distill="batchnorm").run()
+    assert course.after == course.before == pytest.approx(0, abs=1e-9)
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
+def test_weights_that_are_zero_stay_zero(tmp_path: Path) -> None:
+    for aware in (False, True):
+        student = net()
+        with torch.no_grad():
+            student[4].weight[:, ::2] = 0  # type: ignore[index,union-attr]
+        teaching(student, tmp_path, aware=aware).run()
+        weight: Any = student[4].weight  # type: ignore[index]
+        assert not weight[:, ::2].any()
+        assert weight[:, 1::2].all()
+
+
+def test_a_loss_that_is_not_a_number_stops_it_and_the_best_state_is_kept(tmp_path: Path) -> None:
+    student = net()
+    found = teaching(student, tmp_path)
+    steps = iter(range(1000))
+    plain = found.lesson
+
+    class Bursts(Lesson):
+        def loss(self, mine: Any, theirs: Any) -> torch.Tensor:
+            loss = plain.loss(mine, theirs)
+            return loss * math.nan if torch.is_grad_enabled() and next(steps) > 8 else loss
+
+    found.lesson = Bursts(True)
+    course = found.run()
+    assert course.stopped == "the loss became nan in epoch 2: the best state before it was kept"
+    assert course.after == min(course.before, course.batch_norm, course.curve[0])
+    assert all(torch.isfinite(value).all() for value in student.state_dict().values())
+
+
+def test_time_and_patience_end_it(tmp_path: Path) -> None:
+    course = teaching(net(), tmp_path, minutes=1e-9, epochs=50).run()
+    assert (course.epochs, course.stopped) == (1, "1e-09 minutes are over")
+    course = teaching(net(), tmp_path, rate=1e-12, patience=2, epochs=50).run()
+    assert course.stopped == "no better for 2 epochs"
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    def interrupt(message: str) -> None:
+        if message.startswith("epoch 3"):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        teaching(net(), tmp_path, interrupt).run()
+    assert (tmp_path / "checkpoint.pt").is_file()
+    said: list[str] = []
+    course = teaching(net(), tmp_path, said.append).run()
+    assert "going on behind epoch 2" in said
+    assert (course.epochs, course.resumed, len(course.curve)) == (4, True, 4)
+    assert course.after < course.before
+
+
+def test_a_checkpoint_that_cannot_be_read_starts_anew(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 no zip")
+    course = teaching(net(), tmp_path).run()
+    assert (course.epochs, course.resumed) == (4, False)
+
+
+def test_rounded_layers_compute_in_steps_and_are_float_again_behind() -> None:
+    module, x = net(), torch.from_numpy(SAMPLES[:8])
+    before = copy.deepcopy(module.state_dict())
+    with torch.no_grad():
+        exact = module(x)
+    with rounding(module, True):
+        module(x)  # it sees the ranges
+        with torch.no_grad():
+            rounded = module(x)
+            assert len(module[0].weight[0].unique()) <= 9  # type: ignore[index,union-attr]
+    error = float((rounded - exact).norm() / exact.norm())
+    assert 1e-4 < error < 0.1, "int8 keeps two digits"
+    assert all(torch.equal(value, module.state_dict()[name]) for name, value in before.items())
+    with rounding(module, False), torch.no_grad():
+        assert torch.equal(module(x), exact)
+
+
+def test_inner_layers_of_equal_shape_are_compared() -> None:
+    x = torch.from_numpy(SAMPLES[:4])
+    assert comparable(net(), net(seed=7), lambda module: module(x)) == ["0"]
+    assert comparable(net(4), net(8), lambda module: module(x)) == [], "the widths differ, the last is the output"
+
+
+def test_the_loss_of_equal_answers_is_nothing() -> None:
+    logits = torch.randn(6, 5)
+    assert float(divergence(logits, logits, 2.0)) == pytest.approx(0, abs=1e-6)
+    assert float(divergence(logits, logits + 3)) == pytest.approx(0, abs=1e-6), "a shift changes no probability"
+    lesson = Lesson(False)
+    assert float(lesson.loss(([logits], []), ([logits], []))) == 0
+    assert float(lesson.loss(([logits * 0], []), ([logits], []))) > 0.5
+
+
+def test_flips_and_blends_keep_shapes_and_what_is_no_picture() -> None:
+    tensors = {"image": torch.arange(24.0).view(2, 1, 3, 4), "id": torch.tensor([1, 2])}
+    found = augmented(tensors, ("flip", "mix"), np.random.default_rng(0))
+    assert found["image"].shape == (2, 1, 3, 4)
+    assert torch.equal(found["id"], tensors["id"])
+    flipped = augmented(tensors, ("flip",), np.random.default_rng(3))["image"]
+    for row, old in zip(flipped, tensors["image"], strict=True):
+        assert torch.equal(row, old) or torch.equal(row, old.flip(-1))
+
+
+def test_a_shelf_reads_each_sample_once_and_leaves_out_what_is_broken() -> None:
+    said: list[str] = []
+    read: list[int] = []
+    source = pool(broken=(3,))
+
+    def counted(index: int) -> Sample:
+        read.append(index)
+        return source.read(index)
+
+    found = Shelf(Pool(source.names, counted), INPUTS, said.append)
+    for _ in range(2):
+        assert len(found.batch([1, 2, 3])["x"]) == 2
+    assert read == [1, 2, 3]
+    assert said == ["left out: sample 3 cannot be read"]
+    with pytest.raises(UsageError, match="2 samples cannot be read"):
+        shelf(broken=(1, 2)).batch([0, 1, 2])
+
+
+def test_batches_cover_everything_and_none_has_one_sample() -> None:
+    found = list(batches(range(10, 31), 4, np.random.default_rng(0)))
+    assert [len(part) for part in found] == [4] * 5, "a last batch of one would leave BatchNorm no variance"
+    assert set().union(*found) <= set(range(10, 31))
+    assert list(batches([5], 4)) == [[5]]
