@@ -72,22 +72,31 @@ def prune_structured(
         gradients(module, samples.learned, samples.classification)
     costs = _costs(module, options, samples, latency)
     score, asked = scorer(options.importance), float(options.structured or 0)
-    target = asked
+    target, best = asked, None
     for _ in range(_TRIES):
         smaller = _copy(module)
         groups = Groups(smaller, None, lambda one, _: samples.example(one))
         choices = groups.choices(options, score, options.importance == "taylor")
         if not choices:
             raise UsageError("prune: nothing in this model can be removed as a whole: no layer's outputs are free")
-        kept = plan(choices, costs, target)
+        try:
+            kept = plan(choices, costs, target)
+        except UsageError:
+            if best is None:
+                raise
+            break  # there is no more than what was found
         removed = _carry_out(groups, choices, kept)
         _same_outputs(module, smaller, samples)
         left = _left(smaller, options, samples, costs, choices, kept)
-        if abs(1 - left - asked) <= _NEAR:
+        missed = abs(1 - left - asked)
+        if best is None or missed < best[0]:
+            best = missed, smaller, Removed(removed, left)
+        if missed <= _NEAR:
             break
         target = min(0.999, max(0.001, target + asked - (1 - left)))
-    smaller.zero_grad()
-    return smaller, Removed(removed, left)
+    assert best is not None  # there was a first try
+    best[1].zero_grad()
+    return best[1], best[2]
 
 
 def _copy(module: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ pytest.importorskip("torch_pruning", reason="the passes share its module types")
 
 from torch import nn  # noqa: E402
 
+from converters.batch_norm import learn_statistics  # noqa: E402
 from converters.passes.recover.augment import augmented  # noqa: E402
 from converters.passes.recover.lesson import Lesson, comparable, divergence  # noqa: E402
 from converters.passes.recover.options import RecoverOptions  # noqa: E402
@@ -81,9 +82,12 @@ def test_the_same_seed_gives_the_same_student(tmp_path: Path) -> None:
 
 
 def test_statistics_of_batch_norm_alone_bring_much_back(tmp_path: Path) -> None:
-    student = copy.deepcopy(net(seed=7))
-    student[1].running_var.mul_(9)  # type: ignore[operator,union-attr]
-    course = teaching(student, tmp_path, distill="batchnorm").run()
+    found = teaching(net(seed=7), tmp_path, distill="batchnorm")
+    samples = torch.from_numpy(SAMPLES)
+    learn_statistics(found.teacher.module, [lambda: found.teacher.module(samples)])
+    found.student.load_state_dict(found.teacher.module.state_dict())
+    found.student[1].running_var.mul_(9)  # type: ignore[operator,union-attr,index]
+    course = found.run()
     assert course.batch_norm == course.after < 0.2 * course.before
     assert (course.epochs, course.stopped) == (0, "no training was asked")
 
