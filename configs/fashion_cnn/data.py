@@ -1,7 +1,7 @@
 """Fashion-MNIST as a dataset: all its pictures, from the files as they are published.
 
-Only training and larger samples need it: the recipe itself uses the two .npz files beside this one. Fashion-MNIST is
-under the MIT licence, which README.md has. In a recipe:
+Only training and larger samples need it: the recipe itself uses the two .npz files beside this one. Fashion-MNIST
+is under the MIT licence, which README.md has. In a recipe:
 
     data:
       calibration:

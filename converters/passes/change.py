@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from converters.cache import Key, Store
@@ -16,7 +14,7 @@ from converters.passes.options import PassOptions
 from converters.passes.structure import difference
 from converters.recipe import Recipe
 from converters.sources.load import Source, build_module, call
-from runtimes.machine import cache_folder, versions
+from runtimes.machine import versions
 from runtimes.process import tell
 
 if TYPE_CHECKING:
@@ -82,12 +80,12 @@ def change(
 
     notes: list[str] = []
     work = recover.prepare(bench, one.recover, teacher, notes) if one.recover else prune.prepare(bench, one, notes)
-    key = _key(bench, one, module, (prune, recover), work.digest)
+    key = _key(bench, one, module, work.digest)
     if bench.store.get(key, after, notes.append):
         tell(f"{one.name}: found in the cache")
         kept = json.loads((after / REPORT).read_text(encoding="utf-8"))
         return Changed(**{**kept, "notes": [*kept["notes"], *notes]})
-    checkpoint = cache_folder() / "recover" / key / "checkpoint.pt"
+    checkpoint = bench.store.folder.with_name("recover") / key / "checkpoint.pt"
     changed, report, said = work.apply(module, checkpoint)
     after.mkdir(parents=True)
     torch.save(changed.state_dict(), after / STATE)
@@ -102,7 +100,7 @@ def _asked(one: PassOptions) -> dict[str, Any]:
     return getattr(one, one.name).model_dump(mode="json", exclude_defaults=True)  # type: ignore[no-any-return]
 
 
-def _key(bench: Bench, one: PassOptions, module: torch.nn.Module, code: tuple[ModuleType, ...], data: str) -> str:
+def _key(bench: Bench, one: PassOptions, module: torch.nn.Module, data: str) -> str:
     """The digest of all that the result depends on: weights, options with defaults, samples, code, versions."""
     key = Key()
     key.add("model", state_digest(module))
@@ -113,9 +111,8 @@ def _key(bench: Bench, one: PassOptions, module: torch.nn.Module, code: tuple[Mo
     key.add("pass", one.model_dump_json())
     key.add("samples", data)
     key.add("task", str(bench.recipe.task))
-    for folder in sorted({Path(inspect.getfile(one)).parent for one in code}):
-        for file in sorted(folder.glob("*.py")):
-            key.add(file.name, file.read_bytes())
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        key.add(file.name, file.read_bytes())
     key.add("versions", json.dumps(versions(), sort_keys=True))
     return key.hex()
 
