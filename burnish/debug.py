@@ -40,7 +40,10 @@ def debug(
         raise Unavailable("debugging needs the eager model, and so PyTorch: pip install 'burnish[convert]'")
     prepared = load_recipe(recipe).recipe.preprocess if recipe is not None else None
     source = _source(made, recipe)
-    job = Job(path, path.resolve().parent / REFERENCE, source, memory * 1_000_000, top, prepared)
+    # Passes that changed the model left it, and its own reference, with the build.
+    changed = path.resolve().parent / made.build["changed"] if "changed" in made.build else None
+    reference = (changed or path.resolve().parent) / REFERENCE
+    job = Job(path, reference, source, memory * 1_000_000, top, prepared, changed)
     progress(f"comparing {path}, layer by layer, with {made.model} in float64")
     found: DebugResult = isolated(run, job, what=f"debugging {path}", timeout=STEP_SECONDS)
     return found

@@ -16,6 +16,7 @@ from converters.debug.truth import Eager, output_key
 from converters.debug.worst import Answers, ask, exceeded
 from converters.sources.load import Source, load_model
 from converters.sources.weights import WeightsRecord
+from converters.steps import restore
 from runtimes.artifact import Artifact, Manifest
 from runtimes.errors import UsageError
 from runtimes.preprocess import Preprocess
@@ -47,6 +48,7 @@ class Job:
         budget: bytes for the values that are compared at once.
         top: how many of the layers that add most error to name.
         preprocess: the recipe's; None where it has none or is not known.
+        changed: folder of the model as passes left it; None where there were none.
     """
 
     artifact: Path
@@ -55,6 +57,7 @@ class Job:
     budget: int
     top: int
     preprocess: Preprocess | None = None
+    changed: Path | None = None
 
 
 def debug(job: Job) -> DebugResult:
@@ -74,7 +77,8 @@ def debug(job: Job) -> DebugResult:
     answers = ask(artifact, reference)
     loaded = load_model(job.source)
     _same_weights(loaded.weights, made)
-    eager = Eager(loaded.module, list(made.outputs), reference.truth_dtype == "float64")
+    module = restore(job.source, job.changed) if job.changed else loaded.module
+    eager = Eager(module, list(made.outputs), reference.truth_dtype == "float64")
     _same_model(eager, reference, answers.worst)
     probe = reference.probes[answers.worst]
     comparison = compare(eager, _taps(artifact, eager, probe.inputs), probe.inputs, list(made.outputs))

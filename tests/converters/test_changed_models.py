@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import burnish
+from burnish.debug import debug
 from converters.build import build
 from converters.recipe import load_recipe
 from runtimes.artifact import Artifact
@@ -161,6 +162,13 @@ def test_artifacts_of_changed_models_are_judged_again_later(changed: Path) -> No
     first = rows(changed)
     assert {name: row.status for name, row in again.items()} == {name: row.status for name, row in first.items()}
     assert again["taught"].parity == first["taught"].parity
+
+
+@pytest.mark.parametrize("name", ["small", "turns"])
+def test_a_changed_artifact_is_debugged_against_the_changed_model(changed: Path, recipe: Path, name: str) -> None:
+    found = debug(changed / name, recipe, memory=100, top=3, progress=lambda told: None)
+    assert found.first is None
+    assert len(found.series) >= 3
 
 
 def test_what_was_done_before_is_found_in_the_cache(
