@@ -9,12 +9,15 @@ import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
 from runtimes.devices import driver_version, gpus
 from runtimes.process import ALLOCATOR
+
+Cpu = Literal["x86", "arm"]
+"""The families of CPUs that a graph can be lowered for."""
 
 _PACKAGES = (
     "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "tensorrt", "tensorrt-rtx",
@@ -96,6 +99,11 @@ def cores() -> list[int]:
 def system() -> str:
     """What machine code is made for, such as linux-x86_64."""
     return f"{sys.platform}-{platform.machine()}"
+
+
+def own_cpu() -> Cpu:
+    """The family of this machine's CPU. What is neither x86 nor Arm counts as x86."""
+    return "arm" if platform.machine().lower().startswith(("arm", "aarch64")) else "x86"
 
 
 @cache

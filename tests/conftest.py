@@ -67,7 +67,8 @@ artifacts:
   torchscript: null
   onnx: {}
   tensorrt: null
-  onnx-int8: {format: onnx, passes: [{quantize: int8}]}
+  onnx-int8: {format: onnx, cpu: x86, passes: [{quantize: int8}]}
+  onnx-arm: {format: onnx, cpu: arm, passes: [{quantize: int8}]}
   onnx-ort: {format: onnx, passes: [{quantize: {to: int8, method: onnxruntime}}]}
   onnx-head: {format: onnx, passes: [{quantize: {to: int8, exclude: ["8"], calibrate: mse}}]}
   onnx-budget: {format: onnx, passes: [{quantize: {to: int8, max_drop: 4, metric: sqnr}}]}

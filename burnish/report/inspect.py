@@ -24,6 +24,7 @@ def show_artifact(artifact: Artifact) -> None:
         ("runs on", ", ".join(made.devices)),
         ("operators", _counts(made.build.get("operators"))),
         ("computing layers", _counts(made.build.get("compute_layers"))),
+        *(("computes in float", line) for line in _unfused(made.build.get("unfused"))),
         (
             "made by",
             f"Burnish {made.burnish}; " + ", ".join(f"{k} {v}" for k, v in _versions(made.build).items()),
@@ -44,10 +45,19 @@ _SHOWN = (
     "platform",
     "isa",
     "hint",
+    "cpu",
     "rewrites",
     "failed",
     "fallback",
 )
+
+
+def _unfused(listed: list[dict[str, str]] | None) -> list[str]:
+    """The quantized operators that no kernel takes; nothing where that is not known."""
+    if listed is None:
+        return []
+    lines = [f"{one.get('operator')} {one.get('layer')}: {one.get('why')}" for one in listed]
+    return lines[:_OPERATORS_SHOWN] or ["no quantized operator: every pair is fused"]
 
 
 def _weights(record: dict[str, Any]) -> str:

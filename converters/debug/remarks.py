@@ -19,7 +19,7 @@ def _precision(artifact: Artifact) -> list[str]:
     layers = made.build.get("compute_layers")
     if not layers and made.runtime == "onnx":
         layers = count_nodes(artifact.entry)["compute_layers"]
-    kept = len(made.build.get("kept_layers", []))  # the recipe wants them float
+    kept = len(made.build.get("kept_layers", []))  # they are wanted float
     if not layers or layers.get(made.precision, 0) >= COMPUTE_SHARE * (sum(layers.values()) - kept):
         return []
     counts = ", ".join(f"{count} in {name}" for name, count in sorted(layers.items()))

@@ -208,13 +208,15 @@ class Exporter(ABC):
         """Write the files. Raises ExportError."""
 
 
-def check_precision(compute: dict[str, int], asked: str, share: float = COMPUTE_SHARE, why: str = "") -> None:
+def check_precision(
+    compute: dict[str, int], asked: str, share: float = COMPUTE_SHARE, why: str = "", left: int = 0
+) -> None:
     """Raise ExportError where less than `share` of the computing layers have the precision asked for.
 
-    `why` ends the message, where the reason is known.
+    `why` ends the message, where the reason is known. `left` of the layers are none that must have it.
     """
     total = sum(compute.values())
-    if total and compute.get(asked, 0) < share * total:
+    if total and compute.get(asked, 0) < share * (total - left):
         counts = ", ".join(f"{count} {name}" for name, count in sorted(compute.items()))
         raise ExportError(f"the network is not {asked}: of its {total} computing layers there are {counts}{why}")
 

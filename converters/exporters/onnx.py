@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,10 @@ from converters.passes.prune.sparsity import sparse_layers
 from converters.passes.quantize.lower import lower_for_onnxruntime
 from converters.passes.quantize.options import MOST
 from converters.passes.quantize.qdq import MOVERS
+from converters.passes.quantize.unfused.onnxruntime import left_by_onnxruntime
+from converters.passes.quantize.unfused.report import listed, notes
 from converters.passes.ranges import cast_checked
+from runtimes.machine import own_cpu
 from runtimes.spec import Specs
 
 if TYPE_CHECKING:
@@ -67,6 +70,23 @@ class OnnxOptions(CastOptions):
         "fp32",
         description="What the layers compute in; inputs and outputs stay float32. fp16: on CUDA; bf16: only there.",
     )
+
+    cpu: Literal["auto", "x86", "arm"] = Field(
+        "auto",
+        description="Whose kernels a statically quantized graph is lowered for: activations become uint8 (x86) or "
+        "int8 (arm); auto: this machine's. It runs correctly, if slower, on the other one too.",
+    )
+
+    @model_validator(mode="after")
+    def _cpu(self) -> Self:
+        if self.cpu != "auto" and not self.calibrated:
+            raise ValueError("cpu is for static quantization: other graphs are the same for every CPU")
+        return self
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the graph's activations are quantized too, as only `mode: static` does."""
+        return self.quantize is not None and self.quantize.mode == "static"
 
     @model_validator(mode="before")
     @classmethod
@@ -118,8 +138,8 @@ class OnnxExporter(Exporter):
             **_sparsity(path, options),
             **count_nodes(path),
         }
-        notes = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
-        return Exported(MODEL_FILE, build=build, notes=notes)
+        told = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
+        return Exported(MODEL_FILE, build=build, notes=told)
 
 
 def _sparsity(path: Path, options: OnnxOptions) -> dict[str, Any]:
@@ -130,15 +150,20 @@ def _sparsity(path: Path, options: OnnxOptions) -> dict[str, Any]:
 
 
 def _lowered(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exported:
-    """A graph that passes have changed, rewritten for ONNX Runtime's fast kernels."""
+    """A graph that passes have changed, rewritten for ONNX Runtime's fast kernels, and what they leave."""
     import onnx_ir
 
     model = onnx_ir.load(str(graph))
-    rewrites = lower_for_onnxruntime(model)
+    cpu = own_cpu() if options.cpu == "auto" else options.cpu
+    rewrites = lower_for_onnxruntime(model, cpu)
     _save(model, path)
     opset = _finish(path, job.facts.inputs, job.facts.outputs)
     build = {"opset": opset, "rewrites": rewrites, **_sparsity(path, options), **count_nodes(path)}
-    return Exported(MODEL_FILE, options.asked_precision, build)
+    if not options.calibrated:
+        return Exported(MODEL_FILE, options.asked_precision, build)
+    unfused = left_by_onnxruntime(path, cpu)
+    build |= {"cpu": cpu, "unfused": listed(unfused)}
+    return Exported(MODEL_FILE, options.asked_precision, build, notes(unfused))
 
 
 def _cast(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exported:

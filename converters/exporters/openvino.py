@@ -15,6 +15,9 @@ from pydantic import Field
 
 from converters.exporters.base import Exported, Exporter, ExportError, Job, PrecisionOptions, check_precision
 from converters.names import module_path
+from converters.passes.quantize.qdq import left_float
+from converters.passes.quantize.unfused.openvino import left_by_openvino
+from converters.passes.quantize.unfused.report import listed, notes
 from runtimes.engines.openvino import DEVICE, INSTALL, at_best_sizes, count_layers, lacking, properties
 from runtimes.spec import Dims, Specs
 
@@ -68,7 +71,7 @@ class OpenVinoExporter(Exporter):
             raise ExportError("this exporter needs an ONNX graph")
         model = read_graph(job.graph)
         _name_and_bound(model, job.facts.inputs, job.facts.outputs, job.facts.dims)
-        _note_modules(model, job.graph)
+        modules = _note_modules(model, job.graph)
         if options.precision == "bf16":
             store_as_bf16(model)
         openvino.save_model(model, job.folder / MODEL_FILE, compress_to_fp16=options.precision == "fp16")
@@ -81,10 +84,15 @@ class OpenVinoExporter(Exporter):
         if problem := lacking(options.precision):
             note = f"the precision of the layers is not counted: {problem}, so OpenVINO would take another one here"
             return Exported(MODEL_FILE, options.asked_precision, build, [note])
-        layers = _count(job, build)
-        check_precision(layers["compute_layers"], options.asked_precision, options.least_share)
-        notes = [] if layers["compute_layers"] else ["the model has no convolution or matrix product to count"]
-        return Exported(MODEL_FILE, options.asked_precision, {**build, **layers}, notes)
+        compiled, saved = _compiled(job, build)
+        layers = count_layers(compiled, saved)
+        left = left_float(job.graph) if options.quantize else 0
+        check_precision(layers["compute_layers"], options.asked_precision, options.least_share, left=left)
+        told = [] if layers["compute_layers"] else ["the model has no convolution or matrix product to count"]
+        if options.quantize:
+            unfused = left_by_openvino(compiled, saved, modules)
+            build, told = {**build, "unfused": listed(unfused)}, [*told, *notes(unfused)]
+        return Exported(MODEL_FILE, options.asked_precision, {**build, **layers}, told)
 
 
 def read_graph(path: Path) -> Any:
@@ -117,8 +125,8 @@ def _name_and_bound(model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> No
     model.reshape(shapes)
 
 
-def _note_modules(model: Any, graph: Path) -> None:
-    """Write into the IR which module each operation comes from; `burnish debug` names layers by that.
+def _note_modules(model: Any, graph: Path) -> dict[str, str]:
+    """Write into the IR which module each operation comes from, and return that; `burnish debug` needs it.
 
     OpenVINO's reader drops what the ONNX nodes note, and of several operations that it makes of one only the last
     has a name in ONNX: the others are a part of what they feed. An IR keeps such notes for the whole model only.
@@ -138,7 +146,9 @@ def _note_modules(model: Any, graph: Path) -> None:
         inherited = users.pop() if len(users) == 1 and not names else None
         silent = operation.get_type_name() in ("Constant", "Result")
         found[operation.get_friendly_name()] = None if silent else own or inherited
-    model.set_rt_info(json.dumps({name: path for name, path in found.items() if path}), list(MODULES))
+    known = {name: path for name, path in found.items() if path}
+    model.set_rt_info(json.dumps(known), list(MODULES))
+    return known
 
 
 def store_as_bf16(model: Any) -> int:
@@ -174,11 +184,11 @@ def _computes(node: Any) -> bool:
     return node.get_type_name() in _COMPUTE
 
 
-def _count(job: Job, build: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """Compile what was saved as a session does, and count."""
+def _compiled(job: Job, build: dict[str, Any]) -> tuple[Any, Any]:
+    """What was saved, compiled as a session does it for the sizes to be fastest at; and as it was read."""
     import openvino
 
     core = openvino.Core()
     model = core.read_model(job.folder / MODEL_FILE)
     fixed = at_best_sizes(model, job.facts.inputs, job.facts.dims)
-    return count_layers(core.compile_model(fixed, DEVICE, properties(build, None)), model)
+    return core.compile_model(fixed, DEVICE, properties(build, None)), model

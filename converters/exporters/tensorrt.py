@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
+from converters.exporters._network import count_layers, integer_layers
 from converters.exporters.base import CastOptions, Exported, Exporter, ExportError, Job, check_precision
 from converters.exporters.onnx import BF16_OPSET, weight_bytes
 from converters.names import module_path
 from converters.passes.prune.sparsity import sparse_layers
 from converters.passes.quantize.options import MOST
+from converters.passes.quantize.qdq import left_float
+from converters.passes.quantize.unfused.report import listed, notes
+from converters.passes.quantize.unfused.tensorrt import left_by_tensorrt, listening_logger
 from converters.passes.ranges import Checked, cast_checked
 from runtimes.devices import absent, gpus
 from runtimes.engines.tensorrt import INSTALL, MODULES, missing_flavor, quiet_logger
 from runtimes.spec import Dims, Specs, profile_shapes
 
 ENGINE_FILE = "model.engine"
-_PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
-_COMPUTE = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", "ATTENTION_INPUT"}
 # Built for when the machine has no GPU to ask: Ada, the most common RTX generation.
 _DEFAULT_CAPABILITY = "8.9"
 
@@ -93,18 +94,22 @@ class TensorRtExporter(Exporter):
         flavor = pick_flavor(options.flavor)
         assert flavor is not None  # the plan has asked `missing`
         trt = importlib.import_module(MODULES[flavor])
-        lowered, rewrites, names, cast = lower(job.graph, job, options)
-        builder = trt.Builder(quiet_logger(trt))
+        lowered = lower(job.graph, job, options)
+        logger, heard = listening_logger(trt, quiet_logger(trt))
+        builder = trt.Builder(logger)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        parse(trt, network, lowered, names)
+        parse(trt, network, lowered.path, lowered.names)
         layers = count_layers(network, trt)
+        cast = lowered.cast
+        left = left_float(job.graph) if options.quantize else 0
         share = MOST if cast.kept_layers else options.least_share
-        check_precision(layers["compute_layers"], options.asked_precision, share, cast.why)
+        check_precision(layers["compute_layers"], options.asked_precision, share, cast.why, left)
         config = builder.create_builder_config()
         capabilities = _configure(trt, builder, config, job, options, flavor)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise ExportError("TensorRT could not build the engine; the log has its words")
+        unfused = left_by_tensorrt(integer_layers(network, trt), heard, lowered.names) if options.quantize else None
         (job.folder / ENGINE_FILE).write_bytes(memoryview(plan))
         for file in job.folder.glob("lowered.onnx*"):
             file.unlink()
@@ -115,12 +120,13 @@ class TensorRtExporter(Exporter):
             "version": trt.__version__,
             "compute_capabilities": capabilities,
             "opset": self.graph_options(options)["opset"],
-            "rewrites": rewrites,
+            "rewrites": lowered.rewrites,
             **({"kept_layers": cast.kept_layers} if cast.kept_layers else {}),
+            **({"unfused": listed(unfused)} if unfused is not None else {}),
             **layers,
         }
-        notes = [*cast.notes, *_notes(layers, options, flavor)]
-        return Exported(ENGINE_FILE, options.asked_precision, build, notes)
+        told = [*cast.notes, *_notes(layers, options, flavor), *notes(unfused or [])]
+        return Exported(ENGINE_FILE, options.asked_precision, build, told)
 
 
 def pick_flavor(asked: str) -> str | None:
@@ -132,12 +138,25 @@ def pick_flavor(asked: str) -> str | None:
     return "rtx" if find_spec("tensorrt_rtx") else "tensorrt" if find_spec("tensorrt") else None
 
 
-def lower(graph: Path, job: Job, options: TensorRtOptions) -> tuple[Path, dict[str, Any], dict[str, str], Checked]:
-    """Rewrite the graph for TensorRT.
+@dataclass(frozen=True)
+class Lowered:
+    """A graph for TensorRT.
 
-    Returns:
-        The new file, what was rewritten, each node's name to the layer that its author knows, what the cast did.
+    Attributes:
+        path: the new file.
+        rewrites: what was done to it, and how often.
+        names: each node's name to the layer that its author knows.
+        cast: what the cast to the precision did.
     """
+
+    path: Path
+    rewrites: dict[str, Any]
+    names: dict[str, str]
+    cast: Checked
+
+
+def lower(graph: Path, job: Job, options: TensorRtOptions) -> Lowered:
+    """Rewrite the graph for TensorRT."""
     import onnx_ir
 
     from converters.passes.einsum import plain_einsums
@@ -155,7 +174,7 @@ def lower(graph: Path, job: Job, options: TensorRtOptions) -> tuple[Path, dict[s
     path = job.folder / "lowered.onnx"
     big = weight_bytes(model) > 1 << 30
     onnx_ir.save(model, str(path), external_data="lowered.onnx.data" if big else None)
-    return path, rewrites, names, cast
+    return Lowered(path, rewrites, names, cast)
 
 
 def parse(trt: Any, network: Any, path: Path, names: dict[str, str]) -> None:
@@ -173,50 +192,14 @@ def parse(trt: Any, network: Any, path: Path, names: dict[str, str]) -> None:
     raise ExportError("TensorRT's parser refuses the graph:\n" + "\n".join(lines or ["  it does not say why"]))
 
 
-def count_layers(network: Any, trt: Any) -> dict[str, dict[str, int]]:
-    """Layers by type, and by the precision of their output: all that output floats, and those that compute."""
-    operators, every, compute = Counter[str](), Counter[str](), Counter[str]()
-    found = [network.get_layer(index) for index in range(network.num_layers)]
-    integers = _dequantized(found, trt)
-    for layer in found:
-        if layer.type == trt.LayerType.CONSTANT or not layer.num_outputs:
-            continue
-        operators[layer.type.name] += 1
-        kind = _PRECISIONS.get(layer.get_output_type(0).name)
-        if kind is None:
-            continue
-        every[kind] += 1
-        if layer.type.name in _COMPUTE:
-            compute["int8" if _reads_integers(layer, integers) else kind] += 1
-    return {
-        "operators": dict(operators.most_common()),
-        "layers": dict(every),
-        "compute_layers": dict(compute),
-    }
-
-
-def _dequantized(layers: Sequence[Any], trt: Any) -> set[str]:
-    """Tensors that come out of a dequantization, also through layers that only move them."""
-    found: set[str] = set()
-    for layer in layers:
-        moves = layer.type == trt.LayerType.SHUFFLE and layer.get_input(0).name in found
-        if moves or layer.type == trt.LayerType.DEQUANTIZE:
-            found.add(layer.get_output(0).name)
-    return found
-
-
-def _reads_integers(layer: Any, integers: set[str]) -> bool:
-    """Whether a layer's input and weight are both dequantized: TensorRT computes it with integers."""
-    names = [layer.get_input(index).name for index in range(min(2, layer.num_inputs))]
-    return len(names) == 2 and all(name in integers for name in names)
-
-
 def _configure(trt: Any, builder: Any, config: Any, job: Job, options: TensorRtOptions, flavor: str) -> list[str]:
     """Profiles, limits, caches and targets; returns the compute capabilities that are built for."""
     config.builder_optimization_level = options.optimization_level
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32, as everywhere in Burnish
     if options.sparse:
         config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)  # kernels for the pattern 2:4 are tried as well
+    if options.quantize:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the builder then says what it has fused
     if options.workspace_mb:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     if job.facts.dims:

@@ -91,10 +91,10 @@ def precision(evidence: Evidence) -> GateResult:
     layers = evidence.layers or evidence.manifest.build.get("compute_layers")
     if not layers:
         return GateResult(gate="precision", ok=None, detail="this format does not tell its layers' precision")
-    kept = len(evidence.manifest.build.get("kept_layers", []))  # the recipe wants them float
+    kept = len(evidence.manifest.build.get("kept_layers", []))  # they are wanted float
     share = layers.get(wanted, 0) / max(1, sum(layers.values()) - kept)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(layers.items()))
-    counts += f" ({kept} kept float, by `exclude`, an accuracy budget or their range)" if kept else ""
+    counts += f" ({kept} kept float, by `exclude`, a budget, their range or the quantizer)" if kept else ""
     return GateResult(
         gate="precision", ok=share >= COMPUTE_SHARE, detail=f"computing layers: {counts}; asked {wanted}"
     )

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runtimes.artifact import Artifact
+from runtimes.artifact import Artifact, Manifest
 from runtimes.errors import ArtifactError, BurnishError
-from runtimes.machine import burnish_version, cores
+from runtimes.machine import burnish_version, cores, own_cpu
 from runtimes.process import Child
 from runtimes.results import GateResult, Parent, Row, Speed, Status
 from runtimes.session import SessionOptions, runtime_of, unavailable
@@ -205,7 +205,7 @@ def _blank(target: Target) -> Row:
         path=target.artifact.path.name,
         size_bytes=target.artifact.size_bytes,
         precision=made.precision,
-        notes=[*made.build.get("notes", []), *_foreign(made.burnish)],
+        notes=[*made.build.get("notes", []), *_foreign(made.burnish), *_other_cpu(made, target.device)],
     )
 
 
@@ -215,6 +215,15 @@ def _foreign(version: str) -> list[str]:
     return (
         [] if version == own else [f"made by Burnish {version}, judged by {own}; `burnish convert` makes it anew"]
     )
+
+
+def _other_cpu(made: Manifest, device: str) -> list[str]:
+    """A note where the artifact was lowered for another family of CPUs than the one that it is judged on."""
+    lowered, own = made.build.get("cpu"), own_cpu()
+    if device != "cpu" or lowered in (None, own):
+        return []
+    slower = f"right on this {own} one too, but as a rule slower than what `cpu: {own}` makes"
+    return [f"lowered for {lowered} CPUs: {slower}"]
 
 
 def _settle(row: Row) -> Row:

@@ -338,6 +338,28 @@ def test_inspect_shows_what_a_manifest_says(invoke: Invoke, small_build: Path) -
         assert words in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("unfused", "words"),
+    [
+        (
+            [{"layer": "features.6", "operator": "ReduceMean", "why": "no kernel"}],
+            "ReduceMean features.6: no kernel",
+        ),
+        ([], "every pair is fused"),
+    ],
+)
+def test_inspect_names_what_computes_in_float(
+    invoke: Invoke, build_copy: Path, unfused: list[dict[str, str]], words: str
+) -> None:
+    manifest = build_copy / "onnx" / "manifest.json"
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    content["build"] |= {"cpu": "arm", "unfused": unfused}
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    lines = invoke("inspect", build_copy / "onnx").stdout.splitlines()
+    assert [line for line in lines if line.startswith("computes in float") and words in line]
+    assert [line.split() for line in lines if line.startswith("cpu")] == [["cpu", "arm"]]
+
+
 def test_inspect_as_json_is_the_manifest(invoke: Invoke, small_build: Path) -> None:
     result = invoke("inspect", small_build / "onnx", "--json")
     assert json.loads(result.stdout) == json.loads((small_build / "onnx/manifest.json").read_text(encoding="utf-8"))

@@ -8,7 +8,9 @@ import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 
-from runtimes.machine import cores, describe, instruction_sets, system, versions
+import pytest
+
+from runtimes.machine import cores, describe, instruction_sets, own_cpu, system, versions
 
 
 def test_a_description_fits_into_build_json() -> None:
@@ -39,6 +41,22 @@ def test_only_cores_that_this_process_may_use_are_counted() -> None:
 def test_instruction_sets_are_named_as_compilers_name_them() -> None:
     assert not any("_" in name for name in instruction_sets())
     assert {name.replace("_", "") for name in describe()["isa"]} <= instruction_sets()
+
+
+@pytest.mark.parametrize(
+    ("machine", "family"),
+    [
+        ("x86_64", "x86"),
+        ("AMD64", "x86"),
+        ("aarch64", "arm"),
+        ("arm64", "arm"),
+        ("armv7l", "arm"),
+        ("ppc64", "x86"),
+    ],
+)
+def test_the_family_of_a_cpu(monkeypatch: pytest.MonkeyPatch, machine: str, family: str) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert own_cpu() == family
 
 
 def test_the_system_that_code_is_compiled_for() -> None:

@@ -1,6 +1,7 @@
-"""Rewrite a QDQ graph for ONNX Runtime on x86, so that its fast kernels take it. The numbers stay the same.
+"""Rewrite a QDQ graph for ONNX Runtime, so that its fast kernels take it. The numbers stay the same.
 
-- Activations become uint8: only those have fast kernels. Codes and zero points move by 128, exactly.
+- Activations get the sign that the CPU's kernels want: uint8 on x86, int8 on Arm (where ONNX Runtime has symmetric
+  matrix products for nothing else). Codes and zero points move by 128, exactly.
 - A Clip or Relu whose work the quantizer's saturation already does goes away, exactly: between a convolution
   and its QuantizeLinear it would forbid their fusion.
 - Biases become int32 at the scale of the accumulator, within half a step of it: matrix products only fuse so.
@@ -26,18 +27,23 @@ from converters.passes.quantize.qdq import (
     users,
     zero_point_of,
 )
+from runtimes.machine import Cpu
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 _INT32 = 2**31 - 1
+_CODES = 128  # from the codes of int8 to those of uint8
 
 
-def lower_for_onnxruntime(model: ir.Model) -> dict[str, int]:
-    """Apply all rewrites in place; how often each was done."""
-    counts = {
-        "positive_axes": positive_axes(model),
-        "unsigned_activations": unsigned_activations(model),
+def lower_for_onnxruntime(model: ir.Model, cpu: Cpu) -> dict[str, int]:
+    """Apply all rewrites for `cpu` in place; how often each was done."""
+    counts = {"positive_axes": positive_axes(model)}
+    if cpu == "arm":
+        counts["signed_activations"] = signed_activations(model)
+    else:
+        counts["unsigned_activations"] = unsigned_activations(model)
+    counts |= {
         "absorbed_activations": absorb_activations(model),
         "integer_biases": integer_biases(model),
         "guarded_float_layers": guard_float_layers(model),
@@ -62,28 +68,40 @@ def positive_axes(model: ir.Model) -> int:
 
 def unsigned_activations(model: ir.Model) -> int:
     """Re-encode int8 activations as uint8."""
+    return sum(_recode(model, node, np.uint8, _CODES) for node in quantizers(model) if _is(node, np.int8))
+
+
+def signed_activations(model: ir.Model) -> int:
+    """Re-encode uint8 activations as int8."""
+    return sum(_recode(model, node, np.int8, -_CODES) for node in quantizers(model) if _is(node, np.uint8))
+
+
+def _is(node: ir.Node, kind: type[np.generic]) -> bool:
+    return bool(zero_point_of(node).dtype == kind)
+
+
+def _recode(model: ir.Model, node: ir.Node, kind: type[np.generic], shift: int) -> bool:
+    """Move the codes of a quantizer, and of all who read them, by `shift`."""
     import onnx_ir as ir
 
-    changed = 0
-    for node in quantizers(model):
-        zero = zero_point_of(node)
-        code = node.outputs[0]
-        readers = users(code)
-        if zero.dtype != np.int8 or code.is_graph_output() or any(_foreign(reader) for reader in readers):
-            continue
-        moved = (zero.astype(np.int16) + 128).astype(np.uint8)
-        name = f"{node.inputs[2].name}_u8" if node.inputs[2] is not None else f"{code.name}_zero_u8"
-        value = new_constant(model, name, moved)
-        for each in (node, *readers):
-            each.replace_input_with(2, value)
-        code.dtype = ir.DataType.UINT8
-        changed += 1
-    return changed
+    code = node.outputs[0]
+    readers = users(code)
+    if code.is_graph_output() or any(_foreign(reader, node) for reader in readers):
+        return False
+    moved = (zero_point_of(node).astype(np.int16) + shift).astype(kind)
+    value = new_constant(model, f"{code.name}_zero_{moved.dtype}", moved)
+    for each in (node, *readers):
+        each.resize_inputs(3)  # a zero point that is left out is one of uint8
+        each.replace_input_with(2, value)
+    code.dtype = ir.DataType.from_numpy(moved.dtype)
+    return True
 
 
-def _foreign(reader: ir.Node) -> bool:
-    """Whether a reader of a code is anything but a dequantization with a zero point of its own."""
-    return reader.op_type != "DequantizeLinear" or len(reader.inputs) < 3
+def _foreign(reader: ir.Node, quantizer: ir.Node) -> bool:
+    """Whether a reader of a code is anything but its dequantization, with the same zero point."""
+    if reader.op_type != "DequantizeLinear":
+        return True
+    return not np.array_equal(zero_point_of(reader).ravel(), zero_point_of(quantizer).ravel())
 
 
 def absorb_activations(model: ir.Model) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,8 @@ Array = np.ndarray[Any, Any]
 COMPUTE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Layers whose weights are quantized."""
 
-MOVERS = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
-"""Operators that move values and change none: a dequantization is the same before and after them."""
+MOVERS = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
+"""Operators that move or choose values and change none: a dequantization is the same before and after them."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,30 @@ def layers(model: ir.Model) -> Iterator[Layer]:
         if node.op_type in COMPUTE and node.domain in ("", "ai.onnx"):
             weight = dequantizer(node.inputs[1])
             yield Layer(node, _behind_movers(node.inputs[0]), weight)
+
+
+def float_products(model: ir.Model) -> list[str]:
+    """The names of the products of two computed values that are not quantized.
+
+    They have no weights, and quantizers leave some of them float: NNCF those that follow a softmax.
+    """
+    return [str(one.node.name) for one in layers(model) if not one.quantized and not _is_weight(one.node.inputs[1])]
+
+
+def left_float(graph: Path) -> int:
+    """How many of them the ONNX file `graph` has."""
+    import onnx_ir as ir
+
+    return len(float_products(ir.load(str(graph))))
+
+
+def _is_weight(value: ir.Value | None) -> bool:
+    """Whether a value is a constant, plain or quantized."""
+    made = value.producer() if value is not None else None
+    while made is not None and made.op_type in (*MOVERS, "QuantizeLinear", "DequantizeLinear"):
+        value = made.inputs[0]
+        made = value.producer() if value is not None else None
+    return constant(value) is not None
 
 
 def dequantizer(value: ir.Value | None) -> ir.Node | None:

@@ -19,7 +19,7 @@ from converters.passes.quantize.qdq import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_LIGHT = (*MOVERS, "Relu", "Clip", "MaxPool")
+_LIGHT = (*MOVERS, "Relu", "Clip")
 """Operators between layers that compute in whatever precision is around them."""
 
 

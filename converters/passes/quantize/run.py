@@ -14,7 +14,7 @@ from converters.names import module_path
 from converters.passes.quantize.budget import Budget, Judge, hold_budget
 from converters.passes.quantize.loose import quantize_loose
 from converters.passes.quantize.options import QuantizeOptions
-from converters.passes.quantize.qdq import COMPUTE, constant, layers
+from converters.passes.quantize.qdq import COMPUTE, constant, float_products, layers
 from converters.passes.quantize.static import Calibration, has_attention, quantize_static
 from converters.passes.quantize.trial import trial
 from converters.recipe import Recipe
@@ -51,8 +51,9 @@ class Quantized:
 
     @property
     def kept_layers(self) -> list[str]:
-        """Layers that stay float, by `exclude` or an accuracy budget."""
-        return [*self.report["excluded"], *self.report.get("budget", {}).get("kept", [])]
+        """The layers that stay float: by the recipe's word, for its budget, or by the quantizer's choice."""
+        report = self.report
+        return [*report["excluded"], *report.get("budget", {}).get("kept", []), *report.get("left_float", [])]
 
 
 def quantize(
@@ -99,7 +100,7 @@ def quantize(
             report["budget"] = budget.report()
             notes.append(_words(budget, options, len(judge.inputs)))
         done = [layer.quantized for layer in layers(quantized)]
-        report |= {"layers": len(done), "quantized_layers": sum(done)}
+        report |= {"layers": len(done), "quantized_layers": sum(done), "left_float": float_products(quantized)}
     return Quantized(target, report, notes)
 
 

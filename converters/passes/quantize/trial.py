@@ -17,6 +17,7 @@ import numpy as np
 from converters.passes.quantize.lower import lower_for_onnxruntime
 from converters.passes.quantize.lower_tensorrt import lower_for_tensorrt
 from converters.passes.quantize.qdq import users
+from runtimes.machine import own_cpu
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def trial(format: str, model: ir.Model, precision: str) -> Trial:
     if format == "tensorrt":
         lower_for_tensorrt(copy)
     else:
-        lower_for_onnxruntime(copy)
+        lower_for_onnxruntime(copy, own_cpu())
     return _OnnxRuntime(copy)
 
 

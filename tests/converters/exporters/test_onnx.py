@@ -300,6 +300,15 @@ def test_a_precision_goes_not_together_with_quantization() -> None:
     assert OnnxExporter().graph_options(OnnxOptions(format="onnx")) is None
 
 
+def test_a_cpu_is_for_static_quantization() -> None:
+    static = OnnxOptions(format="onnx", cpu="arm", passes=[{"quantize": "int8"}])
+    assert static.cpu == "arm"
+    for passes in ([], [{"quantize": "dynamic"}], [{"quantize": "int4"}]):
+        with pytest.raises(ValidationError, match="cpu is for static quantization"):
+            OnnxOptions(format="onnx", cpu="arm", passes=passes)
+        assert OnnxOptions(format="onnx", cpu="auto", passes=passes).cpu == "auto"
+
+
 @pytest.mark.parametrize(("opset", "ir_version"), [(999, 10), (20, 999)])
 def test_versions_that_the_installed_onnx_runtime_does_not_take_are_named(opset: int, ir_version: int) -> None:
     check_versions(20, 10)

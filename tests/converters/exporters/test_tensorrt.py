@@ -148,6 +148,12 @@ def test_nearly_all_computing_layers_must_have_the_precision() -> None:
         check_precision({"fp32": 1}, "int8")
 
 
+def test_layers_that_need_not_have_the_precision_are_taken_off() -> None:
+    check_precision({"int8": 62, "fp32": 12}, "int8", left=12)
+    with pytest.raises(ExportError, match="not int8: of its 74 computing layers there are 12 fp32, 62 int8"):
+        check_precision({"int8": 62, "fp32": 12}, "int8")
+
+
 @rtx
 def test_fixed_shapes_need_no_profile(from_nodes: Callable[..., Job]) -> None:
     job = from_nodes(helper.make_node("Relu", ["a"], ["y"]))

@@ -21,11 +21,13 @@ from converters.passes.quantize.lower import (
     integer_biases,
     lower_for_onnxruntime,
     positive_axes,
+    signed_activations,
     unsigned_activations,
 )
 from converters.passes.quantize.lower_tensorrt import lower_for_tensorrt
 from converters.passes.quantize.qdq import constant, layers, quantizers, scale_of, zero_point_of
 from converters.passes.quantize.restore import restore
+from runtimes.machine import Cpu
 
 SHAPE = [1, 4, 6, 6]
 FLOAT = TensorProto.FLOAT
@@ -141,7 +143,8 @@ def drawn(seed: int, layers: list[tuple[type[np.generic], str, bool]]) -> onnx_i
 def test_every_rewrite_but_that_of_biases_is_exact_to_the_bit(seed: int, kinds: list[Any]) -> None:
     model, x = drawn(seed, kinds), np.random.default_rng(seed).normal(0, 2, SHAPE).astype(np.float32)
     expected = run(model, x)
-    for rewrite in (positive_axes, unsigned_activations, absorb_activations, guard_float_layers):
+    recode = (unsigned_activations, signed_activations, unsigned_activations)
+    for rewrite in (positive_axes, *recode, absorb_activations, guard_float_layers):
         rewrite(model)
         assert np.array_equal(run(model, x), expected), rewrite.__name__
 
@@ -160,30 +163,79 @@ def test_an_integer_bias_moves_the_layer_s_output_by_less_than_a_step(seed: int,
     assert (moved <= 0.5 * steps + 1e-5 * np.abs(expected).max()).all()
 
 
-@given(st.integers(0, 2**32 - 1), KINDS)
-def test_all_rewrites_together_leave_a_graph_of_uint8_that_onnx_runtime_fuses(seed: int, kinds: list[Any]) -> None:
+SIGNS: dict[Cpu, type[np.generic]] = {"x86": np.uint8, "arm": np.int8}
+
+
+@pytest.mark.parametrize("cpu", SIGNS)
+@given(seed=st.integers(0, 2**32 - 1), kinds=KINDS)
+def test_all_rewrites_together_leave_a_graph_of_the_sign_that_the_cpu_wants(
+    cpu: Cpu, seed: int, kinds: list[Any]
+) -> None:
     model = drawn(seed, [(kind, activation, True) for kind, activation, _ in kinds])
-    counts = lower_for_onnxruntime(model)
+    counts = lower_for_onnxruntime(model, cpu)
     assert counts["integer_biases"] == len(kinds)
     zeros = [zero_point_of(node).dtype for node in quantizers(model)]
-    assert zeros == [np.uint8] * (len(kinds) + 1)
+    assert zeros == [SIGNS[cpu]] * (len(kinds) + 1)
     x = np.random.default_rng(seed).normal(0, 2, SHAPE).astype(np.float32)
     assert np.isfinite(run(model, x, optimized=True)).all()
 
 
-def optimized(model: onnx_ir.Model, path: Path) -> list[str]:
-    """The operators that ONNX Runtime makes of a graph."""
+@given(st.integers(0, 2**32 - 1), KINDS)
+def test_both_cpus_get_the_same_numbers_to_the_bit(seed: int, kinds: list[Any]) -> None:
+    x = np.random.default_rng(seed).normal(0, 2, SHAPE).astype(np.float32)
+    mine, theirs = drawn(seed, kinds), drawn(seed, kinds)
+    lower_for_onnxruntime(mine, "x86")
+    lower_for_onnxruntime(theirs, "arm")
+    assert np.array_equal(run(mine, x), run(theirs, x))
+
+
+def test_a_zero_point_that_is_left_out_is_one_of_uint8() -> None:
+    chain = Chain(0)
+    chain.constants["step"] = np.float32(0.02)
+    chain.nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "step"], ["d"]),
+    ]
+    chain.value = "d"
+    model, x = chain.model(), np.random.default_rng(0).normal(0, 2, SHAPE).astype(np.float32)
+    expected = run(model, x)
+    assert signed_activations(model) == 1
+    (node,) = quantizers(model)
+    assert (zero_point_of(node).dtype, int(zero_point_of(node))) == (np.int8, -128)
+    assert np.array_equal(run(model, x), expected)
+
+
+@pytest.mark.parametrize("reads", [["code"], ["code", "step", "other"]], ids=["a cast", "another zero point"])
+def test_codes_that_others_read_as_they_are_keep_their_sign(reads: list[str]) -> None:
+    chain = Chain(0)
+    chain.constants |= {"step": np.float32(0.02), "zero": np.uint8(3), "other": np.uint8(4)}
+    reader = "DequantizeLinear" if len(reads) > 1 else "Cast"
+    chain.nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["code"]),
+        helper.make_node(reader, reads, ["y"], **({} if len(reads) > 1 else {"to": FLOAT})),
+    ]
+    chain.value = "y"
+    model, x = chain.model(), np.random.default_rng(0).normal(0, 2, SHAPE).astype(np.float32)
+    expected = run(model, x)
+    assert signed_activations(model) == 0
+    assert np.array_equal(run(model, x), expected)
+
+
+def optimized(model: onnx_ir.Model, path: Path, cpu: Cpu = "x86") -> list[str]:
+    """The operators that ONNX Runtime makes of a graph, with the fusions of that CPU."""
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.qdqisint8allowed", "1" if cpu == "arm" else "0")
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3
     onnxruntime.InferenceSession(onnx_ir.to_proto(model).SerializeToString(), options)
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
-def test_onnx_runtime_computes_the_lowered_layers_with_integers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cpu", SIGNS)
+def test_onnx_runtime_computes_the_lowered_layers_with_integers(cpu: Cpu, tmp_path: Path) -> None:
     model = drawn(1, [(np.int8, "none", True), (np.uint8, "none", True)])
-    lower_for_onnxruntime(model)
-    operators = optimized(model, tmp_path / "optimized.onnx")
+    lower_for_onnxruntime(model, cpu)
+    operators = optimized(model, tmp_path / "optimized.onnx", cpu)
     assert operators.count("QLinearConv") == 2
     assert "Conv" not in operators
 
@@ -192,7 +244,7 @@ def test_onnx_runtime_does_not_quantize_the_weights_of_a_layer_that_stays_float(
     """Behind a DequantizeLinear it would, per tensor and unasked."""
     model = drawn(1, [(np.uint8, "none", True), (np.uint8, "none", False), (np.uint8, "none", True)])
     x = np.random.default_rng(1).normal(0, 2, SHAPE).astype(np.float32)
-    lower_for_onnxruntime(model)
+    lower_for_onnxruntime(model, "x86")
     operators = optimized(model, tmp_path / "optimized.onnx")
     assert (operators.count("QLinearConv"), operators.count("Conv")) == (2, 1)
     assert np.isfinite(run(model, x)).all()

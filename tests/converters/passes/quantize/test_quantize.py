@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from converters.build import build
 from converters.recipe import load_recipe
 from runtimes.artifact import Artifact
+from runtimes.machine import own_cpu
 from runtimes.results import Build, Row, Status
 
 
@@ -32,7 +34,7 @@ def test_all_pass_but_the_one_whose_budget_nothing_can_hold(rows: dict[str, Row]
     assert rows["tensorrt-int8"].status is Status.BUILT
 
 
-@pytest.mark.parametrize("name", ["onnx-int8", "onnx-ort", "openvino-int8", "tensorrt-int8"])
+@pytest.mark.parametrize("name", ["onnx-int8", "onnx-arm", "onnx-ort", "openvino-int8", "tensorrt-int8"])
 def test_all_layers_compute_in_int8(quantized_build: Path, rows: dict[str, Row], name: str) -> None:
     assert made(quantized_build, name)["compute_layers"] == {"int8": 3}
     assert rows[name].precision == "int8"
@@ -48,12 +50,43 @@ def test_an_excluded_layer_stays_float(quantized_build: Path) -> None:
     assert made(quantized_build, "onnx-head")["compute_layers"] == {"int8": 2, "fp32": 1}
 
 
-def test_activations_are_uint8_for_onnx_runtime(quantized_build: Path) -> None:
-    graph = onnx.load(Artifact.open(quantized_build / "onnx-int8").entry).graph
+@pytest.mark.parametrize(
+    ("name", "kind"), [("onnx-int8", onnx.TensorProto.UINT8), ("onnx-arm", onnx.TensorProto.INT8)]
+)
+def test_activations_are_what_the_cpu_s_kernels_take(quantized_build: Path, name: str, kind: int) -> None:
+    graph = onnx.load(Artifact.open(quantized_build / name).entry).graph
     kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
     zeros = {kinds[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"}
-    assert zeros == {onnx.TensorProto.UINT8}
+    assert zeros == {kind}
     assert not any(node.op_type in ("Relu", "Clip") for node in graph.node), "saturation does their work"
+
+
+def test_both_cpus_get_the_same_model_to_the_bit(quantized_build: Path) -> None:
+    x = np.random.default_rng(1).normal(0, 1, (4, 3, 32, 32)).astype(np.float32)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    paths = [str(Artifact.open(quantized_build / name).entry) for name in ("onnx-int8", "onnx-arm")]
+    mine, theirs = (onnxruntime.InferenceSession(path, options).run(None, {"image": x})[0] for path in paths)
+    assert np.array_equal(mine, theirs)
+
+
+def test_the_report_says_which_cpu_a_graph_is_for(quantized_build: Path, rows: dict[str, Row]) -> None:
+    assert made(quantized_build, "onnx-ort")["cpu"] == own_cpu(), "auto: this machine's"
+    other = "onnx-arm" if own_cpu() == "x86" else "onnx-int8"
+    for name, cpu, rewrite in (("onnx-int8", "x86", "unsigned"), ("onnx-arm", "arm", "signed")):
+        assert made(quantized_build, name)["cpu"] == cpu
+        assert f"{rewrite}_activations" in made(quantized_build, name)["rewrites"]
+        told = [note for note in rows[name].notes if note.startswith(f"lowered for {cpu} CPUs: right on this")]
+        assert len(told) == (name == other)
+
+
+def test_what_no_kernel_of_the_engine_takes_is_named(quantized_build: Path, rows: dict[str, Row]) -> None:
+    """The global average: ONNX Runtime has no integer kernel for ReduceMean, the other engines have."""
+    (left,) = made(quantized_build, "onnx-int8")["unfused"]
+    assert left == {"layer": "6", "operator": "ReduceMean", "why": "there is no integer kernel for it"}
+    assert "1 quantized operator computes in float: no kernel fuses it (ReduceMean 6)" in rows["onnx-int8"].notes
+    assert made(quantized_build, "openvino-int8")["unfused"] == []
+    assert made(quantized_build, "tensorrt-int8")["unfused"] == []
 
 
 def test_a_budget_keeps_layers_until_it_holds(quantized_build: Path, rows: dict[str, Row]) -> None:
