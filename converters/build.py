@@ -98,6 +98,17 @@ def _foreign(plan: Plan, output: Path) -> None:
         )
 
 
+def _check_budgets(plan: Plan, labelled: bool) -> None:
+    """Raise UsageError where a budget is one of accuracy on labels, and no sample has brought one along."""
+    for artifact in plan.artifacts:
+        quantize = artifact.options.quantize
+        if quantize and quantize.max_drop and quantize.metric == "top1" and not labelled:
+            raise UsageError(
+                f"artifacts.{artifact.name}: metric: top1 is accuracy on labels, and the samples of "
+                "data.evaluation have none: add them, or use metric: agreement"
+            )
+
+
 @contextlib.contextmanager
 def _folders(output: Path) -> Iterator[Path]:
     """The output folder and a scratch folder in it; what stays empty is removed again."""
@@ -140,6 +151,7 @@ class _Run:
         self.loaded: steps.LoadedFacts = self._isolated(
             "load", steps.load, self.source, self.plan.recipe, self.work
         )
+        _check_budgets(self.plan, self.loaded.labelled)
         _forget(self.output)
         # Before the first artifact, so that each one that is finished can be judged, whatever comes then.
         reference = (self.work / REFERENCE).replace(self.output / REFERENCE)

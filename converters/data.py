@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,23 +24,31 @@ CALIBRATION = 100
 Warn = Callable[[str], object]
 
 
-def probes(recipe: Recipe, folder: Path, warn: Warn = lambda note: None) -> list[Probe]:
+def probes(recipe: Recipe, folder: Path, warn: Warn = lambda note: None, classes: int | None = None) -> list[Probe]:
     """The recipe's samples where it names some, else seeded noise; both with other sizes and edge values.
 
-    `warn` is told of each sample that was left out.
+    `warn` is told of each sample that was left out; `classes` as in `evaluation_samples`.
     """
     if recipe.data.evaluation is None:
         samples = synthetic_samples(recipe.inputs, recipe.dims, recipe.seed)
     else:
-        samples = _batches(recipe, evaluation_samples(recipe, folder, warn))
+        samples = _batches(recipe, evaluation_samples(recipe, folder, warn, classes))
     return with_limits(samples, recipe.inputs, recipe.dims, recipe.seed)
 
 
-def evaluation_samples(recipe: Recipe, folder: Path, warn: Warn = lambda note: None) -> list[Sample]:
+def evaluation_samples(
+    recipe: Recipe, folder: Path, warn: Warn = lambda note: None, classes: int | None = None
+) -> list[Sample]:
     """What artifacts are judged on: never a sample that calibrates.
 
+    Args:
+        recipe: names the samples.
+        folder: its own.
+        warn: told of each sample that was left out.
+        classes: how many the model tells apart, where it is known and labels must fit it.
+
     Raises:
-        UsageError: there are none, they do not fit the model, or more than 1 % cannot be read.
+        UsageError: there are none, they or their labels do not fit the model, or more than 1 % cannot be read.
     """
     source = recipe.data.evaluation
     assert source is not None  # asked only where the recipe has it
@@ -47,7 +56,23 @@ def evaluation_samples(recipe: Recipe, folder: Path, warn: Warn = lambda note: N
     picked = _judging(recipe, folder)
     if not picked:
         raise UsageError("data: every sample calibrates, none is left to judge with: lower calibration's `samples`")
-    return list(_readable(pool, picked, recipe.inputs, warn))
+    samples = list(_readable(pool, picked, recipe.inputs, warn))
+    _check_labels(samples, classes)
+    return samples
+
+
+def _check_labels(samples: Sequence[Sample], classes: int | None) -> None:
+    """Raise UsageError where some samples have labels and some have none, or a label is no class of the model."""
+    labelled = [one for one in samples if one.label is not None]
+    if labelled and len(labelled) < len(samples):
+        bare = next(one.name for one in samples if one.label is None)
+        raise UsageError(f"data.evaluation: {bare} has no label and {labelled[0].name} has one: give all or none")
+    for one in labelled:
+        assert one.label is not None  # those are the ones that are left
+        if one.label < 0 or (classes is not None and one.label >= classes):
+            known = f"the model has {classes} classes, 0 to {classes - 1}" if classes else "classes count from 0"
+            hint = "" if one.label < 0 else ": do the labels count from 1, or belong to another model?"
+            raise UsageError(f"data.evaluation: the label of {one.name} is {one.label}, but {known}{hint}")
 
 
 def _calibrating(recipe: Recipe, folder: Path) -> list[int]:
@@ -179,11 +204,20 @@ def _fitting(sample: Sample, inputs: Specs, name: str) -> Sample:
         )
         if not fits:
             raise UsageError(f"{name} is {list(array.shape)}, the input {key!r} is {spec}, the batch first")
-        cast = array.astype(spec.dtype)
-        if array.dtype.kind == "f" and cast.dtype.kind != "f":
-            raise UsageError(f"{name} is {array.dtype}, the input {key!r} is {spec.dtype}")
-        arrays[key] = cast
-    return Sample(arrays, sample.label)
+        arrays[key] = _cast(array, spec.dtype, f"{name} is {array.dtype}, the input {key!r} is {spec.dtype}")
+    return Sample(arrays, sample.label, name)
+
+
+def _cast(array: np.ndarray[Any, Any], dtype: str, what: str) -> np.ndarray[Any, Any]:
+    """The array in another dtype. Raises UsageError, beginning with `what`, where that would change a value."""
+    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and not dtype.startswith("float")):
+        raise UsageError(what)
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    changed = ~np.isfinite(cast) if cast.dtype.kind == "f" else np.not_equal(cast, array)
+    if changed.any():
+        raise UsageError(f"{what}, which does not hold the value {array[changed][0]:g}")
+    return cast
 
 
 def _batches(recipe: Recipe, samples: Sequence[Sample]) -> list[Probe]:

@@ -13,7 +13,7 @@ from runtimes.engines._torch import flatten
 from runtimes.errors import UsageError
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec
 from runtimes.validator.defaults import REPEATED_PROBES
-from runtimes.validator.probes import Probe
+from runtimes.validator.probes import Probe, synthetic_samples
 from runtimes.validator.reference import Reference
 
 if TYPE_CHECKING:
@@ -50,6 +50,16 @@ def study(
     if repeat:
         notes.append(f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}")
     return facts, Reference(list(probes), eager, truth, dtype, repeat, notes)
+
+
+def count_classes(module: torch.nn.Module, inputs: Specs, dims: Dims) -> int | None:
+    """How many classes a classifier tells apart: the last axis of its first output; None where it has no such axis.
+
+    Raises UsageError where the model does not take the recipe's inputs.
+    """
+    [noise] = synthetic_samples(inputs, dims, count=1)
+    _, [scores, *_] = _outputs(module, noise.inputs)
+    return int(scores.shape[-1]) if scores.ndim > 1 else None
 
 
 def _outputs(module: torch.nn.Module, arrays: Arrays) -> tuple[list[str], list[np.ndarray[Any, Any]]]:

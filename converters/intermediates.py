@@ -142,14 +142,15 @@ class Intermediates:
         options = artifact.options.quantize
         assert options is not None  # asked only then
         engine = Engine(artifact.exporter.format, artifact.options.float_precision)
-        # A budget is held in an engine; without one the graph is the same for all.
+        # A budget is held in an engine, and each finds the calibration in the store; else the graph is one for all.
         key = f"{graph} {options.model_dump_json()} {engine if options.max_drop else ''}"
 
         def make() -> Quantized:
             folder = self.work / "quantized" / str(len(self._made))
             folder.mkdir(parents=True)
             self.progress(f"quantizing for {artifact.name}")
-            args = (graph, self.plan.recipe, self.plan.folder, options, engine, folder)
+            store = Store(cache_folder() / "calibration")
+            args = (graph, self.plan.recipe, self.plan.folder, options, engine, folder, store)
             return self.run(f"{artifact.name}-quantize", steps.quantize, *args)  # type: ignore[no-any-return]
 
         return self._once(key, make)

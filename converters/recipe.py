@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
+from converters.data_problems import budget_problems, calibration_problems, data_problems, training_problems
 from converters.document import Document, Problem, RecipeError, find, override, read
 from converters.exporters import EXPORTERS
 from converters.exporters.base import Exporter, ExporterOptions
@@ -174,8 +175,11 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
     known = recipe or _readable(document.data)
     unreadable = {name for name in Recipe.model_fields if name in document.data} - known.model_fields_set
     if known.model_fields_set >= {"inputs"} and not unreadable & {"dims", "data", "preprocess"}:
-        problems += [*_dim_problems(known, document), *_data_problems(known, document)]
-        problems += _calibration_problems(known, artifacts, document)
+        problems += [*_dim_problems(known, document), *data_problems(known, document)]
+        problems += calibration_problems(known, artifacts, document)
+        problems += training_problems(known, artifacts, document)
+    if not unreadable & {"task", "data"}:
+        problems += budget_problems(known, artifacts, document)
     if not unreadable & {"task", "gates"}:
         problems += _gate_problems(known, document)
     problems += _output_problems(known, document)
@@ -322,29 +326,4 @@ def _dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
         if count > _LARGEST_INPUT:
             why = f"at its largest this input has {count:.3g} values, and the validator runs it: lower the `max`"
             problems.append(Problem(document.mark(("inputs", name)), f"inputs.{name}", why))
-    return problems
-
-
-_NO_DATA = (
-    "static quantization finds its ranges on samples: add `data: {calibration: {images: FOLDER}}` (or arrays: "
-    "FILE, factory: python:module:function; `random: 0` calibrates for noise, which real inputs are not)"
-)
-
-
-def _calibration_problems(recipe: Recipe, artifacts: Sequence[Artifact], document: Document) -> list[Problem]:
-    if recipe.data.calibration is not None:
-        return []
-    static = [one.name for one in artifacts if one.options.quantize and one.options.quantize.mode == "static"]
-    return [Problem(document.mark(("artifacts", name)), f"artifacts.{name}.passes", _NO_DATA) for name in static]
-
-
-def _data_problems(recipe: Recipe, document: Document) -> list[Problem]:
-    problems = []
-    for use in ("calibration", "training", "evaluation"):
-        found: Samples | None = getattr(recipe.data, use)
-        mark, key = document.mark(("data", use)), f"data.{use}"
-        if found and found.images and recipe.preprocess is None:
-            problems.append(Problem(mark, key, "pictures need `preprocess:` to become inputs"))
-        if found and use == "evaluation" and found.random is not None:
-            problems.append(Problem(mark, key, "noise is what the validator uses anyway: leave it out"))
     return problems

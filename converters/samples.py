@@ -21,14 +21,16 @@ from runtimes.validator.probes import best_sizes, draw
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _PREFIX = re.compile(r"^(\d+)")
+_INTEGER = re.compile(r"^\s*-?\d+\s*$")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: an array without batch axis per input, and the true class where it is known."""
+    """One sample: an array without batch axis per input, the true class where it is known, a name for messages."""
 
     inputs: Arrays
     label: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,23 @@ def _arrays(inputs: Specs, source: Samples, path: Path) -> Pool:
         sizes = ", ".join(f"{name} {len(arrays[name])}" for name in names)
         raise UsageError(f"{path}: the arrays need as many samples each, and at least one: {sizes}")
     labels = arrays[source.labels] if source.labels else None
-    return Pool([f"{path} [{index}]" for index in range(count)], partial(_row, arrays, list(inputs), labels))
+    titles = [f"{path} [{index}]" for index in range(count)]
+    return Pool(titles, partial(_row, arrays, list(inputs), labels, titles))
 
 
-def _row(arrays: Mapping[str, Any], names: Sequence[str], labels: Any, index: int) -> Sample:
+def _row(arrays: Mapping[str, Any], names: Sequence[str], labels: Any, titles: Sequence[str], index: int) -> Sample:
     inputs = {name: np.asarray(arrays[name][index]) for name in names}
-    return Sample(inputs, None if labels is None else int(labels[index]))
+    return Sample(inputs, None if labels is None else _label(labels[index], titles[index]))
+
+
+def _label(given: Any, title: str) -> int:
+    """A label as an integer. Raises UsageError where it is none: to round it would be to guess."""
+    value = np.asarray(given)
+    shown = value.reshape(-1)[0] if value.size == 1 else f"{value.dtype}{list(value.shape)}"
+    whole = value.dtype.kind in "iub" or (value.dtype.kind == "f" and float(shown).is_integer())
+    if value.size != 1 or not whole:
+        raise UsageError(f"labels: that of {title} is {shown}, not the number of a class (0, 1, ...)")
+    return int(shown)
 
 
 def _load(path: Path, inputs: Specs) -> dict[str, Any]:
@@ -143,9 +156,13 @@ def _dataset(inputs: Specs, source: Samples, folder: Path) -> Pool:
 
 
 def _item(made: Any, names: Sequence[str], titles: Sequence[str], index: int) -> Sample:
-    found, label = made[index], None
+    try:
+        found, label = made[index], None
+    except Exception as error:  # a dataset of the user's own: it may raise what it likes
+        raise InputError(f"{titles[index]} cannot be read: {type(error).__name__}: {error}") from error
     if isinstance(found, tuple) and len(found) == 2:
-        found, label = found[0], int(found[1])
+        found, given = found
+        label = None if given is None else _label(given, titles[index])
     if not isinstance(found, Mapping):
         found = {names[0]: found} if len(names) == 1 else {}
     if missing := [name for name in names if name not in found]:
@@ -194,7 +211,7 @@ def read_labels(root: Path, files: Sequence[Path], how: str | None, folder: Path
 def _read_csv(path: Path) -> dict[str, int]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
-            rows = [row for row in csv.reader(file) if len(row) >= 2 and row[1].strip().isdecimal()]
+            rows = [row for row in csv.reader(file) if len(row) >= 2 and _INTEGER.match(row[1])]
     except OSError as error:
         raise UsageError(f"labels: cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

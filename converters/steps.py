@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converters.cache import Store
 from converters.data import probes
 from converters.exporters import EXPORTERS
 from converters.exporters.base import Exported, Exporter, Job, ModelFacts
-from converters.facts import study
+from converters.facts import count_classes, study
 from converters.recipe import Recipe
 from converters.sources.load import Source, build_module, load_model
 from runtimes.engines.eager import eager_session
+from runtimes.errors import UsageError
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays
 from runtimes.validator.reference import FILE as REFERENCE
@@ -33,25 +35,35 @@ STATE = "state.pt"
 
 @dataclass(frozen=True)
 class LoadedFacts:
-    """What the load step tells the rest of the build."""
+    """What the load step tells the rest of the build; `labelled`: whether the samples that judge have labels."""
 
     facts: ModelFacts
     weights: dict[str, Any]
     notes: list[str]
     classes: tuple[str, ...] | None
+    labelled: bool = False
 
 
 def load(source: Source, recipe: Recipe, work: Path) -> LoadedFacts:
-    """Load the model once: save its state for the other steps, and the reference that judges them."""
+    """Load the model once: save its state for the other steps, and the reference that judges them.
+
+    Raises UsageError where the recipe's samples, labels or class names do not fit the model.
+    """
     import torch
 
     loaded = load_model(source)
     torch.save(loaded.module.state_dict(), work / STATE)
     notes: list[str] = []
-    samples = probes(recipe, source.folder, notes.append)
+    names, count = _classes(recipe), None
+    if names is not None or recipe.task == "classification":
+        count = count_classes(loaded.module, recipe.inputs, recipe.dims)
+    if names is not None and count not in (None, len(names)):
+        raise UsageError(f"classes: {len(names)} names, but the model has {count} classes")
+    samples = probes(recipe, source.folder, notes.append, count)
     facts, reference = study(loaded.module, recipe.inputs, recipe.dims, samples, recipe.outputs, recipe.task)
     reference.save(work / REFERENCE)
-    return LoadedFacts(facts, loaded.weights.as_dict(), [*notes, *reference.notes], _classes(recipe))
+    labelled = any(probe.labels for probe in samples)
+    return LoadedFacts(facts, loaded.weights.as_dict(), [*notes, *reference.notes], names, labelled)
 
 
 def _classes(recipe: Recipe) -> tuple[str, ...] | None:
@@ -118,12 +130,18 @@ def refer(source: Source, recipe: Recipe, reference: Path, folder: Path) -> tupl
 
 
 def quantize(
-    graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, engine: Engine, work: Path
+    graph: Path,
+    recipe: Recipe,
+    folder: Path,
+    options: QuantizeOptions,
+    engine: Engine,
+    work: Path,
+    store: Store,
 ) -> Quantized:
     """Quantize an ONNX graph into `work`."""
     from converters.passes.quantize.run import quantize as run
 
-    return run(graph, recipe, folder, options, engine, work)
+    return run(graph, recipe, folder, options, engine, work, store)
 
 
 @dataclass(frozen=True)

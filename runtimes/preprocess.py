@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -41,12 +42,14 @@ def read_image(path: str | Path, how: Preprocess) -> np.ndarray[Any, np.dtype[np
     Raises:
         InputError: the file is not a picture that can be read, or is smaller than the crop.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
+    # What Pillow's readers raise for damaged files: most an OSError, some of each.
+    damaged = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
     try:
         with Image.open(path) as image:
             picture = image.convert("RGB" if how.color == "rgb" else "L")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except damaged as error:
         raise InputError(f"{path} is not a picture that can be read: {error}") from error
     if how.resize:
         picture = picture.resize(_resized(picture.size, how.resize), _filter(how.interpolation))

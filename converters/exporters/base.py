@@ -193,6 +193,8 @@ class Exporter(ABC):
             return f"{', '.join(absent)} not installed: pip install 'burnish[convert]'"
         if options.quantize and options.quantize.quantizer == "nncf" and not find_spec("nncf"):
             return "nncf is not installed: pip install 'burnish[quantize]'"
+        if any(one.prune or one.recover for one in options.passes) and not find_spec("torch_pruning"):
+            return "torch-pruning is not installed: pip install 'burnish[prune]'"
         return None
 
     def runs_on(self, options: Any) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ carries it to the runtime. What an IR does say is how its weights are stored: as
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from runtimes.spec import Dims, Specs
 MODEL_FILE = "model.xml"
 MODULES = ("burnish", "modules")
 """Where the IR notes which module each operation comes from: JSON of paths by the operations' names."""
+_UNKNOWN = re.compile(r"No conversion rule found for operations: (.+)")
 _COMPUTE = {
     "Convolution",
     "GroupConvolution",
@@ -98,14 +100,16 @@ class OpenVinoExporter(Exporter):
 def read_graph(path: Path) -> Any:
     """The `openvino.Model` of an ONNX file, plain or with QuantizeLinear and DequantizeLinear.
 
-    Raises ExportError with the words of OpenVINO's reader.
+    Raises ExportError with the words of OpenVINO's reader; of operators that it lacks, with their names alone.
     """
     import openvino
 
     try:
         return openvino.Core().read_model(path)
     except Exception as error:  # the reader's exceptions share no base class of their own
-        raise ExportError(f"OpenVINO cannot read the graph: {error}") from error
+        unknown = _UNKNOWN.search(str(error))
+        why = f"it has no operator {unknown[1]} (name, opset)" if unknown else error
+        raise ExportError(f"OpenVINO cannot read the graph: {why}") from error
 
 
 def _name_and_bound(model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:

@@ -6,18 +6,18 @@ NVIDIA's Model-Optimizer draws the line at the same place (`data_max` of its Aut
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.exporters.base import ExportError, Job
+from converters.exporters.base import Job
 from converters.names import module_path
 from converters.passes.cast import Precision, cast_graph
 from converters.passes.quantize.qdq import COMPUTE
+from converters.passes.taps import reduced
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ LIMIT = float(np.finfo(np.float16).max)
 NEAR = 512.0
 """Beyond it samples do not prove enough: a value that is 128 times larger overflows."""
 _SAMPLES = 8
-# Values that are measured in one run: ONNX Runtime keeps most of what is tapped until the run ends.
-_TAPS = 64
 _LAYERS = (*COMPUTE, "Einsum", "LSTM", "GRU", "RNN")
 
 
@@ -135,7 +133,6 @@ def largest_values(model: ir.Model, samples: Sequence[Arrays], folder: Path) -> 
 
     Raises ExportError where ONNX Runtime cannot run the graph.
     """
-    import onnx
     import onnx_ir as ir
 
     kind = ir.TensorType(ir.DataType.FLOAT)
@@ -147,14 +144,8 @@ def largest_values(model: ir.Model, samples: Sequence[Arrays], folder: Path) -> 
     made = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
     names = [str(value.name) for value in made if value.type == kind and value.name not in constants]
     found = dict.fromkeys(names, 0.0)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        path = Path(scratch) / "ranges.onnx"
-        ir.save(model, str(path), external_data="ranges.data")
-        plain = onnx.load(str(path), load_external_data=False)
-        for start in range(0, len(names), _TAPS):
-            chunk = names[start : start + _TAPS]
-            for sizes in _run(_tapped(plain, chunk), samples, Path(scratch)):
-                found |= {name: max(found[name], size) for name, size in zip(chunk, sizes, strict=True)}
+    for name, [size] in reduced(model, dict.fromkeys(names, _largest_finite), samples, folder):
+        found[name] = max(found[name], float(size))
     return {**found, **constants}
 
 
@@ -162,44 +153,18 @@ def _largest(array: np.ndarray[Any, Any]) -> float:
     return float(np.max(np.abs(array), initial=0.0, where=np.isfinite(array)))
 
 
-def _tapped(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
-    """A copy whose outputs are one number per value: its tensor need not leave the run."""
-    import onnx
-    from onnx import helper
+def _largest_finite(graph: onnx.GraphProto, value: str, suffix: str) -> list[str]:
+    """Nodes for a value's largest finite magnitude."""
+    from onnx import helper, numpy_helper
 
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
-    zero = onnx.numpy_helper.from_array(np.zeros((), np.float32), "burnish zero")
-    tapped.graph.initializer.append(zero)
-    del tapped.graph.output[:]
-    for number, value in enumerate(values):
-        size, endless, finite, largest = (f"burnish {step} {number}" for step in ("abs", "inf", "finite", "max"))
-        tapped.graph.node.extend(
-            [
-                helper.make_node("Abs", [value], [size]),
-                helper.make_node("IsInf", [size], [endless]),
-                helper.make_node("Where", [endless, zero.name, size], [finite]),
-                helper.make_node("ReduceMax", [finite], [largest], keepdims=0),
-            ]
-        )
-        tapped.graph.output.append(helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
-    return tapped
-
-
-def _run(model: onnx.ModelProto, samples: Sequence[Arrays], folder: Path) -> Iterator[list[float]]:
-    """The outputs of each sample; weights are read from `folder`."""
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4  # an error is raised too
-    # A fused kernel has no inner values.
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    try:
-        engine = onnxruntime.InferenceSession(model.SerializeToString(), settings, ["CPUExecutionProvider"])
-        for sample in samples:
-            yield [float(size) for size in engine.run(None, sample)]
-    except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise ExportError(
-            f"ranges cannot be checked, ONNX Runtime does not run the float32 graph: {error}"
-        ) from error
+    zero, size, endless, finite, largest = (f"{step} {suffix}" for step in ("zero", "abs", "inf", "finite", "max"))
+    graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), zero))
+    graph.node.extend(
+        [
+            helper.make_node("Abs", [value], [size]),
+            helper.make_node("IsInf", [size], [endless]),
+            helper.make_node("Where", [endless, zero, size], [finite]),
+            helper.make_node("ReduceMax", [finite], [largest], keepdims=0),
+        ]
+    )
+    return [largest]

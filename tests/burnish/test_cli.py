@@ -146,6 +146,19 @@ def test_an_output_folder_that_cannot_be_written_exits_2(invoke: Invoke, tiny_re
     assert f"error: cannot write to {tmp_path / 'file' / 'out'}: " in result.stderr
 
 
+def test_labels_that_the_model_has_no_class_for_exit_2_and_leave_nothing(
+    invoke: Invoke, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 4), np.float32), y=np.array([0, 2, 3, 1]))
+    data = ("--set", "task=classification", "--set", "data={evaluation: {arrays: x.npz, labels: y}}")
+    result = invoke("convert", tiny_recipe, "-o", tmp_path / "out", "--quiet", *data)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"error: data.evaluation: the label of {tmp_path / 'x.npz'} [2] is 3, but the model has 3 classes" in (
+        result.stderr
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_factory_that_raises_exits_3_with_its_traceback(
     invoke: Invoke, tiny_recipe: Path, tmp_path: Path
 ) -> None:

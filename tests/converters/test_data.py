@@ -204,11 +204,28 @@ def test_labels_are_read_from_a_csv_beside_the_recipe(classes: Path, encoding: s
     assert labels_of(probes(labelled("labels.csv"), classes)) == [3, 1, 4, 5, 0]
 
 
-@pytest.mark.parametrize("row", ["c/5.png,cat", "c/5.png", "c/5.png,-1", "5.png,0"])
+@pytest.mark.parametrize("row", ["c/5.png,cat", "c/5.png", "c/5.png,1.5", "5.png,0"])
 def test_a_picture_that_the_csv_gives_no_index(classes: Path, row: str) -> None:
     (classes / "labels.csv").write_text(CSV.replace("c/5.png,0,ignored", row), encoding="utf-8")
     with pytest.raises(UsageError, match=r"labels: labels\.csv gives no label to 1 pictures, the first is 5\.png"):
         probes(labelled("labels.csv"), classes)
+
+
+def test_a_label_below_0_is_named_whether_the_number_of_classes_is_known_or_not(classes: Path) -> None:
+    (classes / "labels.csv").write_text(CSV.replace("c/5.png,0,ignored", "c/5.png,-1"), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"the label of .*5\.png is -1, but classes count from 0$"):
+        probes(labelled("labels.csv"), classes)
+    with pytest.raises(UsageError, match=r"the label of .*5\.png is -1, but the model has 9 classes, 0 to 8$"):
+        probes(labelled("labels.csv"), classes, classes=9)
+
+
+def test_the_first_label_that_the_model_has_no_class_for_is_named(hundreds: Path) -> None:
+    assert len(labels_of(probes(labelled("prefix"), hundreds, classes=200))) == 200
+    with pytest.raises(
+        UsageError,
+        match=r"data\.evaluation: the label of .*120_photo\.png is 120, but the model has 120 classes, 0 to 119: ",
+    ):
+        probes(labelled("prefix"), hundreds, classes=120)
 
 
 def test_a_csv_that_is_not_there(classes: Path) -> None:

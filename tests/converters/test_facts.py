@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from converters.exporters.base import ModelFacts
-from converters.facts import study
+from converters.facts import count_classes, study
 from runtimes.errors import UsageError
 from runtimes.spec import DimRange, TensorSpec
 from runtimes.validator.defaults import REPEATED_PROBES
@@ -147,6 +147,20 @@ def test_the_probes_hold_a_batch_that_no_exporter_sees() -> None:
 def test_a_model_that_does_not_take_the_recipes_inputs() -> None:
     with pytest.raises(UsageError, match=r"not run on the recipe's inputs \(x: float32\[1, 5\]\).*RuntimeError"):
         facts_of(nn.Linear(4, 3), shape=("batch", 5))
+
+
+@pytest.mark.parametrize(
+    ("function", "classes"),
+    [
+        (lambda x: x, 4),
+        (lambda x: (x[:, :2], x), 2),
+        (lambda x: {"logits": x[:, :3], "features": x}, 3),
+        (lambda x: x[:, 0], None),
+        (lambda x: x.sum(), None),
+    ],
+)
+def test_the_classes_are_the_last_axis_of_the_first_output(function: Any, classes: int | None) -> None:
+    assert count_classes(Call(function).eval(), {"x": TensorSpec(shape=("batch", 4))}, BATCH) == classes
 
 
 class Two(nn.Module):

@@ -130,6 +130,128 @@ def test_samples_of_another_shape_or_kind(arrays: Path) -> None:
         list(calibration_batches(whole, arrays))
 
 
+@pytest.mark.parametrize(
+    ("given", "dtype", "message"),
+    [
+        (np.array([0, 300, 2]), "uint8", r"is int64, the input 'x' is uint8, which does not hold the value 300"),
+        (np.array([0, -1, 2]), "uint8", "which does not hold the value -1"),
+        (np.array([0, 1, 2]), "bool", "which does not hold the value 2"),
+        (
+            np.array([0, 1, 1e39]),
+            "float32",
+            r"is float64, the input 'x' is float32, which does not hold the value 1e\+39",
+        ),
+        (np.array([0, 1, 1e5], np.float32), "float16", "which does not hold the value 100000"),
+        (np.array([0, 1j, 2]), "float32", "is complex128, the input 'x' is float32"),
+        (np.array(["a", "b", "c"]), "float32", "is <U1, the input 'x' is float32"),
+        (np.array([0.5, 1, 2]), "bool", "is float64, the input 'x' is bool"),
+    ],
+)
+def test_a_value_that_the_models_dtype_cannot_hold(tmp_path: Path, given: Any, dtype: str, message: str) -> None:
+    np.save(tmp_path / "x.npy", given[None])
+    made = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 3), "dtype": dtype}})
+    with pytest.raises(UsageError, match=message):
+        list(calibration_batches(made, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [
+        (np.array([0, 255, 2], np.uint8), "float32"),
+        (np.array([0, 255, 2], np.int64), "uint8"),
+        (np.array([0.5, 1e-300, 2]), "float32"),
+        (np.array([0, 1, 1]), "bool"),
+        (np.array([True, False, True]), "float32"),
+    ],
+)
+def test_a_value_that_it_holds_comes_in_the_models_dtype(tmp_path: Path, given: Any, dtype: str) -> None:
+    np.save(tmp_path / "x.npy", given[None])
+    made = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 3), "dtype": dtype}})
+    [batch] = calibration_batches(made, tmp_path)
+    assert batch["x"].dtype == dtype
+    assert np.array_equal(batch["x"][0], given.astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (np.array([0.0, 1.5, 2.0]), "1.5"),
+        (np.array([0, np.nan, 1]), "nan"),
+        (np.array([0, np.inf, 1]), "inf"),
+        (np.array(["0", "cat", "2"]), "0"),
+        (np.eye(3, dtype=np.int64), r"int64\[3\]"),
+        (np.array([0, 1j, 0]), "0j"),
+    ],
+)
+@pytest.mark.parametrize("where", ["arrays", "factory"])
+def test_a_label_that_is_no_number_of_a_class_is_not_rounded_to_one(
+    tmp_path: Path, labels: Any, shown: str, where: str
+) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 3), np.float32), y=labels)
+    (tmp_path / "labelled.py").write_text(
+        "import numpy as np\n\n\ndef rows(path):\n    found = np.load(path)\n"
+        "    return list(zip(found['x'], found['y'], strict=True))\n",
+        encoding="utf-8",
+    )
+    factory = {"factory": "python:labelled:rows", "args": {"path": str(tmp_path / "x.npz")}}
+    source = {"arrays": "x.npz", "labels": "y"} if where == "arrays" else factory
+    index = 0 if labels.dtype.kind in "Uc" or labels.ndim > 1 else 1
+    with pytest.raises(UsageError, match=rf"labels: that of .* \[{index}\] is {shown}, not the number of a class"):
+        evaluation_samples(recipe(None, source), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.array([0.0, 1.0, 2.0]), np.array([[0], [1], [2]]), np.array([0, 1, 2], np.uint8)]
+)
+def test_whole_numbers_of_any_dtype_are_labels(tmp_path: Path, labels: Any) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 3), np.float32), y=labels)
+    found = evaluation_samples(recipe(None, {"arrays": "x.npz", "labels": "y"}), tmp_path)
+    assert [sample.label for sample in found] == [0, 1, 2]
+
+
+ODD = """
+class Rows:
+    def __init__(self, broken=(), bare=(), count=200):
+        self.broken, self.bare, self.count = broken, bare, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise ZeroDivisionError("no luck")
+        return [float(index)] * 3, None if index in self.bare else index
+"""
+
+
+def odd(tmp_path: Path, **args: Any) -> Recipe:
+    (tmp_path / "odd.py").write_text(ODD, encoding="utf-8")
+    return recipe(None, {"factory": "python:odd:Rows", "samples": 200, "args": args})
+
+
+def test_a_dataset_that_raises_for_a_sample_is_like_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
+    told: list[str] = []
+    found = evaluation_samples(odd(tmp_path, broken=[7, 50]), tmp_path, told.append)
+    assert [sample.label for sample in found] == [index for index in range(200) if index not in (7, 50)]
+    assert told[0] == "left out: python:odd:Rows [7] cannot be read: ZeroDivisionError: no luck"
+    with pytest.raises(UsageError, match=r"3 of 200 samples cannot be read:\n  python:odd:Rows \[7\] cannot"):
+        evaluation_samples(odd(tmp_path, broken=[7, 50, 51]), tmp_path)
+
+
+def test_labels_for_some_samples_only_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Rows \[3\] has no label and python:odd:Rows \[0\] has one: give all or"):
+        evaluation_samples(odd(tmp_path, bare=[3]), tmp_path)
+    found = evaluation_samples(odd(tmp_path, bare=list(range(200))), tmp_path)
+    assert {sample.label for sample in found} == {None}
+
+
+def test_a_label_of_an_array_that_is_no_class_is_named(arrays: Path) -> None:
+    made = recipe(None, {"arrays": "x.npz", "labels": "y", "samples": 10})
+    assert len(evaluation_samples(made, arrays, classes=3)) == 10
+    with pytest.raises(UsageError, match=r"the label of .*x\.npz \[2\] is 2, but the model has 2 classes, 0 to 1"):
+        evaluation_samples(made, arrays, classes=2)
+
+
 @pytest.mark.parametrize("source", [{}, {"images": "a", "arrays": "b"}])
 def test_one_source_is_named(source: Any) -> None:
     with pytest.raises(ValueError, match="name one of images, arrays, factory, random"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +84,29 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_truncated_picture_is_refused(tmp_path: Path) -> None:
     path = save_picture(tmp_path / "picture.png", 64, 64)
     path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match="not a picture that can be read"):
+        read_image(path, Preprocess())
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "end", "error"),
+    [(slice(50), chunk(b"\xc0END", b""), SyntaxError), (slice(None), chunk(b"IHDR", b"x"), ValueError)],
+    ids=["no chunk where pixels are missing", "a second header"],
+)
+def test_a_picture_is_refused_whatever_pillow_raises(
+    tmp_path: Path, pixels: slice, end: bytes, error: type[Exception]
+) -> None:
+    path = save_picture(tmp_path / "picture.png", 8, 8)
+    content = path.read_bytes()
+    header, data = content[:33], content[41:-16]
+    path.write_bytes(header + chunk(b"IDAT", data[pixels]) + end)
+    with Image.open(path) as picture, pytest.raises(error):
+        picture.load()
     with pytest.raises(InputError, match="not a picture that can be read"):
         read_image(path, Preprocess())
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.data import CALIBRATION, calibration_batches, evaluation_samples
+from converters.cache import Store
+from converters.data import evaluation_samples
 from converters.exporters.base import ExportError
 from converters.names import module_path
 from converters.passes.quantize.budget import Budget, Judge, hold_budget
+from converters.passes.quantize.calibrate import Samples, Work, calibrate
 from converters.passes.quantize.loose import quantize_loose
 from converters.passes.quantize.options import QuantizeOptions
 from converters.passes.quantize.qdq import COMPUTE, constant, float_products, layers
-from converters.passes.quantize.static import Calibration, has_attention, quantize_static
 from converters.passes.quantize.trial import trial
 from converters.recipe import Recipe
 from runtimes.errors import UsageError
 from runtimes.registry import nearest
-from runtimes.spec import Arrays
 from runtimes.validator.probes import synthetic_samples
 
 if TYPE_CHECKING:
@@ -57,7 +57,13 @@ class Quantized:
 
 
 def quantize(
-    graph: Path, recipe: Recipe, folder: Path, options: QuantizeOptions, engine: Engine, work: Path
+    graph: Path,
+    recipe: Recipe,
+    folder: Path,
+    options: QuantizeOptions,
+    engine: Engine,
+    work: Path,
+    store: Store,
 ) -> Quantized:
     """Quantize an ONNX file.
 
@@ -68,6 +74,7 @@ def quantize(
         options: of the pass.
         engine: what the graph is for; an accuracy budget is held there.
         work: where the new graph goes.
+        store: of calibrations.
 
     Raises:
         UsageError: the recipe has no samples for it, or names layers that are not there.
@@ -78,21 +85,17 @@ def quantize(
     model = ir.load(str(graph))
     exclude = _excluded(model, options.exclude)
     target, notes = work / GRAPH_FILE, list[str]()
-    if options.mode == "static":
-        data = Samples(recipe, folder, options.samples, notes)
-        attention = has_attention(ir.to_proto(model.graph))
-        quantize_static(graph, options, Calibration(data, data.count, exclude, attention), target)
-    else:
-        quantize_loose(graph, options, exclude, target)
     report: dict[str, Any] = {
         "quantizer": options.quantizer,
         "options": options.model_dump(mode="json", exclude_defaults=True),
         "excluded": sorted(exclude),
     }
-    if options.mode == "static":
+    if options.mode != "static":
+        quantize_loose(graph, options, exclude, target)
+    else:
+        samples = Samples(recipe, folder, options.samples, notes)
+        report |= calibrate(Work(graph, model, options, exclude), samples, target, store)
         quantized = ir.load(str(target))
-        if not any(layer.quantized for layer in layers(quantized)):
-            raise ExportError(f"{options.quantizer} quantized none of the graph's layers")
         if options.max_drop is not None:
             judge = _judge(model, recipe, folder, notes)
             budget = hold_budget(quantized, model, engine.format, engine.precision, options, judge)
@@ -123,27 +126,6 @@ def _words(budget: Budget, options: QuantizeOptions, samples: int) -> str:
     held = f"{len(budget.kept)} of {len(budget.sensitivity)} layers stay float"
     ends = "" if budget.met else ": the budget cannot be held"
     return f"{held}: {options.metric} drops by {chosen.drop:.2f} of {options.max_drop:g} on {samples} samples{ends}"
-
-
-class Samples:
-    """The calibration samples, read anew from their files each time they are gone through."""
-
-    def __init__(self, recipe: Recipe, folder: Path, count: int | None, notes: list[str]) -> None:
-        """What is noticed while reading is added to `notes`, once."""
-        self._source, self._notes, self._told = (recipe, folder, count), notes, False
-        source = recipe.data.calibration
-        most = (source.samples if source else None) or CALIBRATION
-        self.count = min(count, most) if count else most
-        if source and source.random is not None:
-            notes.append("calibrated with noise, not with data: its ranges and its accuracy are those of noise")
-
-    def __iter__(self) -> Iterator[Arrays]:
-        """Go through the samples from the start."""
-        found: list[str] = []
-        yield from calibration_batches(*self._source, found.append)
-        if not self._told:
-            self._notes += found
-            self._told = True
 
 
 def _excluded(model: ir.Model, patterns: Sequence[str]) -> set[str]:

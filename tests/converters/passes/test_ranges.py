@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from converters.data import some_samples
 from converters.exporters.base import ExportError, Job, ModelFacts
-from converters.passes import ranges as module
+from converters.passes import taps as module
 from converters.passes.cast import cast_graph
 from converters.passes.ranges import LIMIT, NEAR, cast_checked, largest_values
 from converters.recipe import load_recipe
@@ -179,13 +179,13 @@ def test_a_graph_is_measured_in_parts(job: Job, monkeypatch: pytest.MonkeyPatch)
     whole = largest_values(scaled(10), [noise()], job.folder)
     tapped: list[int] = []
 
-    def counted(model: Any, values: Sequence[str]) -> Any:
+    def counted(model: Any, values: Mapping[str, Any]) -> Any:
         tapped.append(len(values))
         return original(model, values)
 
     original = module._tapped
     monkeypatch.setattr(module, "_tapped", counted)
-    monkeypatch.setattr(module, "_TAPS", 2)
+    monkeypatch.setattr(module, "TAPS", 2)
     assert largest_values(scaled(10), [noise()], job.folder) == whole
     assert tapped == [2, 2, 1]
 

@@ -102,6 +102,58 @@ def test_a_recipe_is_told_before_any_work(tmp_path: Path, data: str, artifact: s
         load_recipe(path)
 
 
+BUDGET = """
+model: torchvision:resnet18
+inputs: {{image: {{shape: [batch, 3, 32, 32]}}}}
+dims: {{batch: {{max: 4}}}}
+preprocess: {{crop: 32}}
+{task}
+data: {{calibration: {{random: 0}}{evaluation}}}
+artifacts:
+  small:
+    format: onnx
+    passes: [{{quantize: {{to: int8, max_drop: 1{metric}}}}}]
+"""
+CLASSIFIER = "task: classification"
+UNLABELLED = ["", ", evaluation: {images: photos}", ", evaluation: {arrays: x.npz}"]
+LABELLED = [
+    ", evaluation: {images: photos, labels: folder}",
+    ", evaluation: {arrays: x.npz, labels: y}",
+    ", evaluation: {factory: 'python:a:b'}",
+]
+
+
+def budget(tmp_path: Path, task: str, evaluation: str, metric: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(BUDGET.format(task=task, evaluation=evaluation, metric=metric), encoding="utf-8")
+    load_recipe(path)
+
+
+@pytest.mark.parametrize("evaluation", UNLABELLED)
+def test_accuracy_on_labels_needs_labels(tmp_path: Path, evaluation: str) -> None:
+    with pytest.raises(
+        RecipeError,
+        match=r"(?s)recipe.yaml:\d+: artifacts.small.passes: metric: top1 is accuracy on labels: name them",
+    ) as caught:
+        budget(tmp_path, CLASSIFIER, evaluation, ", metric: top1")
+    assert len(caught.value.problems) == 1
+    budget(tmp_path, CLASSIFIER, evaluation, ", metric: agreement")
+
+
+@pytest.mark.parametrize("evaluation", LABELLED)
+def test_with_labels_it_can_be_had(tmp_path: Path, evaluation: str) -> None:
+    budget(tmp_path, CLASSIFIER, evaluation, ", metric: top1")
+
+
+@pytest.mark.parametrize("metric", ["", ", metric: agreement", ", metric: top1"])
+def test_only_a_classifier_has_a_best_class(tmp_path: Path, metric: str) -> None:
+    with pytest.raises(
+        RecipeError, match="only a classifier has it: add `task: classification`, or use metric: sqnr"
+    ):
+        budget(tmp_path, "", LABELLED[0], metric)
+    budget(tmp_path, "", "", ", metric: sqnr")
+
+
 def test_a_budget_is_a_gate() -> None:
     """What was searched for is judged like everything else."""
     from converters.recipe import _budget_gate

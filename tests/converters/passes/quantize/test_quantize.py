@@ -174,3 +174,56 @@ def test_a_model_with_nothing_to_quantize(tmp_path: Path) -> None:
     row = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[0]
     assert row.status is Status.ERROR
     assert "no convolution, matrix product or recurrent layer to quantize" in str(row.reason)
+
+
+DEAD = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU6()
+        )
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((2, 3)))
+
+
+def build():
+    torch.manual_seed(0)
+    net = Net()
+    with torch.no_grad():
+        net.features[0].weight[2] = 0  # always its bias: of 2 above 0, of 5 below
+        net.features[0].weight[5] = 0
+        net.features[0].bias[2], net.features[0].bias[5] = 1, -1
+        net.features[3].bias[1] = -100  # its ReLU never opens
+        net.head.weight[3] = 0
+    return net
+"""
+
+
+def test_dead_and_constant_channels_are_in_the_manifest_and_in_one_note(tmp_path: Path) -> None:
+    (tmp_path / "dead.py").write_text(DEAD, encoding="utf-8")
+    recipe = tmp_path / "dead.yaml"
+    recipe.write_text(
+        "model: python:dead:build\ninputs: {x: {shape: [batch, 3, 16, 16]}}\ndims: {batch: {max: 4}}\n"
+        "data: {calibration: {random: 0, samples: 40}}\n"
+        "artifacts: {small: {format: onnx, passes: [{quantize: {to: int8, method: onnxruntime}}]}}\n",
+        encoding="utf-8",
+    )
+    row = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[0]
+    report = made(tmp_path / "out", "small")["passes"][0]["quantize"]
+    found = {kind: report[kind]["most"] for kind in ("dead", "constant")}
+    # The exporter folds the normalization into the convolution, which is called after it then.
+    assert found == {
+        "dead": {"features.1": {"channels": 1, "of": 8}, "features.3": {"channels": 1, "of": 6}},
+        "constant": {"features.1": {"channels": 1, "of": 8}, "head": {"channels": 1, "of": 4}},
+    }
+    assert {report[kind]["samples"] for kind in found} == {32}
+    [note] = [note for note in row.notes if "channels of" in note]
+    assert "1 of 8 channels of features.1, and 1 of other layers, were dead (0 at every place) on all 32" in note
+    assert "1 of 8 channels of features.1, and 1 of other layers, were constant on all 32" in note
