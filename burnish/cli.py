@@ -31,8 +31,9 @@ INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for a program that SI
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Device = Annotated[list[str] | None, typer.Option("--device", help="cpu or cuda; may be repeated.")]
-OneDevice = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: the artifact's first.")]
+_DEVICES = "cpu, cuda, intel-gpu or intel-npu"
+Device = Annotated[list[str] | None, typer.Option("--device", help=f"{_DEVICES}; may be repeated.")]
+OneDevice = Annotated[str | None, typer.Option("--device", help=f"{_DEVICES}; default: the artifact's first.")]
 Require = Annotated[
     list[str] | None,
     typer.Option("--require", metavar="NAME|all", help="Exit 1 unless this artifact passed; may be repeated."),

@@ -10,6 +10,7 @@ from converters.exporters.base import Exporter
 from runtimes import machine
 from runtimes.devices import absent
 from runtimes.errors import BurnishError
+from runtimes.intel import intel_devices
 from runtimes.session import RUNTIMES, Runtime
 
 
@@ -23,8 +24,16 @@ class Finding:
 
 
 def examine() -> tuple[dict[str, Any], list[Finding]]:
-    """The machine, and a finding for each format that is known."""
-    return machine.describe(), [_examine(name) for name in EXPORTERS.names()]
+    """The machine with Intel's devices, and a finding for each format that is known."""
+    return {**machine.describe(), "intel": _intel()}, [_examine(name) for name in EXPORTERS.names()]
+
+
+def _intel() -> dict[str, str]:
+    """Names of Intel's devices; none where OpenVINO is broken, which the finding of its format tells."""
+    try:
+        return intel_devices()
+    except (ImportError, RuntimeError):
+        return {}
 
 
 def _examine(name: str) -> Finding:

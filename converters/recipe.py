@@ -29,7 +29,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 """The recipes that come with a clone of the repository."""
 
 
-Device = Literal["cpu", "cuda"]
+Device = Literal["cpu", "cuda", "intel-gpu", "intel-npu"]
 
 
 def _listed(value: Any) -> Any:

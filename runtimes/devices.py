@@ -7,7 +7,9 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 
-DEVICES = ("cpu", "cuda")
+from runtimes.intel import absent_intel
+
+DEVICES = ("cpu", "cuda", "intel-gpu", "intel-npu")
 _CC_MAJOR, _CC_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR / _MINOR
 
 
@@ -62,4 +64,12 @@ def absent(device: str) -> str | None:
     """Why `device` cannot be used on this machine, or None."""
     if device == "cuda" and not gpus():
         return "no NVIDIA GPU with a working driver on this machine"
-    return None
+    return absent_intel(device)
+
+
+def eager_device(device: str) -> str:
+    """Where the eager model runs that an artifact on `device` is compared with.
+
+    For Intel's devices that is the CPU: PyTorch's usual build runs on none of them.
+    """
+    return device if device == "cuda" else "cpu"

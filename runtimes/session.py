@@ -147,7 +147,7 @@ def load(path: str | Path, device: str | None = None, options: SessionOptions | 
 
     Args:
         path: the artifact's folder.
-        device: `cpu` or `cuda`; by default the first that the artifact was made for.
+        device: one of DEVICES; by default the first that the artifact was made for.
         options: threads and the like.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Shared by all tests: one small model, really exported, and the rule for tests that need a GPU."""
+"""Shared by all tests: one small model, really exported, and the rule for tests that need a device."""
 
 from __future__ import annotations
 
@@ -72,6 +72,9 @@ artifacts:
   onnx-arm: {format: onnx, cpu: arm, passes: [{quantize: int8}]}
   onnx-ort: {format: onnx, passes: [{quantize: {to: int8, method: onnxruntime}}]}
   onnx-head: {format: onnx, passes: [{quantize: {to: int8, exclude: ["8"], calibrate: mse}}]}
+  onnx-fast: {format: onnx, optimize: all, passes: [{quantize: int8}]}
+  onnx-fused-head:
+    {format: onnx, optimize: extended, passes: [{quantize: {to: int8, exclude: ["8"], calibrate: mse}}]}
   onnx-budget: {format: onnx, passes: [{quantize: {to: int8, max_drop: 4, metric: sqnr}}]}
   openvino-int8: {format: openvino, passes: [{quantize: int8}]}
   openvino-budget: {format: openvino, passes: [{quantize: {to: int8, max_drop: 0.001, metric: sqnr}}]}
@@ -89,12 +92,16 @@ artifacts:
 """
 
 
+_MARKS = {"gpu": "cuda", "intel_gpu": "intel-gpu", "intel_npu": "intel-npu"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `gpu` on a machine that has none; the reason shows with `-ra`."""
-    if reason := absent("cuda"):
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason=f"marked gpu: {reason}"))
+    """Skip what needs a device that this machine has not; the reason shows with `-ra`."""
+    for mark, device in _MARKS.items():
+        marked = [item for item in items if item.get_closest_marker(mark)]
+        if marked and (reason := absent(device)):
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=f"marked {mark}: {reason}"))
 
 
 @pytest.fixture(scope="session", autouse=True)

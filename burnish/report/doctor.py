@@ -29,6 +29,7 @@ def show_doctor(machine: dict[str, Any], findings: Sequence[Finding]) -> None:
             ),
             ("memory", size(machine["memory_bytes"])),
             ("GPU", ", ".join(machine["gpus"]) or "none with a working driver"),
+            *machine["intel"].items(),
             ("Python", machine["python"]),
             ("packages", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
         ],

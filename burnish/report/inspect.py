@@ -39,6 +39,7 @@ _SHOWN = (
     "method",
     "exporter",
     "opset",
+    "optimize",
     "flavor",
     "version",
     "compute_capabilities",

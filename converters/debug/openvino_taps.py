@@ -17,7 +17,7 @@ import numpy as np
 
 from converters.debug.graph import Graph, Node
 from converters.exporters.openvino import MODULES
-from runtimes.engines.openvino import DEVICE, properties
+from runtimes.engines.openvino import properties
 from runtimes.errors import ArtifactError
 from runtimes.spec import Arrays
 
@@ -59,7 +59,7 @@ class OpenVinoTaps:
         ports = {_value(port): port for operation in model.get_ops() for port in operation.outputs()}
         try:
             part = openvino.Model([ports[name] for name in names], model.get_parameters(), "burnish debug")
-            compiled = self._core.compile_model(_at_sizes(part, inputs), DEVICE, self._settings)
+            compiled = self._core.compile_model(_at_sizes(part, inputs), "CPU", self._settings)
             found = compiled([inputs[name] for name in _names(part, inputs)]).to_tuple()
         except Exception as error:  # openvino's exceptions share no base class of their own
             raise ArtifactError(f"OpenVINO cannot run the graph: {error}") from error

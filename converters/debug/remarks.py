@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from converters.exporters.onnx import count_nodes
+from converters.exporters._counts import count_nodes
 from runtimes.artifact import Artifact
 from runtimes.preprocess import Preprocess
 from runtimes.validator.defaults import COMPUTE_SHARE

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from converters.exporters._counts import count_nodes
 from converters.exporters._limits import check_versions
 from converters.exporters.base import (
     CastOptions,
@@ -19,18 +21,18 @@ from converters.exporters.base import (
     check_precision,
     first_that_works,
 )
+from converters.passes.optimize import optimize_graph
 from converters.passes.prune.sparsity import sparse_layers
 from converters.passes.quantize.lower import lower_for_onnxruntime
 from converters.passes.quantize.options import MOST
-from converters.passes.quantize.qdq import MOVERS
 from converters.passes.quantize.unfused.onnxruntime import left_by_onnxruntime
 from converters.passes.quantize.unfused.report import listed, notes
 from converters.passes.ranges import cast_checked
-from runtimes.machine import own_cpu
+from runtimes import machine
+from runtimes.bound import vectors
 from runtimes.spec import Specs
 
 if TYPE_CHECKING:
-    import onnx
     import onnx_ir as ir
 
 MODEL_FILE = "model.onnx"
@@ -38,18 +40,6 @@ MODEL_FILE = "model.onnx"
 _EXTERNAL_DATA_BYTES = 2_000_000_000
 # The exporter notes the author's source lines in every node: absolute paths, different on every machine.
 _PRIVATE_METADATA = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
-_COMPUTE = {
-    "Conv",
-    "ConvTranspose",
-    "MatMul",
-    "Gemm",
-    "Einsum",
-    "ConvInteger",
-    "MatMulInteger",
-    "LSTM",
-    "GRU",
-    "RNN",
-}
 BF16_OPSET = 22
 """bf16 is in the schema of Conv only from this opset on."""
 _WHERE = {
@@ -69,6 +59,11 @@ class OnnxOptions(CastOptions):
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         "fp32",
         description="What the layers compute in; inputs and outputs stay float32. fp16: on CUDA; bf16: only there.",
+    )
+    optimize: Literal["none", "basic", "extended", "all"] = Field(
+        "none",
+        description="ONNX Runtime's graph optimizations, done ahead of time for a faster load. basic: standard "
+        "operators; extended: its own too, for CPUs; all: laid out for the kind of CPU that builds, and no other.",
     )
 
     cpu: Literal["auto", "x86", "arm"] = Field(
@@ -98,6 +93,16 @@ class OnnxOptions(CastOptions):
             else value
         )
 
+    @model_validator(mode="after")
+    def _float32_is_optimized(self) -> Self:
+        """The CPU provider optimizes: it writes its float32 casts into an fp16 graph, and refuses a bf16 one."""
+        if self.optimize != "none" and self.precision != "fp32":
+            raise ValueError(
+                f"optimize {self.optimize} cannot be had with precision {self.precision}: ONNX Runtime's CPU "
+                "provider does it, which computes neither fp16 nor bf16"
+            )
+        return self
+
 
 class OnnxExporter(Exporter):
     """Writes `model.onnx`, with the weights beside it above 2 GB."""
@@ -110,19 +115,25 @@ class OnnxExporter(Exporter):
     Options = OnnxOptions
 
     def graph_options(self, options: OnnxOptions) -> dict[str, Any] | None:
-        """The float32 graph that passes and casts start from; without any the module is exported."""
-        changed = options.quantize or options.precision != "fp32"
+        """The float32 graph that passes, casts and optimizations start from; without any the module is exported."""
+        changed = options.quantize or options.precision != "fp32" or options.optimize != "none"
         return {"exporter": options.exporter, "opset": options.opset} if changed else None
 
     def runs_on(self, options: OnnxOptions) -> tuple[str, ...]:
-        """ONNX Runtime's CPU provider has no bfloat16 kernels, and refuses what it does not have."""
+        """ONNX Runtime's CPU provider has no bfloat16 kernels, and refuses what it does not have.
+
+        What it fuses beyond `basic` is made of its own kernels, which other providers need not have.
+        """
+        if options.optimize in ("extended", "all"):
+            return ("cpu",)
         return ("cuda",) if options.precision == "bf16" else self.devices
 
     def export(self, job: Job, options: OnnxOptions) -> Exported:
         """Export, check, infer shapes; names and dynamic dimensions are as the recipe gives them."""
         path = job.folder / MODEL_FILE
         if job.graph is not None:
-            return (_lowered if options.precision == "fp32" else _cast)(job, job.graph, path, options)
+            make = _optimized if options.optimize != "none" else _lowered if options.precision == "fp32" else _cast
+            return make(job, job.graph, path, options)
         ways = {
             "dynamo": lambda: _dynamo(job, options.opset, path),
             "torchscript": lambda: _torchscript(job, options.opset, path),
@@ -151,19 +162,43 @@ def _sparsity(path: Path, options: OnnxOptions) -> dict[str, Any]:
 
 def _lowered(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exported:
     """A graph that passes have changed, rewritten for ONNX Runtime's fast kernels, and what they leave."""
-    import onnx_ir
-
-    model = onnx_ir.load(str(graph))
-    cpu = own_cpu() if options.cpu == "auto" else options.cpu
-    rewrites = lower_for_onnxruntime(model, cpu)
-    _save(model, path)
+    done, told = _lower(graph, path, options)
     opset = _finish(path, job.facts.inputs, job.facts.outputs)
-    build = {"opset": opset, "rewrites": rewrites, **_sparsity(path, options), **count_nodes(path)}
-    if not options.calibrated:
-        return Exported(MODEL_FILE, options.asked_precision, build)
-    unfused = left_by_onnxruntime(path, cpu)
-    build |= {"cpu": cpu, "unfused": listed(unfused)}
-    return Exported(MODEL_FILE, options.asked_precision, build, notes(unfused))
+    build = {"opset": opset, **done, **_sparsity(path, options), **count_nodes(path)}
+    return Exported(MODEL_FILE, options.asked_precision, build, told)
+
+
+def _optimized(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exported:
+    """A graph as ONNX Runtime's CPU provider runs it; a quantized one is lowered first."""
+    level = options.optimize
+    assert level != "none"  # asked only then
+    with tempfile.TemporaryDirectory() as scratch:
+        start, lowered, told = graph, dict[str, Any](), list[str]()
+        if options.quantize:
+            start = Path(scratch, MODEL_FILE)
+            lowered, told = _lower(graph, start, options)
+        sparsity = _sparsity(start, options)
+        changes = optimize_graph(start, path, level, _is_big(start))
+    opset, done = _finish(path, job.facts.inputs, job.facts.outputs), level if changes else "none"
+    rewrites = {**lowered.pop("rewrites", {}), "optimize": changes}
+    build: dict[str, Any] = {"opset": opset, "optimize": done, "rewrites": rewrites, **lowered, **sparsity}
+    if done == "all":
+        build |= {"platform": machine.system(), "isa": vectors()}
+    counts = count_nodes(path, fused=level != "basic")
+    return Exported(MODEL_FILE, options.asked_precision, {**build, **counts}, [*told, *_remarks(level, changes)])
+
+
+def _remarks(level: str, changes: Mapping[str, str]) -> list[str]:
+    """What the optimization binds the artifact to, and whether it found anything to do."""
+    if not changes:
+        return [f"optimize: {level} found nothing to do: the exporter had done it"]
+    return {
+        "basic": [],
+        "extended": ["optimized with ONNX Runtime's own operators: no other engine runs the graph"],
+        "all": [
+            "laid out for CPUs like this one: on others, and in other releases of ONNX Runtime, it does not run"
+        ],
+    }[level]
 
 
 def _cast(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exported:
@@ -179,6 +214,27 @@ def _cast(job: Job, graph: Path, path: Path, options: OnnxOptions) -> Exported:
     check_precision(counts["compute_layers"], options.precision, share, cast.why)
     build = {"opset": opset, "rewrites": {"cast": cast.report}, "kept_layers": cast.kept_layers, **counts}
     return Exported(MODEL_FILE, options.precision, build, [*cast.notes, _WHERE[options.precision]])
+
+
+def _lower(graph: Path, path: Path, options: OnnxOptions) -> tuple[dict[str, Any], list[str]]:
+    """Rewrite a quantized graph for ONNX Runtime's fast kernels; what was done and what they leave, and notes."""
+    import onnx_ir
+
+    model = onnx_ir.load(str(graph))
+    cpu = machine.own_cpu() if options.cpu == "auto" else options.cpu
+    done: dict[str, Any] = {"rewrites": lower_for_onnxruntime(model, cpu)}
+    _save(model, path)
+    if not options.calibrated:
+        return done, []
+    unfused = left_by_onnxruntime(path, cpu)
+    return {**done, "cpu": cpu, "unfused": listed(unfused)}, notes(unfused)
+
+
+def _is_big(path: Path) -> bool:
+    """Whether a graph's weights, in the file or beside it, are too many for one file."""
+    import onnx_ir
+
+    return weight_bytes(onnx_ir.load(str(path))) > _EXTERNAL_DATA_BYTES
 
 
 def _save(model: ir.Model, path: Path) -> None:
@@ -253,50 +309,3 @@ def _finish(path: Path, inputs: Specs, outputs: Specs) -> int:
     if given != wanted:
         raise ExportError(f"the graph's inputs and outputs are {given}, not {wanted}: is an input unused?")
     return opset
-
-
-def count_nodes(path: Path) -> dict[str, dict[str, int]]:
-    """Nodes by operator, and computing nodes (convolutions, matrix products) by their weight's precision."""
-    import onnx
-
-    graph = onnx.load(str(path), load_external_data=False).graph
-    types = _element_types(graph)
-    operators, compute = Counter(node.op_type for node in graph.node), Counter[str]()
-    integers = _quantized(graph, types)
-    for node in graph.node:
-        if node.op_type == "MatMulNBits":
-            compute[next((f"int{one.i}" for one in node.attribute if one.name == "bits"), "unknown")] += 1
-        elif node.op_type in _COMPUTE:
-            # An engine computes with integers where both sides are dequantized; a float weight makes it float.
-            both = [integers.get(name) for name in node.input[:2]]
-            known = [types[name] for name in (*node.input[1::-1], node.output[0]) if name in types]
-            compute[next((one for one in both if one and all(both)), None) or next(iter(known), "unknown")] += 1
-    return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
-
-
-def _quantized(graph: onnx.GraphProto, types: dict[str, str]) -> dict[str, str]:
-    """Values that come out of a DequantizeLinear, also through operators that only move them."""
-    found: dict[str, str] = {}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and types.get(node.input[0], "int8") == "int8":
-            found[node.output[0]] = "int8"
-        elif node.op_type in MOVERS and node.input[0] in found:
-            found[node.output[0]] = found[node.input[0]]
-    return found
-
-
-def _element_types(graph: onnx.GraphProto) -> dict[str, str]:
-    import onnx
-
-    short = {
-        onnx.TensorProto.FLOAT: "fp32",
-        onnx.TensorProto.FLOAT16: "fp16",
-        onnx.TensorProto.BFLOAT16: "bf16",
-        onnx.TensorProto.DOUBLE: "fp64",
-        onnx.TensorProto.INT8: "int8",
-        onnx.TensorProto.UINT8: "int8",
-    }
-    types = {tensor.name: short.get(tensor.data_type, "other") for tensor in graph.initializer}
-    for value in (*graph.value_info, *graph.input, *graph.output):
-        types.setdefault(value.name, short.get(value.type.tensor_type.elem_type, "other"))
-    return types

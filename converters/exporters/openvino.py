@@ -19,7 +19,8 @@ from converters.names import module_path
 from converters.passes.quantize.qdq import left_float
 from converters.passes.quantize.unfused.openvino import left_by_openvino
 from converters.passes.quantize.unfused.report import listed, notes
-from runtimes.engines.openvino import DEVICE, INSTALL, at_best_sizes, count_layers, lacking, properties
+from runtimes.engines.openvino import at_best_sizes, count_layers, lacking, properties
+from runtimes.intel import INSTALL
 from runtimes.spec import Dims, Specs
 
 MODEL_FILE = "model.xml"
@@ -50,7 +51,7 @@ class OpenVinoExporter(Exporter):
 
     format = "openvino"
     runtime = "openvino"
-    devices = ("cpu",)
+    devices = ("cpu", "intel-gpu", "intel-npu")
     packages = ("torch", "onnx", "onnxscript")
     quantization = ("static",)
     Options = OpenVinoOptions
@@ -195,4 +196,4 @@ def _compiled(job: Job, build: dict[str, Any]) -> tuple[Any, Any]:
     core = openvino.Core()
     model = core.read_model(job.folder / MODEL_FILE)
     fixed = at_best_sizes(model, job.facts.inputs, job.facts.dims)
-    return core.compile_model(fixed, DEVICE, properties(build, None)), model
+    return core.compile_model(fixed, "CPU", properties(build, None)), model

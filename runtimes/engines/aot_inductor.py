@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runtimes.artifact import Artifact
+from runtimes.bound import lacking, other_platform, other_version
 from runtimes.engines._torch import TorchSession, missing_torch, use_threads
 from runtimes.errors import ArtifactError
-from runtimes.machine import instruction_sets, system, versions
 from runtimes.session import Session, SessionOptions
 
 
@@ -25,8 +25,11 @@ class AotInductorRuntime:
     needs_torch = True
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
-        """torch, and the CPU that the manifest names: code for a better one would end in an illegal instruction."""
-        return missing_torch() or _foreign(build) or _other_torch(build)
+        """torch, and the CPU that the manifest names: code for a better one would end in an illegal instruction.
+
+        The torch must be the one that compiled it: the library calls it, and its weights lie as oneDNN there wants.
+        """
+        return missing_torch() or other_platform(build) or _lesser(build) or other_version(build, "torch")
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Load the library.
@@ -59,24 +62,14 @@ def _order(library: Any) -> list[str]:
     return list(keywords.context)
 
 
-def _foreign(build: Mapping[str, Any]) -> str | None:
-    """What the code was compiled for and this machine is not, or None."""
-    if (made := build.get("platform", system())) != system():
-        return f"it was compiled for {made}, this is {system()}: build it again here"
-    if lacking := sorted(name for name in build.get("isa", ()) if name not in instruction_sets()):
-        return (
-            f"it was compiled to use {', '.join(lacking)}, which this CPU lacks: "
-            "build it again here, or for more CPUs with `isa: avx2`"
-        )
-    return None
-
-
-def _other_torch(build: Mapping[str, Any]) -> str | None:
-    """The library calls the torch that compiled it, and its weights lie as that one's oneDNN describes them."""
-    here, made = versions().get("torch"), build.get("versions", {}).get("torch")
-    if here is None or made is None or made.split(".")[:2] == here.split(".")[:2]:
+def _lesser(build: Mapping[str, Any]) -> str | None:
+    """Why the code would end in an illegal instruction on this CPU, or None."""
+    if not (absent := lacking(build)):
         return None
-    return f"it was compiled by torch {made}, this is {here}: build it again here, or install that one"
+    return (
+        f"it was compiled to use {', '.join(absent)}, which this CPU lacks: "
+        "build it again here, or for more CPUs with `isa: avx2`"
+    )
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runtimes.artifact import Artifact
+from runtimes.bound import other_platform, other_version, vectors
 from runtimes.errors import ArtifactError, Unavailable
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays
@@ -19,21 +20,23 @@ class OnnxRuntime:
     needs_torch = False
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
-        """The installed ONNX Runtime must have the device's execution provider."""
+        """The installed ONNX Runtime must have the device's execution provider, and a graph may be for one CPU."""
         import onnxruntime
 
         if _PROVIDERS[device] not in onnxruntime.get_available_providers():
             return f"the installed onnxruntime has no {_PROVIDERS[device]}: pip install onnxruntime-gpu"
-        return None
+        return _elsewhere(build) if is_final(build) else None
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
-        """Create the inference session with all of ONNX Runtime's graph optimizations."""
+        """Create the inference session with all of ONNX Runtime's graph optimizations, where they are not made."""
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3  # errors; warnings about unused initializers are not the user's
         if options.threads:
             settings.intra_op_num_threads = options.threads
+        if is_final(artifact.manifest.build):
+            settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # TF32 off: float32 on a GPU means float32, as everywhere in Burnish.
         cuda = [(_PROVIDERS["cuda"], {"use_tf32": "0"}), _PROVIDERS["cpu"]]
         providers = [_PROVIDERS["cpu"]] if device == "cpu" else cuda
@@ -44,6 +47,27 @@ class OnnxRuntime:
         if engine.get_providers()[0] != _PROVIDERS[device]:
             raise Unavailable(f"ONNX Runtime fell back from {_PROVIDERS[device]} to {engine.get_providers()[0]}")
         return OnnxSession(engine, artifact)
+
+
+def is_final(build: Mapping[str, Any]) -> bool:
+    """Whether the graph was optimized ahead of time to the last, for one kind of CPU and one ONNX Runtime."""
+    return build.get("optimize") == "all"
+
+
+def _elsewhere(build: Mapping[str, Any]) -> str | None:
+    """Why such a graph is not for this machine, or None.
+
+    A better CPU will not do either: weights lie in blocks as wide as the vectors are. Such a graph "should only be
+    used in the same environment the model was optimized in", ONNX Runtime says when it writes one.
+    """
+    if problem := other_platform(build) or other_version(build, "onnxruntime"):
+        return problem
+    made, here = build.get("isa", []), vectors()
+    if made == here:
+        return None
+    told = ", ".join([*(f"with {name}" for name in made if name not in here),
+                      *(f"without {name}" for name in here if name not in made)])  # fmt: skip
+    return f"it is laid out for a CPU {told}: build it again here, or with `optimize: none` for all CPUs"
 
 
 class OnnxSession(Session):

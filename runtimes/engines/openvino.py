@@ -1,29 +1,29 @@
-"""OpenVINO artifacts (IR), run on the CPU."""
+"""OpenVINO artifacts (IR), run on the CPU, and on Intel's GPUs and NPUs."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 from runtimes.artifact import Artifact
-from runtimes.errors import ArtifactError
+from runtimes.engines._blobs import BlobFolder, prune, use
+from runtimes.errors import ArtifactError, InputError
+from runtimes.intel import INSTALL, PLUGINS
 from runtimes.machine import cache_folder
 from runtimes.session import Session, SessionOptions
-from runtimes.spec import Arrays, Dims, Specs
+from runtimes.spec import Arrays, DimRange, Dims, Specs, mismatch
 from runtimes.validator.probes import best_sizes
 
-INSTALL = "pip install 'burnish[openvino]'"
-DEVICE = "CPU"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _EXECUTED = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8", "f64": "fp64"}
-# Layers as the CPU plugin runs them; what it fuses into a Subgraph (attention) is told apart by its parts.
-_KERNELS = {
+# Layers as the CPU plugin names them; what it fuses into a Subgraph (attention) is told apart by its parts.
+_CPU_KERNELS = {
     "Convolution",
     "Deconvolution",
     "DeformableConvolution",
@@ -34,7 +34,10 @@ _KERNELS = {
     "RNNCell",
     "RNNSeq",
 }
-_NO_LAYERS = {"Const", "Input", "Output"}
+# As the GPU plugin does where it differs (to_OV_type_name in its graph.cpp).
+_GPU_KERNELS = {"Gemm", "scaled_dot_product_attention", "LSTM_Cell", "LSTM_Seq", "gru_seq"}
+_KERNELS = _CPU_KERNELS | _GPU_KERNELS
+_NO_LAYERS = {"Const", "Input", "Output", "Result"}
 
 
 class OpenVinoRuntime:
@@ -43,25 +46,48 @@ class OpenVinoRuntime:
     needs_torch = False
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
-        """The package, and a CPU that computes in the precision that the artifact was made for."""
+        """The package, and a device that computes in the precision that the artifact was made for."""
         if not find_spec("openvino"):
             return f"openvino is not installed: {INSTALL}"
-        return lacking(build.get("inference_precision", "fp32"))
+        precision = build.get("inference_precision")
+        return lacking(precision, device) if precision else None
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Read the IR and compile it for the sizes to be fastest at."""
         import openvino
 
-        made = artifact.manifest
-        settings = properties(made.build, options.threads)
-        if options.cache:
-            settings |= _cache_dir(artifact)
+        made, blobs = artifact.manifest, _blobs(artifact, device) if options.cache else None
+        settings = properties(made.build, options.threads, device)
+        if blobs:
+            settings["CACHE_DIR"] = str(blobs.path)
+        kind = FixedSession if device == "intel-npu" else OpenVinoSession
         try:
             core = openvino.Core()
             model = core.read_model(artifact.entry)
-            return OpenVinoSession(core, model, settings, made.inputs, made.outputs, made.dims)
+            session = kind(
+                Compiler(core, PLUGINS[device], settings, blobs), model, made.inputs, made.outputs, made.dims
+            )
         except Exception as error:  # openvino's exceptions share no base class of their own
+            if blobs:
+                blobs.close()
             raise ArtifactError(f"OpenVINO cannot load {artifact.entry.name}: {error}") from error
+        if blobs:
+            prune(blobs.path.parent)
+        return session
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """How models are compiled: by which plugin, with what settings, and where the results are kept."""
+
+    core: Any
+    plugin: str
+    settings: dict[str, Any]
+    blobs: BlobFolder | None = None
+
+    def compile(self, model: Any) -> Any:
+        """The compiled model. Raises what OpenVINO raises."""
+        return self.core.compile_model(model, self.plugin, self.settings)
 
 
 class OpenVinoSession(Session):
@@ -71,18 +97,17 @@ class OpenVinoSession(Session):
     session may run in several threads at once.
     """
 
-    def __init__(
-        self, core: Any, model: Any, settings: dict[str, Any], inputs: Specs, outputs: Specs, dims: Dims
-    ) -> None:
+    def __init__(self, compiler: Compiler, model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
         super().__init__(inputs, outputs, dims)
-        self._core, self._model, self._settings = core, model, settings
+        self._model = model
+        self._compiler: Any = compiler
         self._best = {name: spec.concrete(best_sizes(dims)) for name, spec in inputs.items()}
-        self._fixed = core.compile_model(at_best_sizes(model, inputs, dims), DEVICE, settings)
+        self._fixed = compiler.compile(at_best_sizes(model, inputs, dims))
         self._ranges: Any = None
         self._compiling, self._threads = threading.Lock(), threading.local()
 
-    def compute_layers(self) -> dict[str, int]:
-        """As the CPU runs them, which need not be as the exporter's did."""
+    def compute_layers(self) -> dict[str, int] | None:
+        """As this device runs them, which need not be as the exporter's CPU did."""
         return count_layers(self._fixed, self._model)["compute_layers"]
 
     def _run(self, inputs: Arrays) -> Arrays:
@@ -104,12 +129,42 @@ class OpenVinoSession(Session):
     def _all_sizes(self) -> Any:
         with self._compiling:
             if self._ranges is None:
-                self._ranges = self._core.compile_model(self._model, DEVICE, self._settings)
+                self._ranges = self._compiler.compile(self._model)
         return self._ranges
 
     def _close(self) -> None:
-        self._fixed = self._ranges = self._model = self._core = None
+        blobs = self._compiler.blobs
+        self._fixed = self._ranges = self._model = self._compiler = None
         self._threads = threading.local()
+        if blobs:
+            blobs.close()
+
+
+class FixedSession(OpenVinoSession):
+    """On a device without dynamic shapes, as NPUs are: the sizes to be fastest at and no others.
+
+    `dims` are these sizes, so that whoever asks for the legal ones is told what runs.
+    """
+
+    def __init__(self, compiler: Compiler, model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
+        super().__init__(compiler, model, inputs, outputs, dims)
+        self._promised = dims
+        self.dims = {name: DimRange(min=dim.best, max=dim.best) for name, dim in dims.items()}
+
+    def run(self, inputs: Mapping[str, Any]) -> Arrays:
+        """See `Session.run`; of sizes that are legal elsewhere, InputError says why they are not here."""
+        wrong = mismatch(inputs, self.inputs, self.dims)
+        if wrong and mismatch(inputs, self.inputs, self._promised) is None:
+            sizes = ", ".join(f"{name}={dim.best}" for name, dim in self.dims.items())
+            raise InputError(
+                f"{wrong}. NPUs take fixed sizes only, and there this artifact is compiled for {sizes} (`opt` in "
+                "`dims:`): run other sizes on another device, or build an artifact for each"
+            )
+        return super().run(inputs)
+
+    def compute_layers(self) -> dict[str, int] | None:
+        """Untold: the NPU plugin's runtime model has no layers in it."""
+        return None
 
 
 def at_best_sizes(model: Any, inputs: Specs, dims: Dims) -> Any:
@@ -121,35 +176,39 @@ def at_best_sizes(model: Any, inputs: Specs, dims: Dims) -> Any:
     return fixed
 
 
-def properties(build: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
-    """What a model is compiled with: a precision that is always said, a hint, threads.
+def properties(build: Mapping[str, Any], threads: int | None, device: str = "cpu") -> dict[str, Any]:
+    """What a model is compiled with on a device: a hint, a precision where there is a choice, threads on the CPU.
 
-    OpenVINO's own default is bfloat16 wherever the CPU has it; float32 means float32, as everywhere in Burnish.
-    It would also pin its threads to cores of its choice, the same ones in every process: sessions run side by side.
+    OpenVINO's own default is bfloat16 wherever the CPU has it, and float16 on GPUs; float32 means float32, as
+    everywhere in Burnish. NPUs compute in float16, and only some of their compilers let one say so.
+    On the CPU OpenVINO would also pin its threads to cores of its choice, the same ones in every process: sessions
+    run side by side. On a GPU the throughput hint would have it collect single requests into batches, and each wait
+    up to a second for others.
     """
-    return {
-        "INFERENCE_PRECISION_HINT": _HINTS[build.get("inference_precision", "fp32")],
-        "PERFORMANCE_HINT": str(build.get("hint", "latency")).upper(),
-        "ENABLE_CPU_PINNING": False,
-        **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
-    }
+    hint = {"PERFORMANCE_HINT": str(build.get("hint", "latency")).upper()}
+    if device == "intel-npu":
+        return hint
+    common = {**hint, "INFERENCE_PRECISION_HINT": _HINTS[build.get("inference_precision", "fp32")]}
+    if device == "intel-gpu":
+        return {**common, "ALLOW_AUTO_BATCHING": False}
+    return {**common, "ENABLE_CPU_PINNING": False, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
 
 
 @cache
-def _capabilities() -> tuple[str, ...]:
+def _capabilities(plugin: str) -> tuple[str, ...]:
     import openvino
 
-    return tuple(openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    return tuple(openvino.Core().get_property(plugin, "OPTIMIZATION_CAPABILITIES"))
 
 
-def lacking(precision: str) -> str | None:
-    """Why the CPU cannot compute in `precision`, or None. OpenVINO would take another one and not say so."""
+def lacking(precision: str, device: str = "cpu") -> str | None:
+    """Why a device cannot compute in `precision`, or None. OpenVINO would take another one and not say so."""
     if precision not in _HINTS:
         return f"OpenVINO has no precision {precision!r}"
-    if (name := precision.upper()) in (found := _capabilities()):
+    if (name := precision.upper()) in (found := _capabilities(PLUGINS[device])):
         return None
     own = ", ".join(one.lower() for one in ("FP32", "BF16", "FP16") if one in found)
-    return f"this CPU does not compute in {name.lower()} (it does in {own})"
+    return f"this {PLUGINS[device]} does not compute in {name.lower()} (it does in {own})"
 
 
 def count_layers(compiled: Any, model: Any) -> dict[str, dict[str, int]]:
@@ -170,16 +229,12 @@ def count_layers(compiled: Any, model: Any) -> dict[str, dict[str, int]]:
     return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
 
 
-def _cache_dir(artifact: Artifact) -> dict[str, str]:
+def _blobs(artifact: Artifact, device: str) -> BlobFolder | None:
     """Where OpenVINO keeps what it compiled; nowhere if that folder cannot be written.
 
     The folder is named after the verified files: OpenVINO itself tells models apart by path and time of change, and
     would run an old one that was replaced within a second.
     """
     files = {name: entry.sha256 for name, entry in artifact.manifest.files.items()}
-    folder = cache_folder() / "openvino" / hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return {}
-    return {"CACHE_DIR": str(folder)} if os.access(folder, os.W_OK) else {}
+    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+    return use(cache_folder() / "openvino", f"{digest}-{device}")

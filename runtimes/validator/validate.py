@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from runtimes.artifact import Artifact, Manifest
+from runtimes.devices import eager_device
 from runtimes.errors import ArtifactError, BurnishError
+from runtimes.intel import intel_devices
 from runtimes.machine import burnish_version, cores, own_cpu
 from runtimes.process import Child
 from runtimes.results import GateResult, Parent, Row, Speed, Status
@@ -23,7 +25,7 @@ from runtimes.validator.parity import summarize
 from runtimes.validator.reference import Reference
 
 EagerOpener = Callable[[str], Opener | None]
-"""Gives, for a device, what opens the eager model there; None where there is no eager model at hand."""
+"""Gives, for a device of `eager_device`, what opens the eager model there; None where there is none at hand."""
 
 Progress = Callable[[str], None]
 
@@ -98,7 +100,7 @@ def validate(
             mine = {index: child for index, child in alive.items() if targets[index].device == device}
             progress(f"timing {', '.join(targets[index].artifact.path.name for index in mine)} on {device}")
             on_device = {index: targets[index] for index in mine}
-            for index, found in _time(mine, on_device, eager(device), device, budget, log):
+            for index, found in _time(mine, on_device, eager(eager_device(device)), device, budget, log):
                 rows[index] = _with_speed(rows[index], found, mine[index], targets[index])
     return rows
 
@@ -158,7 +160,8 @@ def _time(
     children = {names[index]: child for index, child in alive.items()}
     with contextlib.ExitStack() as stack:
         if opener is not None:
-            base = Child(partial(SessionHost, opener), what=f"the eager model on {device}", log=log, torch=True)
+            what = f"the eager model on {eager_device(device)}"
+            base = Child(partial(SessionHost, opener), what=what, log=log, torch=True)
             stack.callback(base.kill)
             children["eager"] = base
         for parent in (one.parent for one in targets.values()):
@@ -192,7 +195,15 @@ def _with_speed(row: Row, found: Speed | BurnishError, child: Child, target: Tar
     beside = gates.parent(full, target.gates)
     results = [*row.gates, gates.speed(full, target.gates), *([beside] if beside else [])]
     results.append(gates.deadline(full, target.gates))
-    return _settle(row.model_copy(update={"speed": full, "gates": results}))
+    notes = [*row.notes, *_elsewhere(full, target.device)]
+    return _settle(row.model_copy(update={"speed": full, "gates": results, "notes": notes}))
+
+
+def _elsewhere(found: Speed, device: str) -> list[str]:
+    """A note where the eager model was timed on another device than the artifact."""
+    if found.speedup is None or (beside := eager_device(device)) == device:
+        return []
+    return [f"on {device} ({intel_devices()[device]}) the speed-up is over the eager model on {beside}"]
 
 
 def _blank(target: Target) -> Row:

@@ -33,6 +33,32 @@ def test_without_a_gpu_the_reasons_say_so() -> None:
     assert "needs an NVIDIA driver" in str(findings["torch-tensorrt"].build)
 
 
+def test_openvino_says_of_each_intel_device_what_it_takes() -> None:
+    machine, findings = examine()
+    run = next(one.run for one in findings if one.format == "openvino")
+    assert list(run) == ["cpu", "intel-gpu", "intel-npu"]
+    for device in ("intel-gpu", "intel-npu"):
+        assert (run[device] is None) == (device in machine["intel"])
+        assert run[device] == absent(device)
+
+
+def test_a_broken_openvino_is_told_by_its_format_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> dict[str, str]:
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "intel_devices", broken)
+    machine, findings = examine()
+    assert machine["intel"] == {}
+    assert {one.format for one in findings} >= set(EXPORTERS.shipped)
+
+
+def test_intel_devices_are_shown_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    machine, _ = examine()
+    show_doctor({**machine, "intel": {"intel-gpu": "Arc"}}, [])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["intel-gpu", "Arc"] in lines
+
+
 def test_a_broken_plugin_is_a_finding_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = {"broken": "no_such_module:Exporter", "onnx": "converters.exporters.onnx:OnnxExporter"}
     monkeypatch.setattr(doctor, "EXPORTERS", Registry("format", "no.such.group", shipped))

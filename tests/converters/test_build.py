@@ -375,6 +375,22 @@ def test_the_devices_of_an_artifact_follow_its_precision(net: Net) -> None:
     assert devices_of(low, ("cpu",)) == ["cuda"], "ONNX Runtime's CPU has no kernels for it"
 
 
+def test_no_other_format_starts_from_an_optimized_graph(small_recipe: Path, tmp_path: Path) -> None:
+    """It is bound to ONNX Runtime, or to a CPU; the plain graph is made once for all of them."""
+    settings = ["artifacts.torchscript=null", "artifacts.onnx=null", "artifacts.fast.format=onnx",
+                "artifacts.fast.optimize=all", "artifacts.fused.format=onnx", "artifacts.fused.optimize=extended",
+                "artifacts.plain.format=onnx"]  # fmt: skip
+    found = build(load_recipe(small_recipe, settings), tmp_path / "out", budget=0)
+    status = {row.name: row.status for row in found.artifacts}
+    assert [status[name] for name in ("fast", "fused", "plain")] == ["passed"] * 3
+    assert status["tensorrt"] in ("built", "passed", "skipped"), "TensorRT reads standard operators alone"
+    assert [name for name in found.seconds if name.startswith("graph-")] == ["graph-auto-opset20"]
+    operators = {name: Artifact.open(tmp_path / "out" / name).manifest.build["operators"] for name in status
+                 if status[name] == "passed"}  # fmt: skip
+    assert "ReorderOutput" in operators["fast"] and "FusedConv" in operators["fused"]
+    assert not {"ReorderOutput", "FusedConv"} & operators["plain"].keys()
+
+
 def test_speed_is_measured_against_eager(net: Net, tmp_path: Path) -> None:
     row = run(net(), tmp_path / "out", budget=0.5)["torchscript"]
     speed = row.speed

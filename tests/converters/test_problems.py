@@ -66,7 +66,9 @@ def test_a_key_that_is_missing(told: Told) -> None:
 
 def test_a_wrong_value_is_shown(told: Told) -> None:
     assert told(VALID + "seed: -4\n") == [":5: seed: must be greater than or equal to 0, not -4"]
-    assert told(VALID + "devices: [cpu, gpu]\n") == [":5: devices[1]: must be 'cpu' or 'cuda', not 'gpu'"]
+    assert told(VALID + "devices: [cpu, gpu]\n") == [
+        ":5: devices[1]: must be 'cpu', 'cuda', 'intel-gpu' or 'intel-npu', not 'gpu'"
+    ]
 
 
 def test_a_rule_over_several_values_says_both(told: Told) -> None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.document import RecipeError
-from converters.recipe import CONFIGS, Plan, Recipe, load_recipe
+from converters.recipe import CONFIGS, Device, Plan, Recipe, load_recipe
+from runtimes.devices import DEVICES
 from runtimes.errors import UsageError
 
 Write = Callable[..., Path]
@@ -134,7 +135,13 @@ def test_sizes_must_rise(wrong: Wrong, bounds: str) -> None:
 
 
 def test_an_unknown_device(wrong: Wrong) -> None:
-    assert wrong(VALID + "devices: gpu\n") == [":8: devices: must be 'cpu' or 'cuda', not 'gpu'"]
+    assert wrong(VALID + "devices: gpu\n") == [
+        ":8: devices: must be 'cpu', 'cuda', 'intel-gpu' or 'intel-npu', not 'gpu'"
+    ]
+
+
+def test_a_recipe_takes_every_device_that_there_is() -> None:
+    assert get_args(Device) == DEVICES
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "-x", "a b", "'\\e[31m'", "logs", "build.json"])
@@ -219,7 +226,7 @@ except SystemExit as end:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "2 []\n"
-    assert "devices: must be 'cpu' or 'cuda', not 'gpu'" in done.stderr
+    assert "devices: must be 'cpu', 'cuda', 'intel-gpu' or 'intel-npu', not 'gpu'" in done.stderr
 
 
 @pytest.mark.parametrize("value", ["0x1" + "0" * 5000, '"\\ud800"', "1" * 5000, ".nan", "-.inf", "1e999"])

@@ -15,8 +15,9 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from converters.exporters._counts import count_nodes
 from converters.exporters.base import Exported, Job, ModelFacts
-from converters.exporters.onnx import OnnxExporter, OnnxOptions, count_nodes
+from converters.exporters.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.torchscript import TorchScriptExporter, TorchScriptOptions
 from converters.facts import study
 from runtimes.artifact import Artifact, Manifest, publish

@@ -21,6 +21,7 @@ from converters.debug.torchscript_taps import TorchScriptTaps
 from converters.debug.truth import Eager
 from converters.exporters import EXPORTERS
 from converters.exporters.base import Job, ModelFacts
+from converters.passes.optimize import optimize_graph
 from converters.sources.load import Source, load_model
 from runtimes.spec import Arrays, DimRange, TensorSpec
 
@@ -227,15 +228,10 @@ def quantize() -> Callable[..., Path]:
 
 @pytest.fixture
 def optimize(tmp_path: Path) -> Callable[..., Path]:
-    """The graph as ONNX Runtime's offline optimization writes it: `optimize(path, "EXTENDED")`."""
-    import onnxruntime
+    """The graph as `optimize: extended` and the like write it: `optimize(path, "extended")`."""
 
-    def optimize(path: Path, level: str) -> Path:
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
-        settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
-        settings.optimized_model_filepath = str(tmp_path / f"{level}.onnx")
-        onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    def optimize(path: Path, level: Any) -> Path:
+        optimize_graph(path, tmp_path / f"{level}.onnx", level)
         return tmp_path / f"{level}.onnx"
 
     return optimize

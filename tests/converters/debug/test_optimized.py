@@ -17,7 +17,7 @@ from torch import nn
 from converters.debug.truth import Eager
 from converters.passes.cast import cast_graph
 
-LEVELS = ["BASIC", "EXTENDED", "ALL"]
+LEVELS = ["basic", "extended", "all"]
 
 
 def _scale(name: str) -> Callable[[Any], None]:
@@ -40,18 +40,18 @@ def test_an_optimized_graph_names_none(
     assert max(one.noise for one in found.series) < 16
 
 
-@pytest.mark.parametrize("level", ["EXTENDED", "ALL"])
+@pytest.mark.parametrize("level", ["extended", "all"])
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
 def test_fused_layers_are_compared_as_one(
     small: Any, fresh: Any, write: Callable[..., Path], optimize: Callable[..., Path], exporter: str, level: str
 ) -> None:
-    """Conv, BatchNorm and activation in one node; under ALL in blocks of channels, and with the addition too."""
+    """Conv, BatchNorm and activation in one node; under `all` in blocks of channels, and with the addition too."""
     found = small.debug(optimize(write(fresh(), "onnx", exporter=exporter), level))
     names = [one.layer for one in found.series]
     assert "block.conv1 + block.bn1 + block.relu (call 1 of 2)" in names
     assert "inverted.conv.0 + inverted.conv.1 + inverted.conv.2" in names
     last = "block.conv2 + block.bn2"
-    assert (f"{last} + block.relu (call 2 of 2)" if level == "ALL" else last) in names
+    assert (f"{last} + block.relu (call 2 of 2)" if level == "all" else last) in names
     assert found.first is None and found.notes == []
 
 
@@ -64,13 +64,13 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("level", ["EXTENDED", "ALL"])
+@pytest.mark.parametrize("level", ["extended", "all"])
 @pytest.mark.parametrize("weight", FAULTS)
 def test_a_fault_in_a_fused_layer(
     small: Any, edit: Any, optimize: Callable[..., Path], weight: str, level: str
 ) -> None:
     layer = FAULTS[weight]
-    if level == "ALL" and weight == "block.conv2.weight":
+    if level == "all" and weight == "block.conv2.weight":
         layer += " + block.relu (call 2 of 2)"
     found = small.debug(optimize(edit(small.onnx, _scale(weight)), level))
     assert found.first is not None and found.first.layer == layer
@@ -78,7 +78,7 @@ def test_a_fault_in_a_fused_layer(
     assert found.adders(1)[0].layer == layer
 
 
-@pytest.mark.parametrize("level", ["EXTENDED", "ALL"])
+@pytest.mark.parametrize("level", ["extended", "all"])
 def test_preprocessing_before_a_fused_layer(
     photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], optimize: Callable[..., Path], level: str
 ) -> None:
@@ -91,12 +91,12 @@ def test_preprocessing_before_a_fused_layer(
 
 def test_an_activation_that_is_no_module_hides_its_layer(photo: Any, optimize: Callable[..., Path]) -> None:
     """torch.relu is fused into conv2: its value is not what bn2 should give, and nothing is said of it."""
-    comparison = photo.compare(optimize(photo.onnx, "EXTENDED"))
+    comparison = photo.compare(optimize(photo.onnx, "extended"))
     hidden = [one for one in comparison.unmatched if one.name in ("conv2", "bn2")]
     assert hidden and all("too, which is no module" in one.why for one in hidden)
 
 
-@pytest.mark.parametrize(("level", "behind"), [("EXTENDED", ""), ("ALL", " + layer3.1.relu (call 2 of 2)")])
+@pytest.mark.parametrize(("level", "behind"), [("extended", ""), ("all", " + layer3.1.relu (call 2 of 2)")])
 def test_a_fault_in_a_fused_resnet(
     resnet: Any, edit: Any, optimize: Callable[..., Path], level: str, behind: str
 ) -> None:
@@ -144,7 +144,7 @@ def test_an_addition_that_is_fused_into_a_convolution(
     assert found.first is None and found.notes == []
     names = [one.layer for one in found.series]
     block = (
-        ["block.inner.0 + block.inner.1 + block"] if level == "ALL" else ["block.inner.0 + block.inner.1", "block"]
+        ["block.inner.0 + block.inner.1 + block"] if level == "all" else ["block.inner.0 + block.inner.1", "block"]
     )
     assert set(block) <= set(names)
     broken = gates.debug(optimize(edit(gates.onnx, _scale("block.inner.0.weight")), level))
@@ -155,7 +155,7 @@ def test_integer_kernels_of_a_gated_net(
     gates: Any, quantize: Callable[..., Path], optimize: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The quantizer and the optimization have removed every name: the product is taken for SiLU all the same."""
-    found = gates.debug(optimize(quantize(gates, gates.onnx, tmp_path / "int8.onnx"), "EXTENDED"), precision="int8")
+    found = gates.debug(optimize(quantize(gates, gates.onnx, tmp_path / "int8.onnx"), "extended"), precision="int8")
     assert found.first is None and found.notes == []
     assert {one.layer: one.op for one in found.series}["act"] == "QLinearMul"
 

@@ -182,9 +182,9 @@ def offline(photo: Any, graphs: Any, optimize: Callable[..., Path]) -> Iterator[
     yield debug
 
 
-@pytest.mark.parametrize("level", ["EXTENDED", "ALL"])
+@pytest.mark.parametrize("level", ["extended", "all"])
 def test_integer_kernels_of_a_correct_graph(offline: Any, graphs: Any, level: str) -> None:
-    """Their values are integers, with the channels last under ALL; both are read as what they mean."""
+    """Their values are integers, with the channels last under `all`; both are read as what they mean."""
     found = offline(graphs["per channel"], level)
     assert found.first is None and found.notes == []
     series = {one.layer: one for one in found.series}
@@ -192,7 +192,7 @@ def test_integer_kernels_of_a_correct_graph(offline: Any, graphs: Any, level: st
     assert min(one.sqnr_db for one in found.series) > 15
 
 
-@pytest.mark.parametrize("level", ["EXTENDED", "ALL"])
+@pytest.mark.parametrize("level", ["extended", "all"])
 def test_a_wrong_scale_among_integer_kernels(offline: Any, graphs: Any, edit: Any, level: str) -> None:
     def change(model: Any) -> None:
         _times(_scale_of(model, _computing(model)[3].input[1]), 2.0)

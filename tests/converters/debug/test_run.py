@@ -21,9 +21,12 @@ from converters.build import source_of
 from converters.debug import worst
 from converters.debug.run import Job, debug
 from converters.passes.cast import cast_graph
+from converters.passes.optimize import optimize_graph
 from converters.recipe import load_recipe
 from runtimes.artifact import FileEntry, sha256
+from runtimes.bound import vectors
 from runtimes.errors import ArtifactError, BurnishError, UsageError
+from runtimes.machine import system
 from runtimes.preprocess import Preprocess
 from runtimes.validator.reference import FILE, Reference
 
@@ -82,6 +85,26 @@ def test_a_fault(job: Callable[..., Job]) -> None:
     assert found.first is not None and found.first.layer == "3 + 4"
     assert found.first.op == "Conv" and found.first.inputs == ("2",)
     assert found.first in found.series
+
+
+@pytest.mark.parametrize("level", ["basic", "extended", "all"])
+@pytest.mark.parametrize(("change", "blamed"), [(None, None), (_scale, "3 + 4")], ids=["clean", "fault"])
+def test_an_artifact_that_was_optimized_ahead_of_time(
+    job: Callable[..., Job], level: Any, change: Callable[[Any], None] | None, blamed: str | None
+) -> None:
+    first = debug(_optimized(job("onnx", change), level)).first
+    assert (first.layer[: len(blamed or "")] if first else None) == blamed
+
+
+def _optimized(made: Job, level: Any) -> Job:
+    """The artifact as `optimize:` leaves it."""
+    graph = made.artifact / "model.onnx"
+    optimize_graph(graph, made.artifact / "made.onnx", level)
+    (made.artifact / "made.onnx").replace(graph)
+    build = json.loads((made.artifact / "manifest.json").read_text())["build"]
+    here = {"optimize": level, "platform": system(), "isa": vectors()}
+    _manifest(made.artifact, files={"model.onnx": _entry(graph)}, build=build | here)
+    return made
 
 
 def test_the_worst_probe_is_taken(job: Callable[..., Job]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -17,9 +17,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from converters.exporters import onnx as module
+from converters.exporters._counts import count_nodes
 from converters.exporters._limits import check_versions
 from converters.exporters.base import Exported, ExportError, Job
-from converters.exporters.onnx import OnnxExporter, OnnxOptions, count_nodes
+from converters.exporters.onnx import OnnxExporter, OnnxOptions
+from converters.passes.optimize import optimize_graph
 
 MakeJob = Callable[..., Job]
 
@@ -333,3 +335,68 @@ def test_a_graph_of_a_version_too_new_is_refused_when_it_is_made(make_job: MakeJ
         OnnxExporter().export(
             replace(job, model=None, graph=job.folder / "new.onnx"), OnnxOptions(format="onnx", precision="bf16")
         )
+
+
+@pytest.mark.parametrize("level", ["basic", "extended", "all"])
+def test_an_optimized_graph_says_what_it_is_bound_to(make_job: MakeJob, level: str) -> None:
+    model = small_cnn()
+    job = make_job(model, {"image": ["batch", 3, "side", "side"]}, {"batch": (1, 8), "side": (4, 12)}, ["logits"])
+    exported, made = lower(job, optimize=level)
+    done = {"basic": "none"}.get(level, level)  # dynamo has folded what there was
+    assert (exported.precision, exported.build["optimize"], exported.build["opset"]) == ("fp32", done, 20)
+    assert exported.build["compute_layers"] == {"fp32": 2}
+    assert ("isa" in exported.build, "platform" in exported.build) == (level == "all", level == "all")
+    words = {
+        "basic": "found nothing to do",
+        "extended": "no other engine",
+        "all": "laid out for CPUs like this one",
+    }
+    assert words[level] in exported.notes[0]
+    assert dims_of(made.graph.input[0]) == ["batch", 3, "side", "side"]
+    x = noise(5, 3, 9, 9)
+    assert np.allclose(run(job, {"image": x})[0], model(torch.from_numpy(x)).detach(), atol=1e-5)
+
+
+def test_what_is_fused_for_the_cpu_runs_on_the_cpu() -> None:
+    found = {
+        level: OnnxExporter().runs_on(OnnxOptions(format="onnx", optimize=level))
+        for level in get_args(OnnxOptions.model_fields["optimize"].annotation)
+    }
+    cpu, both = ("cpu",), ("cpu", "cuda")
+    assert found == {"none": both, "basic": both, "extended": cpu, "all": cpu}
+
+
+def test_where_there_was_nothing_to_do_nothing_is_bound(make_job: MakeJob) -> None:
+    exported, _ = lower(make_job(nn.Linear(3, 2), {"x": [1, 3]}), optimize="all")
+    assert exported.build["optimize"] == "none" and "isa" not in exported.build
+    assert exported.notes == ["optimize: all found nothing to do: the exporter had done it"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_only_what_the_cpu_computes_is_optimized(precision: str) -> None:
+    with pytest.raises(ValidationError, match=f"optimize basic cannot be had with precision {precision}"):
+        OnnxOptions(format="onnx", precision=precision, optimize="basic")
+
+
+def test_the_cpu_provider_writes_its_casts_into_a_float16_graph(make_job: MakeJob, tmp_path: Path) -> None:
+    """Should this fail, ONNX Runtime's CPU provider computes in float16 now: such graphs may be optimized too."""
+    job = make_job(small_cnn(), {"image": [1, 3, 6, 6]})
+    _, before = lower(job, precision="fp16")
+    optimize_graph(job.folder / "model.onnx", tmp_path / "made.onnx", "basic")
+    casts = [
+        [node.op_type for node in graph.node].count("Cast")
+        for graph in (before.graph, onnx.load(str(tmp_path / "made.onnx")).graph)
+    ]
+    assert casts[1] > casts[0]
+
+
+def test_optimized_weights_above_the_limit_lie_beside_the_file(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_EXTERNAL_DATA_BYTES", 1000)
+    model = nn.Linear(40, 10)
+    job = make_job(model, {"x": ["batch", 40]}, {"batch": (1, 4)})
+    lower(job, optimize="all")
+    assert {path.name for path in job.folder.iterdir() if path.is_file()} == {"model.onnx", "model.onnx.data"}
+    x = noise(3, 40)
+    assert np.allclose(run(job, {"x": x})[0], model(torch.from_numpy(x)).detach(), atol=1e-5)

@@ -20,7 +20,8 @@ from converters.exporters.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.openvino import OpenVinoExporter, OpenVinoOptions, read_graph
 from converters.recipe import load_recipe
 from runtimes.engines import openvino as engine
-from runtimes.engines.openvino import INSTALL, count_layers, lacking
+from runtimes.engines.openvino import count_layers, lacking
+from runtimes.intel import INSTALL
 from runtimes.results import Status
 from runtimes.spec import TensorSpec
 
@@ -207,7 +208,7 @@ def test_fp16_weights_are_stored_as_fp16(from_module: FromModule) -> None:
 def test_a_precision_that_this_cpu_lacks_is_written_and_not_counted(
     cnn_job: Job, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    monkeypatch.setattr(engine, "_capabilities", lambda: ("FP32", "INT8"))
+    monkeypatch.setattr(engine, "_capabilities", lambda plugin: ("FP32", "INT8"))
     exported = export(cnn_job, precision=precision)
     assert "compute_layers" not in exported.build
     assert exported.notes == [

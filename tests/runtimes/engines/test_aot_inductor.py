@@ -86,13 +86,13 @@ def test_a_lesser_cpu_is_told_and_the_library_is_not_opened(
 
 def test_another_platform_is_told(artifact: Artifact, unopened: None) -> None:
     claim(artifact, platform="plan9-mips")
-    with pytest.raises(Unavailable, match=f"it was compiled for plan9-mips, this is {system()}: build it again"):
+    with pytest.raises(Unavailable, match=f"it was made for plan9-mips, this is {system()}: build it again"):
         load(artifact.path)
 
 
 def test_another_torch_is_told(artifact: Artifact, unopened: None) -> None:
     claim(artifact, versions={"torch": "1.13.0"})
-    with pytest.raises(Unavailable, match=r"it was compiled by torch 1\.13\.0, this is "):
+    with pytest.raises(Unavailable, match=r"it was made by torch 1\.13\.0, this is "):
         load(artifact.path)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -17,8 +17,10 @@ import pytest
 
 from runtimes.artifact import MANIFEST, Artifact, publish
 from runtimes.engines import openvino as engine
-from runtimes.engines.openvino import INSTALL, OpenVinoRuntime, lacking, properties
+from runtimes.engines.openvino import OpenVinoRuntime, lacking, properties
 from runtimes.errors import ArtifactError, BurnishError, InputError, Unavailable
+from runtimes.intel import INSTALL
+from runtimes.machine import cores
 from runtimes.results import Row, Status
 from runtimes.session import SessionOptions, load
 from runtimes.validator.reference import FILE, Reference
@@ -26,46 +28,7 @@ from runtimes.validator.validate import Target, validate
 
 pytestmark = pytest.mark.skipif(not find_spec("openvino"), reason=f"openvino is not installed: {INSTALL}")
 
-_ARTIFACTS = """
-artifacts:
-  openvino: {}
-  openvino-bf16: {format: openvino, precision: bf16}
-"""
 Change = Callable[..., Artifact]
-
-
-@pytest.fixture(scope="module")
-def ir_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real build of the small CNN as OpenVINO IR, in float32 and bfloat16. Read it, and change only a copy."""
-    from converters.build import build
-    from converters.recipe import load_recipe
-
-    recipe = small_recipe.with_name("openvino.yaml")
-    shared = small_recipe.read_text(encoding="utf-8").partition("artifacts:")[0]
-    recipe.write_text(shared + _ARTIFACTS, encoding="utf-8")
-    output = tmp_path_factory.mktemp("ir_build") / "ir"
-    build(load_recipe(recipe), output, budget=0)
-    return output
-
-
-@pytest.fixture
-def changed(ir_build: Path, tmp_path: Path) -> Change:
-    """A copy of the float32 artifact with another manifest."""
-
-    def change(build: dict[str, Any] | None = None, **values: Any) -> Artifact:
-        path = shutil.copytree(ir_build / "openvino", tmp_path / "changed")
-        raw = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        (path / MANIFEST).write_text(json.dumps({**raw, **values, "build": raw["build"] | (build or {})}))
-        return Artifact.open(path)
-
-    return change
-
-
-@pytest.fixture
-def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This user's cache folder, for this test."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    return tmp_path / "caches" / "burnish" / "openvino"
 
 
 def noise(batch: int = 1) -> dict[str, np.ndarray[Any, Any]]:
@@ -99,7 +62,7 @@ def test_every_gate_holds(ir_build: Path, name: str) -> None:
 def test_a_cpu_without_the_precision_does_not_run_it_in_another(
     changed: Change, monkeypatch: pytest.MonkeyPatch, ir_build: Path, precision: str
 ) -> None:
-    monkeypatch.setattr(engine, "_capabilities", lambda: ("FP32", "INT8"))
+    monkeypatch.setattr(engine, "_capabilities", lambda plugin: ("FP32", "INT8"))
     artifact = changed({"inference_precision": precision}, precision=precision)
     with pytest.raises(Unavailable, match=rf"does not compute in {precision} \(it does in fp32\)"):
         load(artifact.path)
@@ -137,14 +100,42 @@ def test_bfloat16_is_what_is_executed(ir_build: Path) -> None:
         assert 0 < np.abs(error).max() < 0.1
 
 
-def test_threads_and_hints_are_passed_on(ir_build: Path, changed: Change) -> None:
+def test_threads_are_passed_on_and_not_pinned(ir_build: Path) -> None:
     with load(ir_build / "openvino", options=SessionOptions(threads=1)) as session:
         assert session._fixed.get_property("INFERENCE_NUM_THREADS") == 1
         assert session._fixed.get_property("ENABLE_CPU_PINNING") is False
-        assert session._fixed.get_property("PERFORMANCE_HINT") == "LATENCY"
-    with load(changed({"hint": "throughput"}).path) as session:
-        assert session._fixed.get_property("PERFORMANCE_HINT") == "THROUGHPUT"
     assert "INFERENCE_NUM_THREADS" not in properties({}, None)
+
+
+def test_latency_is_one_request_at_a_time_on_all_threads(ir_build: Path) -> None:
+    with load(ir_build / "openvino", options=SessionOptions(threads=2)) as session:
+        assert session._fixed.get_property("PERFORMANCE_HINT") == "LATENCY"
+        assert session._fixed.get_property("NUM_STREAMS") == 1
+
+
+@pytest.mark.skipif(len(cores()) < 2, reason="on one core nothing runs at once")
+def test_throughput_is_several_requests_at_once_each_on_a_stream_of_its_own(changed: Change) -> None:
+    """Both threads hold a request before either has run one."""
+    both, wanted = threading.Barrier(2), {}
+    with load(changed({"hint": "throughput"}).path, options=SessionOptions(threads=2)) as session:
+        assert session._fixed.get_property("PERFORMANCE_HINT") == "THROUGHPUT"
+        assert session._fixed.get_property("NUM_STREAMS") == 2
+        assert session._fixed.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") == 2
+        for size in (1, 4):
+            wanted[size] = session.run(noise(size))["logits"]
+
+        def serve(size: int) -> tuple[list[np.ndarray[Any, Any]], int]:
+            request = session._request("fixed" if size == 1 else "ranges")
+            both.wait(timeout=60)
+            return [session.run(noise(size))["logits"] for _ in range(50)], id(request)
+
+        for sizes in ((1, 1), (1, 4), (4, 4)):
+            with ThreadPoolExecutor(2) as threads:
+                found = list(threads.map(serve, sizes))
+            assert found[0][1] != found[1][1], "a request of its own for each thread"
+            for size, (answers, _) in zip(sizes, found, strict=True):
+                for answer in answers:
+                    np.testing.assert_allclose(answer, wanted[size], atol=1e-6)
 
 
 def test_other_sizes_than_the_best_are_compiled_when_they_come(ir_build: Path) -> None:

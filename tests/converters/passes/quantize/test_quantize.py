@@ -46,6 +46,20 @@ def test_the_manifest_says_how(quantized_build: Path) -> None:
     assert made(quantized_build, "onnx-ort")["passes"][0]["quantize"]["quantizer"] == "onnxruntime"
 
 
+def test_integer_kernels_are_fused_ahead_of_time(quantized_build: Path, rows: dict[str, Row]) -> None:
+    found = made(quantized_build, "onnx-fast")
+    assert found["compute_layers"] == {"int8": 3}
+    assert found["operators"]["QLinearConv"] == 2 and "Conv" not in found["operators"]
+    assert found["rewrites"]["unsigned_activations"] > 0 and found["rewrites"]["optimize"]["Conv"] == "-2"
+    assert rows["onnx-fast"].parity.sqnr_db == pytest.approx(rows["onnx-int8"].parity.sqnr_db, abs=0.5)
+
+
+def test_what_is_kept_float_is_counted_as_such_among_fused_kernels(quantized_build: Path) -> None:
+    found = made(quantized_build, "onnx-fused-head")
+    assert found["compute_layers"] == {"int8": 2, "fp32": 1}
+    assert len(found["kept_layers"]) == 1
+
+
 def test_an_excluded_layer_stays_float(quantized_build: Path) -> None:
     assert made(quantized_build, "onnx-head")["compute_layers"] == {"int8": 2, "fp32": 1}
 

@@ -1,0 +1,94 @@
+"""The cache of models that OpenVINO compiled: a folder for each artifact and device; the least recently used go.
+
+Several processes may use, fill and prune it at once. Each holds a shared lock on the folder that it uses, which the
+kernel releases when the process ends; a folder is removed only under an exclusive one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import weakref
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there, and nothing pruned
+    fcntl = None  # type: ignore[assignment]
+
+LIMIT_BYTES = 4 * 10**9
+"""What is kept at most, unless more is in use. A compiled model is as large as its weights, and an artifact has two
+(the best sizes, all sizes): this is room for five of ViT-B/16's size or a hundred of MobileNetV2's."""
+
+_ATTEMPTS = 100  # each is lost only to another process that removes the folder at that very moment
+
+
+class BlobFolder:
+    """A folder in use: nobody removes it before it is closed, or its process has ended."""
+
+    def __init__(self, path: Path) -> None:
+        """Lock the folder. Raises FileNotFoundError where there is none."""
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY) if fcntl else None
+        self._release = weakref.finalize(self, os.close, self._descriptor) if self._descriptor is not None else None
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # a file system without locks: prune gets none there either
+                fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def current(self) -> bool:
+        """Whether the locked folder is the one at its path: it may have been removed before it was locked."""
+        return self._descriptor is None or os.path.samestat(os.fstat(self._descriptor), self.path.stat())
+
+    def close(self) -> None:
+        """Let others remove the folder. Closing twice does nothing."""
+        if self._release:
+            self._release()
+
+
+def use(root: Path, name: str) -> BlobFolder | None:
+    """The folder `name` under `root`, made where it is missing; None where it cannot be written."""
+    path = root / name
+    try:
+        for _ in range(_ATTEMPTS):
+            path.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process removes it just now
+                folder = BlobFolder(path)
+                os.utime(path)  # when it was last used
+                if folder.current():
+                    return folder if os.access(path, os.W_OK) else None
+    except OSError:
+        return None
+    return None
+
+
+def prune(root: Path, limit: int = LIMIT_BYTES) -> None:
+    """Remove the least recently used folders that nobody uses until the others hold at most `limit` bytes."""
+    with contextlib.suppress(OSError):  # a cache that cannot be read or pruned stays as it is
+        folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+        sizes = {path: _size(path) for path in folders}
+        total = sum(sizes.values())
+        for path in folders:
+            if total <= limit:
+                return
+            if _removed(path):
+                total -= sizes[path]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _removed(path: Path) -> bool:
+    """Remove a folder that nobody uses; whether it is gone."""
+    if not fcntl:
+        return False
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path)
+    except OSError:  # in use, or not ours to remove
+        return False
+    finally:
+        os.close(descriptor)
+    return True
