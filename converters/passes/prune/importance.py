@@ -26,6 +26,7 @@ def scorer(importance: str) -> Score:
     scale = tp.importance.BNScaleImportance(normalizer=None)
 
     def batch_norm(group: Any) -> torch.Tensor:
+        """By magnitude where there is no BatchNorm."""
         found = scale(group)
         return magnitude(group) if found is None else found  # type: ignore[no-any-return]
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from converters.passes.prune.attention import replace
 from converters.passes.prune.cost import Costs, count_macs, macs, params
-from converters.passes.prune.groups import Choice, Groups
+from converters.passes.prune.groups import Choice, find_choices, removed
 from converters.passes.prune.importance import Run, gradients, scorer
 from converters.passes.prune.options import PruneOptions
 from converters.passes.prune.plan import plan
+from converters.passes.prune.shrink import shrink
 from runtimes.engines._torch import flatten
 from runtimes.errors import UsageError
 
@@ -71,40 +72,31 @@ def prune_structured(
     if options.importance == "taylor":
         gradients(module, samples.learned, samples.classification)
     costs = _costs(module, options, samples, latency)
-    score, asked = scorer(options.importance), float(options.structured or 0)
+    by_gradient, asked = options.importance == "taylor", float(options.structured or 0)
+    choices = find_choices(module, options, samples.example, scorer(options.importance), by_gradient)
+    if not choices:
+        raise UsageError("prune: nothing in this model can be removed as a whole: no layer's outputs are free")
+    module.zero_grad()
     target, best = asked, None
     for _ in range(_TRIES):
-        smaller = _copy(module)
-        groups = Groups(smaller, None, lambda one, _: samples.example(one))
-        choices = groups.choices(options, score, options.importance == "taylor")
-        if not choices:
-            raise UsageError("prune: nothing in this model can be removed as a whole: no layer's outputs are free")
         try:
             kept = plan(choices, costs, target)
         except UsageError:
             if best is None:
                 raise
             break  # there is no more than what was found
-        removed = _carry_out(groups, choices, kept)
+        smaller = copy.deepcopy(module)
+        shrink(smaller, removed(choices, kept))
         _same_outputs(module, smaller, samples)
         left = _left(smaller, options, samples, costs, choices, kept)
         missed = abs(1 - left - asked)
         if best is None or missed < best[0]:
-            best = missed, smaller, Removed(removed, left)
+            best = missed, smaller, Removed(_units(choices, kept), left)
         if missed <= _NEAR:
             break
         target = min(0.999, max(0.001, target + asked - (1 - left)))
     assert best is not None  # there was a first try
-    best[1].zero_grad()
     return best[1], best[2]
-
-
-def _copy(module: nn.Module) -> nn.Module:
-    """A copy with its gradients, which deepcopy leaves behind."""
-    made = copy.deepcopy(module)
-    for mine, theirs in zip(made.parameters(), module.parameters(), strict=True):
-        mine.grad = theirs.grad
-    return made
 
 
 def _costs(
@@ -118,13 +110,13 @@ def _costs(
     return macs(module, samples.best)
 
 
-def _carry_out(groups: Groups, choices: Sequence[Choice], kept: Sequence[int]) -> dict[str, tuple[int, int]]:
-    found = {}
-    for choice, units in zip(choices, kept, strict=True):
-        if units < len(choice.scores):
-            groups.remove(choice, units)
-            found[choice.name] = len(choice.scores) * choice.tiles, units * choice.tiles
-    return found
+def _units(choices: Sequence[Choice], kept: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """Units before and after, by the layer that makes them."""
+    return {
+        choice.name: (len(choice.scores) * choice.tiles, units * choice.tiles)
+        for choice, units in zip(choices, kept, strict=True)
+        if units < len(choice.scores)
+    }
 
 
 def _left(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
-from converters.passes.prune.groups import LAYERS, check_names
+from converters.passes.prune.groups import LAYERS, check_names, means
 from converters.passes.prune.options import PruneOptions
 from runtimes.errors import UsageError
 
@@ -31,7 +30,7 @@ def _layers(module: nn.Module, options: PruneOptions) -> Iterator[tuple[str, tor
     named = {name: one for name, one in module.named_modules() if isinstance(one, LAYERS)}
     check_names("prune.exclude", options.exclude, list(named))
     for name, one in named.items():
-        if not any(fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for pattern in options.exclude):
+        if not any(means(pattern, name) for pattern in options.exclude):
             yield name, one.weight
 
 

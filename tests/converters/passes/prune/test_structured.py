@@ -17,10 +17,11 @@ from torch import nn  # noqa: E402
 
 from converters.passes.prune.attention import HeadAttention, replace  # noqa: E402
 from converters.passes.prune.cost import count_macs, macs, params  # noqa: E402
-from converters.passes.prune.groups import Groups  # noqa: E402
+from converters.passes.prune.groups import LAYERS, find_choices, removed  # noqa: E402
 from converters.passes.prune.importance import scorer  # noqa: E402
 from converters.passes.prune.options import PruneOptions  # noqa: E402
 from converters.passes.prune.plan import plan  # noqa: E402
+from converters.passes.prune.shrink import Gone, shrink  # noqa: E402
 from converters.passes.prune.structured import Samples, prune_structured  # noqa: E402
 from converters.passes.structure import Structure, apply, difference  # noqa: E402
 from runtimes.errors import UsageError  # noqa: E402
@@ -65,6 +66,22 @@ class Transformer(nn.Module):
         return self.head(x.mean(1))
 
 
+class Dense(nn.Module):
+    """What is concatenated, pooled, flattened, and upsampled by a transposed convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(19, 16, 3, padding=1)
+        self.norm, self.act = nn.BatchNorm2d(35), nn.PReLU(35)
+        self.up = nn.ConvTranspose2d(35, 12, 2, stride=2)
+        self.head = nn.Linear(12 * 9, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.cat([x, torch.relu(self.first(x))], 1)
+        y = self.act(self.norm(torch.cat([y, torch.relu(self.second(y))], 1)))
+        return self.head(nn.functional.adaptive_avg_pool2d(self.up(y), 3).flatten(1))
+
+
 class Resized(nn.Module):
     """A forward pass that relies on a width."""
 
@@ -90,37 +107,44 @@ def samples(*shape: int) -> Samples:
 PICTURE, TOKENS = (3, 12, 12), (6, 32)
 
 
-def silenced(module: nn.Module, groups: Groups, name: str, kept: int) -> nn.Module:
-    """The module of the full size, with what the choice would take out set to zero where it is read."""
-    choice = next(one for one in groups.choices(PruneOptions(structured=0.5), MAGNITUDE) if one.name == name)
-    copied = copy.deepcopy(module)
-    with torch.no_grad():
-        for unit in choice.gone(kept):
-            for use in choice.uses:
-                layer: Any = copied.get_submodule(use.layer)
-                if use.side == "in" and getattr(layer, "groups", 1) == 1:
-                    layer.weight[:, unit] = 0
-    return copied
-
-
 MAGNITUDE = scorer("magnitude")
 
 
-@pytest.mark.parametrize("name", ["first", "point"])
-def test_what_is_taken_out_is_what_would_have_been_silenced(name: str) -> None:
-    module, runs = made(Residual), samples(*PICTURE)
-    smaller = copy.deepcopy(module)
-    groups = Groups(smaller, None, lambda one, _: runs.example(one))
-    choice = next(one for one in groups.choices(PruneOptions(structured=0.5), MAGNITUDE) if one.name == name)
-    if name == "first":
-        with torch.no_grad():
-            expected = runs.example(silenced(module, groups, name, choice.least))
-    groups.remove(choice, choice.least)
-    layer: Any = smaller.get_submodule(name)
-    assert layer.out_channels == choice.least * choice.tiles
-    if name == "first":
-        with torch.no_grad():
-            torch.testing.assert_close(runs.example(smaller), expected, rtol=1e-5, atol=1e-6)
+def silenced(module: nn.Module, gone: Gone) -> nn.Module:
+    """The module of the full size, with what would go set to zero where it is read."""
+    copied = copy.deepcopy(module)
+    with torch.no_grad():
+        for name, sides in gone.items():
+            layer: Any = copied.get_submodule(name)
+            if isinstance(layer, HeadAttention):
+                for head in sides["heads"]:
+                    layer.out_proj.weight[:, head * layer.head_dim : (head + 1) * layer.head_dim] = 0
+            elif isinstance(layer, LAYERS):
+                groups = getattr(layer, "groups", 1)
+                ins, outs = layer.weight.shape[1], layer.weight.shape[0] // groups
+                for unit in sides.get("in", ()):
+                    layer.weight[unit // ins * outs : (unit // ins + 1) * outs, unit % ins] = 0
+    return copied
+
+
+@pytest.mark.parametrize(("factory", "shape"), [(Residual, PICTURE), (Transformer, TOKENS), (Dense, PICTURE)])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_what_is_left_computes_what_the_whole_does_with_the_rest_silenced(
+    factory: Callable[[], nn.Module], shape: tuple[int, ...], data: st.DataObject
+) -> None:
+    module, runs = made(factory), samples(*shape)
+    replace(module)
+    options = PruneOptions(structured=0.5, most=0.9, round_to=4)
+    choices = find_choices(module, options, runs.example, MAGNITUDE)
+    assert choices
+    kept = [data.draw(st.integers(one.least, len(one.scores)), label=one.name) for one in choices]
+    kept = [max(one.least, units // one.step * one.step) for one, units in zip(choices, kept, strict=True)]
+    gone, smaller = removed(choices, kept), copy.deepcopy(module)
+    shrink(smaller, gone)
+    with torch.no_grad():
+        expected, found = runs.example(silenced(module, gone)), runs.example(smaller)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @settings(max_examples=12, deadline=None)
@@ -244,8 +268,8 @@ def test_a_forward_pass_that_relies_on_a_width_is_left_alone_or_refused() -> Non
 @given(st.floats(0.05, 0.7), st.integers(0, 5))
 def test_the_plan_saves_what_was_asked_and_keeps_the_limits(share: float, seed: int) -> None:
     module, runs = made(Residual, seed), samples(*PICTURE)
-    groups = Groups(module, None, lambda one, _: runs.example(one))
-    choices = groups.choices(PruneOptions(structured=share, most=0.9, round_to=4), MAGNITUDE)
+    options = PruneOptions(structured=share, most=0.9, round_to=4)
+    choices = find_choices(module, options, runs.example, MAGNITUDE)
     for costs in (macs(module, runs.best), params(module)):
         kept = plan(choices, costs, share)
         assert costs.left(choices, kept) <= (1 - share) * costs.total + 1e-6

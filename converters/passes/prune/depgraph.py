@@ -1,0 +1,167 @@
+"""The dependency graph of Torch-Pruning: what it says, what it gets wrong, and which of its groups are safe.
+
+Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023: taking an output channel from a layer takes the
+input channel of all that read it, and the channel of all that is added to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch_pruning as tp
+from torch import nn
+from torch_pruning.dependency import index_mapping
+from torch_pruning.ops import OPTYPE
+
+from runtimes.errors import UsageError
+
+# Taking a channel out in front of these changes what they make of the others, or DepGraph cannot follow it.
+_UNSAFE = {
+    OPTYPE.LN, OPTYPE.GN, OPTYPE.IN, OPTYPE.MHA, OPTYPE.PARAMETER, OPTYPE.EMBED, OPTYPE.LSTM, OPTYPE.SPLIT,
+    OPTYPE.UNBIND, OPTYPE.EXPAND, OPTYPE.SLICE, OPTYPE.OUTPUT,
+}  # fmt: skip
+_UNSAFE_OPERATIONS = (
+    "Permute", "Transpose", "Roll", "Select", "Index", "Gather", "Bmm", "Softmax", "ScaledDot", "ConstantPad",
+    "PixelShuffle", "AsStrided", "Repeat",
+)  # fmt: skip
+
+
+class Dependencies:
+    """Which channels of a module depend on each other."""
+
+    def __init__(self, module: nn.Module, forward: Callable[[nn.Module], Any]) -> None:
+        """Trace one forward pass. Raises UsageError that names what cannot be traced."""
+        self.names: dict[nn.Module, str] = {one: name for name, one in module.named_modules()}
+        try:
+            with _repaired():
+                graph = tp.DependencyGraph()
+                self._graph = graph.build_dependency(
+                    module, None, forward_fn=lambda one, _: forward(one), verbose=False
+                )
+        except Exception as error:  # whatever the forward pass and the tracer raise
+            raise UsageError(
+                f"prune: the dependencies of {type(module).__name__} cannot be traced: "
+                f"{type(error).__name__}: {error}{_where(error, module)}"
+            ) from error
+
+    def groups(self, roots: type | tuple[type, ...]) -> Iterator[Any]:
+        """The group of each layer of these types whose channels can go without changing the others."""
+        seen: set[nn.Module] = set()
+        with _repaired(), _indexed_once():
+            modules: list[nn.Module] = list(self._graph.module2node)
+            for root in modules:
+                if not isinstance(root, roots) or root in seen or _is_depthwise(root) or not self._safe(root):
+                    continue
+                pruner = self._graph.get_pruner_of_module(root)
+                every = list(range(pruner.get_out_channels(root)))
+                group = self._graph.get_pruning_group(root, pruner.prune_out_channels, every)
+                seen.update(item.dep.target.module for item in group if self.leaves(item.dep))
+                yield group
+
+    def leaves(self, dependency: Any) -> bool:
+        """Whether it is the outputs of the dependency's target that go, not its inputs."""
+        module = dependency.target.module
+        out = self._graph.is_out_channel_pruning_fn(dependency.handler)
+        return bool(out or _is_depthwise(module) or isinstance(module, nn.modules.batchnorm._BatchNorm))
+
+    def _safe(self, root: nn.Module) -> bool:
+        if not self._graph.module2node[root].outputs:
+            return False  # what it makes is an output of the model
+        return not any(self._unsafe(dependency) for dependency in self._reached(root))
+
+    def _reached(self, root: nn.Module) -> list[Any]:
+        """All that pruning `root` may touch, whatever the indices: linear in the size of the graph."""
+        start = self._graph.get_pruner_of_module(root).prune_out_channels
+        left, found = [(self._graph.module2node[root], start)], {}
+        while left:
+            node, handler = left.pop()
+            for dependency in node.dependencies:
+                key = id(dependency.target), dependency.handler
+                if dependency.is_triggered_by(handler) and key not in found:
+                    found[key] = dependency
+                    left.append((dependency.target, dependency.handler))
+        return list(found.values())
+
+    def _unsafe(self, dependency: Any) -> bool:
+        node = dependency.target
+        if node.type in _UNSAFE:
+            return True
+        if node.type == OPTYPE.ELEMENTWISE:
+            operation = str(getattr(node.module, "_grad_fn", type(node.module).__name__))
+            return any(name in operation for name in _UNSAFE_OPERATIONS)
+        if node.type == OPTYPE.CONCAT:
+            return _concat_axis(node.grad_fn) != 1
+        if node.type == OPTYPE.RESHAPE:
+            before, after = _reshaped(node.grad_fn)
+            return not (before[-1:] == after[-1:] or (len(before) == 4 and len(after) == 2))
+        return bool(self._graph.is_out_channel_pruning_fn(dependency.handler) and not node.outputs)
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return bool(tp.ops.module2type(module) == OPTYPE.DEPTHWISE_CONV)
+
+
+def _reshaped(operation: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes before and behind a view, as autograd keeps them."""
+    before = tuple(getattr(operation, "_saved_self_sym_sizes", ()))
+    made = getattr(operation, "_input_metadata", None)
+    return before, tuple(made[0].shape) if made else ()
+
+
+def _concat_axis(operation: Any) -> int:
+    """The axis of a torch.cat: autograd keeps -1 as 2**64 - 1."""
+    rank, axis = len(operation._input_metadata[0].shape), int(operation._saved_dim)
+    return axis if axis < rank else axis - 2**64 + rank
+
+
+@contextlib.contextmanager
+def _repaired() -> Iterator[None]:
+    """Torch-Pruning 1.6.1 asks autograd for names that it no longer has; these ask for today's.
+
+    It takes every view for a flatten, and guesses the widths of what is concatenated by walking at most 500 nodes.
+    """
+    reshape, concat = index_mapping.update_reshape_index_mapping, index_mapping.update_concat_index_mapping
+
+    def flatten_only(graph: Any, node: Any) -> None:
+        before, after = _reshaped(node.grad_fn)
+        if len(before) == 4 and len(after) == 2 and after[1] == before[1] * before[2] * before[3]:
+            reshape(graph, node)
+
+    def channels_only(graph: Any, node: Any) -> None:
+        if _concat_axis(node.grad_fn) != 1:
+            return
+        if node.module.concat_sizes is None:
+            made = [one for one in node.grad_fn.next_functions if hasattr(one[0], "_input_metadata")]
+            if len(made) == len(node.inputs):
+                node.module.concat_sizes = [one._input_metadata[index].shape[1] for one, index in made]
+        concat(graph, node)
+
+    index_mapping.update_reshape_index_mapping = flatten_only
+    index_mapping.update_concat_index_mapping = channels_only
+    try:
+        yield
+    finally:
+        index_mapping.update_reshape_index_mapping, index_mapping.update_concat_index_mapping = reshape, concat
+
+
+@contextlib.contextmanager
+def _indexed_once() -> Iterator[None]:
+    """Nothing is pruned while groups are read: their indices need not be found anew for each."""
+    before = index_mapping.update_index_mapping
+    index_mapping.update_index_mapping = lambda graph: None
+    try:
+        yield
+    finally:
+        index_mapping.update_index_mapping = before
+
+
+def _where(error: BaseException, module: nn.Module) -> str:
+    """The innermost module whose forward pass raised."""
+    names = {id(one): name for name, one in module.named_modules()}
+    trace, found = error.__traceback__, ""
+    while trace is not None:
+        found = names.get(id(trace.tb_frame.f_locals.get("self")), "") or found
+        trace = trace.tb_next
+    return f" (in {found})" if found else ""
