@@ -15,15 +15,18 @@ import json
 import multiprocessing
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from by_hand_sessions import HandOpener, build_by_hand
+from convert_cost import tree_pss
 
 from converters.build import build, source_of
 from converters.data import evaluation_samples
@@ -183,8 +186,9 @@ def run(model: str, data: Path, script: Path) -> list[str]:
             RECIPE.format(base=HERE.parent / "configs" / f"{model}.yaml", data=data), encoding="utf-8"
         )
         plan = load_recipe(recipe)
-        made = build(plan, folder / "build", budget=0, progress=lambda text: print(" ", text, flush=True))
-        seconds = time.perf_counter() - started
+        with _peak_memory() as peak:
+            made = build(plan, folder / "build", budget=0, progress=lambda text: print(" ", text, flush=True))
+        cost = f"{time.perf_counter() - started:.0f} s, at most {max(peak) / 1e9:.1f} GB"
         judged = evaluation_samples(plan.recipe, plan.folder)
         calibrating = np.stack([one["image"][0] for one in _calibration(plan)])
         (folder / "hand").mkdir()
@@ -200,7 +204,25 @@ def run(model: str, data: Path, script: Path) -> list[str]:
         kept = {name: Artifact.open(folder / "build" / name).manifest.build.get("kept_layers", []) for name in
                 ("openvino-int8", *BUDGETS)}  # fmt: skip
     found = lines(answers, launches, np.array([one.label for one in judged]), flops)
-    return section(model, made, found, comparisons(found, launches), kept, seconds)
+    return section(model, made, found, comparisons(found, launches), kept, cost)
+
+
+@contextlib.contextmanager
+def _peak_memory() -> Iterator[list[int]]:
+    """Bytes that this process and its descendants hold, sampled twice a second while inside."""
+    sizes, over = [0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            sizes.append(tree_pss(psutil.Process()))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield sizes
+    finally:
+        over.set()
+        thread.join()
 
 
 def _calibration(plan: Plan) -> list[Arrays]:
@@ -215,7 +237,7 @@ def section(
     found: Mapping[str, Line],
     against: Sequence[str],
     kept: Mapping[str, Any],
-    seconds: float,
+    cost: str,
 ) -> list[str]:
     """The page's part on one model."""
     statuses = ", ".join(f"{row.name} {row.status}" for row in made.artifacts)
@@ -227,7 +249,7 @@ def section(
     return [
         f"## {model}", "",
         f"Weights: {made.weights['source']}. Converting, with calibration, accuracy budgets and validation: "
-        f"{seconds:.0f} s. Verdicts: {statuses}.", "",
+        f"{cost}. Verdicts: {statuses}.", "",
         "| row | median ms | over eager | agreement | top-1 | SQNR dB | share of peak |",
         "| --- | --- | --- | --- | --- | --- | --- |", *rows, "",
         "| Burnish | by hand | ratio (95 %) | asked | agreement | asked | held |",
