@@ -63,7 +63,7 @@ def open_pool(recipe: Recipe, source: Samples, folder: Path) -> Pool:
     if source.arrays is not None:
         return _arrays(recipe.inputs, source, folder / source.arrays)
     if source.factory is not None:
-        return _dataset(recipe.inputs, source, folder)
+        return _dataset(recipe, source, folder)
     return _noise(recipe, source.random or 0)
 
 
@@ -117,11 +117,11 @@ def _row(arrays: Mapping[str, Any], names: Sequence[str], labels: Any, titles: S
 def _label(given: Any, title: str) -> int:
     """A label as an integer. Raises UsageError where it is none: to round it would be to guess."""
     value = np.asarray(given)
-    shown = value.reshape(-1)[0] if value.size == 1 else f"{value.dtype}{list(value.shape)}"
-    whole = value.dtype.kind in "iub" or (value.dtype.kind == "f" and float(shown).is_integer())
-    if value.size != 1 or not whole:
+    one = value.reshape(-1)[0] if value.size == 1 else None
+    if one is None or not (value.dtype.kind in "iub" or (value.dtype.kind == "f" and float(one).is_integer())):
+        shown = f"{value.dtype}{list(value.shape)}" if one is None else one
         raise UsageError(f"labels: that of {title} is {shown}, not the number of a class (0, 1, ...)")
-    return int(shown)
+    return int(one)
 
 
 def _load(path: Path, inputs: Specs) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _load(path: Path, inputs: Specs) -> dict[str, Any]:
     raise UsageError(f"{path}: arrays come in .npy, .npz and .safetensors files")
 
 
-def _dataset(inputs: Specs, source: Samples, folder: Path) -> Pool:
+def _dataset(recipe: Recipe, source: Samples, folder: Path) -> Pool:
     made = python.call_factory(str(source.factory).removeprefix("python:"), source.args, folder, "data")
     try:
         count = len(made)
@@ -152,22 +152,24 @@ def _dataset(inputs: Specs, source: Samples, folder: Path) -> Pool:
     if not count:
         raise UsageError(f"data: {source.factory} returned no samples")
     names = [f"{source.factory} [{index}]" for index in range(count)]
-    return Pool(names, partial(_item, made, list(inputs), names))
+    return Pool(names, partial(_item, made, list(recipe.inputs), names, recipe.task == "classification"))
 
 
-def _item(made: Any, names: Sequence[str], titles: Sequence[str], index: int) -> Sample:
+def _item(made: Any, names: Sequence[str], titles: Sequence[str], classifies: bool, index: int) -> Sample:
+    given = None
     try:
-        found, label = made[index], None
+        found = made[index]
+        if isinstance(found, tuple) and len(found) == 2:
+            found, given = found
+        if not isinstance(found, Mapping):
+            found = {names[0]: found} if len(names) == 1 else {}
+        arrays = {name: np.asarray(found[name]) for name in names if name in found}
     except Exception as error:  # a dataset of the user's own: it may raise what it likes
         raise InputError(f"{titles[index]} cannot be read: {type(error).__name__}: {error}") from error
-    if isinstance(found, tuple) and len(found) == 2:
-        found, given = found
-        label = None if given is None else _label(given, titles[index])
-    if not isinstance(found, Mapping):
-        found = {names[0]: found} if len(names) == 1 else {}
-    if missing := [name for name in names if name not in found]:
+    if missing := [name for name in names if name not in arrays]:
         raise InputError(f"{titles[index]} has no {', '.join(missing)}")
-    return Sample({name: np.asarray(found[name]) for name in names}, label)
+    # What comes with the samples of another task (a number, a mask) is no class.
+    return Sample(arrays, _label(given, titles[index]) if classifies and given is not None else None)
 
 
 def _noise(recipe: Recipe, seed: int) -> Pool:

@@ -23,6 +23,7 @@ def recipe(calibration: Any = None, evaluation: Any = None, inputs: Any = None) 
             "data": {
                 key: value for key, value in (("calibration", calibration), ("evaluation", evaluation)) if value
             },
+            "task": "classification",
             "artifacts": {"onnx": {}},
         }
     )
@@ -180,6 +181,7 @@ def test_a_value_that_it_holds_comes_in_the_models_dtype(tmp_path: Path, given: 
         (np.array([0, np.inf, 1]), "inf"),
         (np.array(["0", "cat", "2"]), "0"),
         (np.eye(3, dtype=np.int64), r"int64\[3\]"),
+        (np.eye(3), r"float64\[3\]"),
         (np.array([0, 1j, 0]), "0j"),
     ],
 )
@@ -236,6 +238,23 @@ def test_a_dataset_that_raises_for_a_sample_is_like_a_picture_that_cannot_be_rea
     assert told[0] == "left out: python:odd:Rows [7] cannot be read: ZeroDivisionError: no luck"
     with pytest.raises(UsageError, match=r"3 of 200 samples cannot be read:\n  python:odd:Rows \[7\] cannot"):
         evaluation_samples(odd(tmp_path, broken=[7, 50, 51]), tmp_path)
+
+
+def test_a_dataset_whose_samples_do_not_become_arrays(tmp_path: Path) -> None:
+    (tmp_path / "ragged.py").write_text("def rows():\n    return [[[1.0], [1.0, 2.0]]]\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"ragged:rows \[0\] cannot be read: ValueError: .*inhomogeneous"):
+        evaluation_samples(recipe(None, {"factory": "python:ragged:rows"}), tmp_path)
+
+
+def test_what_comes_with_the_samples_of_another_task_is_no_label(tmp_path: Path) -> None:
+    (tmp_path / "targets.py").write_text(
+        "def rows():\n    return [([1.0] * 3, 0.5), ([2.0] * 3, [1, 2])]\n", encoding="utf-8"
+    )
+    made = recipe(None, {"factory": "python:targets:rows"})
+    with pytest.raises(UsageError, match=r"that of python:targets:rows \[0\] is 0\.5, not the number of a class"):
+        evaluation_samples(made, tmp_path)
+    found = evaluation_samples(made.model_copy(update={"task": None}), tmp_path)
+    assert [sample.label for sample in found] == [None, None]
 
 
 def test_labels_for_some_samples_only_are_refused(tmp_path: Path) -> None:
