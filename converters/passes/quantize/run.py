@@ -92,6 +92,8 @@ def quantize(
     }
     if options.mode != "static":
         quantize_loose(graph, options, exclude, target)
+        if options.mode == "weight-only":  # products of two computed values have no weights to quantize
+            report["left_float"] = float_products(ir.load(str(target)))
     else:
         samples = Samples(recipe, folder, options.samples, notes)
         report |= calibrate(Work(graph, model, options, exclude), samples, target, store)

@@ -147,6 +147,29 @@ def test_matrix_products_without_samples(tmp_path: Path, name: str) -> None:
     assert made(tmp_path / "out", "small")["compute_layers"] == layers
 
 
+def test_products_without_weights_are_not_asked_to_have_quantized_ones(tmp_path: Path) -> None:
+    """Attention multiplies what it has computed: as many products as there are layers with weights."""
+    (tmp_path / "attend.py").write_text(
+        "from torch import nn\n\n\nclass Attend(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 64)\n\n"
+        "    def forward(self, x):\n        y = self.first(x)\n"
+        "        return self.last((y @ y.mT).softmax(-1) @ y)\n\n\n"
+        "def build():\n    return Attend()\n",
+        encoding="utf-8",
+    )
+    recipe = tmp_path / "attend.yaml"
+    recipe.write_text(
+        "model: python:attend:build\nweights: random:0\ninputs: {x: {shape: [batch, 8, 64]}}\n"
+        "dims: {batch: {max: 4}}\nartifacts: {small: {format: onnx, passes: [{quantize: int4}]}}\n",
+        encoding="utf-8",
+    )
+    row = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[0]
+    assert row.status is Status.PASSED, row.reason
+    assert made(tmp_path / "out", "small")["compute_layers"] == {"int4": 2, "fp32": 2}
+    assert len(made(tmp_path / "out", "small")["kept_layers"]) == 2
+
+
 @pytest.mark.parametrize(
     ("data", "quantize", "message"),
     [
