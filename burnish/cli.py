@@ -244,7 +244,7 @@ def debug(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Name the first layer where an ONNX, TorchScript or OpenVINO artifact leaves the truth; then exit 1."""
+    """Name the first layer where an ONNX, TorchScript, OpenVINO or TensorRT artifact leaves the truth; exit 1."""
     from burnish.debug import debug as run
     from burnish.progress import progress
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from converters.build import STEP_SECONDS, source_of
+from converters.data import some_samples
 from converters.debug.result import DebugResult
 from converters.debug.run import Job
 from converters.debug.run import debug as run
@@ -34,16 +36,19 @@ def debug(
     Raises:
         UsageError: no such artifact, another format, or a model or weights other than the artifact's.
         ArtifactError: a file of the artifact or the reference cannot be read, or the graph does not run.
+        Unavailable: PyTorch is not there, or the device of a TensorRT engine.
     """
     made = Artifact.open(path).manifest
     if not find_spec("torch"):
         raise Unavailable("debugging needs the eager model, and so PyTorch: pip install 'burnish[convert]'")
-    prepared = load_recipe(recipe).recipe.preprocess if recipe is not None else None
+    plan = load_recipe(recipe) if recipe is not None else None
+    prepared = plan.recipe.preprocess if plan else None
+    samples = partial(some_samples, plan.recipe, plan.folder) if plan else None
     source = _source(made, recipe)
     # Passes that changed the model left it, and its own reference, with the build.
     changed = path.resolve().parent / made.build["changed"] if "changed" in made.build else None
     reference = (changed or path.resolve().parent) / REFERENCE
-    job = Job(path, reference, source, memory * 1_000_000, top, prepared, changed)
+    job = Job(path, reference, source, memory * 1_000_000, top, prepared, changed, samples)
     progress(f"comparing {path}, layer by layer, with {made.model} in float64")
     found: DebugResult = isolated(run, job, what=f"debugging {path}", timeout=STEP_SECONDS)
     return found

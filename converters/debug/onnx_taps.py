@@ -43,7 +43,7 @@ class OnnxTaps:
         self._folder = path.resolve().parent
         self._decoders = decoders(self._model.graph)
         self.notes = ["values were read with ONNX Runtime's graph optimizations off: this judges the graph"]
-        nodes = list(_nodes(self._model.graph, paths))
+        nodes = list(nodes_of(self._model.graph, paths))
         outputs = [value.name for value in self._model.graph.output]
         self.graph = Graph(nodes, outputs)
         self.graph = Graph(self._shaped(nodes, example), outputs)
@@ -117,7 +117,7 @@ class OnnxTaps:
         ]
 
 
-def _nodes(graph: onnx.GraphProto, paths: Collection[str]) -> Iterator[Node]:
+def nodes_of(graph: onnx.GraphProto, paths: Collection[str]) -> Iterator[Node]:
     """The nodes of the main graph; what is computed from constants alone counts as a constant."""
     varying = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
     positive = clamped(graph)

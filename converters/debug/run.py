@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from converters.debug.compare import Comparison, compare
 from converters.debug.graph import Taps
@@ -12,6 +14,7 @@ from converters.debug.judge import Limit, measure
 from converters.debug.remarks import remarks
 from converters.debug.result import DebugResult, LayerReport, UnmatchedReport
 from converters.debug.stops import stop
+from converters.debug.tensorrt_graph import Samples, refuse, remake
 from converters.debug.truth import Eager, output_key
 from converters.debug.worst import Answers, ask, exceeded
 from converters.sources.load import Source, load_model
@@ -23,17 +26,25 @@ from runtimes.preprocess import Preprocess
 from runtimes.spec import Arrays
 from runtimes.validator.reference import Reference
 
-FORMATS = ("onnx", "torchscript", "openvino")
-# What tells more of an artifact whose inner values are not read: engines that are made from the ONNX graph, and
-# what is made from torch's own export.
-_FROM_ONNX = (
-    "an engine's inner values are not read; it is made from the ONNX graph: debug the onnx artifact of the same "
-    "recipe. Where that is right, the fault is in what the engine makes of the graph"
-)
+if TYPE_CHECKING:
+    import torch
+
+FORMATS = ("onnx", "torchscript", "openvino", "tensorrt")
+# What tells more of an artifact whose inner values are not read.
 _FROM_TORCH = (
     "it is not made from ONNX, and its inner values are not read: debug the torchscript or onnx artifact of the "
     "same recipe. Where that has the same fault, the fault is in the model or its inputs; where it is right, in "
     "torch's export or compiler"
+)
+
+# Where the fault is when no layer is wrong.
+_GRAPH = (
+    "its graph is right: the fault is in what the engine makes of the graph (a fused kernel, a rewrite, integers "
+    "that saturate)"
+)
+_AGAIN = (
+    "the engine that was built again is right: the fault is in kernels that are fused only where no inner values "
+    "are read, or the artifact's engine is not what is built from this model here: build it again"
 )
 
 
@@ -49,6 +60,7 @@ class Job:
         top: how many of the layers that add most error to name.
         preprocess: the recipe's; None where it has none or is not known.
         changed: folder of the model as passes left it; None where there were none.
+        samples: gives some of the recipe's inputs, and says what they are; None where it is not known.
     """
 
     artifact: Path
@@ -58,6 +70,7 @@ class Job:
     top: int
     preprocess: Preprocess | None = None
     changed: Path | None = None
+    samples: Samples | None = None
 
 
 def debug(job: Job) -> DebugResult:
@@ -65,23 +78,35 @@ def debug(job: Job) -> DebugResult:
 
     Raises:
         UsageError: the format has no layers to compare, or the model is not the one that was exported.
+        Unavailable: a TensorRT engine, and no device to run it on.
         ArtifactError: the artifact or the reference cannot be read, or the graph does not run.
     """
     artifact = Artifact.open(job.artifact)
     made = artifact.manifest
     if made.runtime not in FORMATS:
-        why = _FROM_ONNX if made.runtime == "tensorrt" else _FROM_TORCH
         known = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
-        raise UsageError(f"burnish debug reads {known} artifacts, not {made.format}: {why}")
+        raise UsageError(f"burnish debug reads {known} artifacts, not {made.format}: {_FROM_TORCH}")
+    if made.runtime == "tensorrt":
+        refuse(made)
+    with tempfile.TemporaryDirectory() as scratch:
+        return _debug(job, artifact, Path(scratch))
+
+
+def _debug(job: Job, artifact: Artifact, scratch: Path) -> DebugResult:
+    made = artifact.manifest
     reference = Reference.load(job.reference)
-    answers = ask(artifact, reference)
+    answers = ask(artifact, reference, "cuda" if made.runtime == "tensorrt" else "cpu")
     loaded = load_model(job.source)
     _same_weights(loaded.weights, made)
     module = restore(job.source, job.changed) if job.changed else loaded.module
     eager = Eager(module, list(made.outputs), reference.truth_dtype == "float64")
     _same_model(eager, reference, answers.worst)
     probe = reference.probes[answers.worst]
-    comparison = compare(eager, _taps(artifact, eager, probe.inputs), probe.inputs, list(made.outputs))
+    if made.runtime == "tensorrt":
+        taps = _tensorrt(made, module, eager, probe.inputs, scratch, job.samples)
+    else:
+        taps = _taps(artifact, eager, probe.inputs)
+    comparison = compare(eager, taps, probe.inputs, list(made.outputs))
     limit = Limit.of(made.precision, probe.kind == "edge", made.gates)
     found = comparison.search(limit, job.budget, job.top)
     first, where = found.first, probe.name
@@ -89,7 +114,7 @@ def debug(job: Job) -> DebugResult:
     if first is None and answers.stopped:
         first, where = _stopped(comparison, reference, answers.stopped, where)
     elif first is None:
-        notes += _engine(answers, limit)
+        notes += _engine(answers, limit, made.runtime)
     return DebugResult(
         artifact=made.name,
         format=made.format,
@@ -120,16 +145,14 @@ def _does_not_run(probe: str, error: str) -> str:
     return f"the artifact does not run on the probe {probe!r}: {error}"
 
 
-def _engine(answers: Answers, limit: Limit) -> list[str]:
+def _engine(answers: Answers, limit: Limit, runtime: str) -> list[str]:
     """Where the graph is right, and what the engine makes of it is not."""
     wrong = exceeded(answers, limit)
     if wrong is None:
         return []
     size = f"{wrong.noise:.3g}x noise" if limit.noise else f"{wrong.sqnr_db:.1f} dB"
-    return [
-        f"the artifact itself is wrong on this probe ({size}) while every output of its graph is right: the fault "
-        "is in what the engine makes of the graph (a fused kernel, a rewrite, integers that saturate)"
-    ]
+    where = _AGAIN if runtime == "tensorrt" else _GRAPH
+    return [f"the artifact itself is wrong on this probe ({size}) while every output of {where}"]
 
 
 def _taps(artifact: Artifact, eager: Eager, inputs: Arrays) -> Taps:
@@ -143,6 +166,17 @@ def _taps(artifact: Artifact, eager: Eager, inputs: Arrays) -> Taps:
     if made.runtime == "openvino":
         return OpenVinoTaps(artifact.entry, eager.paths, inputs, made.build)
     return TorchScriptTaps(artifact.entry, inputs, bool(made.build.get("by_keyword")))
+
+
+def _tensorrt(
+    made: Manifest, module: torch.nn.Module, eager: Eager, inputs: Arrays, scratch: Path, samples: Samples | None
+) -> Taps:
+    from converters.debug.tensorrt_taps import TensorRtTaps
+
+    remade = remake(made, module, scratch, samples)
+    taps = TensorRtTaps(remade, eager.paths, inputs)
+    taps.notes += remade.differences(made)
+    return taps
 
 
 def _same_weights(loaded: WeightsRecord, made: Manifest) -> None:

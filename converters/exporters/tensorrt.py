@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from converters.exporters._network import count_layers, integer_layers
-from converters.exporters.base import CastOptions, Exported, Exporter, ExportError, Job, check_precision
+from converters.exporters.base import CastOptions, Exported, Exporter, ExportError, Job, ModelFacts, check_precision
 from converters.exporters.onnx import BF16_OPSET, weight_bytes
 from converters.names import module_path
 from converters.passes.prune.sparsity import sparse_layers
@@ -97,15 +98,14 @@ class TensorRtExporter(Exporter):
         lowered = lower(job.graph, job, options)
         logger, heard = listening_logger(trt, quiet_logger(trt))
         builder = trt.Builder(logger)
-        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        parse(trt, network, lowered.path, lowered.names)
+        network = parsed(trt, builder, lowered.path, lowered.names)
         layers = count_layers(network, trt)
         cast = lowered.cast
         left = left_float(job.graph) if options.quantize else 0
         share = MOST if cast.kept_layers else options.least_share
         check_precision(layers["compute_layers"], options.asked_precision, share, cast.why, left)
         config = builder.create_builder_config()
-        capabilities = _configure(trt, builder, config, job, options, flavor)
+        capabilities = configure(trt, builder, config, job.facts, options, flavor)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise ExportError("TensorRT could not build the engine; the log has its words")
@@ -177,7 +177,14 @@ def lower(graph: Path, job: Job, options: TensorRtOptions) -> Lowered:
     return Lowered(path, rewrites, names, cast)
 
 
-def parse(trt: Any, network: Any, path: Path, names: dict[str, str]) -> None:
+def parsed(trt: Any, builder: Any, path: Path, names: Mapping[str, str]) -> Any:
+    """The strongly typed network of an ONNX file. Raises ExportError as `parse` does."""
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parse(trt, network, path, names)
+    return network
+
+
+def parse(trt: Any, network: Any, path: Path, names: Mapping[str, str]) -> None:
     """Parse an ONNX file into `network`. Raises ExportError with the parser's words, node and layer."""
     parser = trt.OnnxParser(network, quiet_logger(trt))
     if parser.parse_from_file(str(path)):
@@ -192,7 +199,9 @@ def parse(trt: Any, network: Any, path: Path, names: dict[str, str]) -> None:
     raise ExportError("TensorRT's parser refuses the graph:\n" + "\n".join(lines or ["  it does not say why"]))
 
 
-def _configure(trt: Any, builder: Any, config: Any, job: Job, options: TensorRtOptions, flavor: str) -> list[str]:
+def configure(
+    trt: Any, builder: Any, config: Any, facts: ModelFacts, options: TensorRtOptions, flavor: str
+) -> list[str]:
     """Profiles, limits, caches and targets; returns the compute capabilities that are built for."""
     config.builder_optimization_level = options.optimization_level
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32, as everywhere in Burnish
@@ -202,8 +211,8 @@ def _configure(trt: Any, builder: Any, config: Any, job: Job, options: TensorRtO
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the builder then says what it has fused
     if options.workspace_mb:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
-    if job.facts.dims:
-        config.add_optimization_profile(_profile(builder, job.facts.inputs, job.facts.dims))
+    if facts.dims:
+        config.add_optimization_profile(_profile(builder, facts.inputs, facts.dims))
     if flavor == "tensorrt":
         _load_timing_cache(config, options)
         return [f"{major}.{minor}" for major, minor in (gpu.compute_capability for gpu in gpus()[:1])]

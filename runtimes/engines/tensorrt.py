@@ -35,15 +35,20 @@ class TensorRtRuntime:
         """Deserialize the engine and create an execution context."""
         made = artifact.manifest
         trt = importlib.import_module(MODULES[made.build["flavor"]])
-        runtime = trt.Runtime(quiet_logger(trt))
-        engine = runtime.deserialize_cuda_engine(artifact.entry.read_bytes())
-        if engine is None:
+        session = session_of(trt, artifact.entry.read_bytes(), made.inputs, made.outputs, made.dims)
+        if session is None:
             raise ArtifactError(
                 f"TensorRT cannot load {artifact.entry.name}: it was built by {made.build['flavor']} "
                 f"{made.build['version']} for compute capabilities {made.build['compute_capabilities']}, "
                 f"this is {trt.__version__}. Build it again here."
             )
-        return TensorRtSession(trt, engine, made.inputs, made.outputs, made.dims)
+        return session
+
+
+def session_of(trt: Any, plan: bytes, inputs: Specs, outputs: Specs, dims: Dims) -> TensorRtSession | None:
+    """A session on a serialized engine; None where this TensorRT cannot load it."""
+    engine = trt.Runtime(quiet_logger(trt)).deserialize_cuda_engine(plan)
+    return None if engine is None else TensorRtSession(trt, engine, inputs, outputs, dims)
 
 
 class TensorRtSession(Session):

@@ -275,7 +275,6 @@ def test_a_changed_file_is_refused(job: Callable[..., Job]) -> None:
 @pytest.mark.parametrize(
     ("format", "words"),
     [
-        ("tensorrt", "it is made from the ONNX graph: debug the onnx artifact"),
         ("torch-export", "it is not made from ONNX.*debug the torchscript or onnx artifact"),
         ("aot-inductor", "it is not made from ONNX.*debug the torchscript or onnx artifact"),
         ("torch-tensorrt", "it is not made from ONNX.*debug the torchscript or onnx artifact"),
@@ -285,6 +284,6 @@ def test_another_format_is_refused(job: Callable[..., Job], format: str, words: 
     one = job()
     _manifest(one.artifact, runtime=format, format=format)
     with pytest.raises(
-        UsageError, match=f"reads onnx, torchscript and openvino artifacts, not {format}: .*{words}"
+        UsageError, match=f"reads onnx, torchscript, openvino and tensorrt artifacts, not {format}: .*{words}"
     ):
         debug(one)
