@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,13 @@ class HandSession(Session):
 
 def build_by_hand(script: Path, recipe: Path, pictures: np.ndarray[Any, Any], folder: Path) -> None:
     """In a process of its own: by_hand.py's artifacts of the recipe's model."""
+    import torch
+
     from converters.sources.load import load_model
 
     module = _module(script)
+    # A trace is checked by tracing again, which fails where attention takes another path the second time (ViT).
+    torch.jit.trace = partial(torch.jit.trace, check_trace=False)
     module.eager_model = lambda: load_model(source_of(load_recipe(recipe))).module
     rows = module.build(str(folder), pictures)
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")

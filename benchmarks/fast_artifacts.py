@@ -231,10 +231,9 @@ def run(model: str, data: Path, script: Path) -> list[str]:
         openers = sessions(plan, folder / "build", folder / "hand", script, options)
         answers, launches = measure(openers, [{"image": one.inputs["image"][None]} for one in judged])
         flops = Artifact.open(folder / "build" / "onnx").manifest.build["flops"]
-        kept = {name: Artifact.open(folder / "build" / name).manifest.build.get("kept_layers", []) for name in
-                ("openvino-int8", *BUDGETS)}  # fmt: skip
+        int8 = {name: Artifact.open(folder / "build" / name).manifest.build for name in ("openvino-int8", *BUDGETS)}
     found = lines(answers, launches, np.array([one.label for one in judged]), flops)
-    return section(model, made, found, comparisons(found, launches, Quality(random)), kept, cost)
+    return section(model, made, found, comparisons(found, launches, Quality(random)), int8, cost)
 
 
 @contextlib.contextmanager
@@ -266,7 +265,7 @@ def section(
     made: Any,
     found: Mapping[str, Line],
     against: Sequence[str],
-    kept: Mapping[str, Any],
+    int8: Mapping[str, Any],
     cost: str,
 ) -> list[str]:
     """The page's part on one model."""
@@ -284,8 +283,16 @@ def section(
         "| --- | --- | --- | --- | --- | --- | --- |", *rows, "",
         "| Burnish | by hand | ratio (95 %) | asked | agreement or SQNR | asked | held |",
         "| --- | --- | --- | --- | --- | --- | --- |", *against, "",
-        *(f"- {name} keeps {len(layers)} layers float" for name, layers in kept.items()), "",
+        *(f"- {name} keeps {len(made.get('kept_layers', []))} layers float; {_ranges(made)}"
+          for name, made in int8.items()), "",
     ]  # fmt: skip
+
+
+def _ranges(made: Mapping[str, Any]) -> str:
+    """What each way of finding the ranges left of the signal."""
+    calibration = made["passes"][0]["quantize"]["calibration"]
+    found = calibration.get("sqnr_db", {})
+    return ", ".join(f"ranges by {name} leave {value:.1f} dB" for name, value in found.items())
 
 
 def main() -> None:

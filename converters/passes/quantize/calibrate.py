@@ -21,17 +21,19 @@ from converters.cache import Key, Store
 from converters.data import CALIBRATION, calibration_batches
 from converters.exporters.base import ExportError
 from converters.passes.quantize.channels import in_words, silent_channels
+from converters.passes.quantize.estimators import quantize_with_best_ranges
 from converters.passes.quantize.options import QuantizeOptions
 from converters.passes.quantize.qdq import layers
-from converters.passes.quantize.static import Calibration, has_attention, quantize_static
+from converters.passes.quantize.static import Calibration, has_attention
 from converters.recipe import Recipe
+from runtimes.child import tell
 from runtimes.machine import burnish_version
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_GRAPH, _CHANNELS = "quantized.onnx", "channels.json"
+_GRAPH, _FOUND = "quantized.onnx", "found.json"
 _LIBRARIES = ("nncf", "onnxruntime", "onnx", "onnx-ir", "numpy")
 _CODE = Path(__file__).parents[1]
 """The package of passes: a rule that changed there may change a calibration, so that each part of it counts."""
@@ -66,7 +68,9 @@ def calibrate(work: Work, samples: Samples, target: Path, store: Store) -> dict[
     samples.read()
     key = _key(work, samples)
     entry = target.with_name("calibration")
-    if not (cached := store.get(key, entry, samples.notes.append)):
+    if store.get(key, entry, samples.notes.append):
+        tell("the calibration is in the cache")
+    else:
         _make(work, samples, entry)
         if samples.changed:
             why = "the calibration samples were others each time they were read: it cannot be used again"
@@ -74,10 +78,13 @@ def calibrate(work: Work, samples: Samples, target: Path, store: Store) -> dict[
         else:
             store.put(key, entry)
     (entry / _GRAPH).replace(target)
-    channels = json.loads((entry / _CHANNELS).read_text(encoding="utf-8"))
-    if (told := in_words(channels)) is not None:
+    found = json.loads((entry / _FOUND).read_text(encoding="utf-8"))
+    if (told := in_words(found["channels"])) is not None:
         samples.notes.append(told)
-    return {"calibration": {"key": key, "cached": cached, "samples": len(samples.digests)}, **channels}
+    about: dict[str, Any] = {"key": key, "samples": len(samples.digests)}
+    if found["ranges"]:
+        about |= {"ranges": max(found["ranges"], key=found["ranges"].__getitem__), "sqnr_db": found["ranges"]}
+    return {"calibration": about, **found["channels"]}
 
 
 def _make(work: Work, samples: Samples, entry: Path) -> None:
@@ -86,11 +93,12 @@ def _make(work: Work, samples: Samples, entry: Path) -> None:
 
     entry.mkdir()
     data = Calibration(samples, samples.count, work.exclude, has_attention(ir.to_proto(work.model.graph)))
-    quantize_static(work.graph, work.options, data, entry / _GRAPH)
+    ranges = quantize_with_best_ranges(work.graph, work.model, work.options, data, entry / _GRAPH)
     if not any(layer.quantized for layer in layers(ir.load(str(entry / _GRAPH)))):
         raise ExportError(f"{work.options.quantizer} quantized none of the graph's layers")
     channels = silent_channels(work.model, samples, len(samples.digests), entry)
-    (entry / _CHANNELS).write_text(json.dumps(channels), encoding="utf-8")
+    kept = {"channels": channels, "ranges": {name: round(value, 2) for name, value in ranges.items()}}
+    (entry / _FOUND).write_text(json.dumps(kept), encoding="utf-8")
 
 
 def _key(work: Work, samples: Samples) -> str:

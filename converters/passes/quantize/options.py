@@ -34,7 +34,9 @@ class QuantizeOptions(Strict):
         "auto", description="The quantizer: NNCF for static (it corrects biases), ONNX Runtime for the others."
     )
     calibrate: Literal["auto", "min-max", "percentile", "entropy", "mse"] = Field(
-        "auto", description="How activation ranges are chosen; auto is the quantizer's own choice."
+        "auto",
+        description="How activation ranges are chosen; auto: NNCF's own way or min-max, whichever leaves more of "
+        "the signal on the calibration samples (ONNX Runtime: its own).",
     )
     exclude: tuple[str, ...] = Field(
         (), description="Layers that stay float: module paths as in layer2.0.conv1, or patterns such as layer1.*"
