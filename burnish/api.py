@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from converters.recipe import Plan
     from runtimes.results import Build
     from runtimes.session import Session
 
@@ -24,6 +25,10 @@ def convert(
     require: Sequence[str] = (),
     speed: bool = True,
     progress: Callable[[str], None] = _silent,
+    cache: bool = True,
+    fresh: bool = False,
+    jobs: int | None = None,
+    memory: int | None = None,
 ) -> Build:
     """Build and prove every artifact of a recipe.
 
@@ -34,7 +39,12 @@ def convert(
         devices: instead of the recipe's: "cpu", "cuda", "intel-gpu", "intel-npu".
         require: names of artifacts that must pass, or "all"; unknown ones are refused before any work.
         speed: whether to measure speed-ups.
-        progress: told what is being done.
+        progress: told what is being done, from any thread.
+        cache: whether results of steps, and verdicts that passed, are taken from earlier builds where nothing that
+            they depend on has changed, and kept for later ones.
+        fresh: whether all is made and judged anew all the same, and kept.
+        jobs: steps side by side; by default what cores and memory allow.
+        memory: bytes that one step may take; by default most of this machine's.
 
     Returns:
         What was found, as in build.json. Failed artifacts do not raise: see `artifacts[i].status`.
@@ -51,10 +61,16 @@ def convert(
     plan = load_recipe(recipe, settings)
     devices = checked(devices)
     check_required(require, (artifact.name for artifact in plan.artifacts))
-    from converters.build import build
+    from converters.build import BuildOptions, build
 
-    folder = Path(output) if output is not None else Path("artifacts") / plan.name
-    return build(plan, folder, devices, BUDGET_SECONDS if speed else 0, progress)
+    options = BuildOptions(cache, fresh, jobs, memory)
+    budget = BUDGET_SECONDS if speed else 0
+    return build(plan, output_of(plan, output), devices, budget, progress, options)
+
+
+def output_of(plan: Plan, output: str | Path | None) -> Path:
+    """The folder of a recipe's build."""
+    return Path(output) if output is not None else Path("artifacts") / plan.name
 
 
 def load(path: str | Path, device: str | None = None, threads: int | None = None, cache: bool = False) -> Session:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
@@ -116,6 +116,18 @@ def convert(
     device: Device = None,
     require: Require = None,
     no_speed: NoSpeed = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Only say which steps are cached, and why the others must run.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make and judge all anew; keep it.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Take and keep nothing of other builds.")] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Steps side by side; default: what the machine allows."),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="SIZE", help="That one step may take, such as 6G.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -123,6 +135,8 @@ def convert(
     from burnish.api import convert as run
     from burnish.progress import progress
 
+    if explain:
+        return _explain(recipe, output, settings or (), as_json)
     with progress(quiet) as tell:
         build = run(
             recipe,
@@ -132,8 +146,37 @@ def convert(
             require=require or (),
             speed=not no_speed,
             progress=tell,
+            cache=not no_cache,
+            fresh=fresh,
+            jobs=jobs,
+            memory=_bytes(memory),
         )
     return _finish(build, as_json, quiet, require)
+
+
+def _bytes(size: str | None) -> int | None:
+    from burnish.cache import size as parsed
+
+    return parsed(size) if size else None
+
+
+def _explain(recipe: str, output: Path | None, settings: Sequence[str], as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from burnish.api import output_of
+    from converters.explain import explain
+    from converters.recipe import load_recipe
+
+    plan = load_recipe(recipe, settings)
+    found = explain(plan, output_of(plan, output))
+    if as_json:
+        _print_json([asdict(one) for one in found])
+    else:
+        from burnish.report.cache import show_explained
+        from burnish.report.terminal import console
+
+        show_explained(found, console())
+    return 0
 
 
 @verb
@@ -298,6 +341,38 @@ def run(
         _print_json(as_data(found))
     elif not quiet:
         show_predictions(found)
+
+
+@verb
+def cache(
+    action: Annotated[
+        str, typer.Argument(help="show, verify (removes what is damaged), prune, or clear.", metavar="[ACTION]")
+    ] = "show",
+    limit: Annotated[str | None, typer.Option("--limit", metavar="SIZE", help="Of prune: keep so much.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Show, verify or prune what is kept between builds."""
+    from burnish import cache as kept
+    from burnish.report.cache import as_data, show_cache
+    from burnish.report.terminal import console
+    from runtimes.errors import UsageError
+
+    store = kept.opened()
+    if action in ("prune", "clear"):
+        removed = kept.prune(store, limit) if action == "prune" else kept.clear(store)
+        if not quiet:
+            typer.echo(f"removed {removed / 1e6:.0f} MB", err=True)
+    elif action not in ("show", "verify"):
+        raise UsageError(f"no such action: {action}; there are show, verify, prune and clear")
+    bad = kept.damaged(store) if action == "verify" else []
+    for one in bad:
+        _complain(f"the result of {one.step} of {one.recipe} was damaged, and is removed")
+    if as_json:
+        _print_json(as_data(kept.kept(store)))
+    elif not quiet:
+        show_cache(kept.kept(store), str(store.folder), console())
+    return 1 if bad else 0
 
 
 @verb

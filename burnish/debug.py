@@ -7,12 +7,13 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from converters.build import STEP_SECONDS, source_of
+from converters.build import source_of
 from converters.data import some_samples
 from converters.debug.result import DebugResult
 from converters.debug.run import Job
 from converters.debug.run import debug as run
 from converters.recipe import load_recipe
+from converters.runner import STEP_SECONDS
 from converters.sources.load import Source
 from runtimes.artifact import Artifact, Manifest
 from runtimes.errors import Unavailable, UsageError

@@ -1,39 +1,78 @@
-"""Run a plan: load, export each artifact, prove it, write build.json. One failure never stops the others."""
+"""Run a plan: make every artifact, prove it, write build.json. One failure never stops the others."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from converters import steps
-from converters.data import some_samples
-from converters.exporters.base import Exported
-from converters.exporters.onnx import OnnxOptions
-from converters.intermediates import Intermediates, Model
+import psutil
+
+from converters import again
+from converters.folders import foreign, forget_models, output_folder
+from converters.plan import Steps
+from converters.publish import CHANGED, Press
 from converters.recipe import Artifact, Plan
+from converters.runner import IDLE_SECONDS, Place, Runner, StepFailed
 from converters.sources.load import Source
+from converters.step_cache import LIMIT, StepCache
+from converters.steps import LOAD, EagerFromState, LoadedFacts
+from converters.verdicts import Verdicts, conditions, judged_before
 from runtimes import machine
-from runtimes.artifact import MANIFEST, Manifest, publish, sha256
 from runtimes.artifact import Artifact as Built
 from runtimes.errors import BurnishError, Unavailable, UsageError
-from runtimes.process import isolated, stopwatch
-from runtimes.results import Build, Row, Status
+from runtimes.process import Limits, stopwatch
+from runtimes.results import Build, Row, Status, write_atomically
 from runtimes.session import unavailable
 from runtimes.validator.defaults import BUDGET_SECONDS
 from runtimes.validator.reference import FILE as REFERENCE
 from runtimes.validator.reference import Reference
 from runtimes.validator.validate import Progress, Target, default_options, validate
 
-STEP_SECONDS = 3600.0  # a step that says nothing for so long has hung
-CHANGED = "models"
-"""Folder of a build with the models that passes changed, each with its own reference."""
+__all__ = ["CHANGED", "BuildOptions", "build", "devices_of", "source_of", "steps_runner"]
+STEPS = "steps.json"
+"""File of a build that tells what each of its steps depended on; `--explain` compares with it."""
+_MEMORY_SHARE = 0.9  # of this machine's memory that one step may take, so that the kernel need not choose
+_JOB_BYTES = 4 << 30  # of free memory for each step beside another: ViT-B/16 is exported in three
+_JOB_CORES = 2  # exporters compute in one thread for most of their time, calibrations in all
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a build is run; what is made is the recipe's.
+
+    Attributes:
+        cache: whether results of steps, and verdicts, are taken from earlier builds and kept for later ones.
+        fresh: whether all is made and judged anew, and kept.
+        jobs: steps side by side; None for what cores and memory allow.
+        memory: bytes that a step may take; None for most of this machine's.
+        idle: seconds without any progress after which a step is stopped.
+    """
+
+    cache: bool = False
+    fresh: bool = False
+    jobs: int | None = None
+    memory: int | None = None
+    idle: float = IDLE_SECONDS
+
+    @property
+    def most_jobs(self) -> int:
+        """As asked, or what cores and memory allow."""
+        if self.jobs is not None:
+            return self.jobs
+        return max(1, min(len(machine.cores()) // _JOB_CORES, psutil.virtual_memory().available // _JOB_BYTES))
+
+    @property
+    def limits(self) -> Limits:
+        """Of each step."""
+        return Limits(self.idle, self.memory or int(_MEMORY_SHARE * psutil.virtual_memory().total))
+
+
+DEFAULTS = BuildOptions()
 
 
 def source_of(plan: Plan) -> Source:
@@ -49,12 +88,24 @@ def devices_of(artifact: Artifact, asked: Sequence[str]) -> list[str]:
     return [device for device in asked if device in own] or [own[0]]
 
 
+def steps_runner(
+    plan: Plan, source: Source, output: Path, options: BuildOptions, progress: Progress, work: Path | None = None
+) -> Runner:
+    """What makes the steps of a plan; logs go to `output`, what cannot be kept to `work`."""
+    (output / "logs").mkdir(parents=True, exist_ok=True)
+    cache = StepCache(machine.cache_folder() / "steps", plan.folder, LIMIT) if options.cache else None
+    place = Place(plan.folder, work or output, output / "logs", again.command(plan.document.path, plan.settings))
+    steps = Steps.of(plan, source)
+    return Runner(steps, place, cache, options.most_jobs, options.limits, progress, fresh=options.fresh)
+
+
 def build(
     plan: Plan,
     output: Path,
     devices: Sequence[str] = (),
     budget: float = BUDGET_SECONDS,
     progress: Progress = lambda message: None,
+    options: BuildOptions = DEFAULTS,
 ) -> Build:
     """Build and prove every artifact of a recipe.
 
@@ -63,7 +114,8 @@ def build(
         output: folder of the build; artifacts that it holds already are replaced one by one.
         devices: instead of the recipe's.
         budget: seconds of timing per artifact; 0 leaves speed unmeasured.
-        progress: told what is being done.
+        progress: told what is being done, from any thread.
+        options: cache, jobs, limits.
 
     Returns:
         What was found; it is also in `output`/build.json.
@@ -75,61 +127,13 @@ def build(
     if not find_spec("torch"):
         raise Unavailable("converting needs PyTorch: pip install 'burnish[convert]'")
     output = output.resolve()  # the user's factory may change the working folder
-    _foreign(plan, output)
-    with _folders(output) as work:
-        return _Run(plan, output, work, tuple(devices) or plan.recipe.devices, budget, progress).run()
-
-
-def _foreign(plan: Plan, output: Path) -> None:
-    """Raise UsageError where the build would replace something that Burnish did not make."""
-    taken = [name for one in plan.artifacts if (output / (name := one.name)).exists()]
-    foreign = [name for name in taken if not (output / name / MANIFEST).is_file()]
-    if (output / REFERENCE).exists() and not (output / "build.json").exists() and not taken:
-        foreign.append(REFERENCE)
-    if (output / "build.json").exists():
+    foreign(plan, output)
+    with output_folder(output) as work:
+        runner = steps_runner(plan, source_of(plan), output, options, progress, work)
         try:
-            Build.read(output)
-        except UsageError:
-            foreign.append("build.json")
-    if foreign:
-        raise UsageError(
-            f"{output} holds {', '.join(foreign)}, which no build made and this one would replace: "
-            "choose another --output, or remove it"
-        )
-
-
-def _check_budgets(plan: Plan, labelled: bool) -> None:
-    """Raise UsageError where a budget is one of accuracy on labels, and no sample has brought one along."""
-    for artifact in plan.artifacts:
-        quantize = artifact.options.quantize
-        if quantize and quantize.max_drop and quantize.metric == "top1" and not labelled:
-            raise UsageError(
-                f"artifacts.{artifact.name}: metric: top1 is accuracy on labels, and the samples of "
-                "data.evaluation have none: add them, or use metric: agreement"
-            )
-
-
-@contextlib.contextmanager
-def _folders(output: Path) -> Iterator[Path]:
-    """The output folder and a scratch folder in it; what stays empty is removed again."""
-    created = not output.exists()
-    parent = not output.parent.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        work = output / ".work"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        (output / "logs").mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to {output}: {error.strerror}") from error
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if created and not any(path.name != "logs" for path in output.iterdir()):
-            shutil.rmtree(output, ignore_errors=True)
-            if parent and not any(output.parent.iterdir()):
-                output.parent.rmdir()
+            return _Run(plan, output, work, tuple(devices) or plan.recipe.devices, budget, runner).run()
+        finally:
+            runner.close()
 
 
 @dataclass
@@ -141,24 +145,22 @@ class _Run:
     work: Path
     devices: tuple[str, ...]
     budget: float
-    progress: Progress
+    runner: Runner
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> Build:
         total = stopwatch()
-        self.source = source_of(self.plan)
-        self.progress(f"loading {self.plan.recipe.model}")
-        self.loaded: steps.LoadedFacts = self._isolated(
-            "load", steps.load, self.source, self.plan.recipe, self.work
-        )
+        try:
+            self.loaded: LoadedFacts = self.runner.made(LOAD).result
+        except StepFailed as error:
+            raise error.error from error
         _check_budgets(self.plan, self.loaded.labelled)
-        _forget(self.output)
+        (self.output / "build.json").unlink(missing_ok=True)
+        self.press = Press(self.plan, self.output, self.work, self.runner, self.loaded)
         # Before the first artifact, so that each one that is finished can be judged, whatever comes then.
-        reference = (self.work / REFERENCE).replace(self.output / REFERENCE)
-        self.made = Intermediates(
-            self.plan, self.source, self.work, reference, self.loaded.facts, self._isolated, self.progress
-        )
-        outcomes = {artifact.name: self._artifact(artifact) for artifact in self.plan.artifacts}
+        self.press.reference(LOAD, self.output)
+        outcomes = self._make()
+        forget_models(self.output, {chain.model.key for chain in self.runner.steps.chains.values()})
         rows = self._prove(outcomes)
         self.seconds["total"] = total()
         result = Build(
@@ -170,107 +172,47 @@ class _Run:
             weights=self.loaded.weights,
             machine=machine.describe(),
             artifacts=rows,
-            notes=self.loaded.notes,
-            seconds={name: round(value, 3) for name, value in self.seconds.items()},
+            notes=[*self.loaded.notes, *self.runner.notes, *judged_before(rows)],
+            seconds={name: round(value, 3) for name, value in {**self.runner.seconds, **self.seconds}.items()},
             burnish=machine.burnish_version(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         try:
+            write_atomically(self.output / STEPS, json.dumps(self.runner.parts, indent=1, sort_keys=True) + "\n")
             result.write(self.output / "build.json")
         except OSError as error:
             raise BurnishError(f"cannot write {self.output / 'build.json'}: {error.strerror}") from error
         return result
 
-    def _isolated(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        clock, log = stopwatch(), self.output / "logs" / f"{name}.log"
-        log.unlink(missing_ok=True)
-        told = self.progress
-        try:
-            return isolated(function, *args, what=f"the step {name!r}", log=log, timeout=STEP_SECONDS, told=told)
-        finally:
-            self.seconds[name] = clock()
+    def _make(self) -> dict[str, Built | Row]:
+        """Every artifact, in its place; a row where that did not work."""
+        able = [one for one in self.plan.artifacts if not one.exporter.missing(one.options)]
+        with ThreadPoolExecutor(max(1, len(able))) as pool:
+            try:
+                for one in able:
+                    pool.submit(self.runner.try_made, self.runner.steps.chains[one.name].export)
+                return {one.name: self._artifact(one, self.output) for one in self.plan.artifacts}
+            except BaseException:  # Ctrl-C, too
+                self.runner.stop()
+                raise
 
-    def _artifact(self, artifact: Artifact, place: Path | None = None) -> Built | Row:
-        """Export one artifact and put it in its place; a row where that did not work."""
+    def _artifact(self, artifact: Artifact, place: Path) -> Built | Row:
+        """One artifact, put in its place; a row where that did not work."""
         row = Row(name=artifact.name, format=artifact.exporter.format, device="", status=Status.ERROR,
                   precision=artifact.options.asked_precision)  # fmt: skip
         if missing := artifact.exporter.missing(artifact.options):
             return row.model_copy(update={"status": Status.SKIPPED, "reason": missing})
-        folder = self.work / "artifacts" / artifact.name
+        chain = self.runner.steps.chains[artifact.name]
         try:
-            folder.mkdir(parents=True)
-            model = self.made.model(artifact.options)
-            exported = self._export(artifact, model, folder)
-            manifest = self._manifest(artifact, exported, model)
-            return publish(folder, (place or self.output) / artifact.name, manifest)
+            self.runner.made(chain.export)
+            return self.press.publish(artifact, chain, place / artifact.name)
+        except StepFailed as error:
+            waits = "" if error.step == chain.export else f"waits for the step {error.step!r}, which failed: "
+            return row.model_copy(update={"reason": f"{waits}{error}"})
         except BurnishError as error:
             return row.model_copy(update={"reason": str(error)})
         except OSError as error:
             return row.model_copy(update={"reason": f"cannot write {artifact.name}: {error.strerror}"})
-
-    def _export(self, artifact: Artifact, model: Model, folder: Path) -> Exported:
-        graph = None
-        if (options := artifact.exporter.graph_options(artifact.options)) is not None:
-            graph = self.made.graph(OnnxOptions(format="onnx", **options), model)
-        quantized = self.made.quantized(artifact, graph) if graph and artifact.options.quantize else None
-        start = quantized.graph if quantized else graph
-        self.progress(f"exporting {artifact.name}")
-        samples = partial(some_samples, self.plan.recipe, self.plan.folder)
-        args = (model.facts, model.folder, folder, artifact.exporter.format, artifact.options, start, samples)
-        exported: Exported = self._isolated(artifact.name, steps.export, None if start else self.source, *args)
-        passes, notes = list(model.passes), list(model.notes)
-        build = dict(exported.build)
-        if quantized:
-            passes, notes = [*passes, {"quantize": quantized.report}], [*notes, *quantized.notes]
-            build["kept_layers"] = quantized.kept_layers
-        if passes:
-            build["passes"] = passes
-        if isinstance(artifact.options, OnnxOptions) and graph is None:
-            self.made.graph_made(artifact.options, model, self.output / artifact.name / exported.entry)
-        return replace(exported, build=build, notes=[*notes, *exported.notes])
-
-    def _manifest(self, artifact: Artifact, exported: Exported, model: Model) -> Manifest:
-        recipe, facts = self.plan.recipe, model.facts
-        options = artifact.options.model_dump(mode="json", exclude={"gates"})
-        return Manifest(
-            burnish=machine.burnish_version(),
-            name=artifact.name,
-            format=artifact.exporter.format,
-            runtime=artifact.exporter.runtime,
-            entry=exported.entry,
-            devices=artifact.exporter.runs_on(artifact.options),
-            precision=exported.precision,
-            model=recipe.model,
-            task=recipe.task,
-            inputs=facts.inputs,
-            outputs=facts.outputs,
-            dims=facts.dims,
-            preprocess=recipe.preprocess,
-            classes=self.loaded.classes,
-            gates=artifact.gates,
-            weights=self.loaded.weights,
-            reference=sha256(self._reference(model)),
-            build={
-                "options": options,
-                "model_args": recipe.args,
-                "parameters": facts.parameters,
-                "flops": facts.flops,
-                "versions": machine.versions(),
-                "by_keyword": facts.by_keyword,
-                **({"changed": f"{CHANGED}/{model.key}"} if model.key else {}),
-                **exported.build,
-                "notes": exported.notes,
-            },
-        )
-
-    def _reference(self, model: Model) -> Path:
-        """The reference of a model in the output folder; a changed model is put there with its own."""
-        if not model.key:
-            return self.output / REFERENCE
-        kept = self.output / CHANGED / model.key
-        if not kept.exists():
-            shutil.copytree(model.folder, kept)
-        return kept / REFERENCE
 
     def _prove(self, outcomes: dict[str, Built | Row]) -> list[Row]:
         """Rows in the recipe's order: of what was built by the validator, of the rest as it ended."""
@@ -282,15 +224,7 @@ class _Run:
             if isinstance(built, Built)
             for device in devices_of(by_name[name], self.devices)
         ]
-
-        def eager(device: str) -> steps.EagerFromState:
-            return steps.EagerFromState(self.source, self.loaded.facts, self.work, device, default_options())
-
-        reference = Reference.load(self.output / REFERENCE)
-        log = self.output / "logs" / "validate.log"
-        log.unlink(missing_ok=True)
-        rows = validate(targets, reference, eager, budget=self.budget, log=log, progress=self.progress)
-        judged = {(row.name, row.device): row for row in rows}
+        judged = {(row.name, row.device): row for row in self._judged(targets)}
         self.seconds["validate"] = clock()
         return [
             judged.get((name, device)) or _unbuilt(outcome, device)
@@ -298,10 +232,39 @@ class _Run:
             for device in devices_of(by_name[name], self.devices)
         ]
 
+    def _judged(self, targets: Sequence[Target]) -> list[Row]:
+        """The validator's rows, or those of an earlier build where nothing has changed since."""
+        kept: dict[int, Row] = {}
+        verdicts = None
+        if self.runner.cache is not None:
+            now = conditions(self.budget, self.runner.made(LOAD).digest, self.output / REFERENCE)
+            verdicts = Verdicts(machine.cache_folder() / "verdicts", now)
+            found = {index: verdicts.get(one) for index, one in enumerate(targets) if not self.runner.fresh}
+            kept = {index: row for index, row in found.items() if row is not None}
+        rest = [one for index, one in enumerate(targets) if index not in kept]
+        rows = iter(self._validated(rest) if rest else ())
+        done = [kept.get(index) or next(rows) for index in range(len(targets))]
+        for target, row in zip(targets, done, strict=True):
+            if verdicts is not None:
+                verdicts.put(target, row)
+        return done
+
+    def _validated(self, targets: Sequence[Target]) -> list[Row]:
+        loaded = self.runner.whole(LOAD)
+        source = self.runner.steps.source
+
+        def eager(device: str) -> EagerFromState:
+            return EagerFromState(source, self.loaded.facts, loaded.folder, device, default_options())
+
+        log = self.output / "logs" / "validate.log"
+        log.unlink(missing_ok=True)
+        reference, progress = Reference.load(self.output / REFERENCE), self.runner.progress
+        return validate(targets, reference, eager, budget=self.budget, log=log, progress=progress)
+
     def _own_reference(self, artifact: Artifact) -> Reference | None:
         """The reference of the model that the artifact was exported from, where passes changed it."""
-        model = self.made.model(artifact.options)
-        return Reference.load(model.reference) if model.reference else None
+        model = self.runner.steps.chains[artifact.name].model
+        return Reference.load(self.output / CHANGED / model.key / REFERENCE) if model.key else None
 
     def _parent(self, artifact: Artifact, device: str, outcomes: Mapping[str, Built | Row]) -> Built | None:
         """The artifact without its passes: the recipe's own, where it has such a one, else one made to be timed."""
@@ -313,14 +276,21 @@ class _Run:
             made = outcomes[twin.name]
         else:
             plain = artifact.options.model_copy(update={"passes": (), "format": artifact.exporter.format})
-            made = self._artifact(replace(artifact, name=f"{artifact.name}-float", options=plain), self.work)
+            other = replace(artifact, name=f"{artifact.name}-float", options=plain)
+            self.runner.steps.chain(other)
+            made = self._artifact(other, self.work / "parents")
         return made if isinstance(made, Built) else None
 
 
-def _forget(output: Path) -> None:
-    """Remove what tells of artifacts that are now replaced."""
-    (output / "build.json").unlink(missing_ok=True)
-    shutil.rmtree(output / CHANGED, ignore_errors=True)
+def _check_budgets(plan: Plan, labelled: bool) -> None:
+    """Raise UsageError where a budget is one of accuracy on labels, and no sample has brought one along."""
+    for artifact in plan.artifacts:
+        quantize = artifact.options.quantize
+        if quantize and quantize.max_drop and quantize.metric == "top1" and not labelled:
+            raise UsageError(
+                f"artifacts.{artifact.name}: metric: top1 is accuracy on labels, and the samples of "
+                "data.evaluation have none: add them, or use metric: agreement"
+            )
 
 
 def _without_passes(artifact: Artifact, others: Sequence[Artifact]) -> Artifact | None:

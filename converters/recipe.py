@@ -140,12 +140,13 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe that has been checked, with where it stands."""
+    """A recipe that has been checked, with where it stands, and the overrides that it was read with."""
 
     name: str
     document: Document
     recipe: Recipe
     artifacts: tuple[Artifact, ...]
+    settings: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -187,7 +188,7 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
         order = {str(document.path): 0}
         raise RecipeError(sorted(problems, key=lambda p: (order.get(p.mark.file, 1), p.mark.line or 0)))
     name = path.stem.encode("utf-8", "replace").decode()  # a file name may be no UTF-8
-    return Plan(name, document, recipe, tuple(artifacts))
+    return Plan(name, document, recipe, tuple(artifacts), tuple(settings))
 
 
 def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[Problem]]:

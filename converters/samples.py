@@ -14,6 +14,7 @@ import numpy as np
 
 from converters.recipe import Recipe, Samples
 from converters.sources import python
+from converters.trace import depend
 from runtimes.errors import InputError, UsageError
 from runtimes.preprocess import Preprocess, read_image
 from runtimes.spec import Arrays, Specs
@@ -135,6 +136,7 @@ def _load(path: Path, inputs: Specs) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             from safetensors.numpy import load_file
 
+            depend(path)  # native code opens it
             return dict(load_file(path))
     except UsageError:
         raise

@@ -1,36 +1,36 @@
-"""The steps of a build, each a function that runs in a process of its own."""
+"""The steps of a build: each a picklable call that runs in a process of its own and writes into a new folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.cache import Store
-from converters.data import probes
+from converters.data import probes, some_samples
 from converters.exporters import EXPORTERS
-from converters.exporters.base import Exported, Exporter, Job, ModelFacts
+from converters.exporters.base import Exported, Exporter, ExporterOptions, Job, ModelFacts
 from converters.facts import count_classes, study
+from converters.passes.change import Bench, Changed
+from converters.passes.options import PassOptions
+from converters.passes.quantize.options import QuantizeOptions
+from converters.passes.quantize.run import Engine, Quantized
 from converters.recipe import Recipe
 from converters.sources.load import Source, build_module, load_model
+from converters.step import Made
 from runtimes.engines.eager import eager_session
 from runtimes.errors import UsageError
 from runtimes.session import Session, SessionOptions
-from runtimes.spec import Arrays
 from runtimes.validator.reference import FILE as REFERENCE
 from runtimes.validator.reference import Reference
 
 if TYPE_CHECKING:
     import torch
 
-    from converters.cache import Store
-    from converters.passes.change import Changed
-    from converters.passes.options import PassOptions
-    from converters.passes.quantize.options import QuantizeOptions
-    from converters.passes.quantize.run import Engine, Quantized
-
 STATE = "state.pt"
+LOAD = "load"
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,30 @@ class LoadedFacts:
     labelled: bool = False
 
 
-def load(source: Source, recipe: Recipe, work: Path) -> LoadedFacts:
-    """Load the model once: save its state for the other steps, and the reference that judges them.
+@dataclass(frozen=True)
+class Load:
+    """Load the model once: save its state for the other steps, and the reference that judges them."""
 
-    Raises UsageError where the recipe's samples, labels or class names do not fit the model.
-    """
-    import torch
+    source: Source
+    recipe: Recipe
 
-    loaded = load_model(source)
-    torch.save(loaded.module.state_dict(), work / STATE)
-    notes: list[str] = []
-    names, count = _classes(recipe), None
-    if names is not None or recipe.task == "classification":
-        count = count_classes(loaded.module, recipe.inputs, recipe.dims)
-    if names is not None and count not in (None, len(names)):
-        raise UsageError(f"classes: {len(names)} names, but the model has {count} classes")
-    samples = probes(recipe, source.folder, notes.append, count)
-    facts, reference = study(loaded.module, recipe.inputs, recipe.dims, samples, recipe.outputs, recipe.task)
-    reference.save(work / REFERENCE)
-    labelled = any(probe.labels for probe in samples)
-    return LoadedFacts(facts, loaded.weights.as_dict(), [*notes, *reference.notes], names, labelled)
+    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> LoadedFacts:
+        """Raises UsageError where the recipe's samples, labels or class names do not fit the model."""
+        import torch
+
+        recipe, loaded = self.recipe, load_model(self.source)
+        torch.save(loaded.module.state_dict(), folder / STATE)
+        notes: list[str] = []
+        names, count = _classes(recipe), None
+        if names is not None or recipe.task == "classification":
+            count = count_classes(loaded.module, recipe.inputs, recipe.dims)
+        if names is not None and count not in (None, len(names)):
+            raise UsageError(f"classes: {len(names)} names, but the model has {count} classes")
+        samples = probes(recipe, self.source.folder, notes.append, count)
+        facts, reference = study(loaded.module, recipe.inputs, recipe.dims, samples, recipe.outputs, recipe.task)
+        reference.save(folder / REFERENCE)
+        labelled = any(probe.labels for probe in samples)
+        return LoadedFacts(facts, loaded.weights.as_dict(), [*notes, *reference.notes], names, labelled)
 
 
 def _classes(recipe: Recipe) -> tuple[str, ...] | None:
@@ -85,63 +89,106 @@ def restore(source: Source, work: Path) -> torch.nn.Module:
     return module.eval()
 
 
-def export(
-    source: Source | None,
-    facts: ModelFacts,
-    work: Path,
-    folder: Path,
-    format: str,
-    options: Any,
-    graph: Path | None,
-    samples: Callable[[int], tuple[str, list[Arrays]]] | None = None,
-) -> Exported:
-    """Write one format into `folder`. `source` is None for exporters that start from `graph`."""
-    exporter: Exporter = EXPORTERS.get(format)()
-    module = restore(source, work) if source else None
-    return exporter.export(Job(module, facts, folder, graph, samples), options)
+@dataclass(frozen=True)
+class Change:
+    """Apply one pass to the model, as the step `before` left it. `kept`: where training that goes on is kept."""
+
+    source: Source
+    recipe: Recipe
+    one: PassOptions
+    before: str
+    kept: Path
+
+    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Changed:
+        """Leave state and structure in `folder`."""
+        from converters.passes.change import change
+
+        loaded = needs[LOAD]
+        teacher, module = (restore(self.source, one.folder) for one in (loaded, needs[self.before]))
+        bench = Bench(self.source, self.recipe, loaded.result.facts, self.kept)
+        return change(bench, self.one, teacher, module, folder)
 
 
-def change(
-    source: Source,
-    recipe: Recipe,
-    facts: ModelFacts,
-    one: PassOptions,
-    original: Path,
-    before: Path,
-    after: Path,
-    store: Store,
-) -> Changed:
-    """Apply one pass to the model as `before` holds it, and leave the result in `after`."""
-    from converters.passes.change import Bench
-    from converters.passes.change import change as run
+@dataclass(frozen=True)
+class Studied:
+    """What is known of a changed model."""
 
-    teacher, module = (restore(source, folder) for folder in (original, before))
-    bench = Bench(source, recipe, facts, store)
-    return run(bench, one, teacher, module, after)
+    facts: ModelFacts
+    notes: list[str] = field(default_factory=list)
 
 
-def refer(source: Source, recipe: Recipe, reference: Path, folder: Path) -> tuple[ModelFacts, list[str]]:
+@dataclass(frozen=True)
+class Study:
     """Study a changed model as the loaded one was: its facts, and the reference that judges its artifacts."""
-    before = Reference.load(reference)
-    module = restore(source, folder)
-    facts, found = study(module, recipe.inputs, recipe.dims, before.probes, recipe.outputs, recipe.task)
-    replace(found, original=before.eager).save(folder / REFERENCE)
-    return facts, found.notes
+
+    source: Source
+    recipe: Recipe
+    changed: str
+
+    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Studied:
+        """Write the reference into `folder`."""
+        recipe, before = self.recipe, Reference.load(needs[LOAD].folder / REFERENCE)
+        module = restore(self.source, needs[self.changed].folder)
+        facts, found = study(module, recipe.inputs, recipe.dims, before.probes, recipe.outputs, recipe.task)
+        replace(found, original=before.eager).save(folder / REFERENCE)
+        return Studied(facts, found.notes)
 
 
-def quantize(
-    graph: Path,
-    recipe: Recipe,
-    folder: Path,
-    options: QuantizeOptions,
-    engine: Engine,
-    work: Path,
-    store: Store,
-) -> Quantized:
-    """Quantize an ONNX graph into `work`."""
-    from converters.passes.quantize.run import quantize as run
+@dataclass(frozen=True)
+class Quantize:
+    """Quantize the ONNX graph that the step `graph` has written. `store`: of calibrations."""
 
-    return run(graph, recipe, folder, options, engine, work, store)
+    recipe: Recipe
+    home: Path
+    options: QuantizeOptions
+    engine: Engine
+    graph: str
+    store: Store
+
+    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Quantized:
+        """Write the quantized graph into `folder`."""
+        from converters.passes.quantize.run import quantize
+
+        graph = needs[self.graph]
+        start = graph.folder / graph.result.entry
+        found = quantize(start, self.recipe, self.home, self.options, self.engine, folder, self.store)
+        return replace(found, graph=Path(found.graph.name))
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write one format.
+
+    Attributes:
+        source, recipe: of the model; the exporter restores its state where it starts from the module.
+        format, options: of the artifact.
+        model: the step that left the model's state; None where the exporter starts from a graph.
+        facts: the step that knows the model's inputs and outputs.
+        start: the step that wrote the graph to start from.
+    """
+
+    source: Source
+    recipe: Recipe
+    format: str
+    options: ExporterOptions
+    model: str | None
+    facts: str
+    start: str | None = None
+
+    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Exported:
+        """Write the files into `folder`."""
+        exporter: Exporter = EXPORTERS.get(self.format)()
+        module = restore(self.source, needs[self.model].folder) if self.model else None
+        graph = needs[self.start] if self.start else None
+        samples = partial(some_samples, self.recipe, self.source.folder)
+        job = Job(module, needs[self.facts].result.facts, folder, graph_file(graph) if graph else None, samples)
+        return exporter.export(job, self.options)
+
+
+def graph_file(made: Made) -> Path:
+    """The ONNX file of a step that exported or quantized one."""
+    name = made.result.graph if isinstance(made.result, Quantized) else made.result.entry
+    return made.folder / name
 
 
 @dataclass(frozen=True)

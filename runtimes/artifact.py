@@ -88,7 +88,7 @@ class Artifact:
     def verify(self) -> None:
         """Compare every file with the manifest. Raises ArtifactError for a missing, changed or extra one."""
         listed = self.manifest.files
-        present = set(_files(self.path)) - {MANIFEST}
+        present = set(files_of(self.path)) - {MANIFEST}
         problems = [f"{name} is missing" for name in listed if name not in present]
         problems += [f"{name} is not in the manifest" for name in sorted(present - set(listed))]
         problems += [
@@ -123,7 +123,7 @@ def _parse(path: Path, text: str) -> Manifest:
 def publish(work: Path, destination: Path, manifest: Manifest) -> Artifact:
     """Turn the files in `work` into the artifact at `destination`, replacing an older one in one rename."""
     files = {name: FileEntry(sha256=sha256(work / name), size=(work / name).stat().st_size)
-             for name in _files(work)}  # fmt: skip
+             for name in files_of(work)}  # fmt: skip
     manifest = manifest.model_copy(update={"files": files})
     write_atomically(work / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     replace_folder(work, destination)
@@ -145,7 +145,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _files(folder: Path) -> list[str]:
+def files_of(folder: Path) -> list[str]:
     """Every file below `folder` as a POSIX path; a symbolic link counts as a file, never followed."""
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import faulthandler
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import sys
-import threading
 import time
-import traceback
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
+from runtimes.child import Raised, Told, serve
 from runtimes.errors import BurnishError
+from runtimes.usage import usage
 
 # glibc gives large blocks back to the kernel after every forward pass unless told not to, and each pass then
 # pays for the page faults: eager MobileNetV2 takes 14.5 ms with the default thresholds and 9.9 ms with these.
 # Every measured process gets them, eager first, so that no speed-up over eager is really malloc's.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 
-_PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 2.0  # what a child that was asked to stop may take before it is killed
-
-
-class StepError(BurnishError):
-    """Something raised in a child process. `trace` is its traceback, for the log."""
-
-    def __init__(self, message: str, trace: str = "") -> None:
-        super().__init__(message)
-        self.trace = trace
+_LOOK_SECONDS = 0.5  # between two looks at what a child takes: a look costs some milliseconds
+_COMPUTES = 0.01  # seconds of processor time between two looks that are no mere waiting
 
 
 class ChildDied(BurnishError):
@@ -44,26 +35,19 @@ class ChildDied(BurnishError):
 
 
 @dataclass(frozen=True)
-class _Raised:
-    """An exception on its way through the pipe."""
+class Limits:
+    """What a child may take before it is stopped.
 
-    error: BaseException
+    Attributes:
+        idle: seconds in which it neither says anything nor computes: it has hung.
+        memory: bytes of resident memory, with all that it has started.
+    """
 
-
-@dataclass(frozen=True)
-class _Told:
-    """What a child is doing, on its way through the pipe before its answer."""
-
-    message: str
-
-
-_parent: Any = None  # in a child: the pipe to the process that waits for its answer
+    idle: float | None = None
+    memory: int | None = None
 
 
-def tell(message: str) -> None:
-    """Say what is being done to the process that waits for this one's answer; nothing outside of a `Child`."""
-    if _parent is not None:
-        _parent.send(_Told(message))
+NO_LIMITS = Limits()
 
 
 class Child:
@@ -80,6 +64,7 @@ class Child:
         log: Path | None = None,
         torch: bool = False,
         told: Callable[[str], None] = lambda message: None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         """Start a process that holds `make()`.
 
@@ -89,13 +74,14 @@ class Child:
             log: file that the child's stdout and stderr are appended to; discarded where None.
             torch: start from a server process that has imported torch already (20 ms instead of seconds).
             told: is given what the child says with `tell` while it works.
+            limits: what it may take.
         """
-        self.what, self._told = what, told
+        self.what, self._told, self._limits = what, told, limits
         context: Any = multiprocessing.get_context("forkserver" if torch else "spawn")
         if torch:
             context.set_forkserver_preload(["runtimes.engines._preload"])
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, make, log), name=what, daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, make, log), name=what, daemon=True)
         with _allocator(), _no_main():
             self._process.start()
         theirs.close()  # so that a child that dies ends the wait
@@ -111,33 +97,65 @@ class Child:
             self._pipe.send((method, args))
         except (BrokenPipeError, ConnectionResetError):
             raise self._death() from None
-        while isinstance(answer := self._receive(timeout), _Told):
+        while isinstance(answer := self._receive(timeout), Told):
             self._told(answer.message)
-        if isinstance(answer, _Raised):
+        if isinstance(answer, Raised):
             raise answer.error
         return answer
 
     def _receive(self, timeout: float | None) -> Any:
         """The next thing that the child says."""
-        ready = multiprocessing.connection.wait([self._pipe, self._process.sentinel], timeout)
-        if not ready:
-            self.kill()
-            raise ChildDied(f"{self.what} gave no answer for {timeout:g} s and was stopped")
+        silent, idle, computed = stopwatch(), stopwatch(), 0.0
+        while not multiprocessing.connection.wait([self._pipe, self._process.sentinel], self._patience(timeout)):
+            if timeout is not None and silent() >= timeout:
+                self._give_up(f"gave no answer for {timeout:g} s")
+            if self._limits == NO_LIMITS:
+                continue
+            taken = usage(self.pid)
+            if self._limits.memory is not None and taken.memory > self._limits.memory:
+                gigabytes = self._limits.memory / 1e9
+                self._give_up(f"was out of memory at {gigabytes:.1f} GB, which is its limit (--memory)")
+            if abs(taken.seconds - computed) > _COMPUTES:
+                idle, computed = stopwatch(), taken.seconds
+            elif self._limits.idle is not None and idle() >= self._limits.idle:
+                self._give_up(f"made no progress for {self._limits.idle:g} s")
         try:
             return self._pipe.recv()
         except (EOFError, ConnectionResetError):
             raise self._death() from None
 
+    def _patience(self, timeout: float | None) -> float | None:
+        """Seconds to wait before looking at the child again."""
+        waits = [one for one in (timeout, self._limits.idle) if one is not None]
+        return min([*waits, _LOOK_SECONDS]) if self._limits != NO_LIMITS else timeout
+
+    def _give_up(self, why: str) -> NoReturn:
+        self.kill()
+        raise ChildDied(f"{self.what} {why} and was stopped")
+
     def _death(self) -> ChildDied:
         self._process.join(_GRACE_SECONDS)
+        self.stop()  # what it has started lives on
         code = self._process.exitcode
         if code is not None and code < 0:
             return ChildDied(f"{self.what} was killed by {_signal_name(-code)}")
         return ChildDied(f"{self.what} ended with exit code {code} and no answer")
 
+    @property
+    def pid(self) -> int:
+        """Of the process, which leads a group of the same number."""
+        assert self._process.pid is not None  # it was started in __init__
+        return int(self._process.pid)
+
+    def stop(self) -> None:
+        """Have the process, and all that it has started, killed; whoever waits for its answer learns of its end."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has no group yet, or has ended
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.kill()
+
     def kill(self) -> None:
         """End the process at once."""
-        self._process.kill()
+        self.stop()
         self._process.join(_GRACE_SECONDS)
         self._pipe.close()
 
@@ -163,74 +181,16 @@ def isolated(
     timeout: float | None = None,
     torch: bool = True,
     told: Callable[[str], None] = lambda message: None,
+    limits: Limits = NO_LIMITS,
 ) -> Any:
     """Run `function(*args)` in a process of its own and return its result; raises as `Child.call` does."""
-    with Child(partial(_Function, function), what=what, log=log, torch=torch, told=told) as child:
+    with Child(partial(_Function, function), what=what, log=log, torch=torch, told=told, limits=limits) as child:
         return child.call("run", *args, timeout=timeout)
 
 
 @dataclass(frozen=True)
 class _Function:
     run: Callable[..., Any]
-
-
-def _serve(pipe: Any, make: Callable[[], Any], log: Path | None) -> None:
-    """The child's main loop: make the object, then answer calls until told to stop."""
-    global _parent
-    _settle(log)
-    _parent = pipe
-    target: Any = None
-    while (request := _receive(pipe)) is not None:
-        method, args = request
-        try:
-            target = make() if target is None else target
-            pipe.send(getattr(target, method)(*args))
-        except BaseException as error:
-            traceback.print_exc()
-            pipe.send(_Raised(_portable(error)))
-
-
-def _receive(pipe: Any) -> Any:
-    try:
-        return pipe.recv()
-    except EOFError:
-        return None
-
-
-def _portable(error: BaseException) -> BaseException:
-    """The error in a form that another process can raise: ours as they are, others as text."""
-    trace = "".join(traceback.format_exception(error))
-    if isinstance(error, BurnishError):
-        return error
-    if isinstance(error, MemoryError):
-        return StepError(f"out of memory{': ' if str(error) else ''}{error}", trace)
-    return StepError(f"{type(error).__name__}: {error}", trace)
-
-
-def _settle(log: Path | None) -> None:
-    """Make the child quiet and mortal: output to its log, Ctrl-C left to the parent, dies with the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    target = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(target, 1)
-    os.dup2(target, 2)
-    os.close(target)
-    faulthandler.enable()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _end_with_parent() -> None:
-    """Wait for the parent's end, then end at once.
-
-    The kernel's signal alone is not enough: to it, the parent of a forked child is the fork server, which
-    lives on for as long as a busy child does.
-    """
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _signal_name(number: int) -> str:

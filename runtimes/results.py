@@ -136,7 +136,7 @@ class GateResult(Record):
 
 
 class Row(Record):
-    """The verdict on one artifact on one device."""
+    """The verdict on one artifact on one device. `judged`: when that was, if in an earlier build."""
 
     name: str
     format: str
@@ -150,6 +150,7 @@ class Row(Record):
     speed: Speed = Field(default_factory=Speed)
     gates: list[GateResult] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+    judged: str | None = None
 
 
 class Build(Record):

@@ -205,6 +205,10 @@ class Exporter(ABC):
         """Options of the ONNX graph that the export starts from, or None where it starts from the module."""
         return None
 
+    def depends_on_machine(self, options: Any) -> bool:
+        """Whether the files, or what is counted of them, depend on the CPU or GPU of the machine that builds."""
+        return True
+
     @abstractmethod
     def export(self, job: Job, options: Any) -> Exported:
         """Write the files. Raises ExportError."""

@@ -128,6 +128,10 @@ class OnnxExporter(Exporter):
             return ("cpu",)
         return ("cuda",) if options.precision == "bf16" else self.devices
 
+    def depends_on_machine(self, options: OnnxOptions) -> bool:
+        """What is quantized or optimized is so for a kind of CPU."""
+        return bool(options.quantize) or options.optimize != "none"
+
     def export(self, job: Job, options: OnnxOptions) -> Exported:
         """Export, check, infer shapes; names and dynamic dimensions are as the recipe gives them."""
         path = job.folder / MODEL_FILE

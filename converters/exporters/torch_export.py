@@ -20,6 +20,10 @@ class TorchExportExporter(Exporter):
     devices = ("cpu", "cuda")
     Options = TorchExportOptions
 
+    def depends_on_machine(self, options: TorchExportOptions) -> bool:
+        """The same files everywhere."""
+        return False
+
     def export(self, job: Job, options: TorchExportOptions) -> Exported:
         """Export and save. The example inputs stay in: compilers that start from the file need them."""
         import torch

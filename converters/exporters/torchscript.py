@@ -30,6 +30,10 @@ class TorchScriptExporter(Exporter):
     devices = ("cpu", "cuda")
     Options = TorchScriptOptions
 
+    def depends_on_machine(self, options: Any) -> bool:
+        """The same files everywhere."""
+        return False
+
     def export(self, job: Job, options: TorchScriptOptions) -> Exported:
         """Script or trace, freeze, save.
 

@@ -1,36 +1,35 @@
-"""One pass over the eager module, its result kept by content: the same pass over the same model is done once."""
+"""One pass over the eager module. What training has reached is kept by content, and goes on from there."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.cache import Key, Store
+from converters.cache import Key
 from converters.exporters.base import Job, ModelFacts
 from converters.passes.options import PassOptions
 from converters.passes.structure import difference
 from converters.recipe import Recipe
 from converters.sources.load import Source, build_module, call
 from runtimes.machine import versions
-from runtimes.process import tell
 
 if TYPE_CHECKING:
     import torch
 
-STATE, REPORT = "state.pt", "report.json"
+STATE = "state.pt"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every pass over a module works with."""
+    """What every pass over a module works with; `kept`: folder of training that was interrupted."""
 
     source: Source
     recipe: Recipe
     facts: ModelFacts
-    store: Store
+    kept: Path
 
     @property
     def classification(self) -> bool:
@@ -68,7 +67,7 @@ def change(
         one: prune or recover.
         teacher: the model as it was loaded.
         module: the model to change.
-        after: a folder that does not exist yet.
+        after: a folder for it.
 
     Raises:
         UsageError: names that match nothing, no data, or more to remove than can be.
@@ -81,19 +80,10 @@ def change(
     notes: list[str] = []
     work = recover.prepare(bench, one.recover, teacher, notes) if one.recover else prune.prepare(bench, one, notes)
     key = _key(bench, one, module, work.digest)
-    if bench.store.get(key, after, notes.append):
-        tell(f"{one.name}: found in the cache")
-        kept = json.loads((after / REPORT).read_text(encoding="utf-8"))
-        return Changed(**{**kept, "notes": [*kept["notes"], *notes]})
-    checkpoint = bench.store.folder.with_name("recover") / key / "checkpoint.pt"
-    changed, report, said = work.apply(module, checkpoint)
-    after.mkdir(parents=True)
+    changed, report, said = work.apply(module, bench.kept / key / "checkpoint.pt")
     torch.save(changed.state_dict(), after / STATE)
     difference(build_module(bench.source), changed).save(after)
-    found = Changed({one.name: {"options": _asked(one), **report}}, said)
-    (after / REPORT).write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
-    bench.store.put(key, after)
-    return Changed(found.report, [*said, *notes])
+    return Changed({one.name: {"options": _asked(one), **report}}, [*said, *notes])
 
 
 def _asked(one: PassOptions) -> dict[str, Any]:

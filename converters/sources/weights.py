@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from converters.sources import torchvision
+from converters.trace import depend
 from runtimes.artifact import sha256
 from runtimes.errors import UsageError
 
@@ -90,6 +91,7 @@ def _find(source: str, model: str, folder: Path) -> Found:
     if source == "DEFAULT":
         return _default(model)
     path = _package_file(source) if source.startswith("package:") else folder / source
+    depend(path)
     if not path.is_file():
         raise Absent(f"{path} is not a file" if path.exists() else f"there is no file {path}")
     return Found(source, read_state(path), sha256(path))
@@ -103,6 +105,7 @@ def _default(model: str) -> Found:
 
     url = torchvision.default_weights_url(name)
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    depend(path)
     if not path.is_file():
         _download(url, path)
     return Found(f"DEFAULT ({path.name})", read_state(path), sha256(path))

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from runtimes.artifact import Artifact
+from runtimes.child import StepError, tell
 from runtimes.errors import UsageError
-from runtimes.process import ALLOCATOR, Child, ChildDied, StepError, isolated, last_lines, stopwatch, tell
+from runtimes.process import ALLOCATOR, Child, ChildDied, isolated, last_lines, stopwatch
 
 # A fresh interpreter rather than the server with torch: what is tested is the same, and starts sooner.
 run = partial(isolated, what="the step", torch=False)

@@ -19,7 +19,7 @@ from torch import nn
 from converters.passes.prune.attention import HeadAttention
 from converters.passes.prune.cost import Costs, LayerCost, is_layer
 from converters.passes.prune.importance import Run
-from runtimes.process import tell
+from runtimes.child import tell
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -20,7 +20,7 @@ from converters.passes.prune.structured import Samples, prune_structured
 from converters.passes.prune.zeros import prune_zeros
 from converters.sources.load import call
 from runtimes import machine
-from runtimes.process import tell
+from runtimes.child import tell
 
 if TYPE_CHECKING:
     from converters.passes.change import Bench

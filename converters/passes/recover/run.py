@@ -14,7 +14,7 @@ from converters.data import training_pool
 from converters.passes.recover.options import RecoverOptions
 from converters.passes.recover.shelf import Shelf
 from converters.passes.recover.train import Course, Teaching
-from runtimes.process import tell
+from runtimes.child import tell
 
 if TYPE_CHECKING:
     from converters.passes.change import Bench

@@ -1,0 +1,96 @@
+"""The folder of a build: what may be replaced in it, and the scratch that never stays."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from converters.publish import CHANGED
+from converters.recipe import Plan
+from runtimes.artifact import MANIFEST
+from runtimes.errors import UsageError
+from runtimes.results import Build
+from runtimes.validator.reference import FILE as REFERENCE
+
+_WORK = ".work"
+
+
+def foreign(plan: Plan, output: Path) -> None:
+    """Raise UsageError where the build would replace something that Burnish did not make."""
+    taken = [name for one in plan.artifacts if (output / (name := one.name)).exists()]
+    found = [name for name in taken if not (output / name / MANIFEST).is_file()]
+    if (
+        (output / REFERENCE).exists()
+        and not (output / "build.json").exists()
+        and not taken
+        and not _unfinished(output)
+    ):
+        found.append(REFERENCE)
+    if (output / "build.json").exists():
+        try:
+            Build.read(output)
+        except UsageError:
+            found.append("build.json")
+    if found:
+        raise UsageError(
+            f"{output} holds {', '.join(found)}, which no build made and this one would replace: "
+            "choose another --output, or remove it"
+        )
+
+
+def _unfinished(output: Path) -> bool:
+    """Whether a build that was killed has left its scratch folder."""
+    return (output / _WORK).is_dir() and (output / "logs").is_dir()
+
+
+@contextlib.contextmanager
+def output_folder(output: Path) -> Iterator[Path]:
+    """The output folder, for this build alone, and a scratch folder in it; what stays empty is removed again.
+
+    Raises UsageError where it cannot be written, or another build is writing into it.
+    """
+    created = not output.exists()
+    parent = not output.parent.exists()
+    with contextlib.ExitStack() as stack:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            _alone(output, stack)
+            work = output / _WORK
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+            (output / "logs").mkdir(exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to {output}: {error.strerror}") from error
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            if created and not any(path.name != "logs" for path in output.iterdir()):
+                shutil.rmtree(output, ignore_errors=True)
+                if parent and not any(output.parent.iterdir()):
+                    output.parent.rmdir()
+
+
+def _alone(output: Path, stack: contextlib.ExitStack) -> None:
+    """Lock the folder until the stack unwinds. Raises UsageError where another build holds it."""
+    handle = os.open(output, os.O_RDONLY)
+    stack.callback(os.close, handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"another build is writing into {output}: wait for it, or choose another --output"
+        ) from None
+
+
+def forget_models(output: Path, keys: Collection[str]) -> None:
+    """Remove the changed models of earlier builds but those of these keys."""
+    for folder in (output / CHANGED).iterdir() if (output / CHANGED).is_dir() else ():
+        if folder.name not in keys:
+            shutil.rmtree(folder, ignore_errors=True)
+    if "" in keys and not any(keys):
+        shutil.rmtree(output / CHANGED, ignore_errors=True)

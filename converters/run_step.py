@@ -1,0 +1,49 @@
+"""The child's side of a step: run it, and find out what it read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters import trace
+from converters.recipe import Plan
+from converters.step import Made, Step, Work
+from converters.step_cache import STEP
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process is to do: `home` is the recipe's folder, what lies in `ignored` is no input."""
+
+    work: Work
+    home: Path
+    ignored: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a step returned, what it read with digests, and which of that was changed meanwhile."""
+
+    result: Any
+    read: dict[str, str]
+    disturbed: list[str]
+
+
+class Hand:
+    """Lives in the child; picklable by name."""
+
+    def do(self, job: Job, folder: Path, needs: Mapping[str, Made]) -> Done:
+        """Run a step into `folder`."""
+        traced = trace.start(job.home, (*job.ignored, folder))
+        result = job.work(folder, needs)
+        return Done(result, traced.found(), traced.disturbed)
+
+
+def describe(folder: Path, step: Step, plan: Plan) -> None:
+    """Leave beside a result what made it, for whoever looks through the cache."""
+    known = {"step": step.name, "what": step.what, "recipe": plan.name, "made": int(time.time())}
+    (folder / STEP).write_text(json.dumps(known), encoding="utf-8")

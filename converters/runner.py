@@ -1,0 +1,264 @@
+"""Makes the steps of a build: each once, from the cache or in a process of its own, several side by side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from converters import run_step
+from converters.again import write_script
+from converters.plan import Steps
+from converters.step import Made, Step
+from converters.step_cache import DIGESTS, FILES, RESULT, Entry, StepCache, seal
+from converters.step_key import Parts, first_key, parts
+from runtimes.errors import BurnishError
+from runtimes.process import Child, ChildDied, Limits, last_lines, stopwatch
+
+STEP_SECONDS = 3600.0
+"""A step that says nothing for so long is stopped, even if it computes."""
+IDLE_SECONDS = 600.0
+"""A step that neither says anything nor computes for so long has hung: a deadlock of two thread pools does."""
+
+
+class StepFailed(BurnishError):
+    """A step ended in an error. What needs its result gets the same: `step` tells which one it waits for."""
+
+    def __init__(self, step: str, error: BurnishError) -> None:
+        super().__init__(str(error))
+        self.step, self.error = step, error
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a build's steps work.
+
+    Attributes:
+        home: folder of the recipe.
+        work: scratch, for what cannot be kept.
+        logs: of a log for each step.
+        again: command that runs one step again; its name is added.
+    """
+
+    home: Path
+    work: Path
+    logs: Path
+    again: tuple[str, ...]
+
+
+@dataclass
+class Runner:
+    """One build's.
+
+    Attributes:
+        steps: of the plan.
+        place: folders.
+        cache: None where nothing is to be kept or found.
+        jobs: how many steps run side by side.
+        limits: of each.
+        progress: told what is being done, from any thread.
+        fresh: whether nothing is taken from the cache.
+        seconds: that steps took; parts: what each depended on; notes: for the build's reader.
+    """
+
+    steps: Steps
+    place: Place
+    cache: StepCache | None
+    jobs: int
+    limits: Limits
+    progress: Callable[[str], None]
+    fresh: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, Parts] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.RLock()
+        self._slots = threading.Semaphore(self.jobs)
+        self._found: dict[str, Future[Made]] = {}
+        self._whole: set[Path] = set()
+        self._unkept: list[Path] = []
+        self._children: set[Child] = set()
+        self._stopped = threading.Event()
+
+    def made(self, name: str) -> Made:
+        """What a step has made; it is made first where that must be. Waits where another thread does so.
+
+        Raises BurnishError as the step did, each time that it is asked for.
+        """
+        with self._lock:
+            future, mine = self._found.get(name), False
+            if future is None:
+                future, mine = Future(), True
+                self._found[name] = future
+        if mine:
+            try:
+                future.set_result(self._make(self.steps.by_name[name]))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def whole(self, name: str) -> Made:
+        """As `made`, with files that are what they were when they were made."""
+        made = self.made(name)
+        with self._lock:
+            if made.folder in self._whole or self.cache is None:
+                return made
+            if self.cache.check(Entry(made.folder.parent, made.digest), self._warn):
+                self._whole.add(made.folder)
+                return made
+            del self._found[name]
+        return self.whole(name)
+
+    def try_made(self, name: str) -> None:
+        """As `made`; what goes wrong is told to whoever asks for the result."""
+        with suppress(BurnishError):
+            self.made(name)
+
+    def listed(self, name: str) -> dict[str, str]:
+        """sha256 of the files that a step has made, by name."""
+        known = json.loads((self.made(name).folder.parent / DIGESTS).read_text(encoding="utf-8"))
+        files = ((Path(path), digest) for path, digest in known.items())
+        return {path.relative_to(FILES).as_posix(): digest for path, digest in files if path.parts[0] == FILES}
+
+    def close(self) -> None:
+        """Let go of the cache, and remove what is not kept in it."""
+        for folder in self._unkept:
+            shutil.rmtree(folder, ignore_errors=True)
+        if self.cache is not None:
+            self.cache.close()
+
+    def _make(self, step: Step) -> Made:
+        needs = {name: self.made(name) for name in step.needs}
+        first = first_key(known := parts(step, needs))
+        self.parts[step.name] = known
+        if self.cache is None:
+            return self._run(step, known, first, {name: self.whole(name) for name in step.needs})
+        if found := self._kept(step, first):
+            return found
+        waits = partial(self.progress, f"waiting for another build, which is {step.what}")
+        with self.cache.making(first, self._stopped.is_set, waits):
+            if found := self._kept(step, first):  # by the build that was waited for
+                return found
+            whole = {name: self.whole(name) for name in step.needs}
+            if any(whole[name].digest != needs[name].digest for name in step.needs):
+                return self._make(step)  # what was damaged and made anew came out differently
+            return self._run(step, known, first, whole)
+
+    def _kept(self, step: Step, first: str) -> Made | None:
+        assert self.cache is not None  # asked only then
+        if self.fresh:
+            return None
+        with self._lock:
+            entry, read = self.cache.find(first, self._warn)
+        if entry is None:
+            return None
+        self.parts[step.name] = {**self.parts[step.name], **read}
+        return _made(step, entry)
+
+    def _warn(self, message: str) -> None:
+        self.progress(message)
+        self.notes.append(message)
+
+    def _run(self, step: Step, known: Parts, first: str, needs: Mapping[str, Made]) -> Made:
+        """Run a step; keep its result where that can be. Raises StepFailed."""
+        try:
+            with self._slots, self._folder() as folder:
+                self._check_stopped()
+                self.progress(step.what)
+                done = self._isolated(step, folder, needs)
+                self.parts[step.name] = {**known, **done.read}
+                (folder / RESULT).write_bytes(TypeAdapter(step.result).dump_json(done.result))
+                run_step.describe(folder, step, self.steps.plan)
+                entry = seal(folder)
+                if self.cache and not done.disturbed and folder.is_relative_to(self.cache.folder):
+                    with self._lock:
+                        entry = self.cache.put(first, done.read, folder)
+                elif done.disturbed:
+                    self._unkept.append(folder)
+                    files = ", ".join(done.disturbed[:3])
+                    self._warn(f"{step.name} is not kept: {files} changed while it ran")
+                self._whole.add(entry.files)
+                return _made(step, entry)
+        except BurnishError as error:
+            raise StepFailed(step.name, error) from error
+        except OSError as error:
+            raise StepFailed(step.name, BurnishError(f"cannot write {step.name}: {error.strerror}")) from error
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """A new folder for a step, in the cache where that can be written; removed where the step fails."""
+        folder = None
+        if self.cache is not None:
+            try:
+                folder = self.cache.scratch()
+            except OSError as error:
+                self._warn_once(f"nothing is kept for the next build: {self.cache.folder}: {error.strerror}")
+        if folder is None:
+            folder = self.place.work / "steps" / str(len(self.seconds)) / threading.current_thread().name
+            folder.mkdir(parents=True)
+        try:
+            (folder / FILES).mkdir()
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self.notes:
+            self._warn(message)
+
+    def _isolated(self, step: Step, folder: Path, needs: Mapping[str, Made]) -> run_step.Done:
+        clock, log = stopwatch(), self.place.logs / f"{step.name}.log"
+        log.unlink(missing_ok=True)
+        ignored = [self.place.work.parent, *([self.cache.folder.parent] if self.cache else [])]
+        job = run_step.Job(step.work, self.place.home, tuple(ignored))
+        child = Child(run_step.Hand, what=f"the step {step.name!r}", log=log, torch=True, told=self.progress,
+                      limits=self.limits)  # fmt: skip
+        with self._lock:
+            self._children.add(child)
+        try:
+            with child:
+                self._check_stopped()
+                done: run_step.Done = child.call("do", job, folder / FILES, needs, timeout=STEP_SECONDS)
+                return done
+        except BurnishError as error:
+            self._check_stopped()
+            script = write_script(self.place.logs, step.name, self.place.again)
+            if isinstance(error, ChildDied):
+                raise ChildDied(_died(str(error), log, script)) from error
+            raise
+        finally:
+            with self._lock:
+                self._children.discard(child)
+            self.seconds[step.name] = clock()
+
+    def _check_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise BurnishError("the build was interrupted")
+
+    def stop(self) -> None:
+        """Kill all that runs, and start nothing more. For whoever was interrupted."""
+        self._stopped.set()
+        with self._lock:
+            for child in self._children:
+                child.stop()
+
+
+def _made(step: Step, entry: Entry) -> Made:
+    return Made(entry.files, TypeAdapter(step.result).validate_json(entry.result()), entry.digest)
+
+
+def _died(message: str, log: Path, script: Path) -> str:
+    """Why a step died, the end of its log, and how to run it again."""
+    end = "".join(f"\n    {line}" for line in last_lines(log).splitlines())
+    said = f"\n  {log.parent.name}/{log.name} ends:{end}" if end else ""
+    return f"{message}{said}\n  {script.parent.name}/{script.name} runs it again"

@@ -1,0 +1,215 @@
+"""What a step read: the files behind its result, found while it runs.
+
+A recipe's Python code may import and open what it likes, so what a result depends on is not guessed but seen. The
+interpreter's audit events tell which files were opened and which folders were listed; the loaded modules tell the
+code and the packages. What native code opens by itself is not seen: `depend` names such files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import site
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+FILE, FOLDER, PACKAGE, CODE = "file", "folder", "package", "code"
+_OWN = Path(__file__).resolve().parent.parent
+_PACKAGES = ("burnish", "converters", "runtimes")  # Burnish's own
+_SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/lib/", "/usr/share/", "/lib/", "/lib64/")
+_BESIDE = ("__pycache__/", ".egg-info/", ".dist-info/")
+ABSENT = "absent"
+
+
+@dataclass
+class Trace:
+    """What this process reads from now on.
+
+    Attributes:
+        home: the recipe's folder; what lies below is told relative to it.
+        ignored: folders whose files are no input: scratch, caches.
+    """
+
+    home: Path
+    ignored: tuple[Path, ...]
+    _opened: set[str] = field(default_factory=set)
+    _listed: set[str] = field(default_factory=set)
+    _named: set[str] = field(default_factory=set)
+    _written: set[str] = field(default_factory=set)
+    _started: int = field(default_factory=time.time_ns)
+
+    def heard(self, event: str, args: tuple[Any, ...]) -> None:
+        """Take note of an audit event of the interpreter."""
+        if event == "open":
+            path, _, flags = args
+            if isinstance(path, (str, bytes)):
+                writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
+                (self._written if writes else self._opened).add(_absolute(path))
+        elif args and isinstance(args[0], (str, bytes)) and not _importing():  # os.listdir, os.scandir
+            self._listed.add(_absolute(args[0]))
+
+    def depend(self, path: Path) -> None:
+        """A file or folder that the result depends on, even if it is not there."""
+        self._named.add(_absolute(path))
+
+    def found(self) -> dict[str, str]:
+        """What was read, each with the digest that it has now: `file PATH`, `package NAME`, ..."""
+        opened = {path for path in self._opened - self._written if self._is_input(path) and Path(path).is_file()}
+        modules = set(_sources())
+        users = {path for path in modules if self._is_input(path) and Path(path).is_file()}
+        own = {path for path in modules if Path(path).is_relative_to(_OWN) and _is_own(path)}
+        folders = {path for path in self._listed if self._is_input(path) and Path(path).is_dir()}
+        found = {f"{FILE} {self._told(path)}" for path in opened | users | self._named}
+        found |= {f"{FOLDER} {self._told(path)}" for path in folders}
+        found |= {f"{CODE} {Path(path).relative_to(_OWN).as_posix()}" for path in own}
+        found |= {f"{PACKAGE} {name}" for name in _distributions()}
+        return current(sorted(found), self.home)
+
+    @property
+    def disturbed(self) -> list[str]:
+        """Files that were changed while the step ran: its result is of neither state."""
+        read = (path for path in self._opened - self._written if self._is_input(path))
+        return sorted(self._told(path) for path in read if _changed_since(path, self._started))
+
+    def _is_input(self, path: str) -> bool:
+        if path.endswith((".pyc", ".so")) or path.startswith(_SYSTEM) or any(one in path for one in _BESIDE):
+            return False
+        one = Path(path)
+        own = one.is_relative_to(_OWN) and _is_own(path)
+        return not own and not any(one.is_relative_to(folder) for folder in (*self.ignored, *_installed()))
+
+    def _told(self, path: str) -> str:
+        one = Path(path)
+        return one.relative_to(self.home).as_posix() if one.is_relative_to(self.home) else path
+
+
+def _absolute(path: str | bytes | Path) -> str:
+    """Links are not followed: a link that is changed is another file."""
+    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100
+
+
+def _is_own(path: str) -> bool:
+    return Path(path).relative_to(_OWN).parts[:1] in [(name,) for name in _PACKAGES]
+
+
+_tracing: Trace | None = None
+
+
+def start(home: Path, ignored: Iterable[Path]) -> Trace:
+    """Begin to note what this process reads, for good: an audit hook cannot be removed."""
+    global _tracing
+    if _tracing is None:
+        sys.addaudithook(_hook)
+    _tracing = Trace(home.resolve(), tuple(one.resolve() for one in ignored))
+    return _tracing
+
+
+def depend(path: Path) -> None:
+    """Tell the trace of this process, if there is one, of a file or folder that its step depends on."""
+    if _tracing is not None:
+        _tracing.depend(path)
+
+
+_busy = threading.local()
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if _tracing is not None and event in ("open", "os.listdir", "os.scandir") and not getattr(_busy, "now", False):
+        _busy.now = True  # what this very function opens is no input
+        try:
+            _tracing.heard(event, args)
+        finally:
+            _busy.now = False
+
+
+def _importing() -> bool:
+    """Whether the import system is what lists a folder: on the way to a module, or to a package's metadata."""
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith("<frozen importlib") or "/importlib/" in name or "/pkg_resources/" in name:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _changed_since(path: str, moment: int) -> bool:
+    try:
+        return Path(path).stat().st_mtime_ns > moment
+    except OSError:  # it never was there: somebody only looked
+        return False
+
+
+def _sources() -> Iterator[str]:
+    """The source files of all modules that this process has imported."""
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        if isinstance(name, str) and name.endswith(".py"):
+            yield _absolute(name)
+
+
+@cache
+def _installed() -> tuple[Path, ...]:
+    """Folders of packages and of Python itself, whose versions stand for their files."""
+    known = sysconfig.get_paths()
+    paths = [known[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return tuple({Path(one).resolve() for one in (*paths, *site.getsitepackages(), site.getusersitepackages())})
+
+
+def _distributions() -> set[str]:
+    """The installed packages that this process has imported from."""
+    known = packages_distributions()
+    tops = {name.partition(".")[0] for name in sys.modules}
+    return {one for top in tops for one in known.get(top, ()) if one != "burnish"}
+
+
+def current(names: Iterable[str], home: Path, known: dict[str, str] | None = None) -> dict[str, str]:
+    """The digests that these files, folders, packages and sources have now; `known` remembers them."""
+    return {name: _remembered(name, home, known if known is not None else {}) for name in names}
+
+
+def _remembered(name: str, home: Path, known: dict[str, str]) -> str:
+    if name not in known:
+        known[name] = _digest(name, home)
+    return known[name]
+
+
+def _digest(name: str, home: Path) -> str:
+    kind, _, what = name.partition(" ")
+    if kind == PACKAGE:
+        try:
+            return version(what)
+        except PackageNotFoundError:
+            return ABSENT
+    path = (_OWN if kind == CODE else home) / what
+    try:
+        if kind == FOLDER or path.is_dir():
+            return hashlib.sha256("\0".join(sorted(one.name for one in path.iterdir())).encode()).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ABSENT
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What of a step's reading is another than it was, in words."""
+    own = [name for name in before if name.startswith(CODE) and before[name] != now[name]]
+    words = []
+    for name in before:
+        kind, _, what = name.partition(" ")
+        if before[name] == now[name] or kind == CODE:
+            continue
+        gone = kind != PACKAGE and (ABSENT in (before[name], now[name]))
+        verb = ("appeared" if before[name] == ABSENT else "is gone") if gone else "changed"
+        versions = f" {before[name]} -> {now[name]}" if kind == PACKAGE else ""
+        words.append(f"{what} {verb}{versions}")
+    return [*words, *([f"Burnish's own code changed ({Path(own[0].partition(' ')[2]).name})"] if own else [])]

@@ -1,0 +1,115 @@
+"""The child's side of a process of its own: settle in, answer calls, tell what is done, end with the parent."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtimes.errors import BurnishError
+
+_PR_SET_PDEATHSIG = 1
+
+
+class StepError(BurnishError):
+    """Something raised in a child process. `trace` is its traceback, for the log."""
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception on its way through the pipe."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a child is doing, on its way through the pipe before its answer."""
+
+    message: str
+
+
+_parent: Any = None  # in a child: the pipe to the process that waits for its answer
+
+
+def tell(message: str) -> None:
+    """Say what is being done to the process that waits for this one's answer; nothing outside of a `Child`."""
+    if _parent is not None:
+        _parent.send(Told(message))
+
+
+def serve(pipe: Any, make: Callable[[], Any], log: Path | None) -> None:
+    """The child's main loop: make the object, then answer calls until told to stop."""
+    global _parent
+    _settle(log)
+    _parent = pipe
+    target: Any = None
+    while (request := _receive(pipe)) is not None:
+        method, args = request
+        try:
+            target = make() if target is None else target
+            pipe.send(getattr(target, method)(*args))
+        except BaseException as error:
+            traceback.print_exc()
+            pipe.send(Raised(_portable(error)))
+
+
+def _receive(pipe: Any) -> Any:
+    try:
+        return pipe.recv()
+    except EOFError:
+        return None
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error in a form that another process can raise: ours as they are, others as text."""
+    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, BurnishError):
+        return error
+    if isinstance(error, MemoryError):
+        return StepError(f"out of memory{': ' if str(error) else ''}{error}", trace)
+    return StepError(f"{type(error).__name__}: {error}", trace)
+
+
+def _settle(log: Path | None) -> None:
+    """Make the child quiet and mortal: output to its log, Ctrl-C left to the parent, dies with the parent.
+
+    It leads a group of its own, so that whatever it starts (compilers, workers) ends with it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.setsid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    target = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    faulthandler.enable()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end, then end at once, with all that this process has started.
+
+    The kernel's signal alone is not enough: to it, the parent of a forked child is the fork server, which
+    lives on for as long as a busy child does.
+    """
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os.killpg(os.getpid(), signal.SIGKILL)
