@@ -28,6 +28,7 @@ from runtimes.errors import BurnishError, Unavailable, UsageError
 from runtimes.process import Limits, stopwatch
 from runtimes.results import Build, Row, Status, write_atomically
 from runtimes.session import unavailable
+from runtimes.usage import memory_bytes
 from runtimes.validator.defaults import BUDGET_SECONDS
 from runtimes.validator.reference import FILE as REFERENCE
 from runtimes.validator.reference import Reference
@@ -69,7 +70,7 @@ class BuildOptions:
     @property
     def limits(self) -> Limits:
         """Of each step."""
-        return Limits(self.idle, self.memory or int(_MEMORY_SHARE * psutil.virtual_memory().total))
+        return Limits(self.idle, self.memory or int(_MEMORY_SHARE * memory_bytes()))
 
 
 DEFAULTS = BuildOptions()

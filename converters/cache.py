@@ -7,13 +7,14 @@ with the store itself (no permission, no room, a damaged file) only means that t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,18 @@ class Store:
             _drop(entry)
             warn(f"what {self.folder.name}/{key[:12]} in the cache folder held was damaged: it was made anew")
         return False
+
+    @contextlib.contextmanager
+    def making(self, key: str) -> Iterator[None]:
+        """While inside, nobody else makes what `key` stands for: who comes second waits, and finds it."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # nothing can be kept here: each makes its own
+                locks = self.folder.with_name(f"{self.folder.name}.locks")
+                locks.mkdir(parents=True, exist_ok=True)
+                handle = os.open(locks / key, os.O_RDWR | os.O_CREAT, 0o644)
+                stack.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     def put(self, key: str, folder: Path) -> None:
         """Keep a copy of `folder`, unless another process has kept one meanwhile, or it cannot be kept here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from runtimes.results import Build
 from runtimes.validator.reference import FILE as REFERENCE
 
 _WORK = ".work"
+_LEFT = re.compile(r"\.(.+\.old\.\d+|(build|steps)\.json\.\d+)$")
 
 
 def foreign(plan: Plan, output: Path) -> None:
@@ -43,8 +45,15 @@ def foreign(plan: Plan, output: Path) -> None:
 
 
 def _unfinished(output: Path) -> bool:
-    """Whether a build that was killed has left its scratch folder."""
-    return (output / _WORK).is_dir() and (output / "logs").is_dir()
+    """Whether a build that was interrupted has left its logs."""
+    return (output / "logs").is_dir()
+
+
+def _tidy(output: Path) -> None:
+    """Remove what a build that was killed in the middle of a rename has left."""
+    for path in output.iterdir():
+        if _LEFT.match(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextlib.contextmanager
@@ -61,6 +70,7 @@ def output_folder(output: Path) -> Iterator[Path]:
             _alone(output, stack)
             work = output / _WORK
             shutil.rmtree(work, ignore_errors=True)
+            _tidy(output)
             work.mkdir()
             (output / "logs").mkdir(exist_ok=True)
         except OSError as error:

@@ -8,6 +8,7 @@ import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+_starting = threading.Lock()  # what is changed for a start is changed for the whole process
 
 
 class Child:
@@ -82,7 +84,7 @@ class Child:
             context.set_forkserver_preload(["runtimes.engines._preload"])
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, make, log), name=what, daemon=True)
-        with _allocator(), _no_main():
+        with _starting, _allocator(), _no_main():
             self._process.start()
         theirs.close()  # so that a child that dies ends the wait
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -32,6 +33,15 @@ def usage(pid: int) -> Usage:
             continue
         seconds += times.user + times.system
     return Usage(memory, seconds)
+
+
+def memory_bytes() -> int:
+    """What the processes here can take together: this machine's memory, or less in a container."""
+    total = int(psutil.virtual_memory().total)
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # no control groups, or no limit: "max"
+        return total
 
 
 def _tree(pid: int) -> list[psutil.Process]:

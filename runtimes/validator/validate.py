@@ -17,11 +17,13 @@ from runtimes.machine import burnish_version, cores, own_cpu
 from runtimes.process import Child
 from runtimes.results import GateResult, Parent, Row, Speed, Status
 from runtimes.session import SessionOptions, runtime_of, unavailable
+from runtimes.spec import Arrays
 from runtimes.validator import gates, speed
 from runtimes.validator.alone import alone
-from runtimes.validator.defaults import BUDGET_SECONDS, REPEATED_PROBES, REQUEST_SECONDS, Gates
+from runtimes.validator.defaults import ASKED_PROBES, BUDGET_SECONDS, REPEATED_PROBES, REQUEST_SECONDS, Gates
 from runtimes.validator.host import ArtifactOpener, Opener, SessionHost
 from runtimes.validator.parity import summarize
+from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 
 EagerOpener = Callable[[str], Opener | None]
@@ -123,15 +125,23 @@ def _check(
     child = start(target, options, log)
     stack.callback(child.kill)
     try:
-        probes = [(probe.name, probe.inputs) for probe in reference.probes]
-        first = child.call("answer", probes, timeout=REQUEST_SECONDS)
-        second = child.call("answer", probes[:REPEATED_PROBES], timeout=REQUEST_SECONDS)
+        first = _answers(child, reference.probes)
+        second = _answers(child, reference.probes[:REPEATED_PROBES])
         layers = child.call("compute_layers")
         return _judged(target, row, reference, first, second, layers), child
     except ArtifactError as error:
         return _ended(row, "loads", error), None
     except BurnishError as error:
         return _ended(row, "runs", error), None
+
+
+def _answers(child: Child, probes: Sequence[Probe]) -> list[Arrays]:
+    """A session's outputs for each probe. They are asked some at a time: what a process once held it keeps."""
+    found: list[Arrays] = []
+    while len(found) < len(probes):
+        asked = [(one.name, one.inputs) for one in probes[len(found) : len(found) + ASKED_PROBES]]
+        found += child.call("answer", asked, timeout=REQUEST_SECONDS)
+    return found
 
 
 def _judged(target: Target, row: Row, reference: Reference, first: Any, second: Any, layers: Any) -> Row:

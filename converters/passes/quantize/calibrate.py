@@ -68,15 +68,12 @@ def calibrate(work: Work, samples: Samples, target: Path, store: Store) -> dict[
     samples.read()
     key = _key(work, samples)
     entry = target.with_name("calibration")
-    if store.get(key, entry, samples.notes.append):
-        tell("the calibration is in the cache")
-    else:
-        _make(work, samples, entry)
-        if samples.changed:
-            why = "the calibration samples were others each time they were read: it cannot be used again"
-            samples.notes.append(why)
+    with store.making(key):
+        if store.get(key, entry, samples.notes.append):
+            tell("the calibration is in the cache")
         else:
-            store.put(key, entry)
+            _make(work, samples, entry)
+            _keep(samples, key, entry, store)
     (entry / _GRAPH).replace(target)
     found = json.loads((entry / _FOUND).read_text(encoding="utf-8"))
     if (told := in_words(found["channels"])) is not None:
@@ -85,6 +82,14 @@ def calibrate(work: Work, samples: Samples, target: Path, store: Store) -> dict[
     if found["ranges"]:
         about |= {"ranges": max(found["ranges"], key=found["ranges"].__getitem__), "sqnr_db": found["ranges"]}
     return {"calibration": about, **found["channels"]}
+
+
+def _keep(samples: Samples, key: str, entry: Path, store: Store) -> None:
+    if samples.changed:
+        why = "the calibration samples were others each time they were read: it cannot be used again"
+        samples.notes.append(why)
+    else:
+        store.put(key, entry)
 
 
 def _make(work: Work, samples: Samples, entry: Path) -> None:

@@ -5,6 +5,7 @@
 - A Clip or Relu whose work the quantizer's saturation already does goes away, exactly: between a convolution
   and its QuantizeLinear it would forbid their fusion.
 - Biases become int32 at the scale of the accumulator, within half a step of it: matrix products only fuse so.
+- Convolutions of a picture's three channels get more of them (stem.py), exactly.
 - Negative axes are counted from the front, as the fusions want them.
 - A convolution that stays float behind a quantized value reads it through Cast: ONNX Runtime quantizes the float
   weights of whatever stands behind a DequantizeLinear on its own, per tensor and unasked.
@@ -27,6 +28,7 @@ from converters.passes.quantize.qdq import (
     users,
     zero_point_of,
 )
+from converters.passes.quantize.stem import widen_stems
 from runtimes.machine import Cpu
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def lower_for_onnxruntime(model: ir.Model, cpu: Cpu) -> dict[str, int]:
         counts["signed_activations"] = signed_activations(model)
     else:
         counts["unsigned_activations"] = unsigned_activations(model)
+        counts["widened_stems"] = widen_stems(model)
     counts |= {
         "absorbed_activations": absorb_activations(model),
         "integer_biases": integer_biases(model),
