@@ -95,7 +95,7 @@ def measure(folder: Path, rows: Sequence[Row], base: str, data: str) -> dict[str
     test = call_factory("fashion_cnn.data:samples", {"folder": data, "split": "test"}, HERE.parent / "configs", "")
     images, labels = test.images, test.labels
     eager = classes(folder / base, images)  # float32 ONNX decides as eager does: that is what its parity proves
-    launches = [_launch(folder, rows) for _ in range(BENCH_LAUNCHES)]
+    launches = [launch(folder, rows) for _ in range(BENCH_LAUNCHES)]
     found = {}
     for row in rows:
         path = folder / row.name
@@ -109,7 +109,7 @@ def measure(folder: Path, rows: Sequence[Row], base: str, data: str) -> dict[str
     return found
 
 
-def _launch(folder: Path, rows: Sequence[Row]) -> dict[str, speed.Times]:
+def launch(folder: Path, rows: Sequence[Row]) -> dict[str, speed.Times]:
     """The times of new sessions, which take turns."""
     with contextlib.ExitStack() as stack:
         children = {}

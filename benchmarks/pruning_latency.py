@@ -1,11 +1,17 @@
-"""Pruning by measured latency beside pruning by multiply-adds: which is faster at the same accuracy.
+"""Pruning by measured latency beside pruning by multiply-adds: which is faster where both decide as well.
 
-The same model is pruned by several shares of each; every pruned model learns from the original for the same time.
-The latency that `of: macs` has at the accuracy of a point of `of: latency` is interpolated between its own points.
+A model is pruned by several shares of each; every pruned model learns from the whole one for the same time, on the
+same pictures. Nothing else differs. All artifacts decide on the same test pictures, and all sessions are timed in
+turns. What `of: macs` would take at the agreement of a point of `of: latency` is interpolated between its own
+points, in logarithms of time and of disagreement, and never beyond them; the intervals are those of other test
+pictures (bootstrap over pictures, the same for all artifacts). Agreement with the whole model is the measure of
+accuracy: it needs no label, and falls several times as fast as accuracy does, so that a difference shows on fewer
+pictures.
+
 Needs Fashion-MNIST and labelled pictures, which are not part of this repository: says so and ends where they are
-missing. Writes pruning_latency.md.
+missing. Writes pruning_latency.md; sections of models that are not named stay.
 
-    python benchmarks/pruning_latency.py [MODEL...] [--minutes 1]       # about twenty minutes a model
+    python benchmarks/pruning_latency.py [MODEL...] [--minutes M]       # about twenty minutes a model
 """
 
 from __future__ import annotations
@@ -14,149 +20,268 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pruning import classes, launch
 
-from burnish.bench import bench
 from converters.build import build
 from converters.recipe import load_recipe
+from converters.sources.python import call_factory
 from runtimes import machine
-from runtimes.results import Row
+from runtimes.artifact import MANIFEST, Artifact
+from runtimes.results import Build, Row
+from runtimes.validator import speed
+from runtimes.validator.defaults import BENCH_LAUNCHES
+from runtimes.validator.reference import FILE, Reference
 
 HERE = Path(__file__).parent
+CONFIGS = HERE.parent / "configs"
 SHARED = HERE.parent.parent / "shared" / "data"
 PAGE, ROWS = HERE / "pruning_latency.md", HERE / "pruning_latency.json"
-SECONDS = 9.0  # of timing, for each pair of sessions
+SECONDS = 3.0  # of timing, for each session in each launch
+RESAMPLED = 2000
+WHOLE = "onnx"
 
-DATA = {
-    "fashion_cnn": """\
+
+@dataclass(frozen=True)
+class Setting:
+    """What one model is compared on.
+
+    Attributes:
+        folder: of its data, in the folder of shared data.
+        data: the recipe's, as YAML.
+        shares: by what is pruned. Those of `macs` reach further on both sides, so that the others lie between.
+        prune, recover: options that both ways have in common.
+        minutes: of recovery.
+    """
+
+    folder: str
+    data: str
+    shares: Mapping[str, Sequence[float]]
+    prune: str
+    recover: str
+    minutes: float
+
+
+SETTINGS = {
+    "fashion_cnn": Setting(
+        "FashionMNIST/raw",
+        """\
   training: {{factory: "python:fashion_cnn.data:samples", args: {{folder: {data}, split: train}}, samples: 20000}}
-  calibration: {{arrays: null, random: 0}}
-  evaluation:
-    {{arrays: null, labels: null, factory: "python:fashion_cnn.data:samples", args: {{folder: {data}, split: test}},
-      samples: 4000}}
+  calibration: null
 """,
-    "mobilenet_v2": """\
+        {"macs": (0.4, 0.55, 0.7, 0.82), "latency": (0.45, 0.6, 0.72)},
+        "most: 0.9",
+        "epochs: 1000, patience: 1000",
+        1.0,
+    ),
+    # A hundred pictures teach little, so the shares are small: what is pruned by a third has forgotten everything.
+    "mobilenet_v2": Setting(
+        "imagenet-500",
+        """\
   training: {{images: {data}, samples: 100}}
   evaluation: {{images: {data}, samples: 400, labels: prefix}}
 """,
-}
-FOLDERS = {"fashion_cnn": "FashionMNIST/raw", "mobilenet_v2": "imagenet-500"}
-SHARES = {
-    "fashion_cnn": {"macs": (0.5, 0.65, 0.8), "latency": (0.35, 0.5, 0.65)},
-    "mobilenet_v2": {"macs": (0.05, 0.1, 0.2), "latency": (0.03, 0.06, 0.12)},
+        {"macs": (0.04, 0.08, 0.14, 0.22), "latency": (0.05, 0.1, 0.16)},
+        "most: 0.9, importance: taylor",
+        "epochs: 1000, patience: 1000, batch: 25, rate: 5.0e-4, augment: [flip, mix]",
+        1.5,
+    ),
 }
 RECIPE = """\
 extends: {base}
 data:
 {data}
-gates: {{accuracy_drop: 1, parent_speedup: 0}}
+gates: {{accuracy_drop: 1, parent_speedup: null, speedup: null}}
 artifacts:
-{unwanted}
-  onnx: {{}}
 {artifacts}"""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A pruned artifact: how accurate it is, and how many times as fast as the whole one."""
+    """One artifact.
+
+    Attributes:
+        of, share: how it was pruned; WHOLE and 0 for the whole model.
+        macs: multiply-adds that are left, as a share.
+        foretold: the latency that the table of layers foretold to be left, as a share; for `of: latency`.
+        right: per test picture, whether it decides as the whole model does [N].
+        accuracy: on the pictures' labels.
+        speedup, ci95: how many times as fast as the whole model.
+    """
 
     of: str
     share: float
+    macs: float
+    foretold: float | None
+    right: np.ndarray[Any, Any]
     accuracy: float
-    agreement: float
     speedup: float
     ci95: tuple[float, float]
-    macs: float
 
 
 def recipe(model: str, folder: Path, minutes: float, scratch: Path) -> Path:
     """Write the recipe of one model."""
-    base = HERE.parent / "configs" / f"{model}.yaml"
-    lines = [
-        f"  {of}-{share}: {{format: onnx, passes: [{{prune: {{structured: {share}, of: {of}, most: 0.9}}}}, "
-        f"{{recover: {{minutes: {minutes}, epochs: 1000, batch: 32, patience: 1000}}}}]}}"
-        for of, shares in SHARES[model].items()
-        for share in shares
-    ]
-    own = load_recipe(base).artifacts
-    unwanted = "\n".join(f"  {one.name}: null" for one in own if one.name != "onnx")
-    data = DATA[model].format(data=json.dumps(str(folder)))
-    text = RECIPE.format(base=base, data=data, unwanted=unwanted, artifacts="\n".join(lines) + "\n")
+    setting = SETTINGS[model]
+    base = CONFIGS / f"{model}.yaml"
+    recover = f"{{recover: {{minutes: {minutes}, {setting.recover}}}}}"
+    unwanted = [one.name for one in load_recipe(base).artifacts if one.name != WHOLE]
+    lines = [f"  {WHOLE}: {{}}", *(f"  {name}: null" for name in unwanted)]
+    for of, shares in setting.shares.items():
+        for share in shares:
+            prune = f"{{prune: {{structured: {share}, of: {of}, {setting.prune}}}}}"
+            lines.append(f"  {of}-{share}: {{format: onnx, passes: [{prune}, {recover}]}}")
+    data = setting.data.format(data=json.dumps(str(folder)))
     path = scratch / f"{model}.yaml"
-    path.write_text(text, encoding="utf-8")
-    for beside in (HERE.parent / "configs").iterdir():
-        if beside.is_dir() and not (scratch / beside.name).exists():
+    path.write_text(RECIPE.format(base=base, data=data, artifacts="\n".join(lines) + "\n"), encoding="utf-8")
+    for beside in CONFIGS.iterdir():
+        if beside.is_dir():
             (scratch / beside.name).symlink_to(beside)
     return path
 
 
-def point(row: Row, folder: Path) -> Point:
-    """What one artifact is worth."""
-    accuracy = row.parity.accuracy
-    assert accuracy is not None  # the evaluation data has labels
-    path = folder / row.name
-    pair = bench(path, folder / "onnx" if row.name != "onnx" else None, None, SECONDS)[str(path)]
-    of, _, share = row.name.partition("-")
-    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    return Point(of, float(share or 0), accuracy.artifact, row.parity.top1_agreement or 0.0, pair.speedup or 1.0,
-                 pair.ci95 or (1.0, 1.0), manifest["build"]["flops"] / 2)  # fmt: skip
+def test_pictures(model: str, data: Path, folder: Path) -> tuple[Any, Any]:
+    """The pictures that decide [N, C, H, W], which no training has seen, and their labels [N]."""
+    if model == "fashion_cnn":
+        found = call_factory("fashion_cnn.data:samples", {"folder": str(data), "split": "test"}, CONFIGS, "")
+        return found.images, found.labels.astype(np.int64)
+    probes = [one for one in Reference.load(folder / FILE).probes if one.kind == "data"]
+    images = np.concatenate([next(iter(one.inputs.values())) for one in probes])
+    return images, np.array([label for one in probes for label in one.labels])
+
+
+def run(model: str, data: Path, folder: Path, minutes: float, scratch: Path) -> list[Point]:
+    """Build what is not built yet, and measure it."""
+    if not (folder / "build.json").exists():
+        path = recipe(model, data, minutes, scratch)
+        build(load_recipe(path), folder, budget=0, progress=lambda told: print(" ", told, flush=True))
+    rows = Build.read(folder).artifacts
+    for row in rows:
+        print(" ", row.name, row.status, row.reason or "", flush=True)
+    return measure(model, data, folder, [row for row in rows if (folder / row.name / MANIFEST).exists()])
+
+
+def measure(model: str, data: Path, folder: Path, rows: Sequence[Row]) -> list[Point]:
+    """What each artifact is worth, the whole model first."""
+    images, labels = test_pictures(model, data, folder)
+    launches = [launch(folder, rows) for _ in range(BENCH_LAUNCHES)]
+    whole, points = classes(folder / WHOLE, images), []
+    for row in sorted(rows, key=lambda one: one.name != WHOLE):
+        decided = whole if row.name == WHOLE else classes(folder / row.name, images)
+        theirs = [one[WHOLE] for one in launches] if row.name != WHOLE else []
+        taken = speed.summarize([one[row.name] for one in launches], theirs)
+        passes = Artifact.open(folder / row.name).manifest.build.get("passes", [])
+        pruned = next((one["prune"] for one in passes if "prune" in one), None)
+        of, _, share = row.name.partition("-")
+        points.append(
+            Point(
+                of,
+                float(share or 0),
+                pruned["after"]["macs"] / pruned["before"]["macs"] if pruned else 1.0,
+                pruned.get("latency_left_foretold") if pruned else None,
+                decided == whole,
+                float(np.mean(decided == labels)),
+                taken.speedup or 1.0,
+                taken.ci95 or (1.0, 1.0),
+            )
+        )
+        print(f"  {row.name}: {points[-1].speedup:.2f}x, agrees on {points[-1].right.mean():.2%}", flush=True)
+    return points
+
+
+def gains(points: Sequence[Point], pictures: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """How many times as fast as `of: macs` each point of `of: latency` is where both disagree as often [points].
+
+    NaN where `of: macs` has no points on both sides. `pictures`: indices of those that count.
+    """
+    # Half a picture more than were counted: nought has no logarithm.
+    wrong = [(len(pictures) - one.right[pictures].sum() + 0.5) / len(pictures) for one in points]
+    macs = sorted((share, one.speedup) for share, one in zip(wrong, points, strict=True) if one.of == "macs")
+    known, times = np.log([share for share, _ in macs]), -np.log([ratio for _, ratio in macs])
+    found = []
+    for share, one in zip(wrong, points, strict=True):
+        if one.of == "latency":
+            beside = np.interp(np.log(share), known, times, left=np.nan, right=np.nan)
+            found.append(one.speedup * np.exp(beside))
+    return np.array(found)
+
+
+def interval(values: np.ndarray[Any, Any]) -> str:
+    """A 95 % interval of resampled values, those that could not be compared left out."""
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return f"{low:.2f}-{high:.2f}"
 
 
 def section(model: str, points: Sequence[Point], minutes: float) -> list[str]:
     """The page's part on one model."""
-    whole = next(one for one in points if one.of == "onnx")
-    macs = sorted((one for one in points if one.of in ("onnx", "macs")), key=lambda one: one.agreement)
+    setting, count, rng = SETTINGS[model], len(points[0].right), np.random.default_rng(0)
+    found = gains(points, np.arange(count))
+    drawn = np.array([gains(points, rng.integers(0, count, count)) for _ in range(RESAMPLED)])
     lines = [
-        f"## {model}", "", f"Recovery of {minutes:g} minutes for each. ONNX Runtime, batch 1.", "",
-        "| pruned of | share | multiply-adds left | accuracy | agreement | over the whole (95 %) | "
-        "`of: macs` at this agreement | gain |",
+        f"## {model}", "",
+        f"Recovery of {minutes:g} minutes for each; {setting.prune}; {count} test pictures. ONNX Runtime, batch 1.",
+        "",
+        "| pruned of | share | multiply-adds left | latency foretold | agreement | accuracy "
+        "| over the whole (95 %) | over `of: macs` at this agreement (95 %) |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
+    latency = iter(range(len(found)))
     for one in points:
-        beside = gain = ""
+        gain = ""
         if one.of == "latency":
-            # Times, not speed-ups, are what is linear in the work that is left.
-            times = np.interp(one.agreement, [p.agreement for p in macs], [1 / p.speedup for p in macs])
-            beside, gain = f"{1 / times:.2f}x", f"{one.speedup * times:.2f}x"
-        low, high = one.ci95
-        lines.append(
-            f"| {one.of} | {one.share:g} | {one.macs / whole.macs:.0%} | {one.accuracy:.2%} | "
-            f"{one.agreement:.2%} | {one.speedup:.2f}x ({low:.2f}-{high:.2f}) | {beside} | {gain} |"
-        )
+            index = next(latency)
+            gain = "not between its points" if np.isnan(found[index]) else (
+                f"{found[index]:.2f}x ({interval(drawn[:, index])})")  # fmt: skip
+        cells = [
+            one.of, f"{one.share:g}", f"{one.macs:.0%}", "" if one.foretold is None else f"{one.foretold:.0%}",
+            f"{one.right.mean():.2%}", f"{one.accuracy:.2%}",
+            f"{one.speedup:.2f}x ({one.ci95[0]:.2f}-{one.ci95[1]:.2f})", gain,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    if not np.isnan(found).all():
+        mean, means = np.exp(np.nanmean(np.log(found))), np.exp(np.nanmean(np.log(drawn), axis=1))
+        lines += ["", f"Together: {mean:.2f}x as fast as `of: macs` at the same agreement ({interval(means)})."]
     return [*lines, ""]
+
+
+def page(sections: Mapping[str, Sequence[str]]) -> str:
+    """The report as Markdown."""
+    here = machine.describe()
+    head = [
+        "# Pruning by measured latency, beside pruning by multiply-adds", "",
+        f"Made by `python benchmarks/pruning_latency.py` on {here['cpu']}, {here['cores']} cores; torch "
+        f"{here['versions']['torch']}, onnxruntime {here['versions']['onnxruntime']}. Both ways share everything "
+        "but what a removed channel is said to save: importance, limits, data, minutes. Agreement: test pictures "
+        "that are decided as by the whole model. The last column compares times at the same agreement, "
+        "interpolated between the points of `of: macs`; its interval is that of other test pictures, not of other "
+        "trainings.", "",
+    ]  # fmt: skip
+    return "\n".join([*head, *(line for one in SETTINGS for line in sections.get(one, []))])
 
 
 def main() -> None:
     """Measure the models asked for; sections of the others stay."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("models", nargs="*", default=list(DATA))
+    parser.add_argument("models", nargs="*", default=list(SETTINGS), help=", ".join(SETTINGS))
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder of FashionMNIST and imagenet-500")
-    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--minutes", type=float, help="of recovery, instead of each model's own")
+    parser.add_argument("--build", type=Path, help="keep builds here; one that is there is only measured")
     asked = parser.parse_args()
     sections = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
     for model in asked.models:
-        data = (asked.shared / FOLDERS[model]).resolve()
+        data = (asked.shared / SETTINGS[model].folder).resolve()
         if not data.is_dir():
             sys.exit(f"skipped: {data.name} is not there")
+        minutes = asked.minutes or SETTINGS[model].minutes
         with tempfile.TemporaryDirectory() as scratch:
-            path = recipe(model, data, asked.minutes, Path(scratch))
-            folder = Path(scratch) / "build"
-            made = build(load_recipe(path), folder, budget=0, progress=lambda told: print(" ", told, flush=True))
-            points = [point(row, folder) for row in made.artifacts]
-        sections[model] = section(model, points, asked.minutes)
+            folder = (asked.build or Path(scratch, "build")) / model
+            sections[model] = section(model, run(model, data, folder, minutes, Path(scratch)), minutes)
         ROWS.write_text(json.dumps(sections, indent=1) + "\n", encoding="utf-8")
-    here = machine.describe()
-    head = [
-        "# Pruning by measured latency, beside pruning by multiply-adds", "",
-        f"Made by `python benchmarks/pruning_latency.py` on {here['cpu']}, {here['cores']} cores; torch "
-        f"{here['versions']['torch']}, onnxruntime {here['versions']['onnxruntime']}. `gain`: how many times as "
-        "fast as `of: macs` at the same agreement with the original, interpolated between its points.", "",
-    ]  # fmt: skip
-    PAGE.write_text("\n".join([*head, *(line for one in DATA for line in sections.get(one, []))]), encoding="utf-8")
+        PAGE.write_text(page(sections), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
 
 

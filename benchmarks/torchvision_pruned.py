@@ -4,8 +4,8 @@ Random weights made non-degenerate (`random:0`), a dynamic batch of 1 to 4. Each
 eager model (parity: the exporter's); how far that is from the original stands beside it (the pass's). Writes
 torchvision_pruned.md beside this file.
 
-    python benchmarks/torchvision_pruned.py                     # all 80: about two hours on two cores
-    python benchmarks/torchvision_pruned.py resnet18 vit_b_16   # some; the others' rows stay
+    python benchmarks/torchvision_pruned.py                     # all that have no row yet: hours on two cores
+    python benchmarks/torchvision_pruned.py resnet18 vit_b_16   # some, anew; the others' rows stay
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ def page(rows: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the models named on the command line, or all."""
+    """Run the models named on the command line, or all that have no row yet."""
     rows: dict[str, Any] = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
-    models = sys.argv[1:] or list(torchvision_names())
+    models = sys.argv[1:] or [name for name in torchvision_names() if name not in rows]
     with tempfile.TemporaryDirectory() as folder:
         for number, model in enumerate(models, 1):
             rows[model] = convert(model, Path(folder))

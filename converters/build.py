@@ -270,11 +270,13 @@ class _Run:
     def _parent(self, artifact: Artifact, device: str, outcomes: Mapping[str, Built | Row]) -> Built | None:
         """The artifact without its passes: the recipe's own, where it has such a one, else one made to be timed."""
         built = outcomes[artifact.name]
-        assert isinstance(built, Built)  # what was not built is not timed
-        if not artifact.options.passes or not self.budget or unavailable(built, device):
+        assert isinstance(built, Built)  # what was not built is not judged
+        if not artifact.options.passes:
             return None
         if twin := _without_passes(artifact, self.plan.artifacts):
             made = outcomes[twin.name]
+        elif not self.budget or unavailable(built, device):
+            return None
         else:
             plain = artifact.options.model_copy(update={"passes": (), "format": artifact.exporter.format})
             other = replace(artifact, name=f"{artifact.name}-float", options=plain)

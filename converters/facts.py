@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.exporters.base import ModelFacts
+from converters.operations import count
 from converters.sources.load import call, passes_by_keyword
 from runtimes.engines._torch import flatten
 from runtimes.errors import UsageError
@@ -87,11 +88,10 @@ def _outputs(module: torch.nn.Module, arrays: Arrays) -> tuple[list[str], list[n
 
 def _flops(module: torch.nn.Module, arrays: Arrays) -> int | None:
     """Operations of the convolutions and matrix products in one run (two for a multiply-add)."""
-    from torch.utils.flop_counter import FlopCounterMode
+    import torch
 
-    with FlopCounterMode(display=False) as counter:
-        _outputs(module, arrays)
-    return int(counter.get_total_flops()) or None
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    return 2 * count(module, lambda one: call(one, tensors)).total or None
 
 
 def _names(keys: Sequence[str], asked: Sequence[str] | None, task: str | None) -> list[str]:

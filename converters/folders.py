@@ -79,6 +79,9 @@ def output_folder(output: Path) -> Iterator[Path]:
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
+            if not (output / "build.json").exists() and not any(output.glob(f"*/{MANIFEST}")):
+                shutil.rmtree(output / CHANGED, ignore_errors=True)  # nothing was finished that they would judge
+                (output / REFERENCE).unlink(missing_ok=True)
             if created and not any(path.name != "logs" for path in output.iterdir()):
                 shutil.rmtree(output, ignore_errors=True)
                 if parent and not any(output.parent.iterdir()):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 STATE = "state.pt"
+_ALSO = ("batch_norm.py", "operations.py")  # code beside this folder that passes depend on
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def _key(bench: Bench, one: PassOptions, module: torch.nn.Module, data: str) -> 
     key.add("pass", one.model_dump_json())
     key.add("samples", data)
     key.add("task", str(bench.recipe.task))
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
+    passes = Path(__file__).parent
+    for file in (*sorted(passes.rglob("*.py")), *(passes.with_name(name) for name in _ALSO)):
         key.add(file.name, file.read_bytes())
     key.add("versions", json.dumps(versions(), sort_keys=True))
     return key.hex()

@@ -31,11 +31,13 @@ class Structure:
         notes: per module path, attributes and their values (numbers, tuples of numbers).
         shapes: per parameter and buffer, its shape.
         attentions: module paths of nn.MultiheadAttention that became `prune.attention.HeadAttention`.
+        dropped: module paths of parts that are None.
     """
 
     notes: dict[str, dict[str, Note]] = field(default_factory=dict)
     shapes: dict[str, list[int]] = field(default_factory=dict)
     attentions: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
         """Write it into a folder."""
@@ -51,19 +53,24 @@ class Structure:
 def difference(factory: torch.nn.Module, changed: torch.nn.Module) -> Structure:
     """What differs in `changed` from the module that the factory makes (of which attentions are replaced).
 
-    Raises UsageError where modules, parameters or buffers were added or removed: that cannot be told as sizes.
+    Raises UsageError where modules, parameters or buffers were added, or removed but for whole parts: that cannot
+    be told as sizes.
     """
     from converters.passes.prune.attention import HeadAttention, replace
+    from converters.passes.prune.unread import drop
 
     attentions = [path for path, module in changed.named_modules() if isinstance(module, HeadAttention)]
     replace(factory, attentions)
+    places, parts = _places(changed), _places(factory)
+    dropped = [path for path, part in parts.items() if part is not None and places.get(path, part) is None]
+    drop(factory, dropped)
     before, after = dict(factory.named_modules()), dict(changed.named_modules())
     known, own = _tensors(factory), _tensors(changed)
     if strange := sorted(before.keys() ^ after.keys() | known.keys() ^ own.keys()):
         raise UsageError(f"the structure changed beyond sizes: {', '.join(strange[:5])} were added or removed")
     notes = {path: found for path in before if (found := _changed_notes(before[path], after[path]))}
     shapes = {name: list(one.shape) for name, one in own.items() if one.shape != known[name].shape}
-    return Structure(notes, shapes, attentions)
+    return Structure(notes, shapes, attentions, dropped)
 
 
 def apply(structure: Structure, module: torch.nn.Module) -> None:
@@ -71,8 +78,10 @@ def apply(structure: Structure, module: torch.nn.Module) -> None:
     import torch
 
     from converters.passes.prune.attention import replace
+    from converters.passes.prune.unread import drop
 
     replace(module, structure.attentions)
+    drop(module, structure.dropped)
     modules = dict(module.named_modules())
     for path, notes in structure.notes.items():
         for name, value in notes.items():
@@ -86,6 +95,15 @@ def apply(structure: Structure, module: torch.nn.Module) -> None:
             setattr(holder, own, torch.nn.Parameter(new, requires_grad=old.requires_grad))
         else:
             holder.register_buffer(own, new, persistent=own not in holder._non_persistent_buffers_set)
+
+
+def _places(root: torch.nn.Module) -> dict[str, torch.nn.Module | None]:
+    """Modules by path, and None where there is a place for one."""
+    return {
+        f"{path}.{name}" if path else name: part
+        for path, module in root.named_modules()
+        for name, part in module._modules.items()
+    }
 
 
 def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -21,6 +21,12 @@ class Gates(Strict):
         description="Median latency of the same format without its passes over the artifact's, at least; "
         "null: not required.",
     )
+    parent_size: float | None = Field(
+        1.0,
+        gt=0,
+        description="Where channels were pruned: size over that of the same format without its passes, less than; "
+        "null: not required.",
+    )
     deadline_ms: float | None = Field(
         None, gt=0, description="Single requests at this rate: the slowest of a hundred must be answered in time."
     )
@@ -63,6 +69,12 @@ SQNR_DB = {"fp16": 40.0, "bf16": 25.0, "int8": 10.0, "int4": 8.0}
 # to 98 % of photographs, and a network that was retrained errs elsewhere than before. Noise has no classes to lose.
 PRUNED_ACCURACY_DROP = 0.02
 PRUNED_AGREEMENT = 0.9
+
+# `parent_size` and `parent_speedup`, both 1: what a structured pruning is for. An artifact that is no smaller holds
+# masks, or both models; one that is no faster multiplies all the same. Sizes are those on disk where the same
+# format without passes is at hand; else (nothing is timed, or no such device is there to time on) those of the
+# weights before and after the passes, from the manifest. That proves less: a format may add to a file what pruning
+# took from it.
 
 # The share of computing layers (convolutions, matrix products) that must have the precision asked for. Not
 # all: an operator without a kernel in that precision stays float32 and is counted as such.

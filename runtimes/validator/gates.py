@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.artifact import Manifest
+from runtimes.artifact import Artifact, Manifest
 from runtimes.results import Accuracy, GateResult, Parity, Speed
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import (
@@ -225,6 +225,20 @@ def deterministic(evidence: Evidence) -> GateResult:
             if not moved <= allowed:  # NaN fails too
                 return _fails("deterministic", f"{name} at {probe.name} moved by {moved:.3g} rms between two runs")
     return GateResult(gate="deterministic", ok=True, detail="two runs agree")
+
+
+def size(made: Artifact, parent: Artifact | None) -> GateResult | None:
+    """What lost channels is smaller than the same format without its passes; None where none were pruned."""
+    passes, limit = made.manifest.build.get("passes", []), made.manifest.gates.parent_size
+    pruned = [found for one in passes if (found := one.get("prune")) and "structured" in found["options"]]
+    if not pruned or limit is None:
+        return None
+    if parent is not None:
+        found, whole, what = made.size_bytes, parent.size_bytes, f"{parent.manifest.name}'s on disk"
+    else:
+        found, whole, what = pruned[-1]["after"]["bytes"], pruned[0]["before"]["bytes"], "the weights before"
+    detail = f"{found / whole:.1%} of {what} ({found:,.0f} of {whole:,.0f} bytes), asked less than {limit:.0%}"
+    return GateResult(gate="size", ok=found < limit * whole, detail=detail)
 
 
 def speed(found: Speed, gates: Gates) -> GateResult:

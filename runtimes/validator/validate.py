@@ -38,7 +38,8 @@ class Target:
 
     Attributes:
         artifact, device: what is run, and where.
-        parent: the same format without the artifact's passes; it must not be faster.
+        parent: the same format without the artifact's passes; what was made of it must be no slower, and what was
+            pruned smaller.
         reference: instead of the build's, where passes changed the model before it was exported.
     """
 
@@ -121,7 +122,7 @@ def _check(
     except BurnishError as error:  # there is no such runtime here
         return _ended(row, "loads", error), None
     if problem:
-        return row.model_copy(update={"status": Status.BUILT, "reason": f"cannot run here: {problem}"}), None
+        return _built(row, problem, target), None
     child = start(target, options, log)
     stack.callback(child.kill)
     try:
@@ -153,8 +154,20 @@ def _judged(target: Target, row: Row, reference: Reference, first: Any, second: 
     lossless = target.artifact.manifest.precision == "fp32"
     parity = summarize(first, reference, classification, lossless) if comparable else row.parity
     evidence = gates.Evidence(target.artifact.manifest, reference, first, second, parity, target.gates, layers)
-    results = [GateResult(gate="loads", ok=True, detail="loaded and run"), *gates.judge(evidence)]
+    results = [GateResult(gate="loads", ok=True, detail="loaded and run"), *gates.judge(evidence), *_size(target)]
     return _settle(row.model_copy(update={"parity": parity, "gates": results}))
+
+
+def _size(target: Target) -> list[GateResult]:
+    found = gates.size(target.artifact, target.parent)
+    return [found] if found else []
+
+
+def _built(row: Row, problem: str, target: Target) -> Row:
+    """What cannot run here can still be too large."""
+    row = _settle(row.model_copy(update={"gates": _size(target)}))
+    built = {"status": Status.BUILT, "reason": f"cannot run here: {problem}"}
+    return row if row.status is Status.FAILED else row.model_copy(update=built)
 
 
 def _time(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,6 +195,35 @@ def test_a_pruned_model_that_lost_too_much_fails(recipe: Path, tmp_path: Path) -
     [row] = build(load_recipe(path), tmp_path / "lost", budget=0).artifacts
     assert row.status is Status.FAILED
     assert "top-1 agreement with the model before its passes" in str(row.reason)
+
+
+def test_ctrl_c_in_the_middle_of_recovery_and_the_next_build_goes_on(recipe: Path, tmp_path: Path) -> None:
+    recover = "{recover: {epochs: 40, batch: 16, minutes: 5, patience: 40}}"
+    path = recipe.with_name("interrupted.yaml")
+    artifact = f"{{format: onnx, passes: [{{prune: {{structured: 0.5}}}}, {recover}]}}"
+    path.write_text(f"{RECIPE.partition('artifacts:')[0]}artifacts: {{torchscript: null, tensorrt: null, "
+                    f"onnx: null, taught: {artifact}}}\n", encoding="utf-8")  # fmt: skip
+    command = [sys.executable, "-c", "from burnish.cli import main; main()", "convert", str(path), "--no-speed"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(burnish.__file__).parent.parent)}
+    with subprocess.Popen(
+        [*command, "--output", str(tmp_path / "out")],
+        stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert any("epoch 3 of at most 40" in told for told in process.stderr), "it trains"
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
+        assert "interrupted" in process.stderr.read()
+    assert process.returncode == 130
+    assert not (tmp_path / "out").exists(), "nothing was finished, and nothing is in the way of the next build"
+    said: list[str] = []
+    [row] = build(load_recipe(path), tmp_path / "out", budget=0, progress=said.append).artifacts
+    assert row.status is Status.PASSED
+    [again] = [int(told.rpartition(" ")[2]) for told in said if told.startswith("going on behind epoch")]
+    assert 2 <= again < 40
+    assert not any(f"epoch {done} of" in told for told in said for done in range(1, again + 1))
+    lesson = passes(tmp_path / "out", "taught")[-1]["recover"]
+    assert (lesson["resumed"], lesson["epochs"], len(lesson["curve"])) == (True, 40, 40)
+    assert lesson["after"] < lesson["before"]
 
 
 Mistake = Callable[[str], Path]

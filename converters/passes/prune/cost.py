@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
+from converters.operations import Run, count
 from converters.passes.prune.attention import HeadAttention
 from converters.passes.prune.groups import LAYERS, Choice
 
@@ -18,10 +18,14 @@ LayerCost = Callable[[float, float], float]
 
 @dataclass(frozen=True)
 class Costs:
-    """Of a module: `total`, and what of it each layer can save."""
+    """Of a module: `total`, and what of it each layer can save.
+
+    `ahead`: among so many next steps the best is looked for; more than one where cost does not fall evenly.
+    """
 
     total: float
     layers: Mapping[str, LayerCost]
+    ahead: int = 1
 
     def left(self, choices: Sequence[Choice], kept: Sequence[int]) -> float:
         """The total where each choice keeps so many units."""
@@ -58,10 +62,11 @@ class _Product:
         return self.whole * ins * outs
 
 
-def macs(module: nn.Module, run: Callable[[nn.Module], Any]) -> Costs:
+def macs(module: nn.Module, run: Run) -> Costs:
     """Multiply-adds of one run at the sizes to be fastest at."""
-    layers = {name: _Product(count) for name, count in _per_layer(module, run).items()}
-    return Costs(count_macs(module, run), layers)
+    found = count(module, run)
+    layers = {name: one for name, one in module.named_modules() if is_layer(one) and name in found.modules}
+    return Costs(found.total, {name: _Product(found.modules[name]) for name in layers})
 
 
 def params(module: nn.Module) -> Costs:
@@ -71,48 +76,10 @@ def params(module: nn.Module) -> Costs:
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether a module has a cost of its own: the output projection of attention is a part of that."""
+    """Whether a module has a cost of its own."""
     return isinstance(module, (*LAYERS, HeadAttention))
 
 
 def _weights(layer: Any) -> int:
     inner = layer.in_proj_weight.numel() if isinstance(layer, HeadAttention) else layer.weight.numel()
     return int(inner)
-
-
-def count_macs(module: nn.Module, run: Callable[[nn.Module], Any]) -> int:
-    """Multiply-adds of every convolution, matrix product and attention in one run."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run(module)
-    return int(counter.get_total_flops()) // 2
-
-
-def _per_layer(module: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, float]:
-    """Multiply-adds of each convolution, linear layer and attention."""
-    found: dict[str, float] = {}
-
-    def hook(name: str) -> Callable[..., None]:
-        def note(layer: Any, given: Any, made: Any) -> None:
-            found[name] = found.get(name, 0.0) + _macs(layer, given, made)
-
-        return note
-
-    hooks = [one.register_forward_hook(hook(name)) for name, one in module.named_modules() if is_layer(one)]
-    try:
-        with torch.no_grad():
-            run(module)
-    finally:
-        for one in hooks:
-            one.remove()
-    return found
-
-
-def _macs(layer: Any, given: Any, made: Any) -> float:
-    if isinstance(layer, HeadAttention):
-        batch, tokens, width = given[0].shape
-        inner = layer.num_heads * layer.head_dim
-        return float(batch * (3 * tokens * width * inner + 2 * tokens * tokens * inner))
-    channels = made.shape[1] if isinstance(layer, nn.modules.conv._ConvNd) else made.shape[-1]
-    return float(made.numel() // channels * layer.weight.numel())

@@ -34,6 +34,7 @@ class Dependencies:
     def __init__(self, module: nn.Module, forward: Callable[[nn.Module], Any]) -> None:
         """Trace one forward pass. Raises UsageError that names what cannot be traced."""
         self.names: dict[nn.Module, str] = {one: name for name, one in module.named_modules()}
+        self.obstacles: dict[str, str] = {}  # why the channels of a layer stay, for those that `groups` left out
         try:
             with _repaired():
                 graph = tp.DependencyGraph()
@@ -43,7 +44,7 @@ class Dependencies:
         except Exception as error:  # whatever the forward pass and the tracer raise
             raise UsageError(
                 f"prune: the dependencies of {type(module).__name__} cannot be traced: "
-                f"{type(error).__name__}: {error}{_where(error, module)}"
+                f"{type(error).__name__}: {error}{where(error, module)}"
             ) from error
 
     def groups(self, roots: type | tuple[type, ...]) -> Iterator[Any]:
@@ -52,7 +53,10 @@ class Dependencies:
         with _repaired(), _indexed_once():
             modules: list[nn.Module] = list(self._graph.module2node)
             for root in modules:
-                if not isinstance(root, roots) or root in seen or _is_depthwise(root) or not self._safe(root):
+                if not isinstance(root, roots) or root in seen or _is_depthwise(root):
+                    continue
+                if obstacle := self._obstacle(root):
+                    self.obstacles[self.names[root]] = obstacle
                     continue
                 pruner = self._graph.get_pruner_of_module(root)
                 every = list(range(pruner.get_out_channels(root)))
@@ -66,10 +70,18 @@ class Dependencies:
         out = self._graph.is_out_channel_pruning_fn(dependency.handler)
         return bool(out or _is_depthwise(module) or isinstance(module, nn.modules.batchnorm._BatchNorm))
 
-    def _safe(self, root: nn.Module) -> bool:
+    def _obstacle(self, root: nn.Module) -> str | None:
+        """What would not follow if channels of `root` went."""
         if not self._graph.module2node[root].outputs:
-            return False  # what it makes is an output of the model
-        return not any(self._unsafe(dependency) for dependency in self._reached(root))
+            return "it is an output, or nothing that can be followed reads it"
+        unsafe = next((one.target for one in self._reached(root) if self._unsafe(one)), None)
+        return None if unsafe is None else f"it reaches {self._called(unsafe)}"
+
+    def _called(self, node: Any) -> str:
+        """The name of a module in the graph, or what an operation is called."""
+        name = self.names.get(node.module)
+        kind = type(node.module).__name__
+        return f"{name} ({kind})" if name else str(node.grad_fn.name() if node.grad_fn else kind)
 
     def _reached(self, root: nn.Module) -> list[Any]:
         """All that pruning `root` may touch, whatever the indices: linear in the size of the graph."""
@@ -157,8 +169,8 @@ def _indexed_once() -> Iterator[None]:
         index_mapping.update_index_mapping = before
 
 
-def _where(error: BaseException, module: nn.Module) -> str:
-    """The innermost module whose forward pass raised."""
+def where(error: BaseException, module: nn.Module) -> str:
+    """The innermost module whose forward pass raised, as the end of a sentence; empty for the root."""
     names = {id(one): name for name, one in module.named_modules()}
     trace, found = error.__traceback__, ""
     while trace is not None:

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from converters.passes.prune.cost import count_macs
-from converters.passes.prune.importance import Run
+from converters.operations import Run, count
 
 _FASTEST = 1  # zlib's level: what is told is how much zeros help, not the best that a packer can do
 
@@ -45,7 +44,7 @@ def figures(module: nn.Module, run: Run) -> Figures:
     return Figures(
         parameters,
         zeros / max(1, parameters),
-        count_macs(module, run),
+        count(module, run).total,
         sum(one.nbytes for one in tensors),
         sum(len(zlib.compress(one.detach().contiguous().numpy().tobytes(), _FASTEST)) for one in tensors),
     )

@@ -21,6 +21,8 @@ from runtimes.registry import nearest
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 _WITH_CHANNELS = (*LAYERS, nn.modules.batchnorm._BatchNorm, nn.PReLU)
 
+_SHOWN = 4  # reasons in a message
+
 Score = Callable[[Any], torch.Tensor | None]
 """The worth of each channel of a DepGraph group; None where the measure has none."""
 
@@ -107,7 +109,7 @@ def find_choices(
         gradients: heads are told by weight times gradient.
 
     Raises:
-        UsageError: the module cannot be traced, or a name in the options matches no layer.
+        UsageError: the module cannot be traced, a name in the options matches no layer, or nothing can go.
     """
     names = [name for name, one in module.named_modules() if isinstance(one, (*LAYERS, HeadAttention))]
     limits = _Limits(options, names)
@@ -115,7 +117,18 @@ def find_choices(
     attentions = {f"{name}.out_proj" for name, one in module.named_modules() if isinstance(one, HeadAttention)}
     found = [_choice(group, dependencies, options, score, limits) for group in dependencies.groups(LAYERS)]
     channels = [one for one in found if one and not attentions & {use.layer for use in one.uses}]
-    return [*channels, *_heads(module, limits, gradients)]
+    every = [*channels, *_heads(module, limits, gradients)]
+    if not every:
+        raise UsageError(f"prune: nothing in this model can be removed as a whole{_because(module, dependencies)}")
+    return every
+
+
+def _because(module: nn.Module, dependencies: Dependencies) -> str:
+    """Why nothing is left to choose from, as the end of a sentence."""
+    compiled = [name for name, one in module.named_modules() if isinstance(one, torch.jit.ScriptModule)]
+    told = [f"{name} is compiled, so nobody sees what it does" for name in compiled[:1]]
+    told += [f"{name} stays whole, as {why}" for name, why in dependencies.obstacles.items()]
+    return ": " + "; ".join(told[:_SHOWN]) if told else ": `exclude`, `limits` and `round_to` leave nothing"
 
 
 def _choice(

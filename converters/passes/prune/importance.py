@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +10,9 @@ import torch_pruning as tp
 from torch import nn
 from torch.nn import functional
 
+from converters.operations import Run
 from converters.passes.prune.groups import Score
 from runtimes.engines._torch import flatten
-
-Run = Callable[[nn.Module], Any]
 
 
 def scorer(importance: str) -> Score:

@@ -1,68 +1,116 @@
 """What each layer takes, measured in an engine at some widths: the cost model of `of: latency`.
 
 Multiply-adds do not tell: a layer of a quarter of the operations may take half of the time, or all of it. So each
-layer is run by itself, as a graph of one node at some widths of its inputs and outputs, and the engine's own
-profiler says what that node took: the reordering of a graph's inputs does not count.
+layer is run by itself at some widths of its inputs and outputs, and the engine's own profiler says what it took;
+the reordering of a graph's inputs does not count.
+
+Between the measured widths time is interpolated from block to block: kernels take as many channels at once as their
+vectors hold, and eight more than a block may cost as much as a whole one more. Whether they do is measured too.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from converters.cache import Key, Store
+from converters.operations import Run
 from converters.passes.prune.attention import HeadAttention
-from converters.passes.prune.cost import Costs, LayerCost, is_layer
-from converters.passes.prune.importance import Run
+from converters.passes.prune.cost import Costs, is_layer
+from converters.passes.prune.single import Alone, depthwise, graph, narrow, some_input, widths
+from runtimes import machine
 from runtimes.child import tell
+from runtimes.validator.defaults import PATIENCE_SECONDS
+from runtimes.validator.pace import Pace
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
+BLOCK = 16
+"""Channels that kernels take at once, at most: the widest vectors of CPUs hold so many floats, or half of that."""
+_WHOLE = 0.75  # where half a block costs more than this share of it, kernels take it whole
+_GRID = (0.01, 1 / 3, 2 / 3, 1.0)  # shares of a width at which it is measured, rounded up to whole blocks
+_ROUNDS = 3  # each width is measured so often, apart: the fastest time is the least disturbed
+_AHEAD = 4  # a narrower layer may take as long, or longer than one narrower still: so many steps are compared
+_FILE = "tables.json"
 
-GRID = (0.25, 0.5, 0.75, 1.0)
-"""Shares of a layer's widths at which it is measured; between them the time is interpolated."""
-_STEP = 8  # widths are measured at multiples of this
+
+@dataclass(frozen=True)
+class Axis:
+    """One side of a layer: the widths at which it was measured, the whole one last; the block of its kernels."""
+
+    widths: tuple[int, ...]
+    block: int
+
+    @classmethod
+    def of(cls, width: int, block: int) -> Axis:
+        """The widths to measure: one block, the whole, and two between."""
+        return cls(tuple(sorted({min(width, block * math.ceil(width * one / block)) for one in _GRID})), block)
+
+    def at(self, share: float) -> int:
+        """The width that takes as long as this share of the whole: its last block counts as full."""
+        return self.block * math.ceil(share * self.widths[-1] / self.block - 1e-6)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Microseconds by the shares of inputs and outputs that are left [inputs, outputs]; bilinear in between."""
+    """Microseconds of a layer [inputs, outputs] at the widths of its axes; bilinear in between."""
 
+    ins: Axis
+    outs: Axis
     times: np.ndarray[Any, Any]
 
     def __call__(self, ins: float, outs: float) -> float:
-        """The time at these shares; below the smallest measured one that of the smallest."""
-        rows = [float(np.interp(outs, GRID, row)) for row in self.times]
-        return float(np.interp(ins, GRID, rows))
+        """The time where these shares of inputs and outputs are left; below the least measured width that one's."""
+        rows = [float(np.interp(self.outs.at(outs), self.outs.widths, row)) for row in self.times]
+        return float(np.interp(self.ins.at(ins), self.ins.widths, rows))
 
 
-def measured(module: nn.Module, run: Run, engine: str) -> Costs:
+@dataclass(frozen=True)
+class _Kind:
+    """A layer, what it is given, and what layers with the same kernels have in common."""
+
+    layer: nn.Module
+    shape: tuple[int, ...]
+
+    @property
+    def kernel(self) -> str:
+        return f"{type(self.layer).__name__}{' depthwise' if depthwise(self.layer) else ''}"
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        grouped = getattr(self.layer, "groups", 1) > 1 and not depthwise(self.layer)
+        block = 1 if grouped or isinstance(self.layer, HeadAttention) else BLOCK
+        ins, outs = widths(self.layer)
+        return Axis.of(ins, block), Axis.of(outs, block)
+
+
+def measured(module: nn.Module, run: Run, engine: str, store: Store | None = None) -> Costs:
     """The time of every layer in an engine, as a function of its widths.
 
     Args:
         module: the module.
         run: a forward pass at the sizes to be fastest at.
         engine: onnx, openvino or torch.
+        store: keeps the tables, so that several prunings of a model choose by the same.
     """
     shapes = _input_shapes(module, run)
-    known: dict[str, LayerCost] = {}
-    layers: dict[str, LayerCost] = {}
-    for name, shape in shapes.items():
-        layer = module.get_submodule(name)
-        signature = f"{layer} {shape}"
-        if signature not in known:
-            tell(f"measuring {name} in {engine}, {len(known) + 1} of at most {len(shapes)}")
-            known[signature] = _table(layer, shape, engine)
-        layers[name] = known[signature]
-    return Costs(sum(cost(1, 1) for cost in layers.values()), layers)
+    kinds = {name: _Kind(module.get_submodule(name), shape) for name, shape in shapes.items()}
+    signatures = {name: f"{one.layer} {one.shape}" for name, one in kinds.items()}
+    distinct = {signatures[name]: one for name, one in kinds.items()}
+    tables = _kept(distinct, engine, store)
+    layers = {name: tables[signature] for name, signature in signatures.items()}
+    return Costs(sum(cost(1, 1) for cost in layers.values()), layers, _AHEAD)
 
 
 def _input_shapes(module: nn.Module, run: Run) -> dict[str, tuple[int, ...]]:
+    """What each layer is given; attention's own layers are a part of it."""
     found: dict[str, tuple[int, ...]] = {}
 
     def hook(name: str) -> Callable[..., None]:
@@ -71,7 +119,9 @@ def _input_shapes(module: nn.Module, run: Run) -> dict[str, tuple[int, ...]]:
 
         return note
 
-    hooks = [one.register_forward_hook(hook(name)) for name, one in module.named_modules() if is_layer(one)]
+    inner = {f"{name}.out_proj" for name, one in module.named_modules() if isinstance(one, HeadAttention)}
+    layers = [(name, one) for name, one in module.named_modules() if is_layer(one) and name not in inner]
+    hooks = [one.register_forward_hook(hook(name)) for name, one in layers]
     with torch.no_grad():
         run(module)
     for one in hooks:
@@ -79,118 +129,101 @@ def _input_shapes(module: nn.Module, run: Run) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _table(layer: Any, shape: tuple[int, ...], engine: str) -> Table:
-    """A layer at all pairs of widths; what ties inputs to outputs is measured along the diagonal."""
-    tied = isinstance(layer, HeadAttention) or getattr(layer, "groups", 1) > 1
-    times = np.zeros((len(GRID), len(GRID)))
-    for column, outs in enumerate(GRID):
-        if tied:
-            times[:, column] = _microseconds(_narrow(layer, outs, outs), shape, outs, engine)
-            continue
-        for row, ins in enumerate(GRID):
-            times[row, column] = _microseconds(_narrow(layer, ins, outs), shape, ins, engine)
+_Measured = tuple[list[list[float]], list[int]]
+"""Of a layer: microseconds [inputs, outputs], and the blocks of both sides."""
+
+
+def _kept(kinds: Mapping[str, _Kind], engine: str, store: Store | None) -> dict[str, Table]:
+    """The tables from the store, or measured and put there."""
+    here, key = machine.describe(), Key()
+    for part in (engine, here["cpu"], here["isa"], here["cores"], json.dumps(machine.versions()), *kinds):
+        key.add("part", str(part))
+    key.add("code", Path(__file__).read_bytes())
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "tables")
+        if store and store.get(key.hex(), folder, tell):
+            tell(f"what layers take in {engine}: found in the cache")
+            raw = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        else:
+            raw = _measure(kinds, engine)
+            folder.mkdir()
+            (folder / _FILE).write_text(json.dumps(raw), encoding="utf-8")
+            if store:
+                store.put(key.hex(), folder)
+    return {name: _table(kind, *raw[name]) for name, kind in kinds.items()}
+
+
+def _table(kind: _Kind, times: list[list[float]], blocks: Sequence[int]) -> Table:
+    ins, outs = (Axis(one.widths, block) for one, block in zip(kind.axes, blocks, strict=True))
     # Noise must not make a narrower layer the slower one: no more units, no more time.
-    return Table(np.maximum.accumulate(np.maximum.accumulate(times, axis=0), axis=1))
+    return Table(ins, outs, np.maximum.accumulate(np.maximum.accumulate(np.array(times), axis=0), axis=1))
 
 
-def _narrow(layer: Any, ins: float, outs: float) -> nn.Module:
-    """A layer of the same kind with these shares of its widths and random weights."""
-    if isinstance(layer, HeadAttention):
-        width, heads = layer.out_proj.out_features, max(1, round(outs * layer.num_heads))
-        made = HeadAttention(nn.MultiheadAttention(width, layer.num_heads, batch_first=True))
-        made.head_dim = layer.head_dim
-        made.keep(range(heads))
-        return made.eval()
-    if isinstance(layer, nn.Linear):
-        return nn.Linear(_units(layer.in_features, ins), _units(layer.out_features, outs), layer.bias is not None)
-    groups = layer.groups
-    if groups == layer.in_channels:  # depthwise: as many groups as channels
-        groups = channels = _units(layer.in_channels, outs)
-        sizes = channels, channels * (layer.out_channels // layer.in_channels)
-    else:
-        ins_each, outs_each = layer.in_channels // groups, layer.out_channels // groups
-        sizes = groups * _units(ins_each, ins), groups * _units(outs_each, outs)
-    same: nn.Module = type(layer)(
-        *sizes,
-        layer.kernel_size,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=groups,
-        bias=layer.bias is not None,
-    )
-    return same
+def _measure(kinds: Mapping[str, _Kind], engine: str) -> dict[str, _Measured]:
+    """By signature."""
+    times: dict[str, list[list[float]]] = {}
+    rises: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
+    pace, patience = Pace(), PATIENCE_SECONDS
+    for number, (name, kind) in enumerate(kinds.items(), 1):
+        tell(f"measuring layer {number} of {len(kinds)} in {engine}")
+        patience -= pace.wait(patience)[1]
+        ins, outs = kind.axes
+        probes = _half_a_block(ins, outs), [(one, other) for other, one in _half_a_block(outs, ins)]
+        pairs = [(one, other) for one in ins.widths for other in outs.widths]
+        taken = _fastest(kind, list(dict.fromkeys([*pairs, *probes[0], *probes[1]])), engine)
+        times[name] = [[taken[one, other] for other in outs.widths] for one in ins.widths]
+        for side, probe in enumerate(probes):
+            if probe:
+                low, middle, high = (taken[pair] for pair in probe)
+                rises[kind.kernel, side] = rises.get((kind.kernel, side), 0) + np.array([middle - low, high - low])
+    return {name: (times[name], _blocks(kind, rises)) for name, kind in kinds.items()}
 
 
-def _units(width: int, share: float) -> int:
-    return width if share == 1 else max(1, min(width, _STEP * math.ceil(width * share / _STEP)))
+def _half_a_block(axis: Axis, other: Axis) -> list[tuple[int, int]]:
+    """Widths half a block apart and the whole other side; none where the axis has too few blocks to tell."""
+    if axis.block < BLOCK or axis.widths[-1] < 3 * BLOCK:
+        return []
+    upper = axis.widths[-2]
+    return [(width, other.widths[-1]) for width in (upper - BLOCK, upper - BLOCK // 2, upper)]
 
 
-def _microseconds(layer: Any, shape: tuple[int, ...], ins: float, engine: str) -> float:
-    """What the layer takes on one input of this shape, with the channels that it has left."""
-    width = next((getattr(layer, name) for name in ("in_channels", "in_features") if hasattr(layer, name)), None)
-    axis = 1 if isinstance(layer, nn.modules.conv._ConvNd) else len(shape) - 1
-    sizes = [width if index == axis and width is not None else size for index, size in enumerate(shape)]
-    given = torch.randn(sizes)
+def _blocks(kind: _Kind, rises: Mapping[tuple[str, int], np.ndarray[Any, Any]]) -> list[int]:
+    """Of both sides, by what half a block and a whole one cost all layers with the same kernels."""
+    found = []
+    for side, axis in enumerate(kind.axes):
+        half, whole = rises.get((kind.kernel, side), (1.0, 1.0))
+        found.append(BLOCK // 2 if axis.block == BLOCK and half < _WHOLE * whole else axis.block)
+    return found
+
+
+def _fastest(kind: _Kind, pairs: Sequence[tuple[int, int]], engine: str) -> dict[tuple[int, int], float]:
+    """Microseconds at each pair of widths."""
+    clocks = {pair: _clock(narrow(kind.layer, *pair), kind.shape, engine) for pair in pairs}
+    rounds = [{pair: clock() for pair, clock in clocks.items()} for _ in range(_ROUNDS)]
+    return {pair: min(one[pair] for one in rounds) for pair in pairs}
+
+
+def _clock(layer: nn.Module, shape: tuple[int, ...], engine: str) -> Callable[[], float]:
+    """Measures what the layer takes on one input."""
+    given = some_input(layer, shape)
     if engine == "torch":
-        return _in_torch(layer, given)
+        return lambda: _in_torch(layer, given)
     from converters.passes.quantize.trial import trial
 
-    profile = trial(engine, _graph(layer, given), "fp32").profile({"x": given.numpy()})
-    return sum(taken for name, taken in profile.items() if "eorder" not in name and "onvert" not in name)
+    opened = trial(engine, graph(layer, given), "fp32")
 
+    def taken() -> float:
+        profile = opened.profile({"x": given.numpy()})
+        return sum(time for name, time in profile.items() if "eorder" not in name and "onvert" not in name)
 
-class _Alone(nn.Module):
-    """A layer that takes one tensor: attention gets it three times."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if isinstance(self.layer, HeadAttention):
-            return self.layer(x, x, x)[0]  # type: ignore[no-any-return]
-        return self.layer(x)  # type: ignore[no-any-return]
-
-
-def _graph(layer: Any, given: torch.Tensor) -> ir.Model:
-    """The layer as a graph. Written here where it is one node: an export takes a hundred times as long."""
-    import onnx
-    import onnx_ir as ir
-    from onnx import helper, numpy_helper
-
-    plain = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and not isinstance(layer.padding, str)
-    if not plain and not isinstance(layer, nn.Linear):
-        program = torch.onnx.export(_Alone(layer).eval(), (given,), input_names=["x"], dynamo=True, verbose=False)
-        assert program is not None  # only an export to a file returns nothing
-        return program.model
-    weight = layer.weight.detach() if plain else layer.weight.detach().T
-    constants = [numpy_helper.from_array(weight.contiguous().numpy(), "weight")]
-    product = helper.make_node("Conv" if plain else "MatMul", ["x", "weight"], ["y"], name="layer")
-    nodes, last = [product], "y"
-    if plain:
-        sizes = {"kernel_shape": layer.kernel_size, "strides": layer.stride, "dilations": layer.dilation}
-        product.attribute.extend(helper.make_attribute(name, list(size)) for name, size in sizes.items())
-        product.attribute.append(helper.make_attribute("pads", list(layer.padding) * 2))
-        product.attribute.append(helper.make_attribute("group", layer.groups))
-    if layer.bias is not None:
-        constants.append(numpy_helper.from_array(layer.bias.detach().numpy(), "bias"))
-        if plain:
-            product.input.append("bias")
-        else:
-            nodes.append(helper.make_node("Add", ["y", "bias"], ["z"], name="bias"))
-            last = "z"
-    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size) for name, size in
-            (("x", list(given.shape)), (last, None))]  # fmt: skip
-    graph = helper.make_graph(nodes, "layer", ends[:1], ends[1:], constants)
-    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
+    return taken
 
 
 def _in_torch(layer: nn.Module, given: torch.Tensor) -> float:
     """The lower quartile of some runs."""
     import time
 
-    module, times = _Alone(layer).eval(), []
+    module, times = Alone(layer).eval(), []
     with torch.inference_mode():
         for _ in range(40):
             start = time.perf_counter()

@@ -74,19 +74,23 @@ class _Plan:
 
     def _last(self, missing: float) -> tuple[int, _Step]:
         """The step that saves least of those that save enough."""
-        steps = [(index, step) for index in range(len(self.choices)) if (step := self._next(index))]
+        steps = [(index, step) for index in range(len(self.choices)) for step in self._steps(index)]
         return min((one for one in steps if one[1].cost >= missing), key=lambda one: one[1].cost)
 
     def _next(self, index: int) -> _Step | None:
-        """The next step of a choice that saves anything: a kernel may take as long for a few units less."""
-        choice, kept = self.choices[index], self.kept[index]
-        while kept > choice.least:
+        """The best next step of a choice; None where it can take none."""
+        return min(self._steps(index), key=lambda one: one.price, default=None)
+
+    def _steps(self, index: int) -> list[_Step]:
+        """The next steps of a choice that save anything: a kernel may take as long for a few units less."""
+        choice, kept, found = self.choices[index], self.kept[index], list[_Step]()
+        left = self._sorted[index][len(choice.scores) - kept :]
+        while kept > choice.least and len(found) < self.costs.ahead:
             kept = max(choice.least, (kept - 1) // choice.step * choice.step)
             if (cost := self._saving(index, kept)) > 0:
-                left = self._sorted[index][len(choice.scores) - self.kept[index] :]
                 worth = sum(left[: self.kept[index] - kept]) / max(sum(left), 1e-30)
-                return _Step(float(worth / cost), cost, kept)
-        return None
+                found.append(_Step(float(worth / cost), cost, kept))
+        return found
 
     def _saving(self, index: int, kept: int) -> float:
         """The cost that goes where a choice keeps so many units."""

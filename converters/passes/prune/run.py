@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from converters.cache import Key
+from converters.cache import Key, Store
+from converters.operations import Run
 from converters.passes.options import PassOptions
 from converters.passes.prune.figures import Figures, figures
-from converters.passes.prune.importance import Run
 from converters.passes.prune.latency import measured
 from converters.passes.prune.options import PruneOptions
 from converters.passes.prune.structured import Samples, prune_structured
+from converters.passes.prune.unread import drop_unread
 from converters.passes.prune.zeros import prune_zeros
 from converters.sources.load import call
 from runtimes import machine
@@ -40,12 +41,13 @@ class Pruning:
 
     def apply(self, module: nn.Module, checkpoint: Path) -> tuple[nn.Module, dict[str, Any], list[str]]:
         """The pruned module, what the manifest tells, and notes. Pruning is short: it leaves no checkpoint."""
-        options, best = self.options, self.bench.run()
+        options, best, example = self.options, self.bench.run(), self.bench.run(traced=True)
+        left_out = drop_unread(module, [best, example])
         before = figures(module, best)
         layers: dict[str, Any]
         if options.structured is not None:
             tell(f"pruning {options.structured:.0%} of {options.of}")
-            samples = Samples(self.bench.run(traced=True), best, self.runs, self.bench.classification)
+            samples = Samples(example, best, self.runs, self.bench.classification)
             module, removed = prune_structured(module, options, samples, self._latency())
             layers = {"layers": {name: list(pair) for name, pair in removed.layers.items()}}
             if options.of == "latency":
@@ -53,11 +55,12 @@ class Pruning:
         else:
             layers = {"zeros": {name: round(share, 4) for name, share in prune_zeros(module, options).items()}}
         after = figures(module, best)
-        report = {"before": before.as_dict(), "after": after.as_dict(), **layers}
-        return module, report, [_words(options, before, after)]
+        report = {"before": before.as_dict(), "after": after.as_dict(), "left_out": left_out, **layers}
+        return module, report, [_words(options, before, after), *map(_left_out, left_out.items())]
 
     def _latency(self) -> Callable[[nn.Module], Any]:
-        return lambda module: measured(module, self.bench.run(), self.options.engine)
+        tables = Store(self.bench.store.folder.with_name("latency"))
+        return lambda module: measured(module, self.bench.run(), self.options.engine, tables)
 
 
 def prepare(bench: Bench, one: PassOptions, notes: list[str]) -> Pruning:
@@ -87,6 +90,11 @@ def prepare(bench: Bench, one: PassOptions, notes: list[str]) -> Pruning:
 
 def _run(tensors: dict[str, torch.Tensor]) -> Run:
     return lambda module: call(module, tensors)
+
+
+def _left_out(part: tuple[str, int]) -> str:
+    path, parameters = part
+    return f"left out {path} ({parameters:,} parameters): no forward pass in eval mode reads it"
 
 
 def _words(options: PruneOptions, before: Figures, after: Figures) -> str:

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from converters.operations import Run, count
 from converters.passes.prune.attention import replace
-from converters.passes.prune.cost import Costs, count_macs, macs, params
+from converters.passes.prune.cost import Costs, macs, params
+from converters.passes.prune.depgraph import where
 from converters.passes.prune.groups import Choice, find_choices, removed
-from converters.passes.prune.importance import Run, gradients, scorer
+from converters.passes.prune.importance import gradients, scorer
 from converters.passes.prune.options import PruneOptions
 from converters.passes.prune.plan import plan
 from converters.passes.prune.shrink import shrink
@@ -74,8 +76,6 @@ def prune_structured(
     costs = _costs(module, options, samples, latency)
     by_gradient, asked = options.importance == "taylor", float(options.structured or 0)
     choices = find_choices(module, options, samples.example, scorer(options.importance), by_gradient)
-    if not choices:
-        raise UsageError("prune: nothing in this model can be removed as a whole: no layer's outputs are free")
     module.zero_grad()
     target, best = asked, None
     for _ in range(_TRIES):
@@ -129,7 +129,7 @@ def _left(
 ) -> float:
     """The share of the cost that is left: counted, or for a latency foretold by the table."""
     if options.of == "macs":
-        return count_macs(smaller, samples.best) / costs.total
+        return count(smaller, samples.best).total / costs.total
     if options.of == "params":
         return sum(one.numel() for one in smaller.parameters()) / costs.total
     return costs.left(choices, kept) / costs.total
@@ -143,8 +143,8 @@ def _same_outputs(module: nn.Module, smaller: nn.Module, samples: Samples) -> No
             after = _shapes(samples.example(smaller))
         except Exception as error:  # whatever the forward pass raises
             raise UsageError(
-                f"prune: the smaller model does not run: {error}; its forward pass relies on a width: name the "
-                "layers around it in `exclude`"
+                f"prune: the smaller model does not run: {error}{where(error, smaller)}; a forward pass relies on "
+                "a width: name the layers around it in `exclude`"
             ) from error
     if before != after:
         raise UsageError(f"prune: the outputs would be {after}, not {before}: exclude the layers that make them")

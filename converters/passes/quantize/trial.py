@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,10 @@ class _OnnxRuntime(Trial):
         import onnx_ir as ir
 
         self._bytes = ir.to_proto(model).SerializeToString()
-        self._session = self._open()
+
+    @cached_property
+    def _session(self) -> Any:
+        return self._open()
 
     def _open(self, **settings: Any) -> Any:
         import onnxruntime

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.artifact import Manifest
+from runtimes.artifact import Artifact, FileEntry, Manifest
 from runtimes.results import Deadline, GateResult, Speed
 from runtimes.spec import Arrays, TensorSpec
 from runtimes.validator import gates
@@ -276,3 +277,52 @@ def test_a_deadline_is_met_by_the_99th_percentile() -> None:
     )
     assert gates.deadline(found, Gates()).ok is None
     assert gates.deadline(Speed(), asked) == GateResult(gate="deadline", ok=None, detail="not measured")
+
+
+def pruned(options: dict[str, object], after: int = 700, size: int = 700, asked: Gates | None = None) -> Artifact:
+    """An artifact of `size` bytes of a model whose weights went from 1000 bytes to `after`."""
+    report = {"options": options, "before": {"bytes": 1000}, "after": {"bytes": after}}
+    manifest = made(passes=[{"prune": report}, {"recover": {}}])
+    files = {"e": FileEntry(sha256="", size=size)}
+    return Artifact(Path("a"), manifest.model_copy(update={"files": files, "gates": asked or Gates()}))
+
+
+def whole(size: int) -> Artifact:
+    """The same format without passes."""
+    files = {"e": FileEntry(sha256="", size=size)}
+    return Artifact(Path("b"), made().model_copy(update={"name": "b", "files": files}))
+
+
+@pytest.mark.parametrize(("size", "ok"), [(700, True), (999, True), (1000, False), (1200, False)])
+def test_what_lost_channels_must_be_smaller_on_disk_than_without_its_passes(size: int, ok: bool) -> None:
+    result = gates.size(pruned({"structured": 0.3}, size=size), whole(1000))
+    assert result is not None
+    assert (result.gate, result.ok) == ("size", ok)
+    assert result.detail == f"{size / 1000:.1%} of b's on disk ({size:,} of 1,000 bytes), asked less than 100%"
+
+
+@pytest.mark.parametrize(("after", "ok"), [(700, True), (1000, False)])
+def test_without_a_parent_the_weights_before_and_after_decide(after: int, ok: bool) -> None:
+    result = gates.size(pruned({"structured": 0.3}, after, size=2000), None)
+    assert result is not None
+    assert result.ok is ok
+    words = f"of the weights before ({after:,} of 1,000 bytes), asked less than 100%"
+    assert result.detail == f"{after / 1000:.1%} {words}"
+
+
+def test_pruning_in_steps_counts_from_the_first_to_the_last() -> None:
+    one, other = (pruned({"structured": 0.2}, after).manifest.build["passes"][0] for after in (800, 640))
+    artifact = Artifact(Path("a"), made(passes=[one, {"recover": {}}, other]))
+    result = gates.size(artifact, None)
+    assert result is not None
+    assert result.detail.startswith("64.0% of the weights before")
+
+
+def test_the_size_is_asked_only_of_what_lost_channels_and_only_where_it_counts() -> None:
+    assert gates.size(whole(1), None) is None
+    assert gates.size(pruned({"unstructured": 0.8}, after=1000), None) is None
+    assert gates.size(pruned({"pattern": "2:4"}, after=1000), None) is None
+    assert gates.size(pruned({"structured": 0.3}, after=1000, asked=Gates(parent_size=None)), None) is None
+    stricter = gates.size(pruned({"structured": 0.3}, size=700, asked=Gates(parent_size=0.5)), whole(1000))
+    assert stricter is not None
+    assert stricter.ok is False

@@ -238,6 +238,20 @@ def test_what_passes_made_may_not_be_slower_than_what_they_started_from(
     assert (row.speed.parent.name, row.speed.parent.size_bytes) == ("is-correct-again", parent.size_bytes)
 
 
+@pytest.mark.parametrize(("after", "missing"), [(70, None), (100, None), (70, "no device"), (100, "no device")])
+def test_what_was_pruned_must_be_smaller_even_where_it_cannot_run(
+    linear: Make, linear_reference: Reference, after: int, missing: str | None
+) -> None:
+    report = {"options": {"structured": 0.3}, "before": {"bytes": 100}, "after": {"bytes": after}}
+    made = {"behaviour": "is correct", "missing": missing, "passes": [{"prune": report}]}
+    [row] = judge(linear_reference, linear(build=made))
+    smaller = Status.BUILT if missing else Status.PASSED
+    assert row.status is (smaller if after < 100 else Status.FAILED)
+    assert [result.ok for result in row.gates if result.gate == "size"] == [after < 100]
+    if after == 100:
+        assert row.reason == "size: 100.0% of the weights before (100 of 100 bytes), asked less than 100%"
+
+
 def test_a_parent_that_cannot_be_timed_judges_nobody(linear: Make, linear_reference: Reference) -> None:
     target = Target(linear(), "cpu", linear("raises on load"))
     [row] = validate([target], linear_reference, lambda device: None, budget=0.05)

@@ -15,8 +15,9 @@ pytest.importorskip("torch_pruning", reason="structured pruning needs it")
 
 from torch import nn  # noqa: E402
 
+from converters.operations import count  # noqa: E402
 from converters.passes.prune.attention import HeadAttention, replace  # noqa: E402
-from converters.passes.prune.cost import count_macs, macs, params  # noqa: E402
+from converters.passes.prune.cost import macs, params  # noqa: E402
 from converters.passes.prune.groups import LAYERS, find_choices, removed  # noqa: E402
 from converters.passes.prune.importance import scorer  # noqa: E402
 from converters.passes.prune.options import PruneOptions  # noqa: E402
@@ -157,7 +158,7 @@ def test_so_much_goes_as_was_asked(share: float, of: str, step: int) -> None:
     assert all(kept % step == 0 for _, kept in removed.layers.values())
     assert all(kept >= 0.1 * before for before, kept in removed.layers.values())
     counted = {
-        "macs": lambda one: count_macs(one, samples(*PICTURE).best),
+        "macs": lambda one: count(one, samples(*PICTURE).best).total,
         "params": lambda one: sum(part.numel() for part in one.parameters()),
     }[of]
     assert counted(smaller) / counted(made(Residual)) == pytest.approx(removed.left, abs=1e-6)
@@ -246,22 +247,61 @@ def test_what_cannot_be_done_is_said(changes: dict[str, Any], words: str) -> Non
         prune_structured(made(Residual), PruneOptions(**{"structured": 0.5, **changes}), samples(*PICTURE))
 
 
-def test_a_forward_pass_that_cannot_be_traced_names_its_module() -> None:
-    class Broken(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.Linear(4, 4)
+class Numpy(nn.Module):
+    """A forward pass that leaves torch."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.from_numpy(self.inner(x).numpy())
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
 
-    with pytest.raises(UsageError, match="the dependencies of Broken cannot be traced: RuntimeError"):
-        prune_structured(made(Broken), PruneOptions(structured=0.5), samples(4))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self.layer(x).numpy())
 
 
-def test_a_forward_pass_that_relies_on_a_width_is_left_alone_or_refused() -> None:
-    with pytest.raises(UsageError, match="prune: "):
-        prune_structured(made(Resized), PruneOptions(structured=0.5), samples(8))
+class Scripted(nn.Module):
+    """A compiled part that reads what may become narrower."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 64), torch.jit.script(nn.Sequential(nn.Linear(64, 64), nn.ReLU()))
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.second(torch.relu(self.first(x))))
+
+
+class Scaled(nn.Module):
+    """Relies on a width that no parameter tells of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.scale = nn.Linear(8, 64), torch.linspace(1, 2, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.layer(x) * self.scale)
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        (Numpy, r"prune: the dependencies of Numpy cannot be traced: RuntimeError: Can't call numpy\(\)"),
+        (
+            lambda: nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), Numpy())),
+            r"the dependencies of Sequential cannot be traced: RuntimeError: .* \(in 1\.1\)",
+        ),
+        (Resized, r"this model can be removed as a whole: .*first stays whole, as it reaches ViewBackward0"),
+        (Scripted, r"can be removed as a whole: second is compiled, so nobody sees what it does; "),
+        (
+            lambda: nn.Sequential(nn.Linear(8, 8), Scaled(), nn.Linear(64, 3)),
+            r"the smaller model does not run: .*\(in 1\); .* name the layers around it in `exclude`",
+        ),
+    ],
+)
+def test_a_model_whose_dependencies_cannot_be_followed_names_its_module(
+    factory: Callable[[], nn.Module], words: str
+) -> None:
+    with pytest.raises(UsageError, match=f"(?s){words}"):
+        prune_structured(made(factory), PruneOptions(structured=0.5), samples(8))
 
 
 @settings(max_examples=10, deadline=None)
