@@ -2,7 +2,7 @@
 
 MODEL  ?= resnet18
 ARGS   ?=
-EXTRAS ?= convert,openvino,quantize,prune,tensorrt-rtx,dev
+EXTRAS ?= convert,openvino,quantize,prune,sign,tensorrt-rtx,dev
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
 VENV    := .venv

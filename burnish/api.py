@@ -73,7 +73,13 @@ def output_of(plan: Plan, output: str | Path | None) -> Path:
     return Path(output) if output is not None else Path("artifacts") / plan.name
 
 
-def load(path: str | Path, device: str | None = None, threads: int | None = None, cache: bool = False) -> Session:
+def load(
+    path: str | Path,
+    device: str | None = None,
+    threads: int | None = None,
+    cache: bool = False,
+    key: str | Path | None = None,
+) -> Session:
     """Load an artifact as a session: `session.run({"image": array}) -> {"logits": array}`.
 
     Args:
@@ -81,16 +87,18 @@ def load(path: str | Path, device: str | None = None, threads: int | None = None
         device: "cpu", "cuda", "intel-gpu" or "intel-npu"; by default the first that the artifact was made for.
         threads: CPU threads inside one operator; by default the engine's own choice.
         cache: keep what the engine compiles in the user's cache folder, so that the next load is faster (OpenVINO).
+        key: file of the public key that must have signed it; by default that of BURNISH_TRUSTED_KEY, if any.
 
     Raises:
-        runtimes.errors.UsageError: no artifact there, or it does not run on `device`.
+        runtimes.errors.UsageError: no artifact or key there, or it does not run on `device`.
+        runtimes.signature.SignatureError: the key has not signed it; found out before any of its files is read.
         runtimes.errors.ArtifactError: a file is missing, changed or not listed in the manifest.
         runtimes.errors.Unavailable: this machine lacks the device or the engine.
     """
     from runtimes.session import SessionOptions
     from runtimes.session import load as load_session
 
-    return load_session(path, device, SessionOptions(threads=threads, cache=cache))
+    return load_session(path, device, SessionOptions(threads=threads, cache=cache), key)
 
 
 def validate(
@@ -101,6 +109,7 @@ def validate(
     require: Sequence[str] = (),
     speed: bool = True,
     progress: Callable[[str], None] = _silent,
+    key: str | Path | None = None,
 ) -> Build:
     """Judge a build, or one artifact of it, again, on this machine; nothing on disk changes.
 
@@ -112,12 +121,14 @@ def validate(
         require: names of artifacts that must pass, or "all"; unknown ones are refused before any work.
         speed: whether to measure speed-ups.
         progress: told what is being done.
+        key: file of the public key that must have signed each artifact; what it has not signed is not opened, and
+            its row is an `error`. By default that of BURNISH_TRUSTED_KEY, if any.
 
     Raises:
-        runtimes.errors.UsageError: there is no build or artifact at `path`.
-        runtimes.errors.ArtifactError: the reference cannot be read.
+        runtimes.errors.UsageError: there is no build, artifact or key.
     """
     from burnish.devices import checked
     from burnish.revalidate import revalidate
+    from runtimes.signature import trusted
 
-    return revalidate(Path(path), recipe, checked(devices), require, speed, progress)
+    return revalidate(Path(path), recipe, checked(devices), require, speed, progress, trusted(key))

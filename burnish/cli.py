@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from burnish.cli_signing import keygen, sign, verify
+
 if TYPE_CHECKING:
     from runtimes.results import Build
 
@@ -40,6 +42,9 @@ Require = Annotated[
 ]
 NoSpeed = Annotated[bool, typer.Option("--no-speed", help="Judge the numbers only; measure no speed.")]
 ArtifactPath = Annotated[Path, typer.Argument(help="Folder of an artifact.", metavar="ARTIFACT")]
+TrustedKey = Annotated[
+    Path | None, typer.Option("--key", metavar="PUBLIC", help="Refuse what this key has not signed.")
+]
 
 
 def verb(function: Callable[P, int | None]) -> Callable[P, None]:
@@ -188,6 +193,7 @@ def validate(
     device: Device = None,
     require: Require = None,
     no_speed: NoSpeed = False,
+    key: TrustedKey = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -203,6 +209,7 @@ def validate(
             require=require or (),
             speed=not no_speed,
             progress=tell,
+            key=key,
         )
     return _finish(build, as_json, quiet, require)
 
@@ -324,6 +331,7 @@ def run(
     device: OneDevice = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 5,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Save the outputs as .npz.")] = None,
+    key: TrustedKey = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -334,7 +342,7 @@ def run(
 
     with progress(quiet) as tell:
         tell(f"running {artifact}")
-        found = predict(artifact, inputs, device, top)
+        found = predict(artifact, inputs, device, top, key)
     if output:
         save(found, output)
     if as_json:
@@ -386,6 +394,10 @@ def doctor(as_json: Json = False) -> None:
         _print_json(as_data(machine, findings))
     else:
         show_doctor(machine, findings)
+
+
+for signing in (keygen, sign, verify):
+    verb(signing)
 
 
 def main() -> None:

@@ -25,7 +25,9 @@ class Prediction:
     top: list[tuple[str, float]]
 
 
-def predict(path: Path, files: Sequence[str], device: str | None, top: int = 5) -> list[Prediction]:
+def predict(
+    path: Path, files: Sequence[str], device: str | None, top: int = 5, key: Path | None = None
+) -> list[Prediction]:
     """Run an artifact on files.
 
     Args:
@@ -33,13 +35,15 @@ def predict(path: Path, files: Sequence[str], device: str | None, top: int = 5) 
         files: pictures (one request each), or .npy files: one for each input in order, or NAME=file.npy.
         device: by default the artifact's first.
         top: how many classes to name.
+        key: file of the public key that must have signed it; by default that of BURNISH_TRUSTED_KEY, if any.
 
     Raises:
+        SignatureError: the key has not signed it.
         InputError: a file cannot be read, or does not fit the artifact's inputs.
     """
-    artifact = Artifact.open(path)
+    artifact = Artifact.open(path, key)
     requests = _requests(artifact.manifest, files)
-    with load(path, device) as session:
+    with load(path, device, key=artifact.trust) as session:
         return [_predict(session.run(arrays), source, artifact.manifest, top) for source, arrays in requests]
 
 

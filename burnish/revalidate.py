@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from runtimes import machine
 from runtimes.artifact import MANIFEST, Artifact, Manifest, sha256
 from runtimes.errors import ArtifactError, UsageError
 from runtimes.results import Build, Row, Status, check_required
+from runtimes.signature import Trust
 from runtimes.validator.defaults import BUDGET_SECONDS
 from runtimes.validator.host import Opener
 from runtimes.validator.reference import FILE as REFERENCE
-from runtimes.validator.reference import Reference
+from runtimes.validator.reference import Reference, check_there
 from runtimes.validator.validate import Target, default_options, validate
 
 
@@ -29,13 +31,12 @@ def revalidate(
     require: Sequence[str],
     speed: bool,
     progress: Callable[[str], None],
+    trust: Trust,
 ) -> Build:
     """See `burnish.validate`."""
     folders, folder, build = _find(path)
     check_required(require, [one.name for one in folders] if build is None else [r.name for r in build.artifacts])
-    reference = Reference.load(folder / REFERENCE)
-    references = {sha256(file): file for file in (folder / REFERENCE, *folder.glob(f"{CHANGED}/*/{REFERENCE}"))}
-    targets, broken = _targets(folders, build, devices, references)
+    targets, broken = _targets(folders, build, devices, _References.beside(folder), trust)
     if not targets and not broken:
         raise UsageError(f"{path} holds no artifact")
     eager = _eager(targets, recipe)
@@ -44,13 +45,13 @@ def revalidate(
         if eager or not targets or not speed
         else ["speed was not compared with eager: that needs torch, and for a python: model --recipe"]
     )
-    rows = validate(
-        targets,
-        reference,
-        lambda device: eager(device) if eager else None,
-        budget=BUDGET_SECONDS if speed else 0,
-        progress=progress,
-    )
+    references = [one.reference for one in targets if one.reference]
+    budget = BUDGET_SECONDS if speed else 0
+
+    def opener(device: str) -> Opener | None:
+        return eager(device) if eager else None
+
+    rows = validate(targets, references[0], opener, budget=budget, progress=progress) if targets else []
     some = targets[0].artifact.manifest if targets else None
     return Build(
         recipe=build.recipe if build else {},
@@ -58,7 +59,7 @@ def revalidate(
         weights=build.weights if build else some.weights if some else {},
         machine=machine.describe(),
         artifacts=[*rows, *broken],
-        notes=[*reference.notes, *notes],
+        notes=[*dict.fromkeys(note for one in references for note in one.notes), *notes],
         burnish=build.burnish if build else some.burnish if some else None,
     )
 
@@ -74,19 +75,52 @@ def _find(path: Path) -> tuple[list[Path], Path, Build | None]:
     return [path / name for name in names], path, build
 
 
+@dataclass(frozen=True)
+class _References:
+    """The references of a build by their digests; each is read when a manifest that is trusted names it.
+
+    Attributes:
+        files: also those of the models that passes changed.
+        usual: digest of the loaded model's.
+    """
+
+    files: dict[str, Path]
+    usual: str
+    _read: dict[str, Reference] = field(default_factory=dict)
+
+    @classmethod
+    def beside(cls, folder: Path) -> _References:
+        """Those in a build's folder. Raises UsageError where there is none."""
+        check_there(usual := folder / REFERENCE)
+        files = {sha256(file): file for file in (*folder.glob(f"{CHANGED}/*/{REFERENCE}"), usual)}
+        return cls(files, sha256(usual))
+
+    def of(self, artifact: Artifact) -> Reference:
+        """The one that judges an artifact. Raises ArtifactError where it is not there, or cannot be read."""
+        digest = artifact.manifest.reference or ("" if artifact.trust.key else self.usual)
+        if digest not in self.files:
+            raise ArtifactError(
+                f"the {REFERENCE} beside it is not the one that it was built with: it was changed, or is of "
+                "another build; `burnish convert` makes both anew"
+            )
+        if digest not in self._read:
+            self._read[digest] = Reference.load(self.files[digest])
+        return self._read[digest]
+
+
 def _targets(
-    folders: Sequence[Path], build: Build | None, devices: Sequence[str], references: Mapping[str, Path]
+    folders: Sequence[Path],
+    build: Build | None,
+    devices: Sequence[str],
+    references: _References,
+    trust: Trust,
 ) -> tuple[list[Target], list[Row]]:
     """What to judge; an artifact that cannot even be opened becomes a row at once."""
     targets, broken = [], []
     for folder in folders:
         try:
-            artifact = Artifact.open(folder)
-            if artifact.manifest.reference not in (None, *references):
-                raise ArtifactError(
-                    f"the {REFERENCE} beside it is not the one that it was built with: it was changed, or is of "
-                    "another build; `burnish convert` makes both anew"
-                )
+            artifact = Artifact.open(folder, trust)
+            reference = references.of(artifact)
         except (ArtifactError, UsageError) as error:
             row = Row(name=folder.name, format="unknown", device="cpu", status=Status.ERROR, reason=str(error))
             broken.append(row)
@@ -94,19 +128,18 @@ def _targets(
         judged = [row.device for row in build.artifacts if row.path == folder.name] if build else []
         own = artifact.manifest.devices
         asked = [device for device in (devices or judged) if device in own] or [own[0]]
-        parent = _parent(folder, build)
-        own_reference = Reference.load(references[digest]) if (digest := artifact.manifest.reference) else None
-        targets += [Target(artifact, device, parent, own_reference) for device in dict.fromkeys(asked)]
+        parent = _parent(folder, build, trust)
+        targets += [Target(artifact, device, parent, reference) for device in dict.fromkeys(asked)]
     return targets, broken
 
 
-def _parent(folder: Path, build: Build | None) -> Artifact | None:
+def _parent(folder: Path, build: Build | None, trust: Trust) -> Artifact | None:
     """The artifact beside it that it was timed against, where it is still there."""
     rows = build.artifacts if build else []
     names = {one.speed.parent.name for one in rows if one.path == folder.name and one.speed.parent}
     for name in names:
         with contextlib.suppress(ArtifactError, UsageError):  # then it is a row of its own, or was never published
-            return Artifact.open(folder.parent / name)
+            return Artifact.open(folder.parent / name, trust)
     return None
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from converters.plan import Chain, ModelSteps
+from converters.provenance import provenance
 from converters.recipe import Artifact, Plan
 from converters.runner import Runner
-from converters.steps import LoadedFacts
+from converters.steps import LOAD, STATE, LoadedFacts
 from runtimes import machine
 from runtimes.artifact import MANIFEST, FileEntry, Manifest, files_of, publish, sha256
 from runtimes.artifact import Artifact as Built
@@ -77,8 +78,11 @@ class Press:
             preprocess=recipe.preprocess,
             classes=self.loaded.classes,
             gates=artifact.gates,
-            weights=self.loaded.weights,
+            # Why other weights were not used differs from day to day: build.json tells it.
+            weights={key: value for key, value in self.loaded.weights.items() if key != "tried"},
             reference=sha256(self._model(chain.model)),
+            deterministic=artifact.exporter.varies(artifact.options) is None,
+            provenance=provenance(self.plan, artifact, self.loaded.weights, self.runner.listed(LOAD)[STATE]),
             build={
                 "options": options,
                 "model_args": recipe.args,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 import runtimes
 from converters.cache import Key
 from runtimes import machine
-from runtimes.artifact import MANIFEST, sha256
+from runtimes.artifact import sha256
 from runtimes.results import Row, Status, write_atomically
 from runtimes.validator.validate import Target
 
@@ -70,7 +70,9 @@ class Verdicts:
         key.add("conditions", self.conditions)
         key.add("device", target.device)
         for one in (target.artifact, target.parent):
-            key.add("artifact", sha256(one.path / MANIFEST) if one else "")
+            # What else is in the recipe is no part of this artifact.
+            made = one.manifest.model_dump_json(exclude={"provenance": {"recipe"}}) if one else ""
+            key.add("artifact", made)
         return self.folder / f"{key.hex()}.json"
 
 

@@ -14,7 +14,9 @@ from pydantic import Field, ValidationError
 
 from runtimes.errors import ArtifactError, UsageError
 from runtimes.preprocess import Preprocess
+from runtimes.provenance import Provenance
 from runtimes.results import write_atomically
+from runtimes.signature import ANYONE, SIGNATURE, Key, Trust, trusted
 from runtimes.spec import Dims, Specs, Strict
 from runtimes.validator.defaults import Gates
 
@@ -50,30 +52,44 @@ class Manifest(Strict):
     gates: Gates = Field(default_factory=Gates, description="What the recipe requires of the artifact.")
     weights: dict[str, Any] = Field(default_factory=dict)
     reference: str | None = Field(None, description="sha256 of the reference.safetensors that judges it.")
+    deterministic: bool | None = Field(
+        None, description="Whether the same recipe and versions give the same bytes again; None: not said."
+    )
+    provenance: Provenance | None = Field(None, description="Where it comes from.")
     build: dict[str, Any] = Field(default_factory=dict, description="What the exporter reports.")
     files: dict[str, FileEntry] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact on disk."""
+    """An artifact on disk; `trust` is whose it must be, also when another process opens it again."""
 
     path: Path
     manifest: Manifest
+    trust: Trust = ANYONE
 
     @classmethod
-    def open(cls, path: str | Path) -> Artifact:
-        """Read the manifest of the artifact at `path`; no other file is touched.
+    def open(cls, path: str | Path, key: Key = None) -> Artifact:
+        """Read the manifest of the artifact at `path`; of its other files only the signature is touched.
 
-        Raises UsageError where there is none, ArtifactError where it cannot be understood.
+        Args:
+            path: the artifact's folder.
+            key: file of the public key that must have signed it; by default that of BURNISH_TRUSTED_KEY, if any.
+
+        Raises:
+            UsageError: there is no artifact, or no such key.
+            SignatureError: the key has not signed it (found out before the manifest is parsed).
+            ArtifactError: the manifest cannot be understood.
         """
-        path = Path(path)
+        path, trust = Path(path), trusted(key)
         try:
-            text = (path / MANIFEST).read_text(encoding="utf-8")
+            raw = (path / MANIFEST).read_bytes()
+            text = raw.decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             hint = "; it is a build: name one of the artifacts in it" if (path / "build.json").exists() else ""
             raise UsageError(f"{path} is not an artifact: no readable {MANIFEST}{hint}") from error
-        return cls(path, _parse(path, text))
+        trust.check(path, raw)
+        return cls(path, _parse(path, text), trust)
 
     @property
     def entry(self) -> Path:
@@ -86,9 +102,12 @@ class Artifact:
         return sum(entry.size for entry in self.manifest.files.values())
 
     def verify(self) -> None:
-        """Compare every file with the manifest. Raises ArtifactError for a missing, changed or extra one."""
+        """Compare every file with the manifest. Raises ArtifactError for a missing, changed or extra one.
+
+        The manifest's signature may lie beside it, and nothing else.
+        """
         listed = self.manifest.files
-        present = set(files_of(self.path)) - {MANIFEST}
+        present = set(files_of(self.path)) - {MANIFEST, SIGNATURE}
         problems = [f"{name} is missing" for name in listed if name not in present]
         problems += [f"{name} is not in the manifest" for name in sorted(present - set(listed))]
         problems += [
@@ -121,7 +140,11 @@ def _parse(path: Path, text: str) -> Manifest:
 
 
 def publish(work: Path, destination: Path, manifest: Manifest) -> Artifact:
-    """Turn the files in `work` into the artifact at `destination`, replacing an older one in one rename."""
+    """Turn the files in `work` into the artifact at `destination`, replacing an older one in one rename.
+
+    It is not signed: a signature in `work` was for another manifest, and is removed.
+    """
+    (work / SIGNATURE).unlink(missing_ok=True)
     files = {name: FileEntry(sha256=sha256(work / name), size=(work / name).stat().st_size)
              for name in files_of(work)}  # fmt: skip
     manifest = manifest.model_copy(update={"files": files})

@@ -37,6 +37,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def python_version() -> str:
+    """Of this interpreter."""
+    return platform.python_version()
+
+
 def burnish_version() -> str:
     """The installed version, or `0+source` where Burnish runs from a folder."""
     try:
@@ -134,6 +139,6 @@ def describe() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": [gpu.name for gpu in gpus()],
         "driver": driver_version(),
-        "python": platform.python_version(),
+        "python": python_version(),
         "versions": versions(),
     }

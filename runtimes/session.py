@@ -13,6 +13,7 @@ from runtimes.artifact import Artifact
 from runtimes.devices import DEVICES, absent
 from runtimes.errors import BurnishError, InputError, Unavailable, UsageError
 from runtimes.registry import Registry, nearest
+from runtimes.signature import Key
 from runtimes.spec import Arrays, Dims, Specs, mismatch
 
 RUNTIMES = Registry(
@@ -142,20 +143,24 @@ def check_device(artifact: Artifact, device: str) -> None:
         raise Unavailable(f"{artifact.path.name} cannot run on {device} here: {problem}")
 
 
-def load(path: str | Path, device: str | None = None, options: SessionOptions | None = None) -> Session:
+def load(
+    path: str | Path, device: str | None = None, options: SessionOptions | None = None, key: Key = None
+) -> Session:
     """Load an artifact.
 
     Args:
         path: the artifact's folder.
         device: one of DEVICES; by default the first that the artifact was made for.
         options: threads and the like.
+        key: file of the public key that must have signed it; by default that of BURNISH_TRUSTED_KEY, if any.
 
     Raises:
-        UsageError: no artifact there, or a device that it cannot run on.
+        UsageError: no artifact or key there, or a device that it cannot run on.
+        SignatureError: the key has not signed it.
         ArtifactError: a file is missing, changed or not listed (checked before any engine sees it).
         Unavailable: this machine lacks the device or the engine.
     """
-    artifact = Artifact.open(path)
+    artifact = Artifact.open(path, key)
     device = device or artifact.manifest.devices[0]
     check_device(artifact, device)
     artifact.verify()

@@ -6,7 +6,9 @@ from typing import Any
 
 from burnish.report.terminal import console, show_pairs
 from burnish.report.text import size
-from runtimes.artifact import Artifact
+from runtimes.artifact import Artifact, Manifest
+from runtimes.keys import fingerprint
+from runtimes.signature import SIGNATURE, Signature, SignatureError
 
 _OPERATORS_SHOWN = 12
 
@@ -29,6 +31,8 @@ def show_artifact(artifact: Artifact) -> None:
             "made by",
             f"Burnish {made.burnish}; " + ", ".join(f"{k} {v}" for k, v in _versions(made.build).items()),
         ),
+        ("deterministic", _deterministic(made)),
+        ("signature", _signature(artifact)),
         *((key.replace("_", " "), _value(made.build[key])) for key in _SHOWN if made.build.get(key)),
         *(("note", note) for note in made.build.get("notes", [])),
     ]
@@ -64,6 +68,25 @@ def _unfused(listed: list[dict[str, str]] | None) -> list[str]:
 def _weights(record: dict[str, Any]) -> str:
     text = f"RANDOM ({record.get('source')})" if record.get("random") else str(record.get("source", "unknown"))
     return text + (f", sha256 {record['sha256']}" if record.get("sha256") else "")
+
+
+def _deterministic(made: Manifest) -> str:
+    if made.deterministic is None:
+        return ""
+    why = made.provenance.varies if made.provenance else None
+    return "yes: the same recipe and versions give the same bytes" if made.deterministic else f"no: {why}"
+
+
+def _signature(artifact: Artifact) -> str:
+    """Whose key signed it, which is a claim unless this process was asked to trust that key."""
+    if not (artifact.path / SIGNATURE).exists():
+        return ""
+    try:
+        found = Signature.read(artifact.path)
+    except SignatureError as error:
+        return str(error)
+    name = fingerprint(found.key)
+    return f"by {name}" if artifact.trust.key else f"claimed by {name}: `burnish verify --key PUBLIC` checks it"
 
 
 def _versions(build: dict[str, Any]) -> dict[str, str]:

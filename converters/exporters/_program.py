@@ -61,9 +61,15 @@ def count_nodes(program: torch.export.ExportedProgram) -> dict[str, dict[str, in
 
 
 def forget_sources(program: torch.export.ExportedProgram) -> None:
-    """Drop the author's source lines: absolute paths, different on every machine."""
+    """Drop what differs from build to build: the author's source lines (absolute paths), addresses in memory.
+
+    `strict` notes from which node of which earlier graph each one comes, and calls modules by their addresses.
+    """
     for node in _nodes(program):
         node.meta.pop("stack_trace", None)
+        node.meta.pop("from_node", None)
+        if modules := node.meta.get("nn_module_stack"):
+            node.meta["nn_module_stack"] = {f"L__self__{path}": (path, kind) for path, kind in modules.values()}
 
 
 def _calls(program: torch.export.ExportedProgram) -> Iterator[Any]:

@@ -37,6 +37,10 @@ _SETTINGS = {
     "cpp_cache_precompile_headers": False,
     # Debug lines name the builder's folders.
     "aot_inductor.enable_line_tables": False,
+    # Their messages name Python functions by their addresses in the builder's memory.
+    "size_asserts": False,
+    # Else files are called by a hash of the compiler's command, with the builder's folders in it.
+    "aot_inductor.model_name_for_generated_files": "model",
     # One C++ file is one compiler process; a pool of Python workers would only wait, and outlive the step.
     "compile_threads": 1,
 }
@@ -68,6 +72,10 @@ class AotInductorExporter(Exporter):
         if options.isa == "avx2" and "avx2" not in machine.instruction_sets():
             return "isa: avx2 is for x86-64 CPUs that have it, and is built on one"
         return super().missing(options) or missing_compiler()
+
+    def unrepeatable(self, options: AotInductorOptions) -> str | None:
+        """Autotuning decides by the clock; without it the same compiler makes the same library."""
+        return "autotune chooses matrix products by timing them" if options.autotune else None
 
     def export(self, job: Job, options: AotInductorOptions) -> Exported:
         """Export, freeze, compile, package; the manifest says which instructions the compiler was allowed."""
@@ -130,8 +138,12 @@ def instruction_sets(sources: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[str]:
-    """Everything that inductor and the compiler write goes into a folder that is removed afterwards."""
+    """Everything that inductor and the compiler write goes into a folder that is removed afterwards.
+
+    Inductor does not quote the names of folders: where the job's has a space in it, it is the system's instead.
+    """
     from torch._inductor.runtime.cache_dir_utils import temporary_cache_dir
 
-    with tempfile.TemporaryDirectory(dir=folder) as scratch, temporary_cache_dir(scratch):
+    parent = folder if str(folder) == "".join(str(folder).split()) else None
+    with tempfile.TemporaryDirectory(dir=parent) as scratch, temporary_cache_dir(scratch):
         yield scratch

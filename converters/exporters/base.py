@@ -209,6 +209,15 @@ class Exporter(ABC):
         """Whether the files, or what is counted of them, depend on the CPU or GPU of the machine that builds."""
         return True
 
+    def varies(self, options: Any) -> str | None:
+        """Why another build of the same recipe may give other bytes, or None where it gives the same."""
+        reasons = (*(one.varies for one in options.passes), self.unrepeatable(options))
+        return next(filter(None, reasons), None)
+
+    def unrepeatable(self, options: Any) -> str | None:
+        """Why exporting the same model twice may give other bytes, or None. That it does not must be said."""
+        return f"{self.format} does not promise the same bytes each time"
+
     @abstractmethod
     def export(self, job: Job, options: Any) -> Exported:
         """Write the files. Raises ExportError."""

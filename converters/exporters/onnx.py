@@ -132,6 +132,10 @@ class OnnxExporter(Exporter):
         """What is quantized or optimized is so for a kind of CPU."""
         return bool(options.quantize) or options.optimize != "none"
 
+    def unrepeatable(self, options: OnnxOptions) -> str | None:
+        """Nothing in it depends on when or where it is made."""
+        return None
+
     def export(self, job: Job, options: OnnxOptions) -> Exported:
         """Export, check, infer shapes; names and dynamic dimensions are as the recipe gives them."""
         path = job.folder / MODEL_FILE

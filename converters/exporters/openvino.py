@@ -66,6 +66,10 @@ class OpenVinoExporter(Exporter):
         """A float32 ONNX graph: precision is chosen when the IR is compiled."""
         return {"opset": options.opset}
 
+    def unrepeatable(self, options: OpenVinoOptions) -> str | None:
+        """Nothing in it depends on when or where it is made."""
+        return None
+
     def export(self, job: Job, options: OpenVinoOptions) -> Exported:
         """Read the graph, bound its dimensions, save it; compile what was saved and count its layers."""
         import openvino
@@ -190,10 +194,13 @@ def _computes(node: Any) -> bool:
 
 
 def _compiled(job: Job, build: dict[str, Any]) -> tuple[Any, Any]:
-    """What was saved, compiled as a session does it for the sizes to be fastest at; and as it was read."""
+    """What was saved, compiled as a session does it for the sizes to be fastest at; and as it was read.
+
+    For one thread: OpenVINO makes other layers for several, and a manifest shall not depend on the builder's cores.
+    """
     import openvino
 
     core = openvino.Core()
     model = core.read_model(job.folder / MODEL_FILE)
     fixed = at_best_sizes(model, job.facts.inputs, job.facts.dims)
-    return core.compile_model(fixed, "CPU", properties(build, None)), model
+    return core.compile_model(fixed, "CPU", properties(build, 1)), model

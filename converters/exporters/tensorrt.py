@@ -8,7 +8,6 @@ network before anything is built.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from converters.exporters._network import count_layers, integer_layers
+from converters.exporters._timings import load_timings, save_timings, timings_file
 from converters.exporters.base import CastOptions, Exported, Exporter, ExportError, Job, ModelFacts, check_precision
 from converters.exporters.onnx import BF16_OPSET, weight_bytes
 from converters.names import module_path
@@ -50,7 +50,9 @@ class TensorRtOptions(CastOptions):
     workspace_mb: PositiveInt | None = Field(None, description="Limit of the builder's scratch memory.")
     optimization_level: int = Field(3, ge=0, le=5, description="Builder effort.")
     timing_cache: str | None = Field(
-        None, description="File that tactic timings are read from and added to (classic TensorRT)."
+        None,
+        description="File that tactic timings are read from and added to, so that the next build chooses the same; "
+        "default: one in the user's cache folder (classic TensorRT).",
     )
 
     @field_validator("compute_capabilities")
@@ -88,6 +90,10 @@ class TensorRtExporter(Exporter):
         """A float32 ONNX graph; the cast is done here."""
         return {"opset": options.opset or (BF16_OPSET if options.precision == "bf16" else 20)}
 
+    def unrepeatable(self, options: TensorRtOptions) -> str | None:
+        """The classic one decides by the clock, RTX only when the engine is loaded on its device."""
+        return None if pick_flavor(options.flavor) == "rtx" else "TensorRT chooses kernels by timing them"
+
     def export(self, job: Job, options: TensorRtOptions) -> Exported:
         """Rewrite the graph for TensorRT, parse it, count its layers' precisions, build, save."""
         if job.graph is None:
@@ -114,7 +120,8 @@ class TensorRtExporter(Exporter):
         for file in job.folder.glob("lowered.onnx*"):
             file.unlink()
         if flavor == "tensorrt":
-            _save_timing_cache(config, options)
+            asked = options.timing_cache
+            save_timings(config, timings_file(asked, trt.__version__), bool(asked))
         build = {
             "flavor": flavor,
             "version": trt.__version__,
@@ -214,7 +221,7 @@ def configure(
     if facts.dims:
         config.add_optimization_profile(_profile(builder, facts.inputs, facts.dims))
     if flavor == "tensorrt":
-        _load_timing_cache(config, options)
+        load_timings(config, timings_file(options.timing_cache, trt.__version__))
         return [f"{major}.{minor}" for major, minor in (gpu.compute_capability for gpu in gpus()[:1])]
     wanted = list(options.compute_capabilities) or _own_capabilities()
     config.num_compute_capabilities = len(wanted)
@@ -239,20 +246,6 @@ def _profile(builder: Any, inputs: Specs, dims: Dims) -> Any:
     for name, spec in inputs.items():
         profile.set_shape(name, *profile_shapes(spec, dims))
     return profile
-
-
-def _load_timing_cache(config: Any, options: TensorRtOptions) -> None:
-    path = Path(options.timing_cache) if options.timing_cache else None
-    data = path.read_bytes() if path and path.is_file() else b""
-    config.set_timing_cache(config.create_timing_cache(data), ignore_mismatch=False)
-
-
-def _save_timing_cache(config: Any, options: TensorRtOptions) -> None:
-    if options.timing_cache and (cache := config.get_timing_cache()):
-        path = Path(options.timing_cache)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_bytes(memoryview(cache.serialize()))
-        scratch.replace(path)
 
 
 def _notes(layers: dict[str, dict[str, int]], options: TensorRtOptions, flavor: str) -> list[str]:

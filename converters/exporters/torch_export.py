@@ -24,6 +24,10 @@ class TorchExportExporter(Exporter):
         """The same files everywhere."""
         return False
 
+    def unrepeatable(self, options: TorchExportOptions) -> str | None:
+        """Nothing in it depends on when or where it is made."""
+        return None
+
     def export(self, job: Job, options: TorchExportOptions) -> Exported:
         """Export and save. The example inputs stay in: compilers that start from the file need them."""
         import torch

@@ -38,6 +38,10 @@ class TorchTensorRtExporter(Exporter):
         """The package and a driver: without one it cannot even be imported."""
         return super().missing(options) or missing_torch_tensorrt()
 
+    def unrepeatable(self, options: TorchTensorRtOptions) -> str | None:
+        """TensorRT decides by the clock."""
+        return "TensorRT chooses kernels by timing them"
+
     def export(self, job: Job, options: TorchTensorRtOptions) -> Exported:
         """Export, dry-run to learn what falls back to PyTorch, compile, save."""
         import torch

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections import Counter
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from converters.exporters.base import Exported, Exporter, ExporterOptions, Job, first_that_works
 
+MODEL_FILE = "model.pt"
 DEPRECATED = "TorchScript is deprecated by PyTorch in favour of torch.export"
+
+
+# What PyTorch's archive writer adds by itself.
+_WRITTEN_AT_THE_END = ("version", "byteorder", ".data/serialization_id")
+_SOURCES = ".debug_pkl"
 
 
 class TorchScriptOptions(ExporterOptions):
@@ -34,26 +42,48 @@ class TorchScriptExporter(Exporter):
         """The same files everywhere."""
         return False
 
+    def unrepeatable(self, options: TorchScriptOptions) -> str | None:
+        """Nothing in it depends on when or where it is made."""
+        return None
+
     def export(self, job: Job, options: TorchScriptOptions) -> Exported:
         """Script or trace, freeze, save.
 
         The module is saved frozen but not yet optimized: what `optimize_for_inference` makes cannot be
         loaded again, so the runtime does that after loading.
         """
-        import torch
 
         methods = {"script": lambda: _script(job), "trace": lambda: _trace(job)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             method, module, failures = first_that_works(options.method, methods)
-            torch.jit.save(module, str(job.folder / "model.pt"))
+            _save(module, job.folder / MODEL_FILE)
         build = {
             "method": method,
             "failed": failures,
             "optimize_for_inference": options.optimize_for_inference,
             "operators": _operators(module),
         }
-        return Exported("model.pt", build=build, notes=[DEPRECATED])
+        return Exported(MODEL_FILE, build=build, notes=[DEPRECATED])
+
+
+def _save(module: Any, path: Path) -> None:
+    """Save without the author's source lines: absolute paths, different on every machine.
+
+    TorchScript keeps them beside its code, for its messages; without them those name lines of that code.
+    """
+    import torch
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        whole = Path(scratch, path.name)
+        torch.jit.save(module, str(whole))
+        reader, writer = torch._C.PyTorchFileReader(str(whole)), torch._C.PyTorchFileWriter(str(path))
+        writer.set_min_version(int(reader.get_record("version")))
+        for name in reader.get_all_records():
+            if name not in _WRITTEN_AT_THE_END and not name.endswith(_SOURCES):
+                content = reader.get_record(name)
+                writer.write_record(name, content, len(content))
+        writer.write_end_of_file()
 
 
 def _operators(module: Any) -> dict[str, int]:

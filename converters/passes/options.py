@@ -39,3 +39,9 @@ class PassOptions(Strict):
     def name(self) -> str:
         """Which pass it is."""
         return next(iter(self.model_fields_set))
+
+    @property
+    def varies(self) -> str | None:
+        """Why doing it again may give another result, or None."""
+        options: PruneOptions | RecoverOptions | QuantizeOptions = getattr(self, self.name)
+        return options.varies

@@ -15,6 +15,7 @@ from runtimes.errors import BurnishError
 from runtimes.machine import peak_memory
 from runtimes.results import Deadline
 from runtimes.session import Session, SessionOptions, check_device, load
+from runtimes.signature import ANYONE, Trust
 from runtimes.spec import Arrays
 from runtimes.validator import defaults
 from runtimes.validator.probes import batch_dimension, best_sizes, draw, synthetic_samples
@@ -25,19 +26,20 @@ Opener = Callable[[], Session]
 
 @dataclass(frozen=True)
 class ArtifactOpener:
-    """Opens an artifact from its folder."""
+    """Opens an artifact from its folder; whose it must be is told, whatever the environment asks for."""
 
     path: Path
     device: str
     options: SessionOptions
+    trust: Trust = ANYONE
 
     def __call__(self) -> Session:
         """Load the artifact; every file is verified first."""
-        return load(self.path, self.device, self.options)
+        return load(self.path, self.device, self.options, self.trust)
 
     def prepare(self) -> None:
         """Import the engine's library, so that a cold start is the session's and not Python's."""
-        check_device(Artifact.open(self.path), self.device)
+        check_device(Artifact.open(self.path, self.trust), self.device)
 
 
 class SessionHost:

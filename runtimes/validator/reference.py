@@ -87,8 +87,7 @@ class Reference:
         """Read a reference. Raises UsageError where there is none, ArtifactError where it is damaged."""
         from safetensors import safe_open
 
-        if not path.is_file():
-            raise UsageError(f"there is no {path}: copy {FILE} of the build beside the artifact's folder")
+        check_there(path)
         try:
             with safe_open(path, framework="numpy") as file:
                 facts = json.loads(file.metadata()["burnish"])
@@ -117,6 +116,12 @@ class Reference:
             raise ArtifactError(
                 f"{path} is not a reference that can be read ({error}); `burnish convert` makes it again"
             ) from error
+
+
+def check_there(path: Path) -> None:
+    """Raise UsageError where there is no reference."""
+    if not path.is_file():
+        raise UsageError(f"there is no {path}: copy {FILE} of the build beside the artifact's folder")
 
 
 def _constant(outputs: list[np.ndarray[Any, Any]]) -> bool:

@@ -61,7 +61,7 @@ def default_options() -> SessionOptions:
 
 def start(target: Target, options: SessionOptions, log: Path | None = None) -> Child:
     """Start the process of one artifact's session."""
-    opener = ArtifactOpener(target.artifact.path, target.device, options)
+    opener = ArtifactOpener(target.artifact.path, target.device, options, target.artifact.trust)
     return Child(
         partial(SessionHost, opener),
         what=f"the {target.artifact.manifest.format} session of {target.artifact.path.name} on {target.device}",

@@ -63,6 +63,11 @@ class PruneOptions(Strict):
         return self
 
     @property
+    def varies(self) -> str | None:
+        """Why pruning again may remove other channels, or None."""
+        return "prune chose channels by measured latency" if self.of == "latency" else None
+
+    @property
     def kind(self) -> str:
         """Which of the three kinds of pruning it is."""
         return next(name for name in KINDS if getattr(self, name) is not None)

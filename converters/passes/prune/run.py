@@ -59,7 +59,7 @@ class Pruning:
         return module, report, [_words(options, before, after), *map(_left_out, left_out.items())]
 
     def _latency(self) -> Callable[[nn.Module], Any]:
-        tables = Store(self.bench.store.folder.with_name("latency"))
+        tables = Store(self.bench.kept.with_name("latency"))
         return lambda module: measured(module, self.bench.run(), self.options.engine, tables)
 
 

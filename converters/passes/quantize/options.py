@@ -79,6 +79,11 @@ class QuantizeOptions(Strict):
         return self
 
     @property
+    def varies(self) -> str | None:
+        """Why quantizing again may give other integers, or None."""
+        return "quantize kept layers float by the time that they take" if self.max_drop is not None else None
+
+    @property
     def quantizer(self) -> str:
         """The method that `auto` stands for."""
         if self.method != "auto":

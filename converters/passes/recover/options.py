@@ -36,6 +36,11 @@ class RecoverOptions(Strict):
     iterative: PositiveInt = Field(1, description="Prune and recover in so many steps, each a part of the way.")
     seed: NonNegativeInt = 0
 
+    @property
+    def varies(self) -> str | None:
+        """Why recovering again may give other weights, or None: statistics are found from the samples alone."""
+        return None if self.distill == "batchnorm" else "recover trained for a time, not for a number of steps"
+
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:

@@ -1,0 +1,114 @@
+"""Ed25519 keys (RFC 8032) in files: those of OpenSSL and OpenSSH are read, new ones are written as PEM."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtimes.errors import Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+KEY_BYTES = 32  # RFC 8032, 5.1.5
+
+
+def require_cryptography() -> None:
+    """Raise Unavailable where the package is missing: what cannot be checked is not opened."""
+    if not find_spec("cryptography"):
+        raise Unavailable("signatures need the package cryptography: pip install 'burnish[sign]'")
+
+
+def fingerprint(key: bytes) -> str:
+    """A public key as people compare it: the SHA256:... that `ssh-keygen -l` tells."""
+    blob = b"".join(len(part).to_bytes(4, "big") + part for part in (b"ssh-ed25519", key))
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def read_public(path: Path) -> bytes:
+    """The 32 bytes of an Ed25519 public key: of a PEM file, or of a line as ssh-keygen writes it (id_ed25519.pub).
+
+    Raises UsageError for anything else, Unavailable where the package that reads keys is not installed.
+    """
+    content = _content(path)
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if b"PRIVATE KEY-----" in content:
+        raise UsageError(f"{path} is a private key: give its public half, which may lie on any device")
+    load = serialization.load_ssh_public_key if content.startswith(b"ssh-") else serialization.load_pem_public_key
+    try:
+        key: Any = load(content)
+    except Exception as error:  # ValueError, UnsupportedAlgorithm, and what OpenSSL raises
+        raise UsageError(f"{path} is no public key that can be read: {error}") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise UsageError(f"{path} is no Ed25519 key: `burnish keygen FILE` makes a pair")
+    return key.public_bytes_raw()
+
+
+def read_private(path: Path) -> Ed25519PrivateKey:
+    """An Ed25519 private key, as `burnish keygen`, `openssl genpkey -algorithm ed25519` or `ssh-keygen` writes it.
+
+    Raises UsageError for anything else, Unavailable where the package that reads keys is not installed.
+    """
+    content = _content(path)
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    if content.startswith(b"ssh-") or b"PUBLIC KEY-----" in content:
+        raise UsageError(f"{path} is a public key: signing needs the private one")
+    ssh = content.startswith(b"-----BEGIN OPENSSH")
+    load = serialization.load_ssh_private_key if ssh else serialization.load_pem_private_key
+    try:
+        key: Any = load(content, password=None)
+    except TypeError as error:
+        without = f"ssh-keygen -p -f {path}" if ssh else f"openssl pkey -in {path} -out PLAIN"
+        raise UsageError(
+            f"{path} is protected by a passphrase, and in a CI job there is nobody to ask: {without} takes it off"
+        ) from error
+    except Exception as error:  # ValueError, UnsupportedAlgorithm, and what OpenSSL raises
+        raise UsageError(f"{path} is no private key that can be read: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise UsageError(f"{path} is no Ed25519 key: `burnish keygen FILE` makes a pair")
+    return key
+
+
+def create_keys(private: Path) -> Path:
+    """Write a new private key, for its owner alone to read, and the public one beside it, whose path is returned.
+
+    Raises UsageError where one of them exists: a key that is overwritten cannot be had again.
+    """
+    require_cryptography()
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    public = private.with_name(f"{private.name}.pub")
+    for path in (private, public):
+        if path.exists():
+            raise UsageError(f"{path} exists, and keys are never overwritten: choose another name, or remove it")
+    key, pem = Ed25519PrivateKey.generate(), serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    _create(private, secret, 0o600)
+    _create(public, key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
+    return public
+
+
+def _create(path: Path, content: bytes, mode: int) -> None:
+    """Write a new file that nobody beyond `mode` can read, at no time."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _content(path: Path) -> bytes:
+    require_cryptography()
+    try:
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"cannot read the key {path}: {error.strerror}") from error
