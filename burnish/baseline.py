@@ -7,7 +7,6 @@ left alone, it would hide the next regression.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from runtimes.documents import read_json
 from runtimes.errors import UsageError
 from runtimes.results import Build, Record, Row, Status, write_atomically
 
@@ -98,7 +98,7 @@ def compare(builds: Sequence[Build], path: Path, force: bool = False) -> list[Ch
 
 def _read(path: Path) -> Baseline:
     try:
-        baseline = Baseline.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        baseline = Baseline.model_validate(read_json(path))
     except OSError as error:
         raise UsageError(f"no baseline at {path}: {error.strerror}; --update records one") from error
     except (ValueError, ValidationError) as error:

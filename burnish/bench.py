@@ -9,7 +9,7 @@ from pathlib import Path
 from runtimes.artifact import Artifact
 from runtimes.process import Child
 from runtimes.results import Speed
-from runtimes.session import check_device
+from runtimes.session import SessionOptions, check_device
 from runtimes.validator import speed
 from runtimes.validator.alone import alone
 from runtimes.validator.defaults import BENCH_LAUNCHES
@@ -17,7 +17,12 @@ from runtimes.validator.validate import Target, default_options, start
 
 
 def bench(
-    path: Path, versus: Path | None, device: str | None, seconds: float, deadline_ms: float | None = None
+    path: Path,
+    versus: Path | None,
+    device: str | None,
+    seconds: float,
+    deadline_ms: float | None = None,
+    trust: bool = False,
 ) -> dict[str, Speed]:
     """Latency percentiles per artifact folder; with `versus`, how many times as fast as it `path` is.
 
@@ -27,6 +32,7 @@ def bench(
         device: by default each artifact's first.
         seconds: time budget of the latencies.
         deadline_ms: also send single requests at this rate and count those that were late.
+        trust: open artifacts that are programs even where this user did not build them here.
 
     Raises:
         UsageError, Unavailable: an artifact cannot be run here.
@@ -34,8 +40,9 @@ def bench(
     """
     targets = {str(one): _target(one, device) for one in (path, versus) if one is not None}
     base = str(versus) if versus else None
-    launches = [_launch(targets, seconds / BENCH_LAUNCHES, base) for _ in range(BENCH_LAUNCHES)]
-    with _sessions(targets) as children:
+    options = default_options(trust)
+    launches = [_launch(targets, options, seconds / BENCH_LAUNCHES, base) for _ in range(BENCH_LAUNCHES)]
+    with _sessions(targets, options) as children:
         return {
             name: alone(
                 _speed(launches, name, base), children[name], one.artifact.manifest, one.device, deadline_ms
@@ -52,19 +59,21 @@ def _target(path: Path, device: str | None) -> Target:
 
 
 @contextlib.contextmanager
-def _sessions(targets: Mapping[str, Target]) -> Iterator[dict[str, Child]]:
+def _sessions(targets: Mapping[str, Target], options: SessionOptions) -> Iterator[dict[str, Child]]:
     """A new process for each target; all are ended afterwards."""
     with contextlib.ExitStack() as stack:
         children = {}
         for name, target in targets.items():
-            children[name] = start(target, default_options())
+            children[name] = start(target, options)
             stack.callback(children[name].kill)
         yield children
 
 
-def _launch(targets: Mapping[str, Target], seconds: float, base: str | None) -> speed.Collected:
+def _launch(
+    targets: Mapping[str, Target], options: SessionOptions, seconds: float, base: str | None
+) -> speed.Collected:
     """The times of new sessions. Raises the error that the first of them ended with."""
-    with _sessions(targets) as children:
+    with _sessions(targets, options) as children:
         found = speed.collect(children, seconds, base)
     for error in found.failed.values():
         raise error

@@ -41,6 +41,10 @@ Require = Annotated[
     typer.Option("--require", metavar="NAME|all", help="Exit 1 unless this artifact passed; may be repeated."),
 ]
 NoSpeed = Annotated[bool, typer.Option("--no-speed", help="Judge the numbers only; measure no speed.")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Open artifacts that are programs (all but onnx, openvino) and not built here."),
+]
 ArtifactPath = Annotated[Path, typer.Argument(help="Folder of an artifact.", metavar="ARTIFACT")]
 TrustedKey = Annotated[
     Path | None, typer.Option("--key", metavar="PUBLIC", help="Refuse what this key has not signed.")
@@ -82,12 +86,17 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
 
 
 def _complain(message: str) -> None:
+    _say(message, "error: ")
+
+
+def _say(message: str, lead: str = "") -> None:
+    """Print a message to stderr; further lines are set in, so that a name with one poses as no message."""
     from rich.text import Text
 
     from burnish.report.terminal import console
     from burnish.report.text import clean
 
-    text = Text("error: ", style="bold red").append(Text(clean(message), style="default"))
+    text = Text(lead, style="bold red").append(Text(clean(message).replace("\n", "\n  "), style="default"))
     console(stderr=True).print(text, soft_wrap=True)
 
 
@@ -194,6 +203,7 @@ def validate(
     require: Require = None,
     no_speed: NoSpeed = False,
     key: TrustedKey = None,
+    trust: Trust = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -208,6 +218,7 @@ def validate(
             devices=device or (),
             require=require or (),
             speed=not no_speed,
+            trust=trust,
             progress=tell,
             key=key,
         )
@@ -246,7 +257,7 @@ def compare(
     if update:
         record(builds, baseline)
         if not quiet:
-            typer.echo(f"recorded in {baseline}", err=True)
+            _say(f"recorded in {baseline}")
         return 0
     changes = against(builds, baseline, force)
     for change in changes:
@@ -266,6 +277,7 @@ def bench(
     deadline: Annotated[
         float | None, typer.Option(min=0.001, metavar="MS", help="Also send requests at this rate.")
     ] = None,
+    trust: Trust = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -275,7 +287,7 @@ def bench(
 
     with progress(quiet) as tell:
         tell(f"timing {artifact}" + (f" and {versus}" if versus else ""))
-        found = run(artifact, versus, device, seconds, deadline)
+        found = run(artifact, versus, device, seconds, deadline, trust)
     if as_json:
         _print_json({name: speed.model_dump(mode="json") for name, speed in found.items()})
     elif not quiet:
@@ -291,6 +303,7 @@ def debug(
     # Enough to measure all layers of MobileNetV2 at 224x224 in one run (440 MB).
     memory: Annotated[int, typer.Option(min=1, metavar="MB", help="For the values compared at once.")] = 1024,
     top: Annotated[int, typer.Option(min=1, help="Layers to name that add most error.")] = 5,
+    trust: Trust = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -299,7 +312,7 @@ def debug(
     from burnish.progress import progress
 
     with progress(quiet) as tell:
-        found = run(artifact, recipe, memory, top, tell)
+        found = run(artifact, recipe, memory, top, tell, trust)
     if as_json:
         _print_json(found.as_data())
     elif not quiet:
@@ -332,6 +345,7 @@ def run(
     top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 5,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Save the outputs as .npz.")] = None,
     key: TrustedKey = None,
+    trust: Trust = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -342,7 +356,7 @@ def run(
 
     with progress(quiet) as tell:
         tell(f"running {artifact}")
-        found = predict(artifact, inputs, device, top, key)
+        found = predict(artifact, inputs, device, top, key, trust)
     if output:
         save(found, output)
     if as_json:

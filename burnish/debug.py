@@ -22,7 +22,12 @@ from runtimes.validator.reference import FILE as REFERENCE
 
 
 def debug(
-    path: Path, recipe: str | Path | None, memory: int, top: int, progress: Callable[[str], None]
+    path: Path,
+    recipe: str | Path | None,
+    memory: int,
+    top: int,
+    progress: Callable[[str], None],
+    trust: bool = False,
 ) -> DebugResult:
     """Compare an artifact with the eager model, layer by layer, in a process of its own.
 
@@ -33,6 +38,7 @@ def debug(
         memory: megabytes for the values that are compared at once.
         top: how many of the layers that add most error to name.
         progress: told what is being done.
+        trust: open an artifact that is a program even where this user did not build it here.
 
     Raises:
         UsageError: no such artifact, another format, or a model or weights other than the artifact's.
@@ -49,7 +55,7 @@ def debug(
     # Passes that changed the model left it, and its own reference, with the build.
     changed = path.resolve().parent / made.build["changed"] if "changed" in made.build else None
     reference = (changed or path.resolve().parent) / REFERENCE
-    job = Job(path, reference, source, memory * 1_000_000, top, prepared, changed, samples)
+    job = Job(path, reference, source, memory * 1_000_000, top, prepared, changed, samples, trust)
     progress(f"comparing {path}, layer by layer, with {made.model} in float64")
     found: DebugResult = isolated(run, job, what=f"debugging {path}", timeout=STEP_SECONDS)
     return found

@@ -12,7 +12,7 @@ import numpy as np
 from runtimes.artifact import Artifact, Manifest
 from runtimes.errors import InputError
 from runtimes.preprocess import read_image
-from runtimes.session import load
+from runtimes.session import SessionOptions, load
 from runtimes.spec import Arrays
 
 
@@ -26,7 +26,12 @@ class Prediction:
 
 
 def predict(
-    path: Path, files: Sequence[str], device: str | None, top: int = 5, key: Path | None = None
+    path: Path,
+    files: Sequence[str],
+    device: str | None,
+    top: int = 5,
+    key: Path | None = None,
+    trust: bool = False,
 ) -> list[Prediction]:
     """Run an artifact on files.
 
@@ -36,6 +41,7 @@ def predict(
         device: by default the artifact's first.
         top: how many classes to name.
         key: file of the public key that must have signed it; by default that of BURNISH_TRUSTED_KEY, if any.
+        trust: run an artifact that is a program even where this user did not build it here.
 
     Raises:
         SignatureError: the key has not signed it.
@@ -43,7 +49,7 @@ def predict(
     """
     artifact = Artifact.open(path, key)
     requests = _requests(artifact.manifest, files)
-    with load(path, device, key=artifact.trust) as session:
+    with load(path, device, SessionOptions(trust=trust), artifact.trust) as session:
         return [_predict(session.run(arrays), source, artifact.manifest, top) for source, arrays in requests]
 
 

@@ -16,16 +16,16 @@ def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
     from rich.text import Text
 
     from burnish.report.terminal import console
-    from burnish.report.text import clean
+    from burnish.report.text import line
 
     out, start = console(stderr=True), time.perf_counter()
     if not out.is_terminal:
-        yield lambda message: out.print(Text(f"{time.perf_counter() - start:6.1f} s  {clean(message)}"))
+        yield lambda message: out.print(Text(f"{time.perf_counter() - start:6.1f} s  {line(message)}"))
         return
     with out.status(Text("starting")) as status:
 
         def tell(message: str) -> None:
-            out.print(Text(f"{time.perf_counter() - start:6.1f} s  {clean(message)}", style="dim"))
-            status.update(Text(clean(message)))
+            out.print(Text(f"{time.perf_counter() - start:6.1f} s  {line(message)}", style="dim"))
+            status.update(Text(line(message)))
 
         yield tell

@@ -31,12 +31,13 @@ def revalidate(
     require: Sequence[str],
     speed: bool,
     progress: Callable[[str], None],
-    trust: Trust,
+    signer: Trust,
+    trust: bool = False,
 ) -> Build:
     """See `burnish.validate`."""
     folders, folder, build = _find(path)
     check_required(require, [one.name for one in folders] if build is None else [r.name for r in build.artifacts])
-    targets, broken = _targets(folders, build, devices, _References.beside(folder), trust)
+    targets, broken = _targets(folders, build, devices, _References.beside(folder), signer)
     if not targets and not broken:
         raise UsageError(f"{path} holds no artifact")
     eager = _eager(targets, recipe)
@@ -51,7 +52,9 @@ def revalidate(
     def opener(device: str) -> Opener | None:
         return eager(device) if eager else None
 
-    rows = validate(targets, references[0], opener, budget=budget, progress=progress) if targets else []
+    rows = (
+        validate(targets, references[0], opener, budget=budget, progress=progress, trust=trust) if targets else []
+    )
     some = targets[0].artifact.manifest if targets else None
     return Build(
         recipe=build.recipe if build else {},
@@ -72,7 +75,14 @@ def _find(path: Path) -> tuple[list[Path], Path, Build | None]:
         return [path], parent, Build.read(parent) if (parent / "build.json").is_file() else None
     build = Build.read(path)
     names = dict.fromkeys(row.path for row in build.artifacts if row.path)
-    return [path / name for name in names], path, build
+    return [_inside(path, name) for name in names], path, build
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The folder of an artifact that build.json names. Raises ArtifactError where that is not in the build."""
+    if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
+        raise ArtifactError(f"{folder / 'build.json'} names {name!r}, which is no folder of the build")
+    return folder / name
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,7 @@ def _parent(folder: Path, build: Build | None, trust: Trust) -> Artifact | None:
     names = {one.speed.parent.name for one in rows if one.path == folder.name and one.speed.parent}
     for name in names:
         with contextlib.suppress(ArtifactError, UsageError):  # then it is a row of its own, or was never published
-            return Artifact.open(folder.parent / name, trust)
+            return Artifact.open(_inside(folder.parent, name), trust)
     return None
 
 

@@ -18,7 +18,7 @@ from converters.plan import Steps
 from converters.publish import CHANGED, Press
 from converters.recipe import Artifact, Plan
 from converters.runner import IDLE_SECONDS, Place, Runner, StepFailed
-from converters.sources.load import Source
+from converters.sources.load import Source, code_notes
 from converters.step_cache import LIMIT, StepCache
 from converters.steps import LOAD, EagerFromState, LoadedFacts
 from converters.verdicts import Verdicts, conditions, judged_before
@@ -80,7 +80,9 @@ def source_of(plan: Plan) -> Source:
     """What the model of a recipe is loaded from."""
     recipe = plan.recipe
     where = str(plan.document.mark(("model",)))
-    return Source(recipe.model, recipe.args, recipe.weights, plan.folder, where, recipe.inputs, recipe.dims)
+    return Source(
+        recipe.model, recipe.args, recipe.weights, plan.folder, where, recipe.inputs, recipe.dims, recipe.trust
+    )
 
 
 def devices_of(artifact: Artifact, asked: Sequence[str]) -> list[str]:
@@ -173,7 +175,12 @@ class _Run:
             weights=self.loaded.weights,
             machine=machine.describe(),
             artifacts=rows,
-            notes=[*self.loaded.notes, *self.runner.notes, *judged_before(rows)],
+            notes=[
+                *code_notes(self.runner.steps.source),
+                *self.loaded.notes,
+                *self.runner.notes,
+                *judged_before(rows),
+            ],
             seconds={name: round(value, 3) for name, value in {**self.runner.seconds, **self.seconds}.items()},
             burnish=machine.burnish_version(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -260,7 +267,8 @@ class _Run:
         log = self.output / "logs" / "validate.log"
         log.unlink(missing_ok=True)
         reference, progress = Reference.load(self.output / REFERENCE), self.runner.progress
-        return validate(targets, reference, eager, budget=self.budget, log=log, progress=progress)
+        # Trusted: they were made a moment ago, whether or not that could be noted in the user's folder.
+        return validate(targets, reference, eager, budget=self.budget, log=log, progress=progress, trust=True)
 
     def _own_reference(self, artifact: Artifact) -> Reference | None:
         """The reference of the model that the artifact was exported from, where passes changed it."""

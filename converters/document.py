@@ -15,10 +15,11 @@ from runtimes.errors import UsageError
 Keys = tuple[str | int, ...]
 """Where a value stands: ("artifacts", "onnx", "opset")."""
 
-_SIZE_LIMIT = 1 << 20  # bytes; the longest sensible recipe is a few kilobytes
+_SIZE_LIMIT = 1 << 18  # bytes; the longest sensible recipe is a few kilobytes, and PyYAML takes seconds for this
 _NODE_LIMIT = 20_000  # values after aliases are expanded: an alias bomb stops here
 _DEPTH_LIMIT = 32
 _EXTENDS_LIMIT = 8
+_PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ class _Builder:
         if self._nodes > _NODE_LIMIT or len(keys) > _DEPTH_LIMIT:
             raise RecipeError([Problem(mark, "", "too large or too deeply nested for a recipe")])
         self.marks.setdefault(keys, mark)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN:
+            raise RecipeError([Problem(mark, dotted(keys), f"a recipe has lists and mappings, no {node.tag!r}")])
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, keys)
         if isinstance(node, yaml.SequenceNode):
@@ -146,16 +149,19 @@ class _Builder:
         try:
             value = self._loader.construct_object(node)
             str(value)  # raises for an integer of thousands of digits, which no message could show
-        except (ValueError, LookupError, AttributeError) as error:  # so PyYAML ends on `!!float ''` or 2026-99-99
+        # so PyYAML ends on `!!float ''`, 2026-99-99, a number of base 60 that is no float
+        except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
             mark, kind = Mark(self._file, node.start_mark.line + 1), node.tag.rpartition(":")[2]
-            raise RecipeError([Problem(mark, dotted(keys), f"{node.value!r} is no {kind}")]) from error
+            raise RecipeError([Problem(mark, dotted(keys), f"{node.value[:80]!r} is no {kind}")]) from error
         return value
 
     def _mapping(self, node: yaml.MappingNode, keys: Keys) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key: Hashable = self._constructed(key_node, keys)
             mark = Mark(self._file, key_node.start_mark.line + 1)
+            if not isinstance(key_node, yaml.ScalarNode):  # made and shown, one of aliases would burst
+                raise RecipeError([Problem(mark, dotted(keys), "a key is text, no list or mapping")])
+            key: Hashable = self._constructed(key_node, keys)
             if not isinstance(key, str):
                 raise RecipeError([Problem(mark, dotted(keys), f"the key {key!r} is not text: put it in quotes")])
             if key in result:

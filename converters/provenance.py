@@ -64,7 +64,7 @@ def _dumped(options: Any, without: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def _source_digest(model: str, folder: Path) -> str | None:
-    """sha256 of the file that a `python:` model's factory is in; None for others, and where there is no such file."""
+    """sha256 of the file that a `python:` model's factory is in; None for others, or where there is none."""
     kind, _, rest = model.partition(":")
     file = _module_file(rest.partition(":")[0], folder) if kind == "python" else None
     return sha256(file) if file else None

@@ -12,7 +12,7 @@ from converters.provenance import provenance
 from converters.recipe import Artifact, Plan
 from converters.runner import Runner
 from converters.steps import LOAD, STATE, LoadedFacts
-from runtimes import machine
+from runtimes import machine, trust
 from runtimes.artifact import MANIFEST, FileEntry, Manifest, files_of, publish, sha256
 from runtimes.artifact import Artifact as Built
 from runtimes.errors import ArtifactError, UsageError
@@ -49,6 +49,7 @@ class Press:
                  for name, digest in sorted(listed.items())}  # fmt: skip
         manifest = self._manifest(artifact, chain).model_copy(update={"files": files})
         if _is_there(target, manifest):
+            trust.remember(sha256(target / MANIFEST))
             return Built(target, manifest)
         made = self.runner.whole(chain.export)
         folder = self.work / "artifacts" / artifact.name

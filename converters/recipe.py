@@ -109,6 +109,11 @@ class Recipe(Strict):
         description="Sources in order; the first that can be had is used. DEFAULT, a file, "
         "package:DIST/path, random:SEED. Default: DEFAULT for torchvision, else as the factory made it.",
     )
+    trust: bool = Field(
+        False,
+        description="Whether weights may come from files that are programs: TorchScript modules and what "
+        "torch.export saved. Their tensors are read, their code is not run.",
+    )
     inputs: Specs = Field(..., min_length=1, description="Name to shape and dtype, in the order of forward().")
     outputs: tuple[str, ...] | None = Field(None, description="Names for the outputs, in order.")
     dims: Dims = Field(default_factory=dict, description="Range of every dimension named in a shape.")

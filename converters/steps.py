@@ -18,6 +18,7 @@ from converters.passes.options import PassOptions
 from converters.passes.quantize.options import QuantizeOptions
 from converters.passes.quantize.run import Engine, Quantized
 from converters.recipe import Recipe
+from converters.sources.archive import check_zip
 from converters.sources.load import Source, build_module, load_model
 from converters.step import Made
 from runtimes.engines.eager import eager_session
@@ -82,6 +83,8 @@ def restore(source: Source, work: Path) -> torch.nn.Module:
 
     from converters.passes.structure import Structure, apply
 
+    with (work / STATE).open("rb") as file:  # `burnish debug` restores models of builds from elsewhere
+        check_zip(file)
     module = build_module(source)
     apply(Structure.load(work), module)
     state = torch.load(work / STATE, map_location="cpu", weights_only=True, mmap=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
+import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from runtimes import trust
+from runtimes.documents import parse_json, read_bytes
 from runtimes.errors import ArtifactError, UsageError
+from runtimes.facts import BuildFacts, WeightsFacts
+from runtimes.filenames import MOST_FILES, collision, outside, unfit
 from runtimes.preprocess import Preprocess
 from runtimes.provenance import Provenance
 from runtimes.results import write_atomically
@@ -27,8 +30,8 @@ SCHEMA = 1
 class FileEntry(Strict):
     """One file of an artifact."""
 
-    sha256: str
-    size: int
+    sha256: str = Field(..., pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(..., ge=0, lt=1 << 63)
 
 
 class Manifest(Strict):
@@ -50,14 +53,14 @@ class Manifest(Strict):
     preprocess: Preprocess | None = None
     classes: tuple[str, ...] | None = None
     gates: Gates = Field(default_factory=Gates, description="What the recipe requires of the artifact.")
-    weights: dict[str, Any] = Field(default_factory=dict)
+    weights: WeightsFacts = Field(default_factory=dict)
     reference: str | None = Field(None, description="sha256 of the reference.safetensors that judges it.")
     deterministic: bool | None = Field(
         None, description="Whether the same recipe and versions give the same bytes again; None: not said."
     )
     provenance: Provenance | None = Field(None, description="Where it comes from.")
-    build: dict[str, Any] = Field(default_factory=dict, description="What the exporter reports.")
-    files: dict[str, FileEntry] = Field(default_factory=dict)
+    build: BuildFacts = Field(default_factory=dict, description="What the exporter reports.")
+    files: dict[str, FileEntry] = Field(default_factory=dict, max_length=MOST_FILES)
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,21 @@ class Artifact:
             SignatureError: the key has not signed it (found out before the manifest is parsed).
             ArtifactError: the manifest cannot be understood.
         """
-        path, trust = Path(path), trusted(key)
+        path, signer = Path(path), trusted(key)
+        if (path / MANIFEST).is_symlink():
+            raise ArtifactError(f"{path / MANIFEST} is a link: an artifact is a folder of plain files, copy them")
         try:
-            raw = (path / MANIFEST).read_bytes()
-            text = raw.decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            content = read_bytes(path / MANIFEST)
+        except OSError as error:
             hint = "; it is a build: name one of the artifacts in it" if (path / "build.json").exists() else ""
             raise UsageError(f"{path} is not an artifact: no readable {MANIFEST}{hint}") from error
-        trust.check(path, raw)
-        return cls(path, _parse(path, text), trust)
+        signer.check(path, content)
+        try:
+            return cls(path, _parse(path, parse_json(content)), signer)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path} is not an artifact: no readable {MANIFEST}") from error
+        except ValueError as error:
+            raise ArtifactError(f"{path / MANIFEST} is damaged: {error}") from error
 
     @property
     def entry(self) -> Path:
@@ -119,21 +128,25 @@ class Artifact:
             raise ArtifactError(f"{self.path}: {'; '.join(problems)}. Build it again or restore its files.")
 
 
-def _parse(path: Path, text: str) -> Manifest:
+def _parse(path: Path, raw: object) -> Manifest:
+    found = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(raw, dict) and isinstance(found, int) and found > SCHEMA:
+        raise ArtifactError(
+            f"{path} was made by a newer Burnish ({raw.get('burnish')}): "
+            f"its manifest has version {found}, this one reads {SCHEMA}. Update Burnish."
+        )
     try:
-        raw = json.loads(text)
-        found = raw.get("schema_version") if isinstance(raw, dict) else None
-        if isinstance(found, int) and found > SCHEMA:
-            raise ArtifactError(
-                f"{path} was made by a newer Burnish ({raw.get('burnish')}): "
-                f"its manifest has version {found}, this one reads {SCHEMA}. Update Burnish."
-            )
         manifest = Manifest.model_validate(raw)
-    except (ValueError, ValidationError, RecursionError) as error:
+    except ValidationError as error:
         raise ArtifactError(f"{path / MANIFEST} is damaged: {error}") from error
     for name in (manifest.entry, *manifest.files):
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+        if outside(name):
             raise ArtifactError(f"{path / MANIFEST} names a file outside the artifact: {name!r}")
+        if why := unfit(name):
+            raise ArtifactError(f"{path / MANIFEST} names a file that no artifact has, {name!r}: {why}")
+    if same := collision(manifest.files):
+        one, other = same
+        raise ArtifactError(f"{path / MANIFEST} has {one!r} and {other!r}, which are one file where case is one")
     if manifest.entry not in manifest.files:
         raise ArtifactError(f"{path / MANIFEST} opens {manifest.entry!r}, which it does not list")
     return manifest
@@ -142,14 +155,17 @@ def _parse(path: Path, text: str) -> Manifest:
 def publish(work: Path, destination: Path, manifest: Manifest) -> Artifact:
     """Turn the files in `work` into the artifact at `destination`, replacing an older one in one rename.
 
-    It is not signed: a signature in `work` was for another manifest, and is removed.
+    It is remembered as built here by this user (`trust.py`). It is not signed: a signature in `work` was for
+    another manifest, and is removed.
     """
     (work / SIGNATURE).unlink(missing_ok=True)
     files = {name: FileEntry(sha256=sha256(work / name), size=(work / name).stat().st_size)
              for name in files_of(work)}  # fmt: skip
     manifest = manifest.model_copy(update={"files": files})
-    write_atomically(work / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    text = manifest.model_dump_json(indent=2) + "\n"
+    write_atomically(work / MANIFEST, text)
     replace_folder(work, destination)
+    trust.remember(hashlib.sha256(text.encode()).hexdigest())
     return Artifact(destination, manifest)
 
 
@@ -176,4 +192,5 @@ def files_of(folder: Path) -> list[str]:
 
 
 def _changed(path: Path, entry: FileEntry) -> bool:
-    return path.is_symlink() or path.stat().st_size != entry.size or sha256(path) != entry.sha256
+    found = path.lstat()  # what is no plain file (a link, a pipe) is never opened
+    return not stat.S_ISREG(found.st_mode) or found.st_size != entry.size or sha256(path) != entry.sha256

@@ -19,6 +19,10 @@ class ArtifactError(BurnishError):
     """An artifact on disk is not what its manifest says, or cannot be read."""
 
 
+class Untrusted(UsageError):
+    """An artifact is a program, was not built here by this user, and nobody said that its maker is trusted."""
+
+
 class InputError(UsageError):
     """The arrays given to a session do not fit the artifact's inputs."""
 

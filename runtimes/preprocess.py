@@ -12,12 +12,18 @@ from pydantic import Field, PositiveInt, model_validator
 from runtimes.errors import InputError
 from runtimes.spec import Strict
 
+_LARGEST = 8192  # pixels of a side: a picture of 800 MB in float32; manifests come from others too
+
 
 class Preprocess(Strict):
     """The usual preprocessing of image classifiers, in torchvision's order."""
 
-    resize: PositiveInt | None = Field(None, description="Size of the shorter side, in pixels, before the crop.")
-    crop: PositiveInt | None = Field(None, description="Side of the square cut from the middle, in pixels.")
+    resize: PositiveInt | None = Field(
+        None, le=_LARGEST, description="Size of the shorter side, in pixels, before the crop."
+    )
+    crop: PositiveInt | None = Field(
+        None, le=_LARGEST, description="Side of the square cut from the middle, in pixels."
+    )
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, ...] = Field((0.0,), description="Per channel or for all, of values in 0..1.")
     std: tuple[float, ...] = Field((1.0,), description="Per channel or for all, of values in 0..1.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from enum import StrEnum
@@ -11,7 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from runtimes.documents import read_json
 from runtimes.errors import UsageError
+from runtimes.facts import MachineFacts, WeightsFacts
 from runtimes.registry import nearest
 
 
@@ -97,7 +98,7 @@ class Parent(Record):
     """The artifact without its passes, timed beside it; `speedup`: how many times as fast as that this one is."""
 
     name: str
-    size_bytes: int
+    size_bytes: int = Field(..., gt=0, lt=1 << 63)
     speedup: float | None = None
     ci95: tuple[float, float] | None = None
 
@@ -144,7 +145,7 @@ class Row(Record):
     status: Status
     reason: str | None = None
     path: str | None = None
-    size_bytes: int | None = None
+    size_bytes: int | None = Field(None, ge=0, lt=1 << 63)
     precision: str | None = None
     parity: Parity = Field(default_factory=Parity)
     speed: Speed = Field(default_factory=Speed)
@@ -158,8 +159,8 @@ class Build(Record):
 
     recipe: dict[str, Any]
     model: str
-    weights: dict[str, Any]
-    machine: dict[str, Any]
+    weights: WeightsFacts
+    machine: MachineFacts
     artifacts: list[Row]
     notes: list[str] = Field(default_factory=list)
     seconds: dict[str, float] = Field(default_factory=dict)
@@ -175,7 +176,7 @@ class Build(Record):
         """Read build.json from a file or the folder that holds it."""
         path = path / "build.json" if path.is_dir() else path
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(read_json(path))
         except OSError as error:
             raise UsageError(
                 f"no build at {path}: {error.strerror}. `burnish convert RECIPE` makes one."

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from runtimes.artifact import Artifact
+from runtimes import trust
+from runtimes.artifact import MANIFEST, Artifact
 from runtimes.devices import DEVICES, absent
-from runtimes.errors import BurnishError, InputError, Unavailable, UsageError
+from runtimes.errors import ArtifactError, BurnishError, InputError, Unavailable, Untrusted, UsageError
 from runtimes.registry import Registry, nearest
 from runtimes.signature import Key
 from runtimes.spec import Arrays, Dims, Specs, mismatch
@@ -38,10 +39,12 @@ class SessionOptions:
     Attributes:
         threads: CPU threads inside one operator; None leaves the engine's default.
         cache: keep what the engine compiles in the user's cache folder, so that the next load is faster (OpenVINO).
+        trust: open artifacts that are programs even where this user did not build them here (`trust.py`).
     """
 
     threads: int | None = None
     cache: bool = False
+    trust: bool = False
 
 
 class Session(ABC):
@@ -110,6 +113,9 @@ class Runtime(Protocol):
     """An engine that opens artifacts of one format. Third parties add one under `burnish.runtimes`."""
 
     needs_torch: bool
+    runs_code: bool
+    """Whether a file of the format is a program, not data: opening or running it can do whatever its maker wrote.
+    A runtime that does not say so counts as one that does."""
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """Why this machine cannot run the format on `device`, or None. Imports nothing heavy.
@@ -118,7 +124,7 @@ class Runtime(Protocol):
         """
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
-        """Load a verified artifact."""
+        """Load a verified artifact, trusted where `runs_code`. What is raised and no BurnishError becomes one."""
 
 
 def runtime_of(artifact: Artifact) -> Runtime:
@@ -128,8 +134,14 @@ def runtime_of(artifact: Artifact) -> Runtime:
 
 
 def unavailable(artifact: Artifact, device: str) -> str | None:
-    """Why this machine cannot run `artifact` on `device`, or None."""
-    return absent(device) or runtime_of(artifact).missing(device, artifact.manifest.build)
+    """Why this machine cannot run `artifact` on `device`, or None. Raises ArtifactError for a strange manifest."""
+    try:
+        return absent(device) or runtime_of(artifact).missing(device, artifact.manifest.build)
+    except BurnishError:
+        raise
+    except Exception as error:  # no exporter writes such a device or such facts
+        told = f"{type(error).__name__}: {error}"
+        raise ArtifactError(f"{artifact.path.name}: its manifest does not fit its format ({told})") from error
 
 
 def check_device(artifact: Artifact, device: str) -> None:
@@ -141,6 +153,20 @@ def check_device(artifact: Artifact, device: str) -> None:
         raise UsageError(f"{artifact.path.name} ({artifact.manifest.format}) runs on {devices}, not on {device}")
     if problem := unavailable(artifact, device):
         raise Unavailable(f"{artifact.path.name} cannot run on {device} here: {problem}")
+
+
+def check_trust(artifact: Artifact, trusted: bool) -> None:
+    """Raise Untrusted for an artifact that is a program, unless it is trusted, signed or built here."""
+    signed = artifact.trust.key is not None
+    if trusted or signed or not getattr(runtime_of(artifact), "runs_code", True):
+        return
+    if not trust.built_here(artifact.path / MANIFEST):
+        raise Untrusted(
+            f"{artifact.path.name} ({artifact.manifest.runtime}) is a program: opening it runs what its maker put "
+            "in, with all that you may do, and you did not build it here (or it was changed since). If you trust "
+            "where it comes from, say so with --trust (trust=True in Python); onnx and openvino artifacts are "
+            "data, and need no trust"
+        )
 
 
 def load(
@@ -158,10 +184,18 @@ def load(
         UsageError: no artifact or key there, or a device that it cannot run on.
         SignatureError: the key has not signed it.
         ArtifactError: a file is missing, changed or not listed (checked before any engine sees it).
+        Untrusted: the artifact is a program, was not built here by this user, and `options.trust` is not set.
         Unavailable: this machine lacks the device or the engine.
     """
-    artifact = Artifact.open(path, key)
+    artifact, options = Artifact.open(path, key), options or SessionOptions()
     device = device or artifact.manifest.devices[0]
     check_device(artifact, device)
     artifact.verify()
-    return runtime_of(artifact).open(artifact, device, options or SessionOptions())
+    check_trust(artifact, options.trust)
+    try:
+        return runtime_of(artifact).open(artifact, device, options)
+    except BurnishError:
+        raise
+    except Exception as error:  # engines, and those of other packages, fail in their own ways
+        told = f"{type(error).__name__}: {error}"
+        raise ArtifactError(f"{artifact.path.name} cannot be opened: {told}") from error

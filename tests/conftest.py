@@ -106,11 +106,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests find none of this user's caches and leave nothing there; only torch's downloads stay where they are."""
+    """Tests find nothing that this user's builds left, and leave nothing; torch's downloads stay where they are."""
     usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", os.environ.get("TORCH_HOME") or str(usual / "torch"))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("states")))
         yield
 
 

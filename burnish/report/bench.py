@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich.text import Text
+
 from burnish.report.terminal import console, show_pairs, show_table
-from burnish.report.text import latency, size
+from burnish.report.text import latency, line, size
 from runtimes.results import Speed
 
 
@@ -23,7 +25,7 @@ def show_bench(found: Mapping[str, Speed]) -> None:
     out = console()
     show_table(columns, rows, out)
     for name, speed in found.items():
-        out.print(name, markup=False, style="bold")
+        out.print(Text(line(name), style="bold"))
         show_pairs([pair for pair in _alone(speed) if pair[1]], out)
 
 

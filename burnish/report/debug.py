@@ -9,7 +9,7 @@ from itertools import groupby
 from rich.text import Text
 
 from burnish.report.terminal import console, show_table
-from burnish.report.text import clean
+from burnish.report.text import line
 from converters.debug.result import DebugResult, LayerReport
 
 _COLUMNS = ("layer", "node", "dtype", "shape", "error before", "after", "its own", "SQNR", "noise")
@@ -19,14 +19,14 @@ def show_debug(found: DebugResult) -> None:
     """The first diverging layer, the layers that add most error, and what could not be compared."""
     out = console()
     style = "bold green" if found.first is None else "bold red"
-    out.print(Text(clean(headline(found)), style=style), soft_wrap=True)
-    for line in details(found.first):
-        out.print(Text(clean(line)), soft_wrap=True)
+    out.print(Text(line(headline(found)), style=style), soft_wrap=True)
+    for one in details(found.first):
+        out.print(Text(line(one)), soft_wrap=True)
     if found.adders:
         out.print(Text(f"\nlayers that add most error, of {len(found.series)} measured:"))
         show_table(_COLUMNS, [_cells(one) for one in found.adders], out)
-    for line in remarks(found):
-        out.print(Text(clean(line)), soft_wrap=True)
+    for one in remarks(found):
+        out.print(Text(line(one)), soft_wrap=True)
 
 
 def headline(found: DebugResult) -> str:

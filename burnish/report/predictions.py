@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich.text import Text
 
 from burnish.predict import Prediction
 from burnish.report.terminal import console, show_table
+from burnish.report.text import line
 
 _VALUES_IN_JSON = 10_000
 
@@ -44,7 +46,7 @@ def show_predictions(found: Sequence[Prediction]) -> None:
     """Best classes for a classifier, else shapes and ranges."""
     out = console()
     for one in found:
-        out.print(one.source, markup=False, style="bold")
+        out.print(Text(line(one.source), style="bold"))
         if one.top:
             rows = [[f"{probability:7.2%}", name] for name, probability in one.top]
             show_table(["", "class"], rows, out)

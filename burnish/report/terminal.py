@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from burnish.report.text import COLUMNS, cells, clean, headline, remarks
+from burnish.report.text import COLUMNS, cells, headline, line, remarks
 from runtimes.results import Build, Status
 
 _STYLES = {
@@ -38,21 +38,21 @@ def show_builds(builds: Sequence[Build], out: Console) -> None:
     for build in builds:
         for row in build.artifacts:
             name, device, status, *rest = cells(row)
-            lead = [Text(clean(build.model))] if many else []
+            lead = [Text(line(build.model))] if many else []
             table.add_row(
                 *lead, Text(name), Text(device), Text(status, style=_STYLES[row.status]), *map(Text, rest)
             )
     out.print(table)
     for build in builds:
         for remark in remarks(build):
-            out.print(Text(remark), soft_wrap=True)
+            out.print(Text(remark.replace("\n", "\n  ")), soft_wrap=True)
 
 
 def show_pairs(pairs: Sequence[tuple[str, str]], out: Console) -> None:
     """Names and values in two columns."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name, value in pairs:
-        table.add_row(Text(clean(name), style="bold"), Text(clean(value)))
+        table.add_row(Text(line(name), style="bold"), Text(line(value)))
     out.print(table)
 
 
@@ -60,5 +60,5 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], out: Conso
     """A plain table."""
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(clean(cell)) for cell in row))
+        table.add_row(*(Text(line(cell)) for cell in row))
     out.print(table)

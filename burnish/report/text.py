@@ -8,8 +8,16 @@ from runtimes.results import Build, Parent, Row
 
 
 def clean(text: object) -> str:
-    """The text with control characters (terminal escapes) made visible; line breaks and tabs stay."""
+    """The text with control characters (escapes, writing direction) made visible; line breaks and tabs stay.
+
+    For messages of Burnish's own, which have lines. What comes from elsewhere and is one line goes through `line`.
+    """
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(text))
+
+
+def line(text: object) -> str:
+    """A name or value on one line: line breaks in it are made visible too, or it could pose as a message."""
+    return clean(text).replace("\n", "\\x0a").replace("\t", "\\x09")
 
 
 def size(count: int | None) -> str:
@@ -55,8 +63,8 @@ COLUMNS = ("artifact", "device", "status", "numbers", "latency", "speed-up (95 %
 def cells(row: Row) -> tuple[str, ...]:
     """One row of the table, in the order of COLUMNS."""
     return (
-        clean(row.name),
-        row.device,
+        line(row.name),
+        line(row.device),
         row.status.value,
         parity(row),
         latency(row.speed.median_ms),
@@ -67,8 +75,8 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def headline(build: Build) -> str:
     """The model and its weights; that they are random is said first and loudly."""
-    source = clean(build.weights.get("source", "unknown"))
-    name = clean(build.model)
+    source = line(build.weights.get("source", "unknown"))
+    name = line(build.model)
     if build.weights.get("random"):
         return f"RANDOM WEIGHTS ({source}): {name} computes nothing useful; its numbers and speeds are still proven"
     return f"{name}, weights: {source}"
@@ -76,19 +84,19 @@ def headline(build: Build) -> str:
 
 def remarks(build: Build) -> list[str]:
     """What a reader must know besides the table: why better weights were not used, reasons, notes."""
-    lines = [f"weights: {clean(one['source'])} not used: {clean(one['why'])}" for one in _tried(build)]
+    lines = [f"weights: {line(one.get('source'))} not used: {line(one.get('why'))}" for one in _tried(build)]
     eager = next((row.speed.eager_ms for row in build.artifacts if row.speed.eager_ms), None)
     if eager:
         here = build.machine
         lines.append(
-            f"speed-up over eager ({latency(eager)} on {clean(here.get('cpu'))}, {here.get('cores')} threads)"
+            f"speed-up over eager ({latency(eager)} on {line(here.get('cpu'))}, {here.get('cores')} threads)"
         )
     for row in build.artifacts:
         if row.reason:
-            lines.append(f"{clean(row.name)}: {clean(row.reason)}")
+            lines.append(f"{line(row.name)}: {clean(row.reason)}")
         if row.speed.parent:
-            lines.append(f"{clean(row.name)}: {_beside(row, row.speed.parent)}")
-        lines += [f"{clean(row.name)}: {clean(note)}" for note in row.notes]
+            lines.append(f"{line(row.name)}: {_beside(row, row.speed.parent)}")
+        lines += [f"{line(row.name)}: {clean(note)}" for note in row.notes]
     return lines + [clean(note) for note in build.notes]
 
 
@@ -96,9 +104,9 @@ def _beside(row: Row, parent: Parent) -> str:
     """What the passes of an artifact bought."""
     share = f"{row.size_bytes / parent.size_bytes:.0%} of the size of" if row.size_bytes else "beside"
     if parent.speedup is None or parent.ci95 is None:
-        return f"{share} {clean(parent.name)}, which could not be timed beside it"
+        return f"{share} {line(parent.name)}, which could not be timed beside it"
     low, high = parent.ci95
-    return f"{parent.speedup:.2f}x ({low:.2f}-{high:.2f}) as fast as and {share} {clean(parent.name)}"
+    return f"{parent.speedup:.2f}x ({low:.2f}-{high:.2f}) as fast as and {share} {line(parent.name)}"
 
 
 def _tried(build: Build) -> list[dict[str, Any]]:

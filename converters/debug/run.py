@@ -61,6 +61,7 @@ class Job:
         preprocess: the recipe's; None where it has none or is not known.
         changed: folder of the model as passes left it; None where there were none.
         samples: gives some of the recipe's inputs, and says what they are; None where it is not known.
+        trust: open an artifact that is a program even where this user did not build it here.
     """
 
     artifact: Path
@@ -71,6 +72,7 @@ class Job:
     preprocess: Preprocess | None = None
     changed: Path | None = None
     samples: Samples | None = None
+    trust: bool = False
 
 
 def debug(job: Job) -> DebugResult:
@@ -95,7 +97,8 @@ def debug(job: Job) -> DebugResult:
 def _debug(job: Job, artifact: Artifact, scratch: Path) -> DebugResult:
     made = artifact.manifest
     reference = Reference.load(job.reference)
-    answers = ask(artifact, reference, "cuda" if made.runtime == "tensorrt" else "cpu")
+    # Opened as any other: its files are verified and checked before anything here reads them.
+    answers = ask(artifact, reference, "cuda" if made.runtime == "tensorrt" else "cpu", job.trust)
     loaded = load_model(job.source)
     _same_weights(loaded.weights, made)
     module = restore(job.source, job.changed) if job.changed else loaded.module

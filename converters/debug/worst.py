@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from converters.debug.judge import Limit, Measure, measure
 from runtimes.artifact import Artifact
 from runtimes.errors import BurnishError
-from runtimes.session import load
+from runtimes.session import SessionOptions, load
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import EDGE_ALLOWANCE
 from runtimes.validator.reference import Reference
@@ -28,14 +28,14 @@ class Answers:
     stopped: dict[int, str] = field(default_factory=dict)
 
 
-def ask(artifact: Artifact, reference: Reference, device: str = "cpu") -> Answers:
+def ask(artifact: Artifact, reference: Reference, device: str = "cpu", trust: bool = False) -> Answers:
     """Run every probe that an artifact of this precision is judged on.
 
     Raises BurnishError where it runs on none.
     """
     lossless = artifact.manifest.precision == "fp32"
     answers, largest = Answers(), -math.inf
-    with load(artifact.path, device) as session:
+    with load(artifact.path, device, SessionOptions(trust=trust)) as session:
         for index, probe in enumerate(reference.probes):
             if probe.kind == "edge" and not lossless:
                 continue  # what float16 or int8 does to a thousand times the usual input is its nature

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtimes.errors import UsageError
+from pydantic import TypeAdapter
+
+from runtimes.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -45,9 +47,15 @@ class Structure:
 
     @classmethod
     def load(cls, folder: Path) -> Structure:
-        """Read it from a folder; empty where that has none."""
+        """Read it from a folder; empty where that has none. Raises ArtifactError where it is damaged."""
         path = folder / FILE
-        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+        if not path.exists():
+            return cls()
+        try:
+            # By json itself: a module may have an attribute that is infinite.
+            return TypeAdapter(cls).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ArtifactError(f"{path} is damaged: {error}") from error
 
 
 def difference(factory: torch.nn.Module, changed: torch.nn.Module) -> Structure:

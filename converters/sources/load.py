@@ -31,6 +31,7 @@ class Source:
     where: str
     inputs: Specs
     dims: Dims = field(default_factory=dict)
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class Loaded:
 
     module: torch.nn.Module
     weights: WeightsRecord
+
+
+def code_notes(source: Source) -> list[str]:
+    """A note where the recipe had this process run a user's code: whoever reads the report should know whose."""
+    kind, _, target = source.model.partition(":")
+    ran = f"python:{target} is code that was run, from {source.folder} or the Python path"
+    return [ran] if kind == "python" else []
 
 
 def build_module(source: Source) -> torch.nn.Module:
@@ -65,7 +73,7 @@ def load_model(source: Source) -> Loaded:
     """Build the model and give it the first weights that can be had."""
     kind = source.model.partition(":")[0]
     names = source.weights or ("DEFAULT",)
-    found, tried = find_weights(names, source.model, source.folder)
+    found, tried = find_weights(names, source.model, source.folder, source.trust)
     module = build_module(source)
     record = WeightsRecord(found.source, found.sha256, found.random_seed is not None, tried)
     if found.random_seed is not None:

@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from converters.sources import torchvision
+from converters.sources.archive import ArchiveError, check_safetensors, check_zip
+from converters.sources.programs import exported_state, torchscript_state
 from converters.trace import depend
 from runtimes.artifact import sha256
 from runtimes.errors import UsageError
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 State = dict[str, Any]
 
-SUFFIXES = (".pth", ".pt", ".th", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".th", ".pt2", ".safetensors")
 # Where training scripts put the state_dict inside a checkpoint.
 _NESTED = ("state_dict", "model_state_dict", "model")
 # torch.hub's convention: a file name that ends in the first digits of its sha256.
@@ -61,8 +63,10 @@ class Found:
     random_seed: int | None = None
 
 
-def find_weights(sources: Sequence[str], model: str, folder: Path) -> tuple[Found, list[dict[str, str]]]:
-    """The first source that can be had, and why those before it cannot.
+def find_weights(
+    sources: Sequence[str], model: str, folder: Path, trust: bool = False
+) -> tuple[Found, list[dict[str, str]]]:
+    """The first source that can be had, and why those before it cannot; `trust` as in `read_state`.
 
     Raises:
         WeightsError: none can be had, or one is there but damaged, malicious or of an unknown kind.
@@ -70,7 +74,7 @@ def find_weights(sources: Sequence[str], model: str, folder: Path) -> tuple[Foun
     tried: list[dict[str, str]] = []
     for source in sources:
         try:
-            return _find(source, model, folder), tried
+            return _find(source, model, folder, trust), tried
         except Absent as error:
             tried.append({"source": source, "why": str(error)})
     reasons = "\n".join(f"  {one['source']}: {one['why']}" for one in tried)
@@ -80,7 +84,7 @@ def find_weights(sources: Sequence[str], model: str, folder: Path) -> tuple[Foun
     )
 
 
-def _find(source: str, model: str, folder: Path) -> Found:
+def _find(source: str, model: str, folder: Path, trust: bool) -> Found:
     if source.startswith("random:"):
         seed = source.removeprefix("random:")
         if not seed.isdecimal():
@@ -94,7 +98,7 @@ def _find(source: str, model: str, folder: Path) -> Found:
     depend(path)
     if not path.is_file():
         raise Absent(f"{path} is not a file" if path.exists() else f"there is no file {path}")
-    return Found(source, read_state(path), sha256(path))
+    return Found(source, read_state(path, trust), sha256(path))
 
 
 def _default(model: str) -> Found:
@@ -142,14 +146,19 @@ def _package_file(source: str) -> Path:
         raise Absent(f"the package {name} is not installed") from None
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path, trust: bool = False) -> State:
     """The state_dict in a checkpoint file, without running any code that it carries.
+
+    Args:
+        path: a checkpoint; or, with `trust`, a program: a TorchScript module, or what torch.export saved.
+        trust: the recipe says that programs are trusted (`trust: true`).
 
     Returns:
         Parameter names (without a `module.` prefix) to tensors.
 
     Raises:
-        WeightsError: wrong digest, damaged file, a pickle that needs more than tensors, or no state_dict.
+        WeightsError: wrong digest, damaged file, a zip bomb, a program, a pickle that needs more than tensors, or
+            no state_dict.
     """
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"{path}: weights are {', '.join(SUFFIXES)} files")
@@ -159,7 +168,7 @@ def read_state(path: Path) -> State:
             f"{path}: its sha256 does not start with {digest.group(1)}, as its name says: truncated or "
             "changed; delete it and fetch it again"
         )
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, trust)
     state = _unwrap(content, path)
     if state and all(name.startswith("module.") for name in state):  # saved from DataParallel
         state = {name.removeprefix("module."): value for name, value in state.items()}
@@ -171,9 +180,43 @@ def _read_safetensors(path: Path) -> Any:
     from safetensors.torch import load_file
 
     try:
+        with path.open("rb") as file:
+            check_safetensors(file)
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: damaged or no safetensors file ({error})") from error
+
+
+def _read_torch(path: Path, trust: bool) -> Any:
+    """What torch saved: the file's layout is checked first, and programs are refused without `trust`."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+            kind = check_zip(file) if start == b"PK" else "checkpoint"
+        if not start.startswith((b"PK", b"\x80")):  # else torch takes any text for a forbidden pickle
+            raise ArchiveError("neither a zip archive nor a pickle")
+        if kind == "checkpoint":
+            return _read_pickle(path)
+        if not trust:
+            raise WeightsError(_PROGRAM.format(path=path, what=_PROGRAMS[kind]))
+        return torchscript_state(path) if kind == "torchscript" else exported_state(path)
+    except WeightsError:
+        raise
+    except ArchiveError as error:
+        raise WeightsError(f"{path}: damaged or no checkpoint ({error})") from error
+    except Exception as error:  # a truncated zip or pickle ends in any of a dozen exceptions
+        raise WeightsError(
+            f"{path}: damaged or no checkpoint ({type(error).__name__}: {_first_line(error)})"
+        ) from error
+
+
+_PROGRAMS = {"torchscript": "a TorchScript module", "exported": "a program that torch.export saved"}
+_PROGRAM = (
+    "{path}: refused. It is {what}: it carries code beside its weights. If you trust where it comes from, add "
+    "`trust: true` to the recipe: then its tensors are read, and its code is not run. Or save them as what they "
+    "are, where that is safe: `safetensors.torch.save_file(module.state_dict(), FILE)`, and name that file in "
+    "`weights:`."
+)
 
 
 def _read_pickle(path: Path) -> Any:
@@ -182,9 +225,6 @@ def _read_pickle(path: Path) -> Any:
     import torch
 
     try:
-        with path.open("rb") as file:
-            if not file.read(2).startswith((b"PK", b"\x80")):  # else torch takes any text for a forbidden pickle
-                raise pickle.UnpicklingError("neither a zip archive nor a pickle")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -195,10 +235,6 @@ def _read_pickle(path: Path) -> Any:
             f"{path}: refused. Loading it would run code that the file carries ({_first_line(error)}). "
             "If you trust it, load it once where that is safe and save `model.state_dict()` with "
             "safetensors.torch.save_file; then name that file in `weights:`."
-        ) from error
-    except Exception as error:  # a truncated zip or pickle ends in any of a dozen exceptions
-        raise WeightsError(
-            f"{path}: damaged or no checkpoint ({type(error).__name__}: {_first_line(error)})"
         ) from error
 
 

@@ -23,6 +23,7 @@ class AotInductorRuntime:
     """
 
     needs_torch = True
+    runs_code = True
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """torch, and the CPU that the manifest names: code for a better one would end in an illegal instruction.

@@ -7,6 +7,7 @@ from typing import Any
 
 from runtimes.artifact import Artifact
 from runtimes.bound import other_platform, other_version, vectors
+from runtimes.engines._onnx_safety import check_onnx
 from runtimes.errors import ArtifactError, Unavailable
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays
@@ -18,6 +19,7 @@ class OnnxRuntime:
     """Opens `format: onnx`."""
 
     needs_torch = False
+    runs_code = False
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """The installed ONNX Runtime must have the device's execution provider, and a graph may be for one CPU."""
@@ -31,8 +33,10 @@ class OnnxRuntime:
         """Create the inference session with all of ONNX Runtime's graph optimizations, where they are not made."""
         import onnxruntime
 
+        check_onnx(artifact)
         settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3  # errors; warnings about unused initializers are not the user's
+        # An error is raised too; printed, it would bring names from the graph to the terminal as they are.
+        settings.log_severity_level = 4
         if options.threads:
             settings.intra_op_num_threads = options.threads
         if is_final(artifact.manifest.build):

@@ -13,6 +13,7 @@ from typing import Any
 
 from runtimes.artifact import Artifact
 from runtimes.engines._blobs import BlobFolder, prune, use
+from runtimes.engines._openvino_safety import check_ir
 from runtimes.errors import ArtifactError, InputError
 from runtimes.intel import INSTALL, PLUGINS
 from runtimes.machine import cache_folder
@@ -44,6 +45,7 @@ class OpenVinoRuntime:
     """Opens `format: openvino`."""
 
     needs_torch = False
+    runs_code = False
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """The package, and a device that computes in the precision that the artifact was made for."""
@@ -56,6 +58,7 @@ class OpenVinoRuntime:
         """Read the IR and compile it for the sizes to be fastest at."""
         import openvino
 
+        check_ir(artifact)
         made, blobs = artifact.manifest, _blobs(artifact, device) if options.cache else None
         settings = properties(made.build, options.threads, device)
         if blobs:

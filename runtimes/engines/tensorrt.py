@@ -22,6 +22,7 @@ class TensorRtRuntime:
     """Opens `format: tensorrt` with the flavor that built it: an engine of one is opaque to the other."""
 
     needs_torch = False
+    runs_code = True
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """The package of the flavor that built it (or of any) and the CUDA runtime bindings."""

@@ -22,6 +22,7 @@ class TorchExportRuntime:
     """
 
     needs_torch = True
+    runs_code = True
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """torch must be installed; the device is checked by the caller."""

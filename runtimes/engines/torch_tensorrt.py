@@ -16,6 +16,7 @@ class TorchTensorRtRuntime:
     """Opens `format: torch-tensorrt` on an NVIDIA GPU."""
 
     needs_torch = True
+    runs_code = True
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """torch-tensorrt must be installed, with a driver: it cannot even be imported without one."""

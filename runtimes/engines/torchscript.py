@@ -16,6 +16,7 @@ class TorchScriptRuntime:
     """Opens `format: torchscript` on the CPU or a GPU."""
 
     needs_torch = True
+    runs_code = True
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """torch must be installed; the device is checked by the caller."""

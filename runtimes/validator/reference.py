@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
+from runtimes.documents import parse_json
 from runtimes.errors import ArtifactError, UsageError
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import CONSTANT_SPREAD
-from runtimes.validator.probes import Probe
+from runtimes.validator.probes import Kind, Probe
 
 FILE = "reference.safetensors"
 
@@ -75,7 +77,7 @@ class Reference:
             "outputs": list(self.truth[0]),
             "inputs": list(self.probes[0].inputs),
             "truth_dtype": self.truth_dtype,
-            "repeat_error": self.repeat_error,
+            "repeat_error": self.repeat_error if math.isfinite(self.repeat_error) else None,
             "notes": self.notes,
             "changed": self.original is not None,
         }
@@ -90,27 +92,27 @@ class Reference:
         check_there(path)
         try:
             with safe_open(path, framework="numpy") as file:
-                facts = json.loads(file.metadata()["burnish"])
+                facts = _Facts.model_validate(parse_json(file.metadata()["burnish"].encode()))
 
                 def arrays(index: int, group: str, names: list[str]) -> Arrays:
-                    return {name: file.get_tensor(f"{index}/{group}/{name}") for name in names}
+                    return {name: _plain(file.get_tensor(f"{index}/{group}/{name}")) for name in names}
 
                 probes = [
-                    Probe(name, arrays(index, "input", facts["inputs"]), kind, sizes, tuple(rows), tuple(labels))
-                    for index, (name, kind, sizes, rows, labels) in enumerate(facts["probes"])
+                    Probe(name, arrays(index, "input", facts.inputs), kind, sizes, tuple(rows), tuple(labels))
+                    for index, (name, kind, sizes, rows, labels) in enumerate(facts.probes)
                 ]
 
                 def outputs(group: str) -> list[Arrays]:
-                    return [arrays(index, group, facts["outputs"]) for index in range(len(probes))]
+                    return [arrays(index, group, facts.outputs) for index in range(len(probes))]
 
                 return cls(
                     probes,
                     outputs("eager"),
                     outputs("truth"),
-                    facts["truth_dtype"],
-                    facts["repeat_error"],
-                    facts["notes"],
-                    outputs("original") if facts.get("changed") else None,
+                    facts.truth_dtype,
+                    math.inf if facts.repeat_error is None else facts.repeat_error,
+                    facts.notes,
+                    outputs("original") if facts.changed else None,
                 )
         except Exception as error:  # safetensors raises its own, OSError, and KeyError for foreign files
             raise ArtifactError(
@@ -122,6 +124,27 @@ def check_there(path: Path) -> None:
     """Raise UsageError where there is no reference."""
     if not path.is_file():
         raise UsageError(f"there is no {path}: copy {FILE} of the build beside the artifact's folder")
+
+
+class _Facts(BaseModel):
+    """What the file says beside its arrays: of each probe its name, kind, sizes, rows and labels."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    probes: list[tuple[str, Kind, dict[str, int], list[int], list[int]]] = Field(min_length=1)
+    outputs: list[str] = Field(min_length=1)
+    inputs: list[str]
+    truth_dtype: str
+    repeat_error: float | None = Field(..., description="None for infinity, which JSON has not.")
+    notes: list[str]
+    changed: bool = False
+
+
+def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array. Raises ValueError for one that is no numbers, such as float8 as bytes."""
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"an array of {array.dtype}")
+    return array
 
 
 def _constant(outputs: list[np.ndarray[Any, Any]]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtimes.artifact import Artifact, Manifest
 from runtimes.devices import eager_device
-from runtimes.errors import ArtifactError, BurnishError
+from runtimes.errors import ArtifactError, BurnishError, Untrusted
 from runtimes.intel import intel_devices
 from runtimes.machine import burnish_version, cores, own_cpu
 from runtimes.process import Child
@@ -54,9 +54,9 @@ class Target:
         return self.artifact.manifest.gates
 
 
-def default_options() -> SessionOptions:
+def default_options(trust: bool = False) -> SessionOptions:
     """Every session gets the same threads: one for each core this process may use."""
-    return SessionOptions(threads=len(cores()))
+    return SessionOptions(threads=len(cores()), trust=trust)
 
 
 def start(target: Target, options: SessionOptions, log: Path | None = None) -> Child:
@@ -78,6 +78,7 @@ def validate(
     budget: float = BUDGET_SECONDS,
     log: Path | None = None,
     progress: Progress = lambda message: None,
+    trust: bool = False,
 ) -> list[Row]:
     """Judge every target; a target that fails, crashes or hangs does not stop the others.
 
@@ -88,8 +89,9 @@ def validate(
         budget: seconds of timing per artifact; 0 leaves speed unmeasured.
         log: file for the sessions' own output.
         progress: told what is being done.
+        trust: open artifacts that are programs wherever they were built.
     """
-    options = default_options()
+    options = default_options(trust)
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         alive: dict[int, Child] = {}
@@ -103,7 +105,7 @@ def validate(
             mine = {index: child for index, child in alive.items() if targets[index].device == device}
             progress(f"timing {', '.join(targets[index].artifact.path.name for index in mine)} on {device}")
             on_device = {index: targets[index] for index in mine}
-            for index, found in _time(mine, on_device, eager(eager_device(device)), device, budget, log):
+            for index, found in _time(mine, on_device, eager(eager_device(device)), device, budget, log, options):
                 rows[index] = _with_speed(rows[index], found, mine[index], targets[index])
     return rows
 
@@ -130,7 +132,7 @@ def _check(
         second = _answers(child, reference.probes[:REPEATED_PROBES])
         layers = child.call("compute_layers")
         return _judged(target, row, reference, first, second, layers), child
-    except ArtifactError as error:
+    except (ArtifactError, Untrusted) as error:
         return _ended(row, "loads", error), None
     except BurnishError as error:
         return _ended(row, "runs", error), None
@@ -177,6 +179,7 @@ def _time(
     device: str,
     budget: float,
     log: Path | None,
+    options: SessionOptions,
 ) -> Iterator[tuple[int, Speed | BurnishError]]:
     """The speed of each target, measured in turns with eager and with the parents of those that have one."""
     names = {index: str(targets[index].artifact.path) for index in alive}
@@ -189,7 +192,7 @@ def _time(
             children["eager"] = base
         for parent in (one.parent for one in targets.values()):
             if parent is not None and str(parent.path) not in children:
-                child = start(Target(parent, device), default_options(), log)
+                child = start(Target(parent, device), options, log)
                 stack.callback(child.kill)
                 children[str(parent.path)] = child
         collected = speed.collect(children, budget, "eager" if opener else None)

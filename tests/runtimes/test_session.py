@@ -11,7 +11,7 @@ import pytest
 
 from runtimes.artifact import MANIFEST, Artifact
 from runtimes.devices import gpus
-from runtimes.errors import InputError, Unavailable, UsageError
+from runtimes.errors import InputError, Unavailable, Untrusted, UsageError
 from runtimes.session import SessionOptions, check_device, load, runtime_of
 from runtimes.validator.reference import Reference
 
@@ -144,3 +144,13 @@ def test_the_runtime_is_the_manifests(small_build: Path) -> None:
     from runtimes.engines.onnx import OnnxRuntime
 
     assert isinstance(runtime_of(Artifact.open(small_build / "onnx")), OnnxRuntime)
+
+
+def test_a_runtime_of_another_package_counts_as_one_of_programs(linear: Callable[..., Artifact]) -> None:
+    artifact = linear()
+    load(artifact.path).close()
+    path = artifact.path / MANIFEST
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")  # no longer what was built here
+    with pytest.raises(Untrusted, match=r"is-correct \(linear\) is a program"):
+        load(artifact.path)
+    load(artifact.path, options=SessionOptions(trust=True)).close()

@@ -95,7 +95,9 @@ def test_half_precision_weights_fill_a_float32_model(tmp_path: Path, state: Stat
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(b"")
-    assert "weights are .pth, .pt, .th, .safetensors files" in refusal(lambda: read_state(tmp_path / "net.onnx"))
+    assert "weights are .pth, .pt, .th, .pt2, .safetensors files" in refusal(
+        lambda: read_state(tmp_path / "net.onnx")
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
@@ -352,4 +354,4 @@ def test_every_source_kind_is_tried_before_any_model_is_built() -> None:
 
 
 def test_suffixes_and_prefixes_are_what_the_readme_says() -> None:
-    assert weights.SUFFIXES == (".pth", ".pt", ".th", ".safetensors")
+    assert weights.SUFFIXES == (".pth", ".pt", ".th", ".pt2", ".safetensors")

@@ -168,7 +168,7 @@ def test_sessions_that_end_badly_do_not_stop_the_others(linear: Make, linear_ref
     assert [row.status for row in rows] == ["error", "error", "error", "error", "passed"]
     reasons = [row.reason or "" for row in rows]
     assert reasons[0] == "runs: the linear session of is-killed on cpu was killed by SIGSEGV"
-    assert reasons[1] == "runs: RuntimeError: no engine today"
+    assert reasons[1] == "loads: raises-on-load cannot be opened: RuntimeError: no engine today"
     assert reasons[2].startswith("loads: ")
     assert "model.txt was changed after it was made" in reasons[2]
     assert reasons[3].startswith("loads: unknown runtime 'lineal'")

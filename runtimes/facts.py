@@ -1,0 +1,69 @@
+"""What readers of a manifest rely on in its free parts: these keys are of these types, or it is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_Counts = Mapping[str, int] | None
+_Words = Mapping[str, str]
+
+
+class _Open(BaseModel):
+    """Exporters, those of other packages too, may add what keys they like."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Build(_Open):
+    """`Manifest.build`: what the exporter reports."""
+
+    changed: str | None = Field(None, pattern=r"^models/[0-9A-Za-z]{1,64}$")
+    compute_layers: _Counts = None
+    flavor: str = ""
+    flops: int | float | None = None
+    hint: str = ""
+    inference_precision: str = ""
+    isa: Sequence[str] = ()
+    kept_layers: Sequence[str] = ()
+    model_args: Mapping[str, Any] = Field(default_factory=dict)
+    notes: Sequence[str] = ()
+    operators: _Counts = None
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    parameters: int = 0
+    platform: str = ""
+    unfused: Sequence[_Words] | None = None
+    versions: _Words = Field(default_factory=dict)
+
+
+class _Weights(_Open):
+    """`Manifest.weights` and `Build.weights`: a WeightsRecord."""
+
+    source: str = ""
+    sha256: str | None = None
+    random: bool = False
+    tried: Sequence[_Words] = ()
+
+
+class _Machine(_Open):
+    """`Build.machine`: what tables show of it."""
+
+    cpu: str | None = None
+    isa: Sequence[str] | None = None
+    gpus: Sequence[str] | None = None
+    cores: int | None = None
+
+
+def _checked(kind: type[_Open]) -> AfterValidator:
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        kind.model_validate(value)
+        return value
+
+    return AfterValidator(check)
+
+
+BuildFacts = Annotated[dict[str, Any], _checked(_Build)]
+WeightsFacts = Annotated[dict[str, Any], _checked(_Weights)]
+MachineFacts = Annotated[dict[str, Any], _checked(_Machine)]
