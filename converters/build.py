@@ -39,7 +39,6 @@ STEPS = "steps.json"
 """File of a build that tells what each of its steps depended on; `--explain` compares with it."""
 _MEMORY_SHARE = 0.9  # of this machine's memory that one step may take, so that the kernel need not choose
 _JOB_BYTES = 4 << 30  # of free memory for each step beside another: ViT-B/16 is exported in three
-_JOB_CORES = 2  # exporters compute in one thread for most of their time, calibrations in all
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class BuildOptions:
         """As asked, or what cores and memory allow."""
         if self.jobs is not None:
             return self.jobs
-        return max(1, min(len(machine.cores()) // _JOB_CORES, psutil.virtual_memory().available // _JOB_BYTES))
+        return max(1, min(len(machine.cores()), psutil.virtual_memory().available // _JOB_BYTES))
 
     @property
     def limits(self) -> Limits:

@@ -123,7 +123,8 @@ class Steps:
             work = Change(self.source, recipe, one, before, cache_folder() / "recover")
             asked = {"pass": one.model_dump(mode="json"), **_asked(recipe, _MODEL[:2], _SHAPES, _SAMPLES)}
             needs = tuple(dict.fromkeys((LOAD, before)))
-            self._add(Step(name, f"{one.name} the model", work, Changed, asked, needs, machine=True))
+            # A lesson of some minutes shares them with nobody; nor does what measures layers.
+            self._add(Step(name, f"{one.name} the model", work, Changed, asked, needs, machine=True, alone=True))
         return name
 
     def _graph(self, options: OnnxOptions, model: ModelSteps) -> str:
@@ -153,7 +154,8 @@ class Steps:
             asked = {"quantize": options.model_dump(mode="json"), "engine": str(held),
                      **_asked(recipe, _SHAPES, _SAMPLES)}  # fmt: skip
             name, what = f"{artifact.name}-quantize", f"quantizing for {artifact.name}"
-            self._same[key] = self._add(Step(name, what, work, Quantized, asked, (graph,), machine=True))
+            self._same[key] = self._add(Step(name, what, work, Quantized, asked, (graph,), machine=True,
+                                             alone=options.max_drop is not None))  # fmt: skip
         return self._same[key]
 
 

@@ -87,7 +87,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
-        self._slots = threading.Semaphore(self.jobs)
+        self._slots, self._door = threading.Semaphore(self.jobs), threading.Lock()
         self._found: dict[str, Future[Made]] = {}
         self._whole: set[Path] = set()
         self._unkept: list[Path] = []
@@ -189,7 +189,7 @@ class Runner:
             raise StepFailed(step.name, BurnishError(f"cannot write {step.name}: {error.strerror}")) from error
 
     def _run_in(self, step: Step, known: Parts, first: str, needs: Mapping[str, Made]) -> Made:
-        with self._slots, self._folder() as folder:
+        with self._room(step), self._folder() as folder:
             self._check_stopped()
             self.progress(step.what)
             done = self._isolated(step, folder, needs)
@@ -219,6 +219,18 @@ class Runner:
         self._full = True
         self._warn(f"nothing is kept for the next build: the disk of {self.cache.folder} is full")
         return True
+
+    @contextmanager
+    def _room(self, step: Step) -> Iterator[None]:
+        """Wait until the step may run: beside `jobs` - 1 others, or alone."""
+        places = self.jobs if step.alone else 1
+        with self._door:  # in turn: two that each hold some places and wait for the rest would wait for ever
+            for _ in range(places):
+                self._slots.acquire()
+        try:
+            yield
+        finally:
+            self._slots.release(places)
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:

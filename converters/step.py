@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +42,7 @@ class Step:
         asked: parameters, with defaults written out, as JSON.
         needs: names of the steps whose results it takes.
         machine: the result depends on this machine's CPU and GPU, not only on the files.
+        alone: it measures time, or has a limited one: no other step runs beside it.
     """
 
     name: str
@@ -51,4 +52,4 @@ class Step:
     asked: dict[str, Any]
     needs: tuple[str, ...] = ()
     machine: bool = False
-    notes: tuple[str, ...] = field(default=())
+    alone: bool = False
