@@ -54,7 +54,7 @@ class Setting:
     Attributes:
         folder: of its data, in the folder of shared data.
         data: the recipe's, as YAML.
-        shares: by what is pruned. Those of `macs` reach further on both sides, so that the others lie between.
+        shares: by way. Those of BASE reach further on both sides, so that the others lie between.
         prune, recover: options that both ways have in common.
         minutes: of recovery.
     """
@@ -67,6 +67,10 @@ class Setting:
     minutes: float
 
 
+BASE = "macs"
+WAYS = {"macs": "of: macs", "macs-by-16": "of: macs, round_to: 16", "latency": "of: latency"}
+"""What is pruned, and how. By 16: how much of the gain of `of: latency` is that it knows the blocks of kernels."""
+
 SETTINGS = {
     "fashion_cnn": Setting(
         "FashionMNIST/raw",
@@ -74,7 +78,7 @@ SETTINGS = {
   training: {{factory: "python:fashion_cnn.data:samples", args: {{folder: {data}, split: train}}, samples: 20000}}
   calibration: null
 """,
-        {"macs": (0.4, 0.55, 0.7, 0.82), "latency": (0.45, 0.6, 0.72)},
+        {"macs": (0.4, 0.55, 0.7, 0.82), "macs-by-16": (0.5, 0.65), "latency": (0.45, 0.6, 0.72)},
         "most: 0.9",
         "epochs: 1000, patience: 1000",
         1.0,
@@ -86,7 +90,7 @@ SETTINGS = {
   training: {{images: {data}, samples: 100}}
   evaluation: {{images: {data}, samples: 400, labels: prefix}}
 """,
-        {"macs": (0.04, 0.08, 0.14, 0.22), "latency": (0.05, 0.1, 0.16)},
+        {"macs": (0.04, 0.08, 0.14, 0.22), "macs-by-16": (0.06, 0.12), "latency": (0.05, 0.1, 0.16)},
         "most: 0.9, importance: taylor",
         "epochs: 1000, patience: 1000, batch: 25, rate: 5.0e-4, augment: [flip, mix]",
         1.5,
@@ -106,7 +110,7 @@ class Point:
     """One artifact.
 
     Attributes:
-        of, share: how it was pruned; WHOLE and 0 for the whole model.
+        way, share: how it was pruned; WHOLE and 0 for the whole model.
         macs: multiply-adds that are left, as a share.
         foretold: the latency that the table of layers foretold to be left, as a share; for `of: latency`.
         right: per test picture, whether it decides as the whole model does [N].
@@ -114,7 +118,7 @@ class Point:
         speedup, ci95: how many times as fast as the whole model.
     """
 
-    of: str
+    way: str
     share: float
     macs: float
     foretold: float | None
@@ -131,10 +135,10 @@ def recipe(model: str, folder: Path, minutes: float, scratch: Path) -> Path:
     recover = f"{{recover: {{minutes: {minutes}, {setting.recover}}}}}"
     unwanted = [one.name for one in load_recipe(base).artifacts if one.name != WHOLE]
     lines = [f"  {WHOLE}: {{}}", *(f"  {name}: null" for name in unwanted)]
-    for of, shares in setting.shares.items():
+    for way, shares in setting.shares.items():
         for share in shares:
-            prune = f"{{prune: {{structured: {share}, of: {of}, {setting.prune}}}}}"
-            lines.append(f"  {of}-{share}: {{format: onnx, passes: [{prune}, {recover}]}}")
+            prune = f"{{prune: {{structured: {share}, {WAYS[way]}, {setting.prune}}}}}"
+            lines.append(f"  {way}-{share}: {{format: onnx, passes: [{prune}, {recover}]}}")
     data = setting.data.format(data=json.dumps(str(folder)))
     path = scratch / f"{model}.yaml"
     path.write_text(RECIPE.format(base=base, data=data, artifacts="\n".join(lines) + "\n"), encoding="utf-8")
@@ -176,11 +180,11 @@ def measure(model: str, data: Path, folder: Path, rows: Sequence[Row]) -> list[P
         taken = speed.summarize([one[row.name] for one in launches], theirs)
         passes = Artifact.open(folder / row.name).manifest.build.get("passes", [])
         pruned = next((one["prune"] for one in passes if "prune" in one), None)
-        of, _, share = row.name.partition("-")
+        way, _, share = row.name.rpartition("-") if row.name != WHOLE else (WHOLE, "", "0")
         points.append(
             Point(
-                of,
-                float(share or 0),
+                way,
+                float(share),
                 pruned["after"]["macs"] / pruned["before"]["macs"] if pruned else 1.0,
                 pruned.get("latency_left_foretold") if pruned else None,
                 decided == whole,
@@ -194,20 +198,19 @@ def measure(model: str, data: Path, folder: Path, rows: Sequence[Row]) -> list[P
 
 
 def gains(points: Sequence[Point], pictures: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """How many times as fast as `of: macs` each point of `of: latency` is where both disagree as often [points].
+    """How many times as fast as BASE each point is where both disagree as often [points].
 
-    NaN where `of: macs` has no points on both sides. `pictures`: indices of those that count.
+    NaN for BASE's own, and where BASE has no points on both sides. `pictures`: indices of those that count.
     """
     # Half a picture more than were counted: nought has no logarithm.
-    wrong = [(len(pictures) - one.right[pictures].sum() + 0.5) / len(pictures) for one in points]
-    macs = sorted((share, one.speedup) for share, one in zip(wrong, points, strict=True) if one.of == "macs")
-    known, times = np.log([share for share, _ in macs]), -np.log([ratio for _, ratio in macs])
-    found = []
-    for share, one in zip(wrong, points, strict=True):
-        if one.of == "latency":
-            beside = np.interp(np.log(share), known, times, left=np.nan, right=np.nan)
-            found.append(one.speedup * np.exp(beside))
-    return np.array(found)
+    wrong = np.array([len(pictures) - one.right[pictures].sum() + 0.5 for one in points]) / len(pictures)
+    base = sorted((share, one.speedup) for share, one in zip(wrong, points, strict=True) if one.way == BASE)
+    known, times = np.log(np.array(base).T) * [[1], [-1]]
+    beside = np.exp(np.interp(np.log(wrong), known, times, left=np.nan, right=np.nan))
+    return np.array([
+        one.speedup * taken if one.way not in (BASE, WHOLE) else np.nan
+        for one, taken in zip(points, beside, strict=True)
+    ])  # fmt: skip
 
 
 def interval(values: np.ndarray[Any, Any]) -> str:
@@ -226,25 +229,25 @@ def section(model: str, points: Sequence[Point], minutes: float) -> list[str]:
         f"Recovery of {minutes:g} minutes for each; {setting.prune}; {count} test pictures. ONNX Runtime, batch 1.",
         "",
         "| pruned of | share | multiply-adds left | latency foretold | agreement | accuracy "
-        "| over the whole (95 %) | over `of: macs` at this agreement (95 %) |",
+        f"| over the whole (95 %) | over {BASE} at this agreement (95 %) |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
-    latency = iter(range(len(found)))
-    for one in points:
-        gain = ""
-        if one.of == "latency":
-            index = next(latency)
-            gain = "not between its points" if np.isnan(found[index]) else (
-                f"{found[index]:.2f}x ({interval(drawn[:, index])})")  # fmt: skip
+    for index, one in enumerate(points):
+        gain = f"{found[index]:.2f}x ({interval(drawn[:, index])})" if np.isfinite(found[index]) else ""
         cells = [
-            one.of, f"{one.share:g}", f"{one.macs:.0%}", "" if one.foretold is None else f"{one.foretold:.0%}",
+            one.way, f"{one.share:g}", f"{one.macs:.0%}", "" if one.foretold is None else f"{one.foretold:.0%}",
             f"{one.right.mean():.2%}", f"{one.accuracy:.2%}",
             f"{one.speedup:.2f}x ({one.ci95[0]:.2f}-{one.ci95[1]:.2f})", gain,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    if not np.isnan(found).all():
-        mean, means = np.exp(np.nanmean(np.log(found))), np.exp(np.nanmean(np.log(drawn), axis=1))
-        lines += ["", f"Together: {mean:.2f}x as fast as `of: macs` at the same agreement ({interval(means)})."]
+    for way in WAYS:
+        mine = np.array([one.way == way for one in points]) & np.isfinite(found)
+        if mine.any():
+            mean, means = (np.exp(np.nanmean(np.log(values[..., mine]), axis=-1)) for values in (found, drawn))
+            lines += [
+                "",
+                f"{way}, together: {mean:.2f}x as fast as {BASE} at the same agreement ({interval(means)}).",
+            ]
     return [*lines, ""]
 
 
@@ -257,8 +260,8 @@ def page(sections: Mapping[str, Sequence[str]]) -> str:
         f"{here['versions']['torch']}, onnxruntime {here['versions']['onnxruntime']}. Both ways share everything "
         "but what a removed channel is said to save: importance, limits, data, minutes. Agreement: test pictures "
         "that are decided as by the whole model. The last column compares times at the same agreement, "
-        "interpolated between the points of `of: macs`; its interval is that of other test pictures, not of other "
-        "trainings.", "",
+        f"interpolated between the points of {BASE} and empty beyond them; its interval is that of other test "
+        "pictures, not of other trainings.", "",
     ]  # fmt: skip
     return "\n".join([*head, *(line for one in SETTINGS for line in sections.get(one, []))])
 

@@ -25,13 +25,8 @@ def foreign(plan: Plan, output: Path) -> None:
     """Raise UsageError where the build would replace something that Burnish did not make."""
     taken = [name for one in plan.artifacts if (output / (name := one.name)).exists()]
     found = [name for name in taken if not (output / name / MANIFEST).is_file()]
-    if (
-        (output / REFERENCE).exists()
-        and not (output / "build.json").exists()
-        and not taken
-        and not _unfinished(output)
-    ):
-        found.append(REFERENCE)
+    if not (output / "build.json").exists() and not taken and not _unfinished(output):
+        found += [name for name in (REFERENCE, CHANGED) if (output / name).exists()]
     if (output / "build.json").exists():
         try:
             Build.read(output)

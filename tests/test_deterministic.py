@@ -66,7 +66,6 @@ artifacts:
   onnx: {}
   older: {format: onnx, exporter: torchscript}
   fp16: {format: onnx, precision: fp16}
-  bf16: {format: onnx, precision: bf16}
   optimized: {format: onnx, optimize: all}
   int8: {format: onnx, passes: [{quantize: int8}]}
   int8-ort: {format: onnx, passes: [{quantize: {to: int8, method: onnxruntime}}]}
@@ -144,7 +143,7 @@ def test_two_builds_leave_the_same_bytes(builds: tuple[Path, Path]) -> None:
 def test_every_artifact_that_this_machine_can_build_was_compared(builds: tuple[Path, Path]) -> None:
     for build in builds:
         rows = {row.name: row for row in Build.read(build).artifacts}
-        assert len(rows) == 20
+        assert len(rows) == 19
         missing = {name for name, row in rows.items() if not (build / name / MANIFEST).is_file()}
         assert {rows[name].status for name in missing} <= {"skipped"}, {name: rows[name].reason for name in missing}
         assert "onnx" not in missing

@@ -23,7 +23,7 @@ def timings_file(asked: str | None, version: str) -> Path:
     """
     if asked:
         return Path(asked)
-    device = re.sub(r"\W+", "-", gpus()[0].name if gpus() else "no GPU")
+    device = re.sub(r"\W+", "-", gpus()[0].name if gpus() else "no GPU").strip("-")
     return cache_folder() / "timings" / f"tensorrt-{version}-{device}"
 
 

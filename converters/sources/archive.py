@@ -18,9 +18,7 @@ from runtimes.documents import parse_json
 from runtimes.filenames import collision, outside, unfit
 
 MOST_MEMBERS = 100_000  # one for each tensor: the largest published models have a tenth
-MOST_INFLATED = (
-    1 << 28
-)  # bytes of TorchScript code, which is all that torch compresses; real modules have some 100 kB
+MOST_INFLATED = 1 << 28  # bytes of TorchScript code, all that torch compresses; real modules have some 100 kB
 MOST_HEADER = 1 << 24  # bytes of a safetensors header: 100 for each tensor, as above
 _END, _END64, _LOCATOR64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 _CENTRAL, _LOCAL = struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
@@ -75,9 +73,8 @@ def _kind(names: Iterable[str]) -> Kind:
         return "exported"
     if "data.pkl" not in names:
         raise ArchiveError("a zip file without data.pkl: torch did not write it")
-    return (
-        "torchscript" if "constants.pkl" in names or any(one.startswith("code/") for one in names) else "checkpoint"
-    )
+    scripted = "constants.pkl" in names or any(one.startswith("code/") for one in names)
+    return "torchscript" if scripted else "checkpoint"
 
 
 def _members(file: BinaryIO) -> list[Member]:

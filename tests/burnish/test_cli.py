@@ -18,7 +18,7 @@ from runtimes.devices import absent
 
 Invoke = Callable[..., Result]
 EditJson = Callable[..., None]
-VERBS = ("convert", "validate", "compare", "bench", "inspect", "run", "doctor")
+VERBS = ("convert", "validate", "compare", "bench", "inspect", "run", "doctor", "keygen", "sign", "verify")
 
 
 def flip_a_byte(path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from converters.exporters import EXPORTERS
+from converters.exporters.base import Exported, Exporter, ExporterOptions, Job
 from converters.provenance import _source_digest, recipe_digest, steps
 from converters.recipe import load_recipe
 from runtimes.artifact import MANIFEST, Artifact
@@ -97,6 +98,43 @@ def test_the_steps_of_an_artifact_with_passes_are_in_order_with_their_defaults(w
 @pytest.mark.parametrize("name", EXPORTERS.names())
 def test_every_format_has_its_export_as_the_last_step(write: Write, name: str) -> None:
     assert named(write, f"{name}: {{}}")[-1][1]["format"] == name
+
+
+@pytest.mark.parametrize(
+    ("artifact", "why"),
+    [
+        ("torchscript: {}", None),
+        ("torch-export: {}", None),
+        ("onnx: {optimize: all}", None),
+        ("onnx: {passes: [{quantize: int8}]}", None),
+        ("onnx: {passes: [{prune: {structured: 0.5}}, {recover: batchnorm}]}", None),
+        ("openvino: {precision: bf16}", None),
+        ("tensorrt: {flavor: rtx}", None),
+        ("aot-inductor: {autotune: false}", None),
+        ("aot-inductor: {}", "autotune chooses matrix products by timing them"),
+        ("tensorrt: {flavor: tensorrt}", "TensorRT chooses kernels by timing them"),
+        ("torch-tensorrt: {}", "TensorRT chooses kernels by timing them"),
+        ("onnx: {passes: [{quantize: {to: int8, max_drop: 1}}]}", "layers float by the time that they take"),
+        ("openvino: {passes: [{prune: {structured: 0.5, of: latency}}]}", "channels by measured latency"),
+        ("onnx: {passes: [{prune: {structured: 0.5}}, {recover: logits}]}", "trained for a time"),
+    ],
+)
+def test_what_goes_by_the_clock_says_so(write: Write, artifact: str, why: str | None) -> None:
+    text = _RECIPE.format(artifact=artifact).replace("{random: 0}", "{random: 0}\n  training: {random: 1}")
+    (one,) = load_recipe(write(text)).artifacts
+    found = one.exporter.varies(one.options)
+    assert found is None if why is None else why in str(found)
+
+
+def test_a_format_that_promises_nothing_is_not_deterministic() -> None:
+    class Foreign(Exporter):
+        format = "foreign"
+
+        def export(self, job: Job, options: ExporterOptions) -> Exported:
+            return Exported("model")
+
+    found = Foreign().varies(ExporterOptions(format="foreign"))
+    assert found == "foreign does not promise the same bytes each time"
 
 
 def test_a_factorys_file_is_found_without_running_anything(tmp_path: Path) -> None:

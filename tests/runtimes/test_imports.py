@@ -19,7 +19,7 @@ _TORCH = ("_torch", "_preload", "eager", "torchscript", "torch_export", "aot_ind
 TORCH_ENGINES = {f"engines/{name}.py" for name in _TORCH}
 HEAVY = {
     *("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "openvino"),
-    *("tensorrt", "tensorrt_rtx", "torch_tensorrt"),
+    *("tensorrt", "tensorrt_rtx", "torch_tensorrt", "cryptography"),
 }
 
 

@@ -98,7 +98,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
-@budget(200)
+@budget(120)
 @given(data=st.data())
 def test_checkpoints(
     folder: Path, with_torch: Open, checkpoints: tuple[Path, dict[str, bytes]], data: st.DataObject
@@ -121,7 +121,7 @@ def onnx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("onnx")
 
 
-@budget(200)
+@budget(100)
 @given(content=broken_bytes(graph().SerializeToString()))
 def test_onnx_files(onnx_folder: Path, without_torch: Open, content: bytes) -> None:
     without_torch("artifact", artifact(onnx_folder, "onnx", {"model.onnx": content}, "model.onnx"))
@@ -134,7 +134,7 @@ def ir_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("ir")
 
 
-@budget(40)
+@budget(30)
 @given(content=broken_bytes(ir().encode()))
 def test_openvino_files(ir_folder: Path, without_torch: Open, content: bytes) -> None:
     files = {"model.xml": content, "model.bin": np.arange(4, dtype=np.float32).tobytes()}

@@ -30,6 +30,10 @@ class HeadAttention(nn.Module):
         joined = mixed.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.head_dim)
         return self.out_proj(joined), None
 
+    def extra_repr(self) -> str:
+        """What tells it from others, beside its layers."""
+        return f"{self.num_heads} heads of {self.head_dim}"
+
     def scores(self, gradients: bool = False) -> torch.Tensor:
         """The worth of each head [heads]: the squared norm of its weights, or of weight times gradient."""
         heads, size, width = self.num_heads, self.head_dim, self.out_proj.out_features

@@ -328,7 +328,7 @@ def test_an_engine_on_the_gpu(
     assert {"0 + 1", "3 + 4", "8", "output logits"} <= {one.layer for one in clean.series}
     faulty(_scaled("3.weight"))
     broken = _built_again(gpu_build / "tensorrt", gpu_build / "onnx" / "model.onnx", tmp_path)
-    found = debug(DebugJob(broken, gpu_build / FILE, source, 10**9, 3))
+    found = debug(DebugJob(broken, gpu_build / FILE, source, 10**9, 3, trust=True))
     assert found.first is not None and found.first.layer == "3 + 4", headline(found)
     assert any("built again" in note for note in found.notes)
 

@@ -41,7 +41,7 @@ def test_the_recipes_file_goes_before_the_users_cache(tmp_path: Path, monkeypatc
     assert timings_file(str(tmp_path / "mine"), "11.1.0") == tmp_path / "mine"
     gpu = SimpleNamespace(name="NVIDIA RTX 4090 (Laptop)")
     monkeypatch.setattr(_timings, "gpus", lambda: [gpu])
-    assert timings_file(None, "11.1.0") == cache_folder() / "timings" / "tensorrt-11.1.0-NVIDIA-RTX-4090-Laptop-"
+    assert timings_file(None, "11.1.0") == cache_folder() / "timings" / "tensorrt-11.1.0-NVIDIA-RTX-4090-Laptop"
 
 
 @pytest.mark.parametrize("taken", [False, True])

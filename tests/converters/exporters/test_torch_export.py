@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,3 +112,16 @@ def test_the_file_keeps_example_inputs_and_no_folder_of_this_machine(make_job: M
         content = b"".join(archive.read(name) for name in archive.namelist())
     for folder in (Path(torch.__file__).parents[1], Path(__file__).parent):
         assert str(folder).encode() not in content
+
+
+@pytest.mark.parametrize("method", ["strict", "non-strict"])
+def test_modules_go_by_their_paths_and_no_address_is_in_the_file(make_job: MakeJob, method: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 2)))
+    job = make_job(model, {"x": ["batch", 4]}, {"batch": (1, 4)})
+    _, program = export(job, method=method)
+    stacks = [node.meta["nn_module_stack"] for node in program.graph.nodes if node.meta.get("nn_module_stack")]
+    assert list(stacks[-1].items())[-1][0] == "L__self__1.1"
+    assert [path for path, _ in stacks[-1].values()] == ["", "1", "1.1"]
+    with zipfile.ZipFile(job.folder / "model.pt2") as archive:
+        text = archive.read("model/models/model.json").decode()
+    assert not re.search(r"0x[0-9a-f]{8,}|\b\d{14,}\b", text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,3 +93,19 @@ def test_a_traced_module_runs_at_a_batch_it_never_saw(make_job: MakeJob) -> None
     _, module = export(make_job(model, {"x": ["batch", 3, 2, 2]}, {"batch": (1, 8)}), method="trace")
     x = torch.from_numpy(np.ones((7, 3, 2, 2), np.float32))
     assert torch.allclose(module(x), model(x))
+
+
+@pytest.mark.parametrize("method", ["script", "trace"])
+def test_the_file_has_no_source_line_of_the_author_and_loads(
+    make_job: MakeJob, method: str, branches: nn.Module
+) -> None:
+    job = make_job(Two() if method == "trace" else branches, {"left": ["batch", 3], "right": ["batch", 3]}
+                   if method == "trace" else {"x": ["batch", 3]}, {"batch": (1, 4)})  # fmt: skip
+    export(job, method=method)
+    with zipfile.ZipFile(job.folder / "model.pt") as archive:
+        names = archive.namelist()
+        told = [name for name in names if str(Path(__file__).parent).encode() in archive.read(name)]
+    assert any(name.startswith("model/code/") for name in names)
+    assert not [name for name in names if name.endswith(".debug_pkl")]
+    assert not told
+    assert [path.name for path in job.folder.iterdir()] == ["model.pt"]
