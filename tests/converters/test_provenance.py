@@ -114,7 +114,10 @@ def test_every_format_has_its_export_as_the_last_step(write: Write, name: str) -
         ("aot-inductor: {}", "autotune chooses matrix products by timing them"),
         ("tensorrt: {flavor: tensorrt}", "TensorRT chooses kernels by timing them"),
         ("torch-tensorrt: {}", "TensorRT chooses kernels by timing them"),
-        ("onnx: {passes: [{quantize: {to: int8, max_drop: 1}}]}", "layers float by the time that they take"),
+        (
+            "onnx: {passes: [{quantize: {to: int8, max_drop: 1, metric: sqnr}}]}",
+            "layers float by the time that they take",
+        ),
         ("openvino: {passes: [{prune: {structured: 0.5, of: latency}}]}", "channels by measured latency"),
         ("onnx: {passes: [{prune: {structured: 0.5}}, {recover: logits}]}", "trained for a time"),
     ],
