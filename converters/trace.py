@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import Distribution, packages_distributions
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,7 +26,7 @@ FILE, FOLDER, PACKAGE, CODE = "file", "folder", "package", "code"
 _OWN = Path(__file__).resolve().parent.parent
 _PACKAGES = ("burnish", "converters", "runtimes")  # Burnish's own
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/lib/", "/usr/share/", "/lib/", "/lib64/")
-_BESIDE = ("__pycache__/", ".egg-info/", ".dist-info/")
+_BESIDE = ("__pycache__/", ".egg-info/", ".dist-info/", "/openvino_ga_cid")  # the last: telemetry's name for a user
 ABSENT = "absent"
 
 
@@ -186,10 +186,9 @@ def _remembered(name: str, home: Path, known: dict[str, str]) -> str:
 def _digest(name: str, home: Path) -> str:
     kind, _, what = name.partition(" ")
     if kind == PACKAGE:
-        try:
-            return version(what)
-        except PackageNotFoundError:
-            return ABSENT
+        # Where packages are installed, and nowhere else: some bring copies of others that only they find.
+        found = Distribution.discover(name=what, path=[str(place) for place in _installed()])
+        return next((one.version for one in found), ABSENT)
     path = (_OWN if kind == CODE else home) / what
     try:
         if kind == FOLDER or path.is_dir():

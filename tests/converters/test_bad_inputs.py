@@ -185,5 +185,5 @@ def test_a_custom_operator_in_onnx_runtime(artifact_copy: Any) -> None:
 
     artifact = artifact_copy("onnx")
     foreign(artifact.entry)
-    with pytest.raises(ArtifactError, match="acme:Frobnicate"):
+    with pytest.raises(ArtifactError, match="acme::Frobnicate"):
         OnnxRuntime().open(artifact, "cpu", SessionOptions())

@@ -325,7 +325,8 @@ def test_ctrl_c_keeps_what_is_finished_and_nothing_else(net: Net, tmp_path: Path
     command = [sys.executable, "-c", "from burnish.cli import main; main()"]
     process = subprocess.Popen(
         [*command, "convert", str(recipe), "--output", str(tmp_path / "out"), "--no-speed", "--jobs", "1"],
-        stderr=subprocess.PIPE, text=True, start_new_session=True, env=ENVIRONMENT,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**ENVIRONMENT, "XDG_CACHE_HOME": str(tmp_path / "cache")},
     )  # fmt: skip
     calls = tmp_path / "calls"
     until(lambda: calls.exists() and len(calls.read_text()) > 2)
