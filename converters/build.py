@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -219,7 +220,7 @@ class _Run:
         except BurnishError as error:
             return row.model_copy(update={"reason": str(error)})
         except OSError as error:
-            return row.model_copy(update={"reason": f"cannot write {artifact.name}: {error.strerror}"})
+            return row.model_copy(update={"reason": f"cannot write {artifact.name}: {_why(error)}"})
 
     def _prove(self, outcomes: dict[str, Built | Row]) -> list[Row]:
         """Rows in the recipe's order: of what was built by the validator, of the rest as it ended."""
@@ -301,6 +302,11 @@ def _check_budgets(plan: Plan, labelled: bool) -> None:
                 f"artifacts.{artifact.name}: metric: top1 is accuracy on labels, and the samples of "
                 "data.evaluation have none: add them, or use metric: agreement"
             )
+
+
+def _why(error: OSError) -> str:
+    """In the system's words; where several files could not be copied, those for the first."""
+    return str(error.args[0][0][-1]) if isinstance(error, shutil.Error) else error.strerror or str(error)
 
 
 def _without_passes(artifact: Artifact, others: Sequence[Artifact]) -> Artifact | None:

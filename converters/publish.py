@@ -53,10 +53,14 @@ class Press:
             return Built(target, manifest)
         made = self.runner.whole(chain.export)
         folder = self.work / "artifacts" / artifact.name
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(made.folder, folder)
-        target.parent.mkdir(exist_ok=True)
-        return publish(folder, target, manifest)
+        try:
+            shutil.copytree(made.folder, folder)
+            target.parent.mkdir(exist_ok=True)
+            return publish(folder, target, manifest)
+        finally:
+            shutil.rmtree(
+                folder, ignore_errors=True
+            )  # of a disk that is full, what is left leaves no room for others
 
     def _manifest(self, artifact: Artifact, chain: Chain) -> Manifest:
         recipe, facts = self.plan.recipe, self.runner.made(chain.model.facts).result.facts

@@ -177,10 +177,11 @@ class Runner:
     def _run(self, step: Step, known: Parts, first: str, needs: Mapping[str, Made]) -> Made:
         """Run a step; keep its result where that can be. Raises StepFailed."""
         try:
+            full = self._full
             try:
                 return self._run_in(step, known, first, needs)
             except (BurnishError, OSError):
-                if not self._cache_is_full():
+                if full or not self._full:
                     raise
             return self._run_in(step, known, first, needs)  # there is room where the artifacts go
         except BurnishError as error:
@@ -212,13 +213,12 @@ class Runner:
         with self._lock:
             return self.cache.put(first, done.read, folder)
 
-    def _cache_is_full(self) -> bool:
-        """Whether the disk of the cache has no room; nothing more is written to it then."""
-        if self.cache is None or self._full or shutil.disk_usage(self.cache.folder).free > _ROOM:
-            return False
-        self._full = True
-        self._warn(f"nothing is kept for the next build: the disk of {self.cache.folder} is full")
-        return True
+    def _look_for_room(self, folder: Path) -> None:
+        """Where a step failed and the disk of the cache has no room, nothing more is written to it."""
+        in_cache = self.cache is not None and folder.is_relative_to(self.cache.folder)
+        if in_cache and not self._full and shutil.disk_usage(folder).free < _ROOM:
+            self._full = True
+            self._warn(f"nothing is kept for the next build: the disk of {folder.parent.parent} is full")
 
     @contextmanager
     def _room(self, step: Step) -> Iterator[None]:
@@ -248,6 +248,7 @@ class Runner:
             (folder / FILES).mkdir()
             yield folder
         except BaseException:
+            self._look_for_room(folder)
             shutil.rmtree(folder, ignore_errors=True)
             raise
 

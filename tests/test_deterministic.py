@@ -131,7 +131,11 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def files(build: Path) -> dict[str, str]:
     """The digest of every file that a build leaves, but for the report of the run itself."""
     found = (path for path in build.rglob("*") if path.is_file() and path.relative_to(build).parts[0] != "logs")
-    return {path.relative_to(build).as_posix(): sha256(path) for path in found if path.name != "build.json"}
+    return {
+        path.relative_to(build).as_posix(): sha256(path)
+        for path in found
+        if path.name not in ("build.json", "steps.json")
+    }
 
 
 @pytest.mark.timeout(600)

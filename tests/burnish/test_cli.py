@@ -80,7 +80,7 @@ def test_wrong_usage_exits_2(invoke: Invoke, arguments: list[str]) -> None:
 def test_convert_shows_a_table_that_says_first_that_weights_are_random(
     invoke: Invoke, tiny_recipe: Path, tmp_path: Path
 ) -> None:
-    result = invoke("convert", tiny_recipe, "--output", tmp_path / "out", "--no-speed")
+    result = invoke("convert", tiny_recipe, "--output", tmp_path / "out", "--no-speed", "--fresh")
     assert result.exit_code == 0
     assert result.stdout.startswith("RANDOM WEIGHTS (random:0): python:user_tiny:Net")
     assert ["torchscript", "cpu", "passed"] in [line.split()[:3] for line in result.stdout.splitlines()]

@@ -23,7 +23,7 @@ def judged(path: Path, **options) -> dict[str, Row]:
 @pytest.fixture
 def tiny_build(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A build of a python: model, whose factory has left no trace since; timing is short."""
-    burnish.convert(tiny_recipe, tmp_path / "out", speed=False)
+    burnish.convert(tiny_recipe, tmp_path / "out", speed=False, cache=False)
     (tmp_path / "imported").unlink()
     monkeypatch.setattr(revalidate, "BUDGET_SECONDS", 0.3)
     return tmp_path / "out"

@@ -166,7 +166,7 @@ def test_a_reference_that_no_signed_manifest_names_is_not_read(
     assert all("is not the one that it was built with" in str(row.reason) for row in found.artifacts)
 
 
-def test_converting_again_drops_the_signature_and_needs_none(
+def test_converting_something_else_drops_the_signature_and_needs_none(
     invoke: Invoke, tiny_recipe: Path, keys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
@@ -174,6 +174,10 @@ def test_converting_again_drops_the_signature_and_needs_none(
     assert invoke("sign", output, "--key", keys[0]).exit_code == 0
     monkeypatch.setenv(VARIABLE, str(keys[1]))
     (row,) = burnish.convert(tiny_recipe, output, speed=False).artifacts
+    assert row.status == "passed"
+    assert invoke("verify", output).exit_code == 0, "what is unchanged is still what was signed"
+    settings = ["artifacts.torchscript.method=trace"]
+    (row,) = burnish.convert(tiny_recipe, output, speed=False, settings=settings).artifacts
     assert row.status == "passed"
     assert not (output / "torchscript" / SIGNATURE).exists()
     assert invoke("verify", output).exit_code == 1

@@ -283,13 +283,13 @@ def pruned(options: dict[str, object], after: int = 700, size: int = 700, asked:
     """An artifact of `size` bytes of a model whose weights went from 1000 bytes to `after`."""
     report = {"options": options, "before": {"bytes": 1000}, "after": {"bytes": after}}
     manifest = made(passes=[{"prune": report}, {"recover": {}}])
-    files = {"e": FileEntry(sha256="", size=size)}
+    files = {"e": FileEntry(sha256="0" * 64, size=size)}
     return Artifact(Path("a"), manifest.model_copy(update={"files": files, "gates": asked or Gates()}))
 
 
 def whole(size: int) -> Artifact:
     """The same format without passes."""
-    files = {"e": FileEntry(sha256="", size=size)}
+    files = {"e": FileEntry(sha256="0" * 64, size=size)}
     return Artifact(Path("b"), made().model_copy(update={"name": "b", "files": files}))
 
 
