@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import ZipFile
 
 from pydantic import Field
 
@@ -17,7 +18,8 @@ DEPRECATED = "TorchScript is deprecated by PyTorch in favour of torch.export"
 
 
 # What PyTorch's archive writer adds by itself.
-_WRITTEN_AT_THE_END = ("version", "byteorder", ".data/serialization_id")
+_VERSIONS = (".data/version", "version")  # the first from version 6 of the format on
+_WRITTEN_AT_THE_END = (*_VERSIONS, "byteorder", ".data/serialization_id")
 _SOURCES = ".debug_pkl"
 
 
@@ -77,12 +79,15 @@ def _save(module: Any, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         whole = Path(scratch, path.name)
         torch.jit.save(module, str(whole))
-        reader, writer = torch._C.PyTorchFileReader(str(whole)), torch._C.PyTorchFileWriter(str(path))
-        writer.set_min_version(int(reader.get_record("version")))
-        for name in reader.get_all_records():
-            if name not in _WRITTEN_AT_THE_END and not name.endswith(_SOURCES):
-                content = reader.get_record(name)
-                writer.write_record(name, content, len(content))
+        writer = torch._C.PyTorchFileWriter(str(path))
+        with ZipFile(whole) as archive:
+            records = {name.partition("/")[2]: name for name in archive.namelist()}
+            version = next(records[name] for name in _VERSIONS if name in records)
+            writer.set_min_version(int(archive.read(version)))
+            for name, inside in records.items():
+                if name not in _WRITTEN_AT_THE_END and not name.endswith(_SOURCES):
+                    content = archive.read(inside)
+                    writer.write_record(name, content, len(content))
         writer.write_end_of_file()
 
 
