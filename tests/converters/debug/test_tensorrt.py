@@ -296,7 +296,7 @@ def test_a_whole_artifact(
 ) -> None:
     """The onnx artifact answers the probes in the engine's place, times a factor that no layer knows of."""
 
-    def opened(path: Path, device: str) -> Session:
+    def opened(path: Path, device: str, *more: Any) -> Session:
         assert device == "cuda"
         session = load(path.with_name("onnx"), "cpu")
         right = session._run
