@@ -194,12 +194,10 @@ class _Run:
 
     def _make(self) -> dict[str, Built | Row]:
         """Every artifact, in its place; a row where that did not work."""
-        able = [one for one in self.plan.artifacts if not one.exporter.missing(one.options)]
-        with ThreadPoolExecutor(max(1, len(able))) as pool:
+        with ThreadPoolExecutor(len(self.plan.artifacts)) as pool:
             try:
-                for one in able:
-                    pool.submit(self.runner.try_made, self.runner.steps.chains[one.name].export)
-                return {one.name: self._artifact(one, self.output) for one in self.plan.artifacts}
+                made = {one.name: pool.submit(self._artifact, one, self.output) for one in self.plan.artifacts}
+                return {name: future.result() for name, future in made.items()}
             except BaseException:  # Ctrl-C, too
                 self.runner.stop()
                 raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class Press:
     work: Path
     runner: Runner
     loaded: LoadedFacts
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # artifacts share models
 
     def reference(self, step: str, folder: Path) -> None:
         """The reference that a step wrote, in `folder`."""
@@ -122,6 +124,10 @@ class Press:
         """The reference of a model in the output folder; a changed model is put there with its own."""
         if not model.key:
             return self.output / REFERENCE
+        with self._lock:
+            return self._changed(model)
+
+    def _changed(self, model: ModelSteps) -> Path:
         kept = self.output / CHANGED / model.key
         wanted = {**self.runner.listed(model.state), **self.runner.listed(model.facts)}
         if not _holds(kept, wanted):

@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from converters.step import Made, Step
 from converters.step_cache import DIGESTS, FILES, RESULT, Entry, StepCache, seal
 from converters.step_key import Parts, first_key, parts
 from runtimes.errors import BurnishError
-from runtimes.process import Child, ChildDied, Limits, last_lines, stopwatch
+from runtimes.process import Child, ChildDied, Limits, isolated, last_lines, preload, stopwatch
 
 STEP_SECONDS = 3600.0
 """A step that says nothing for so long is stopped, even if it computes."""
@@ -86,6 +86,7 @@ class Runner:
     overhead: float = 0.0
 
     def __post_init__(self) -> None:
+        preload("converters.steps")  # else each step would import it anew
         self._lock = threading.RLock()
         self._slots, self._door = threading.Semaphore(self.jobs), threading.Lock()
         self._found: dict[str, Future[Made]] = {}
@@ -123,11 +124,6 @@ class Runner:
                 return made
             del self._found[name]
         return self.whole(name)
-
-    def try_made(self, name: str) -> None:
-        """As `made`; what goes wrong is told to whoever asks for the result."""
-        with suppress(BurnishError):
-            self.made(name)
 
     def listed(self, name: str) -> dict[str, str]:
         """sha256 of the files that a step has made, by name."""
@@ -257,6 +253,7 @@ class Runner:
             self._warn(message)
 
     def _isolated(self, step: Step, folder: Path, needs: Mapping[str, Made]) -> run_step.Done:
+        self._start_server()
         clock, log = stopwatch(), self.place.logs / f"{step.name}.log"
         log.unlink(missing_ok=True)
         ignored = [self.place.work.parent, *([self.cache.folder.parent] if self.cache else [])]
@@ -282,6 +279,14 @@ class Runner:
             with self._lock:
                 self._children.discard(child)
             self.seconds[step.name] = clock()
+
+    def _start_server(self) -> None:
+        """Have the server process import torch, once: a build without processes would pay for that as well."""
+        with self._lock:
+            if "server" not in self.seconds:
+                clock = stopwatch()
+                isolated(int, what="the server of the steps")
+                self.seconds["server"] = clock()
 
     def _check_stopped(self) -> None:
         if self._stopped.is_set():

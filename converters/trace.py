@@ -66,7 +66,7 @@ class Trace:
         opened = {path for path in self._opened - self._written if self._is_input(path) and Path(path).is_file()}
         modules = set(_sources())
         users = {path for path in modules if self._is_input(path) and Path(path).is_file()}
-        own = {path for path in modules if Path(path).is_relative_to(_OWN) and _is_own(path)}
+        own = {path for path in modules if path.startswith(f"{_OWN}{os.sep}") and _is_own(path)}
         folders = {path for path in self._listed if self._is_input(path) and Path(path).is_dir()}
         found = {f"{FILE} {self._told(path)}" for path in opened | users | self._named}
         found |= {f"{FOLDER} {self._told(path)}" for path in folders}
@@ -81,11 +81,11 @@ class Trace:
         return sorted(self._told(path) for path in read if _changed_since(path, self._started))
 
     def _is_input(self, path: str) -> bool:
-        if path.endswith((".pyc", ".so")) or path.startswith(_SYSTEM) or any(one in path for one in _BESIDE):
+        if path.endswith((".pyc", ".so")) or path.startswith(_elsewhere()) or any(one in path for one in _BESIDE):
             return False
         one = Path(path)
         own = one.is_relative_to(_OWN) and _is_own(path)
-        return not own and not any(one.is_relative_to(folder) for folder in (*self.ignored, *_installed()))
+        return not own and not any(one.is_relative_to(folder) for folder in self.ignored)
 
     def _told(self, path: str) -> str:
         one = Path(path)
@@ -163,6 +163,12 @@ def _installed() -> tuple[Path, ...]:
     known = sysconfig.get_paths()
     paths = [known[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     return tuple({Path(one).resolve() for one in (*paths, *site.getsitepackages(), site.getusersitepackages())})
+
+
+@cache
+def _elsewhere() -> tuple[str, ...]:
+    """What the paths of the system's files, and of installed packages, begin with."""
+    return (*_SYSTEM, *(f"{folder}{os.sep}" for folder in _installed()))
 
 
 def _distributions() -> set[str]:

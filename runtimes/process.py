@@ -50,6 +50,13 @@ class Limits:
 
 NO_LIMITS = Limits()
 _starting = threading.Lock()  # what is changed for a start is changed for the whole process
+_preloaded = ["runtimes.engines._preload"]
+
+
+def preload(module: str) -> None:
+    """Have the server process import a module before it forks the first child; without effect once it runs."""
+    if module not in _preloaded:
+        _preloaded.append(module)
 
 
 class Child:
@@ -81,7 +88,7 @@ class Child:
         self.what, self._told, self._limits = what, told, limits
         context: Any = multiprocessing.get_context("forkserver" if torch else "spawn")
         if torch:
-            context.set_forkserver_preload(["runtimes.engines._preload"])
+            context.set_forkserver_preload(_preloaded)
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, make, log), name=what, daemon=True)
         with _starting, _allocator(), _no_main():
