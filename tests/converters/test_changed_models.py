@@ -103,6 +103,15 @@ def test_a_pruned_artifact_is_smaller_in_every_respect(changed: Path) -> None:
     assert any("of the multiply-adds" in note for note in rows(changed)["small"].notes)
 
 
+def test_the_size_gate_compares_with_the_same_format_where_the_recipe_has_it(changed: Path) -> None:
+    found = rows(changed)
+    sizes = {name: [one for one in row.gates if one.gate == "size"] for name, row in found.items()}
+    assert [name for name, gates in sizes.items() if gates] == ["small", "taught", "taught-int8", "turns"]
+    assert all(one.ok for gates in sizes.values() for one in gates)
+    assert "of onnx's on disk" in sizes["small"][0].detail
+    assert "of the weights before" in sizes["turns"][0].detail, "the recipe has no TorchScript without passes"
+
+
 def test_zeros_make_nothing_smaller_and_the_report_says_so(changed: Path) -> None:
     whole, zeros = (Artifact.open(changed / name) for name in ("onnx", "zeros"))
     assert zeros.manifest.build["flops"] == whole.manifest.build["flops"]

@@ -1,0 +1,82 @@
+"""The pass `prune` as a build runs it: what it reports, notes and keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_pruning", reason="structured pruning needs it")
+
+from converters.build import source_of  # noqa: E402
+from converters.cache import Store  # noqa: E402
+from converters.exporters.base import ModelFacts  # noqa: E402
+from converters.passes.change import Bench  # noqa: E402
+from converters.passes.options import PassOptions  # noqa: E402
+from converters.passes.prune import latency  # noqa: E402
+from converters.passes.prune import run as prune  # noqa: E402
+from converters.recipe import load_recipe  # noqa: E402
+from converters.sources.load import load_model  # noqa: E402
+from runtimes.spec import TensorSpec  # noqa: E402
+
+FACTORY = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3)
+        self.head, self.training_head = nn.Linear(64, 5), nn.Linear(64, 5)
+
+    def forward(self, image):
+        x = torch.relu(self.second(torch.relu(self.first(image)))).mean((2, 3))
+        return (self.head(x), self.training_head(x)) if self.training else self.head(x)
+"""
+
+RECIPE = """
+model: python:user_heads:Net
+inputs: {image: {shape: [batch, 3, 12, 12]}}
+dims: {batch: {max: 4}}
+task: classification
+artifacts: {onnx: {}}
+"""
+
+
+def pruned(tmp_path: Path, **options: Any) -> tuple[Any, dict[str, Any], list[str]]:
+    """A freshly loaded model after the pass, its report, its notes."""
+    (tmp_path / "user_heads.py").write_text(FACTORY, encoding="utf-8")
+    (tmp_path / "heads.yaml").write_text(RECIPE, encoding="utf-8")
+    plan = load_recipe(tmp_path / "heads.yaml")
+    recipe, source = plan.recipe, source_of(plan)
+    facts = ModelFacts(recipe.inputs, {"logits": TensorSpec(shape=("batch", 5))}, recipe.dims, False, 0, None)
+    bench = Bench(source, recipe, facts, Store(tmp_path / "models"))
+    work = prune.prepare(bench, PassOptions.model_validate({"prune": options}), [])
+    return work.apply(load_model(source).module, tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize("options", [{"structured": 0.3}, {"unstructured": 0.5}])
+def test_what_no_forward_pass_reads_is_left_out_and_told_apart(tmp_path: Path, options: dict[str, float]) -> None:
+    module, report, notes = pruned(tmp_path, **options)
+    assert module.training_head is None
+    assert report["left_out"] == {"training_head": 325}
+    assert notes[1] == "left out training_head (325 parameters): no forward pass in eval mode reads it"
+    read = sum(
+        one.numel() for one in (*torch.nn.Conv2d(3, 64, 3).parameters(), *torch.nn.Linear(64, 5).parameters())
+    )
+    assert report["before"]["parameters"] == read + 64 * 64 * 9 + 64, "without what was left out"
+
+
+def test_a_latency_is_foretold_and_its_tables_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "Pace", lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0)))
+    _, report, notes = pruned(tmp_path, structured=0.4, of="latency")
+    assert 0.3 < report["latency_left_foretold"] <= 0.61
+    assert report["after"]["macs"] < report["before"]["macs"]
+    assert notes[0].startswith("pruned 40% of latency: ")
+    assert len(list((tmp_path / "latency").iterdir())) == 1
+    _, again, _ = pruned(tmp_path, structured=0.4, of="latency")
+    assert again == report, "it chooses by the same tables"
