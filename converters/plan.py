@@ -85,8 +85,9 @@ class Steps:
         start = quantize or graph
         state = None if start else model.state
         work = Export(self.source, recipe, exporter.format, options, state, model.facts, start)
-        # Only a cast looks at samples: what no exporter reads changes no key.
-        samples = _SAMPLES if options.float_precision != "fp32" else ()
+        # Only a cast and an exporter's own quantization look at samples: what is not read changes no key.
+        own = options.quantize and graph is None
+        samples = _SAMPLES if own or options.float_precision != "fp32" else ()
         asked = {"format": exporter.format, "options": _options(options), **_asked(recipe, _SHAPES, samples)}
         if state:
             asked |= _asked(recipe, ("model", "args"))

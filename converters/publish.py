@@ -112,7 +112,7 @@ class Press:
         if chain.model.key:
             notes += self.runner.made(chain.model.facts).result.notes
         if not chain.quantize:
-            return reports, notes, {}
+            return [*reports, *self.runner.made(chain.export).result.passes], notes, {}
         quantized = self.runner.made(chain.quantize).result
         return (
             [*reports, {"quantize": quantized.report}],

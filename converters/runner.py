@@ -86,7 +86,7 @@ class Runner:
     overhead: float = 0.0
 
     def __post_init__(self) -> None:
-        preload("converters.steps")  # else each step would import it anew
+        preload("converters._preload")  # else each step would import it anew
         self._lock = threading.RLock()
         self._slots, self._door = threading.Semaphore(self.jobs), threading.Lock()
         self._found: dict[str, Future[Made]] = {}

@@ -15,6 +15,7 @@ from converters.exporters.base import Exported, Exporter, ExporterOptions, Job, 
 from converters.facts import count_classes, study
 from converters.passes.change import Bench, Changed
 from converters.passes.options import PassOptions
+from converters.passes.quantize.calibrate import Samples
 from converters.passes.quantize.options import QuantizeOptions
 from converters.passes.quantize.run import Engine, Quantized
 from converters.recipe import Recipe
@@ -184,7 +185,9 @@ class Export:
         module = restore(self.source, needs[self.model].folder) if self.model else None
         graph = needs[self.start] if self.start else None
         samples = partial(some_samples, self.recipe, self.source.folder)
-        job = Job(module, needs[self.facts].result.facts, folder, graph_file(graph) if graph else None, samples)
+        calibration = partial(Samples, self.recipe, self.source.folder)
+        start = graph_file(graph) if graph else None
+        job = Job(module, needs[self.facts].result.facts, folder, start, samples, calibration)
         return exporter.export(job, self.options)
 
 

@@ -171,9 +171,15 @@ def _elsewhere() -> tuple[str, ...]:
     return (*_SYSTEM, *(f"{folder}{os.sep}" for folder in _installed()))
 
 
+@cache
+def known_packages() -> Mapping[str, list[str]]:
+    """The installed packages by the names of their modules; a look through all of their lists of files."""
+    return packages_distributions()
+
+
 def _distributions() -> set[str]:
     """The installed packages that this process has imported from."""
-    known = packages_distributions()
+    known = known_packages()
     tops = {name.partition(".")[0] for name in sys.modules}
     return {one for top in tops for one in known.get(top, ()) if one != "burnish"}
 

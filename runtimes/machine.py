@@ -21,7 +21,7 @@ Cpu = Literal["x86", "arm"]
 
 _PACKAGES = (
     "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "tensorrt", "tensorrt-rtx",
-    "torch-tensorrt", "torch-pruning", "numpy",
+    "torch-tensorrt", "torch-pruning", "torchao", "numpy",
 )  # fmt: skip
 _ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "sve")
 

@@ -56,8 +56,23 @@ def count_nodes(program: torch.export.ExportedProgram) -> dict[str, dict[str, in
     for node in _calls(program):
         operators[str(node.target)] += 1
         if node.target.overloadpacket.__name__ in _COMPUTE:
-            compute[_precision(node.meta["val"])] += 1
+            compute["int8" if _quantized(node) else _precision(node.meta["val"])] += 1
     return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
+
+
+def float_products(program: torch.export.ExportedProgram) -> list[str]:
+    """The products of two computed values (attention) that no quantizer has touched: they have no weights."""
+    layers = (node for node in _calls(program) if node.target.overloadpacket.__name__ in _COMPUTE)
+    return [
+        node.name for node in layers if not _quantized(node) and all(map(_is_computed, node.all_input_nodes[:2]))
+    ]
+
+
+def _is_computed(factor: Any) -> bool:
+    """Whether a value is more than a parameter that was moved."""
+    while factor.op == "call_function" and len(factor.all_input_nodes) == 1:
+        factor = factor.all_input_nodes[0]
+    return bool(factor.op == "call_function")
 
 
 def forget_sources(program: torch.export.ExportedProgram) -> None:
@@ -85,6 +100,12 @@ def _nodes(program: torch.export.ExportedProgram) -> Iterator[Any]:
 
     graphs = (part for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule))
     return (node for part in graphs for node in part.graph.nodes)
+
+
+def _quantized(node: Any) -> bool:
+    """Whether both factors of a product come out of integers: a compiler with a kernel for it computes in them."""
+    factors = node.args[:2]
+    return len(factors) == 2 and all("dequantize" in str(getattr(one, "target", "")) for one in factors)
 
 
 def _precision(value: Any) -> str:

@@ -10,13 +10,15 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from converters.exporters._program import ProgramOptions, export_program
-from converters.exporters.base import Exported, Exporter, ExportError, Job
+from converters.exporters._program import ProgramOptions, count_nodes, export_program, float_products
+from converters.exporters.base import Exported, Exporter, ExportError, Job, check_precision
+from converters.passes.quantize import pt2e
 from runtimes import machine
 
 MODEL_FILE = "model.pt2"
@@ -44,6 +46,7 @@ _SETTINGS = {
     # One C++ file is one compiler process; a pool of Python workers would only wait, and outlive the step.
     "compile_threads": 1,
 }
+_INTEGER_KERNEL = re.compile(r"_(?:qconv|qlinear)\w*\(|int8_gemm")
 _SIMD_BITS = {"native": None, "avx2": 256}
 
 
@@ -58,6 +61,18 @@ class AotInductorOptions(ProgramOptions):
         description="Time inductor's own matrix products against oneDNN's here, and compile in the faster ones.",
     )
 
+    @model_validator(mode="after")
+    def _as_torchao_can(self) -> Self:
+        if (asked := self.quantize) is None:
+            return self
+        if asked.method != "auto" or asked.calibrate != "auto":
+            raise ValueError("torchao quantizes for inductor, in its own way: leave `method` and `calibrate` out")
+        if asked.max_drop is not None:
+            raise ValueError("max_drop is for onnx, openvino and tensorrt: name layers to `exclude` instead")
+        if self.method == "non-strict":
+            raise ValueError("to quantize needs `method: strict`, which notes where each operator comes from")
+        return self
+
 
 class AotInductorExporter(Exporter):
     """Writes `model.pt2`, with a shared library in it. For the CPU only: a library is compiled for one device."""
@@ -65,13 +80,18 @@ class AotInductorExporter(Exporter):
     format = "aot-inductor"
     runtime = "aot-inductor"
     devices = ("cpu",)
+    quantization = ("static",)
     Options = AotInductorOptions
 
     def missing(self, options: AotInductorOptions) -> str | None:
         """torch, a C++ compiler, and the vectors that are asked for."""
         if options.isa == "avx2" and "avx2" not in machine.instruction_sets():
             return "isa: avx2 is for x86-64 CPUs that have it, and is built on one"
-        return super().missing(options) or missing_compiler()
+        return super().missing(options) or missing_compiler() or (pt2e.missing() if options.quantize else None)
+
+    def quantizer(self, options: AotInductorOptions) -> str:
+        """torchao: inductor has integer kernels for its patterns alone."""
+        return pt2e.METHOD
 
     def unrepeatable(self, options: AotInductorOptions) -> str | None:
         """Autotuning decides by the clock; without it the same compiler makes the same library."""
@@ -82,7 +102,8 @@ class AotInductorExporter(Exporter):
         import torch
         from torch._inductor.package.package import package_aoti
 
-        program, build = export_program(job, options)
+        start = _start(job, options)
+        program, build = start.program, start.build
         args, kwargs = job.example_call()
         with _scratch(job.folder) as scratch, torch.no_grad():
             settings = {
@@ -97,9 +118,49 @@ class AotInductorExporter(Exporter):
             module: Any = program.module(check_guards=False)
             files: Any = torch._inductor.aot_compile(module, args, kwargs, options=settings)
             sources = [Path(file) for file in files if file.endswith(".cpp")]
-            isa = instruction_sets([source.read_text(encoding="utf-8") for source in sources])
+            texts = [source.read_text(encoding="utf-8") for source in sources]
+            isa = instruction_sets(texts)
+            if options.quantize:
+                _check_kernels(texts)
             package_aoti(str(job.folder / MODEL_FILE), [file for file in files if not file.endswith(".cpp")])
-        return Exported(MODEL_FILE, build={"platform": machine.system(), "isa": isa, **build})
+        return Exported(
+            MODEL_FILE,
+            options.asked_precision,
+            {"platform": machine.system(), "isa": isa, **build},
+            start.notes,
+            start.passes,
+        )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What is compiled: a program, and what was noted on the way to it."""
+
+    program: Any
+    build: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    passes: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _start(job: Job, options: AotInductorOptions) -> _Start:
+    """The exported program, quantized where that is asked for. Raises ExportError."""
+    if options.quantize is None:
+        return _Start(*export_program(job, options))
+    program, build = export_program(job, options.model_copy(update={"method": "strict"}))
+    wide = options.isa == "native" and pt2e.multiplies_wide(machine.instruction_sets())
+    done = pt2e.quantize_program(job, program, options.quantize, wide)
+    counts = count_nodes(done.program)
+    left = float_products(done.program)
+    check_precision(counts["compute_layers"], options.asked_precision, options.least_share, left=len(left))
+    report = {**done.report, "quantized_layers": counts["compute_layers"]["int8"], "left_float": left}
+    kept = [*done.report["excluded"], *left]
+    return _Start(done.program, {**build, **counts, "kept_layers": kept}, done.notes, [{"quantize": report}])
+
+
+def _check_kernels(sources: Sequence[str]) -> None:
+    """Raise ExportError where the compiled code calls no integer kernel: it would round, and compute in float."""
+    if not any(_INTEGER_KERNEL.search(source) for source in sources):
+        raise ExportError("inductor found no integer kernel for any quantized layer of this model")
 
 
 def compiler() -> str:

@@ -22,6 +22,11 @@ from runtimes.validator.probes import draw, export_sizes, synthetic_samples
 if TYPE_CHECKING:
     import torch
 
+    from converters.passes.quantize.calibrate import Samples
+
+
+_OPTIONAL_QUANTIZERS = ("nncf", "torchao")
+
 
 class ExportError(BurnishError):
     """A model could not be written in a format; the message has the exporter's own words."""
@@ -112,6 +117,7 @@ class Job:
         folder: where the files go.
         graph: the ONNX file that the plan made for this exporter, where it asked for one.
         samples: gives some inputs, and says what they are; None where the recipe is not at hand.
+        calibration: gives the calibration samples, at most so many, and tells the list what it notices.
     """
 
     model: torch.nn.Module | None
@@ -119,6 +125,7 @@ class Job:
     folder: Path
     graph: Path | None = None
     samples: Callable[[int], tuple[str, list[Arrays]]] | None = None
+    calibration: Callable[[int | None, list[str]], Samples] | None = None
 
     @property
     def module(self) -> torch.nn.Module:
@@ -167,12 +174,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an exporter made: the file to open, what it computes in, and what a reader should know."""
+    """What an exporter made: the file to open, what it computes in, and what a reader should know.
+
+    `passes`: what each pass did that the exporter applied itself, for the manifest.
+    """
 
     entry: str
     precision: str = "fp32"
     build: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    passes: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Exporter(ABC):
@@ -191,11 +202,16 @@ class Exporter(ABC):
         absent = [package for package in self.packages if not find_spec(package)]
         if absent:
             return f"{', '.join(absent)} not installed: pip install 'burnish[convert]'"
-        if options.quantize and options.quantize.quantizer == "nncf" and not find_spec("nncf"):
-            return "nncf is not installed: pip install 'burnish[quantize]'"
+        quantizer = self.quantizer(options) if options.quantize else None
+        if quantizer in _OPTIONAL_QUANTIZERS and not find_spec(quantizer):
+            return f"{quantizer} is not installed: pip install 'burnish[quantize]'"
         if any(one.prune or one.recover for one in options.passes) and not find_spec("torch_pruning"):
             return "torch-pruning is not installed: pip install 'burnish[prune]'"
         return None
+
+    def quantizer(self, options: Any) -> str:
+        """The package that quantizes for this format, where options ask for that."""
+        return str(options.quantize.quantizer)
 
     def runs_on(self, options: Any) -> tuple[str, ...]:
         """The devices that an artifact of these options runs on."""

@@ -171,6 +171,16 @@ def test_an_artifact_that_was_changed_is_put_back(ran: Ran, tmp_path: Path) -> N
     assert model.read_bytes() == whole
 
 
+def test_side_by_side_the_same_is_made(ran: Ran, tmp_path: Path) -> None:
+    ran()
+    _, names = ran(output="elsewhere", fresh=True, jobs=3)
+    assert sorted(names) == sorted(ALL)
+    for name in ALL[1:]:
+        assert (
+            Artifact.open(tmp_path / "elsewhere" / name).manifest == Artifact.open(tmp_path / "out" / name).manifest
+        )
+
+
 def test_explain_says_what_must_run_and_why(ran: Ran, recipe: Path, tmp_path: Path) -> None:
     def words(*settings: str) -> dict[str, str | None]:
         return {one.step: one.why for one in explain(load_recipe(recipe, settings), tmp_path / "out")}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -25,6 +26,7 @@ from converters.exporters.aot_inductor import (
 from converters.exporters.base import ExportError, Job
 from converters.recipe import load_recipe
 from runtimes import machine
+from runtimes.artifact import Artifact
 from runtimes.results import Status
 
 COMMAND = "// Compile cmd\n// g++ /scratch/model.cpp -O3 -fopenmp {flags} -c -o /scratch/model.o\n"
@@ -124,3 +126,63 @@ def test_avx2_is_built_only_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None
 def test_options_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         options(**wrong)
+
+
+INT8 = """
+extends: small
+data: {calibration: {arrays: some.npy, samples: 24}}
+artifacts:
+  torchscript: null
+  onnx: null
+  tensorrt: null
+  whole: {format: aot-inductor, autotune: false, passes: [{quantize: int8}]}
+  part: {format: aot-inductor, isa: avx2, autotune: false, passes: [{quantize: {to: int8, exclude: ["8"]}}]}
+  wrong: {format: aot-inductor, passes: [{quantize: {to: int8, exclude: ["9"]}}]}
+"""
+
+
+@pytest.mark.skipif(bool(missing_compiler()), reason=str(missing_compiler()))
+@pytest.mark.skipif("avx2" not in machine.instruction_sets(), reason="this CPU has no AVX2")
+def test_int8_is_integer_kernels_and_near_the_model(small_recipe: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchao", reason="it quantizes for inductor")
+    recipe = small_recipe.with_name("int8_compiled.yaml")
+    np.save(recipe.with_name("some.npy"), np.random.default_rng(3).normal(0, 1, (24, 3, 32, 32)).astype(np.float32))
+    recipe.write_text(INT8, encoding="utf-8")
+    rows = {row.name: row for row in build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts}
+    assert [rows[name].status for name in ("whole", "part")] == [Status.PASSED] * 2, rows
+    assert rows["wrong"].status is Status.ERROR
+    assert "no layer is named '9'" in str(rows["wrong"].reason)
+    whole, part = (Artifact.open(tmp_path / "out" / name) for name in ("whole", "part"))
+    assert whole.manifest.precision == "int8"
+    assert whole.manifest.build["compute_layers"] == {"int8": 3}
+    assert part.manifest.build["compute_layers"] == {"int8": 2, "fp32": 1}
+    said = {name: one.manifest.build["passes"][0]["quantize"] for name, one in (("whole", whole), ("part", part))}
+    assert said["whole"]["calibration"] == {"samples": 24}
+    assert said["part"]["excluded"] == ["8"]
+    assert said["part"]["activation_bits"] == 7, "AVX2 adds products of bytes in 16 bits"
+    program, library = whole.entry.stat().st_size, whole.entry.read_bytes()
+    assert program and str(tmp_path).encode() not in library
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"max_drop": 1}, "max_drop is for onnx, openvino and tensorrt"),
+        ({"method": "nncf"}, "torchao quantizes for inductor"),
+        ({"calibrate": "mse"}, "torchao quantizes for inductor"),
+    ],
+)
+def test_what_torchao_cannot_is_refused(wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        options(passes=[{"quantize": {"to": "int8", **wrong}}])
+
+
+def test_quantized_code_without_integer_kernels_is_refused() -> None:
+    with pytest.raises(ExportError, match="no integer kernel"):
+        aot_inductor._check_kernels(["aoti_torch_cpu_convolution(x);"])
+
+
+def test_without_torchao_the_artifact_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("converters.exporters.base.find_spec", lambda name: None if name == "torchao" else object())
+    asked = options(passes=[{"quantize": "int8"}])
+    assert AotInductorExporter().missing(asked) == "torchao is not installed: pip install 'burnish[quantize]'"
