@@ -1,6 +1,9 @@
 """What the server process of the steps does once, so that no step does it again."""
 
-import converters.steps  # noqa: F401
-from converters import trace
+from runtimes.child import ending_with_parent
 
-trace.known_packages()
+with ending_with_parent():
+    import converters.steps  # noqa: F401
+    from converters import trace
+
+    trace.known_packages()

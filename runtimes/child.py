@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import faulthandler
 import multiprocessing
@@ -10,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 from runtimes.errors import BurnishError
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_SECONDS = 0.2  # between two looks for the parent
 
 
 class StepError(BurnishError):
@@ -103,6 +106,33 @@ def _settle(log: Path | None) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def ending_with_parent() -> Iterator[None]:
+    """Import something long in the fork server, which then ends as soon as its parent does; elsewhere nothing.
+
+    It looks for its parent's end only between its children, not while it imports torch. No thread may
+    wait for it: a process with threads must not be forked.
+    """
+    if not any("multiprocessing.forkserver" in one for one in sys.orig_argv):
+        yield
+        return
+    parent = os.getppid()
+
+    def look(*_: object) -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        # The last thing that is registered runs first. To take apart all that was imported would take a second.
+        atexit.register(os._exit, 0)
 
 
 def _all_cores() -> None:

@@ -2,8 +2,10 @@
 
 import contextlib
 
+from runtimes.child import ending_with_parent
+
 # A broken or missing torch must not stop the server: the step that needs it will say so in its own words.
-with contextlib.suppress(Exception):
+with ending_with_parent(), contextlib.suppress(Exception):
     import torch
     import torchvision  # noqa: F401
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,11 +80,11 @@ class Lab:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str((cache or self.cache).parent)}
         return subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=_hearing_ctrl_c,
         )  # fmt: skip
 
-    def alive(self, cache: Path | None = None) -> list[int]:
-        """Living processes of builds that use a cache."""
+    def alive(self, cache: Path | None = None) -> list[str]:
+        """Living processes of builds that use a cache: number, parent, state, command."""
         return list(_using((cache or self.cache).parent))
 
     def digests(self, output: Path) -> dict[str, str]:
@@ -92,12 +93,18 @@ class Lab:
         return {path.relative_to(output).as_posix(): sha256(path) for path in files if path.is_file()}
 
 
-def _using(folder: Path) -> Iterator[int]:
+def _hearing_ctrl_c() -> None:
+    """A shell has the jobs that it starts in the background ignore Ctrl-C, and they hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _using(folder: Path) -> Iterator[str]:
     for process in psutil.process_iter():
         try:
             mine = process.environ().get("XDG_CACHE_HOME") == str(folder)
             if mine and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                yield process.pid
+                command = " ".join(process.cmdline())[:100]
+                yield f"{process.pid} of {process.ppid()} {process.status()} {command}"
         except psutil.Error:
             continue
 
