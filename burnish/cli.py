@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 
 P = ParamSpec("P")
+_LEAST_MEMORY = 200 * 10**6  # bytes: PyTorch alone takes more
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for a program that SIGINT or SIGTERM ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -63,7 +64,7 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
         from runtimes.errors import BurnishError
 
         with contextlib.suppress(ValueError):  # not in the main thread: the host program owns the signals
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+            signal.signal(signal.SIGTERM, _terminate)
         try:
             code = function(*args, **kwargs) or 0
         except BurnishError as error:
@@ -85,6 +86,12 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
     return wrapper
 
 
+def _terminate(*_: object) -> None:
+    """End the program, once: who asks again while it tidies up would have it leave half of that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(TERMINATED)
+
+
 def _complain(message: str) -> None:
     _say(message, "error: ")
 
@@ -101,7 +108,13 @@ def _say(message: str, lead: str = "") -> None:
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+    try:
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head -1`: the exit code stays what it is
+        from burnish.report.terminal import nobody_reads
+
+        nobody_reads()
 
 
 def _finish(build: Build, as_json: bool, quiet: bool, require: list[str] | None) -> int:
@@ -170,8 +183,12 @@ def convert(
 
 def _bytes(size: str | None) -> int | None:
     from burnish.cache import size as parsed
+    from runtimes.errors import UsageError
 
-    return parsed(size) if size else None
+    found = parsed(size) if size else None
+    if found is not None and found < _LEAST_MEMORY:
+        raise UsageError(f"--memory {size}: a process that has only imported PyTorch takes more; give such as 6G")
+    return found
 
 
 def _explain(recipe: str, output: Path | None, settings: Sequence[str], as_json: bool) -> int:

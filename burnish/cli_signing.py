@@ -18,11 +18,13 @@ def keygen(
     quiet: _Quiet = False,
 ) -> None:
     """Make a pair of keys to sign artifacts with."""
+    from burnish.report.text import clean
     from runtimes.keys import create_keys, fingerprint, read_public
 
     public = create_keys(private)
     if not quiet:
-        typer.echo(f"{private} signs: keep it secret. {public} verifies: {fingerprint(read_public(public))}")
+        said = f"{private} signs: keep it secret. {public} verifies: {fingerprint(read_public(public))}"
+        typer.echo(clean(said))
 
 
 def sign(

@@ -13,7 +13,7 @@ from converters.recipe import load_recipe
 from converters.sources.load import Source
 from converters.steps import EagerFromSource
 from runtimes import machine
-from runtimes.artifact import MANIFEST, Artifact, Manifest, sha256
+from runtimes.artifact import MANIFEST, Artifact, Manifest, inside, sha256
 from runtimes.errors import ArtifactError, UsageError
 from runtimes.results import Build, Row, Status, check_required
 from runtimes.signature import Trust
@@ -75,14 +75,7 @@ def _find(path: Path) -> tuple[list[Path], Path, Build | None]:
         return [path], parent, Build.read(parent) if (parent / "build.json").is_file() else None
     build = Build.read(path)
     names = dict.fromkeys(row.path for row in build.artifacts if row.path)
-    return [_inside(path, name) for name in names], path, build
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """The folder of an artifact that build.json names. Raises ArtifactError where that is not in the build."""
-    if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
-        raise ArtifactError(f"{folder / 'build.json'} names {name!r}, which is no folder of the build")
-    return folder / name
+    return [inside(path, name) for name in names], path, build
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,8 @@ class _References:
     def beside(cls, folder: Path) -> _References:
         """Those in a build's folder. Raises UsageError where there is none."""
         check_there(usual := folder / REFERENCE)
-        files = {sha256(file): file for file in (*folder.glob(f"{CHANGED}/*/{REFERENCE}"), usual)}
+        changed = (file for file in folder.glob(f"{CHANGED}/*/{REFERENCE}") if file.is_file())  # no pipe
+        files = {sha256(file): file for file in (*changed, usual)}
         return cls(files, sha256(usual))
 
     def of(self, artifact: Artifact) -> Reference:
@@ -149,7 +143,7 @@ def _parent(folder: Path, build: Build | None, trust: Trust) -> Artifact | None:
     names = {one.speed.parent.name for one in rows if one.path == folder.name and one.speed.parent}
     for name in names:
         with contextlib.suppress(ArtifactError, UsageError):  # then it is a row of its own, or was never published
-            return Artifact.open(_inside(folder.parent, name), trust)
+            return Artifact.open(inside(folder.parent, name), trust)
     return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtimes.artifact import MANIFEST, Artifact
+from runtimes.artifact import MANIFEST, Artifact, inside
 from runtimes.errors import ArtifactError, UsageError
 from runtimes.keys import fingerprint, read_private
 from runtimes.results import Build
@@ -59,13 +59,13 @@ def _problem(folder: Path, trust: Trust) -> str | None:
 def folders(path: Path) -> Sequence[Path]:
     """The folder of an artifact, or those of a build: what lies there, and what its build.json says should.
 
-    Raises UsageError where there is none.
+    Raises UsageError where there is none, ArtifactError where build.json names a folder outside the build.
     """
     if (path / MANIFEST).is_file():
         return [path]
     there = {manifest.parent for manifest in path.glob(f"[!.]*/{MANIFEST}")}
     if (path / "build.json").is_file():
-        there |= {path / row.path for row in Build.read(path).artifacts if row.path}
+        there |= {inside(path, row.path) for row in Build.read(path).artifacts if row.path}
     if not there:
         raise UsageError(f"{path} holds no artifact: name an artifact's folder, or a build's")
     return sorted(there)

@@ -97,7 +97,9 @@ def steps_runner(
     """What makes the steps of a plan; logs go to `output`, what cannot be kept to `work`."""
     (output / "logs").mkdir(parents=True, exist_ok=True)
     cache = StepCache(machine.cache_folder() / "steps", plan.folder, LIMIT) if options.cache else None
-    place = Place(plan.folder, work or output, output / "logs", again.command(plan.document.path, plan.settings))
+    logs, scratch = output / "logs", work or output
+    own = (logs, scratch, output / CHANGED, *(output / one.name for one in plan.artifacts))
+    place = Place(plan.folder, scratch, logs, again.command(plan.document.path, plan.settings), own)
     steps = Steps.of(plan, source)
     return Runner(steps, place, cache, options.most_jobs, options.limits, progress, fresh=options.fresh)
 
@@ -135,6 +137,9 @@ def build(
         runner = steps_runner(plan, source_of(plan), output, options, progress, work)
         try:
             return _Run(plan, output, work, tuple(devices) or plan.recipe.devices, budget, runner).run()
+        except (KeyboardInterrupt, SystemExit):
+            runner.stop()
+            raise
         finally:
             runner.close()
 

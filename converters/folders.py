@@ -14,10 +14,12 @@ from converters.publish import CHANGED
 from converters.recipe import Plan
 from runtimes.artifact import MANIFEST
 from runtimes.errors import UsageError
+from runtimes.process import ChildDied
 from runtimes.results import Build
 from runtimes.validator.reference import FILE as REFERENCE
 
 _WORK = ".work"
+_KEY = re.compile("[0-9a-f]{12}")  # names of changed models: those of their passes
 _LEFT = re.compile(r"\.(.+\.old\.\d+|(build|steps)\.json\.\d+)$")
 
 
@@ -27,6 +29,8 @@ def foreign(plan: Plan, output: Path) -> None:
     found = [name for name in taken if not (output / name / MANIFEST).is_file()]
     if not (output / "build.json").exists() and not taken and not _unfinished(output):
         found += [name for name in (REFERENCE, CHANGED) if (output / name).exists()]
+    elif not (output / "build.json").exists() and _strange(output / CHANGED):
+        found.append(CHANGED)
     if (output / "build.json").exists():
         try:
             Build.read(output)
@@ -40,8 +44,13 @@ def foreign(plan: Plan, output: Path) -> None:
 
 
 def _unfinished(output: Path) -> bool:
-    """Whether a build that was interrupted has left its logs."""
-    return (output / "logs").is_dir()
+    """Whether a build was killed here, or interrupted behind its first artifact. `logs` alone proves nothing."""
+    return (output / _WORK).is_dir() or any(output.glob(f"*/{MANIFEST}"))
+
+
+def _strange(models: Path) -> bool:
+    """Whether something lies among the changed models that is none: projects have a folder of that name, too."""
+    return models.is_dir() and not all(_KEY.fullmatch(path.name) and path.is_dir() for path in models.iterdir())
 
 
 def _tidy(output: Path) -> None:
@@ -70,14 +79,18 @@ def output_folder(output: Path) -> Iterator[Path]:
             (output / "logs").mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write to {output}: {error.strerror}") from error
+        died = False
         try:
             yield work
+        except ChildDied:  # the message names its log, and the script that runs the step again
+            died = True
+            raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
             if not (output / "build.json").exists() and not any(output.glob(f"*/{MANIFEST}")):
-                shutil.rmtree(output / CHANGED, ignore_errors=True)  # nothing was finished that they would judge
+                forget_models(output, ())  # nothing was finished that they would judge
                 (output / REFERENCE).unlink(missing_ok=True)
-            if created and not any(path.name != "logs" for path in output.iterdir()):
+            if created and not died and not any(path.name != "logs" for path in output.iterdir()):
                 shutil.rmtree(output, ignore_errors=True)
                 if parent and not any(output.parent.iterdir()):
                     output.parent.rmdir()
@@ -96,9 +109,9 @@ def _alone(output: Path, stack: contextlib.ExitStack) -> None:
 
 
 def forget_models(output: Path, keys: Collection[str]) -> None:
-    """Remove the changed models of earlier builds but those of these keys."""
+    """Remove the changed models of earlier builds but those of these keys, and nothing else."""
     for folder in (output / CHANGED).iterdir() if (output / CHANGED).is_dir() else ():
-        if folder.name not in keys:
+        if _KEY.fullmatch(folder.name) and folder.name not in keys:
             shutil.rmtree(folder, ignore_errors=True)
-    if "" in keys and not any(keys):
-        shutil.rmtree(output / CHANGED, ignore_errors=True)
+    with contextlib.suppress(OSError):  # none, or one that is not empty
+        (output / CHANGED).rmdir()

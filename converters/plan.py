@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,8 +64,9 @@ class Steps:
     def of(cls, plan: Plan, source: Source) -> Steps:
         """Those of every artifact."""
         steps = cls(plan, source)
-        steps._add(Step(LOAD, f"loading {plan.recipe.model}", Load(source, plan.recipe), LoadedFacts,
-                        _asked(plan.recipe, _MODEL, _SHAPES, _SAMPLES), machine=True))  # fmt: skip
+        asked = {**_asked(plan.recipe, _MODEL, _SHAPES, _SAMPLES), **_hub(plan.recipe)}
+        work = Load(source, plan.recipe)
+        steps._add(Step(LOAD, f"loading {plan.recipe.model}", work, LoadedFacts, asked, machine=True))
         for artifact in _graphs_first(plan.artifacts):
             steps.chain(artifact)
         return steps
@@ -100,9 +102,9 @@ class Steps:
         self.chains[artifact.name] = Chain(model, quantize, name)
         return self.chains[artifact.name]
 
-    def _free(self, name: str) -> str:
+    def _free(self, name: str, kind: str = "artifact") -> str:
         while name in self.by_name:
-            name = f"{name}-artifact"
+            name = f"{name}-{kind}"
         return name
 
     def _model(self, passes: tuple[PassOptions, ...]) -> ModelSteps:
@@ -132,7 +134,7 @@ class Steps:
         """The ONNX graph of these options: an artifact's, where the recipe asks for the same, or one of its own."""
         key = _graph_key(options, model)
         if key not in self._same:
-            name = key.replace(" ", "-")
+            name = self._free(key.replace(" ", "-"), "step")
             work = Export(self.source, self.plan.recipe, OnnxExporter.format, options, model.state, model.facts)
             recipe = _asked(self.plan.recipe, ("model", "args"), _SHAPES)
             asked = {"format": "onnx", "options": _options(options), **recipe}
@@ -154,7 +156,7 @@ class Steps:
             work = Quantize(recipe, self.plan.folder, options, engine, graph, store)
             asked = {"quantize": options.model_dump(mode="json"), "engine": str(held),
                      **_asked(recipe, _SHAPES, _SAMPLES)}  # fmt: skip
-            name, what = f"{artifact.name}-quantize", f"quantizing for {artifact.name}"
+            name, what = self._free(f"{artifact.name}-quantize", "step"), f"quantizing for {artifact.name}"
             self._same[key] = self._add(Step(name, what, work, Quantized, asked, (graph,), machine=True,
                                              alone=options.max_drop is not None))  # fmt: skip
         return self._same[key]
@@ -184,6 +186,13 @@ def _key(passes: tuple[PassOptions, ...]) -> str:
 def _options(options: ExporterOptions) -> dict[str, Any]:
     """What an exporter is asked, with defaults written out; gates judge, and change no file."""
     return options.model_dump(mode="json", exclude={"gates"})
+
+
+def _hub(recipe: Recipe) -> dict[str, str]:
+    """Where torchvision's weights are looked for, if not in the usual place."""
+    home = os.environ.get("TORCH_HOME")
+    asks = recipe.model.startswith("torchvision:") and "DEFAULT" in (recipe.weights or ("DEFAULT",))
+    return {"TORCH_HOME": home} if home and asks else {}
 
 
 def _asked(recipe: Recipe, *names: tuple[str, ...]) -> dict[str, Any]:

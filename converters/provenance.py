@@ -11,6 +11,7 @@ from typing import Any
 
 from converters.passes.order import on_the_model
 from converters.recipe import Artifact, Plan, Recipe
+from converters.trace import module_file
 from runtimes.artifact import sha256
 from runtimes.machine import burnish_version, python_version, versions
 from runtimes.provenance import Origin, Provenance, SourceOrigin, Step
@@ -66,13 +67,5 @@ def _dumped(options: Any, without: Iterable[str] = ()) -> dict[str, Any]:
 def _source_digest(model: str, folder: Path) -> str | None:
     """sha256 of the file that a `python:` model's factory is in; None for others, or where there is none."""
     kind, _, rest = model.partition(":")
-    file = _module_file(rest.partition(":")[0], folder) if kind == "python" else None
+    file = module_file(rest.partition(":")[0], (folder, *sys.path)) if kind == "python" else None
     return sha256(file) if file else None
-
-
-def _module_file(name: str, folder: Path) -> Path | None:
-    """The file that a module is imported from: found as Python does, but without running the packages around it."""
-    inner = Path(*name.split("."))
-    places = (folder, *map(Path, sys.path))
-    files = (file for place in places for file in (place / inner / "__init__.py", place / f"{inner}.py"))
-    return next((file for file in files if file.is_file()), None)

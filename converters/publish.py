@@ -46,9 +46,11 @@ class Press:
 
     def publish(self, artifact: Artifact, chain: Chain, target: Path) -> Built:
         """The artifact in its place, where it may be already."""
-        listed = self.runner.listed(chain.export)
-        files = {name: FileEntry(sha256=digest, size=(self.runner.made(chain.export).folder / name).stat().st_size)
-                 for name, digest in sorted(listed.items())}  # fmt: skip
+        try:
+            files = self._files(chain.export)
+        except FileNotFoundError:  # a part of what was kept is gone: it is made anew
+            self.runner.whole(chain.export)
+            files = self._files(chain.export)
         manifest = self._manifest(artifact, chain).model_copy(update={"files": files})
         if _is_there(target, manifest):
             trust.remember(sha256(target / MANIFEST))
@@ -63,6 +65,11 @@ class Press:
             shutil.rmtree(
                 folder, ignore_errors=True
             )  # of a disk that is full, what is left leaves no room for others
+
+    def _files(self, step: str) -> dict[str, FileEntry]:
+        folder, listed = self.runner.made(step).folder, self.runner.listed(step)
+        return {name: FileEntry(sha256=digest, size=(folder / name).stat().st_size)
+                for name, digest in sorted(listed.items())}  # fmt: skip
 
     def _manifest(self, artifact: Artifact, chain: Chain) -> Manifest:
         recipe, facts = self.plan.recipe, self.runner.made(chain.model.facts).result.facts

@@ -206,7 +206,9 @@ def _artifacts(document: Document, gates: Gates) -> tuple[list[Artifact], list[P
             continue  # the recipe's own schema has said so
         options = {"format": name, **(raw or {})}
         if not _is_folder_name(name):
-            words = f"a name is letters, digits, - _ . and none of {', '.join(_RESERVED)}"
+            words = (
+                f"a name is letters, digits, - _ . ({_LONGEST} bytes at most) and none of {', '.join(_RESERVED)}"
+            )
             problems.append(Problem(document.mark(keys), f"artifacts.{name}", words))
         try:
             exporter: Exporter = EXPORTERS.get(str(options["format"]))()
@@ -264,12 +266,17 @@ def _readable(data: dict[str, Any]) -> Recipe:
     return Recipe.model_construct(set(parts), **{"inputs": {}, **parts})
 
 
-_RESERVED = ("logs", "models", "build.json", "reference.safetensors")  # what a build keeps beside its artifacts
+# What a build keeps beside its artifacts.
+_RESERVED = ("logs", "models", "build.json", "steps.json", "reference.safetensors")
+_LONGEST = 100  # bytes: its log, its script and its scratch have longer names, and file systems take 255
 
 
 def _is_folder_name(name: str) -> bool:
     return (
-        name not in _RESERVED and name[:1].isalnum() and all(letter.isalnum() or letter in "-_." for letter in name)
+        name not in _RESERVED
+        and len(name.encode()) <= _LONGEST
+        and name[:1].isalnum()
+        and all(letter.isalnum() or letter in "-_." for letter in name)
     )
 
 

@@ -21,7 +21,7 @@ from converters.step import Made, Step
 from converters.step_cache import DIGESTS, FILES, RESULT, Entry, StepCache, seal
 from converters.step_key import Parts, first_key, parts
 from runtimes.errors import BurnishError
-from runtimes.process import Child, ChildDied, Limits, isolated, last_lines, preload, stopwatch
+from runtimes.process import Child, ChildDied, Limits, isolated, last_lines, preload, stop_server, stopwatch
 
 STEP_SECONDS = 3600.0
 """A step that says nothing for so long is stopped, even if it computes."""
@@ -49,12 +49,15 @@ class Place:
         work: scratch, for what cannot be kept.
         logs: of a log for each step.
         again: command that runs one step again; its name is added.
+        written: what the build itself writes, and so is no input of a step. The output folder as a whole is not: a
+            recipe and its code may lie in it.
     """
 
     home: Path
     work: Path
     logs: Path
     again: tuple[str, ...]
+    written: tuple[Path, ...]
 
 
 @dataclass
@@ -88,6 +91,7 @@ class Runner:
     def __post_init__(self) -> None:
         preload("converters._preload")  # else each step would import it anew
         self._lock = threading.RLock()
+        self._running = threading.Lock()  # of its own: who stops a build does not wait for files that are hashed
         self._slots, self._door = threading.Semaphore(self.jobs), threading.Lock()
         self._found: dict[str, Future[Made]] = {}
         self._whole: set[Path] = set()
@@ -117,17 +121,25 @@ class Runner:
         """As `made`, with files that are what they were when they were made."""
         made = self.made(name)
         with self._lock:
-            if made.folder in self._whole or self.cache is None:
+            if self.cache is None or (made.folder in self._whole and made.folder.is_dir()):
                 return made
-            if self.cache.check(Entry(made.folder.parent, made.digest), self._warn):
-                self._whole.add(made.folder)
-                return made
-            del self._found[name]
+            if self._is_latest(name, made):  # else another thread has found the damage, and makes it anew
+                if self.cache.check(Entry(made.folder.parent, made.digest), self._warn):
+                    self._whole.add(made.folder)
+                    return made
+                del self._found[name]
         return self.whole(name)
+
+    def _is_latest(self, name: str, made: Made) -> bool:
+        future = self._found.get(name)
+        return future is not None and future.done() and not future.exception() and future.result() is made
 
     def listed(self, name: str) -> dict[str, str]:
         """sha256 of the files that a step has made, by name."""
-        known = json.loads((self.made(name).folder.parent / DIGESTS).read_text(encoding="utf-8"))
+        listed = self.made(name).folder.parent / DIGESTS
+        if not listed.is_file():  # somebody has removed it
+            listed = self.whole(name).folder.parent / DIGESTS
+        known = json.loads(listed.read_text(encoding="utf-8"))
         files = ((Path(path), digest) for path, digest in known.items())
         return {path.relative_to(FILES).as_posix(): digest for path, digest in files if path.parts[0] == FILES}
 
@@ -179,7 +191,8 @@ class Runner:
             except (BurnishError, OSError):
                 if full or not self._full:
                     raise
-            return self._run_in(step, known, first, needs)  # there is room where the artifacts go
+            # There is room where the artifacts go.
+            return self._run_in(step, known, first, {name: self.whole(name) for name in step.needs})
         except BurnishError as error:
             raise StepFailed(step.name, error) from error
         except OSError as error:
@@ -207,14 +220,20 @@ class Runner:
             self._warn(f"{step.name} is not kept: {', '.join(done.disturbed[:3])} changed while it ran")
             return entry
         with self._lock:
-            return self.cache.put(first, done.read, folder)
+            kept = self.cache.put(first, done.read, folder)
+        if kept.folder == folder:  # another build is using what was kept under its name
+            self._unkept.append(folder)
+        return kept
 
     def _look_for_room(self, folder: Path) -> None:
-        """Where a step failed and the disk of the cache has no room, nothing more is written to it."""
-        in_cache = self.cache is not None and folder.is_relative_to(self.cache.folder)
-        if in_cache and not self._full and shutil.disk_usage(folder).free < _ROOM:
+        """Where a step failed and the cache is gone, or its disk has no room, nothing more is written to it."""
+        if self.cache is None or self._full or not folder.is_relative_to(self.cache.folder):
+            return
+        gone = not folder.is_dir()
+        if gone or shutil.disk_usage(folder).free < _ROOM:
             self._full = True
-            self._warn(f"nothing is kept for the next build: the disk of {folder.parent.parent} is full")
+            why = f"{self.cache.folder} was removed" if gone else f"the disk of {self.cache.folder} is full"
+            self._warn(f"nothing is kept for the next build: {why}")
 
     @contextmanager
     def _room(self, step: Step) -> Iterator[None]:
@@ -256,11 +275,11 @@ class Runner:
         self._start_server()
         clock, log = stopwatch(), self.place.logs / f"{step.name}.log"
         log.unlink(missing_ok=True)
-        ignored = [self.place.work.parent, *([self.cache.folder.parent] if self.cache else [])]
-        job = run_step.Job(step.work, self.place.home, tuple(ignored))
+        ignored = (*self.place.written, *([self.cache.folder.parent] if self.cache else []))
+        job = run_step.Job(step.work, self.place.home, ignored)
         child = Child(run_step.Hand, what=f"the step {step.name!r}", log=log, torch=True, told=self.progress,
                       limits=self.limits)  # fmt: skip
-        with self._lock:
+        with self._running:
             self._children.add(child)
         try:
             with child:
@@ -276,13 +295,14 @@ class Runner:
                 raise ChildDied(_died(str(error), log, script)) from error
             raise
         finally:
-            with self._lock:
+            with self._running:
                 self._children.discard(child)
             self.seconds[step.name] = clock()
 
     def _start_server(self) -> None:
         """Have the server process import torch, once: a build without processes would pay for that as well."""
         with self._lock:
+            self._check_stopped()  # another thread's server may just have been killed
             if "server" not in self.seconds:
                 clock = stopwatch()
                 isolated(int, what="the server of the steps")
@@ -295,9 +315,10 @@ class Runner:
     def stop(self) -> None:
         """Kill all that runs, and start nothing more. For whoever was interrupted."""
         self._stopped.set()
-        with self._lock:
+        with self._running:
             for child in self._children:
                 child.stop()
+        stop_server()
 
 
 def _made(step: Step, entry: Entry) -> Made:

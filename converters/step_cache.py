@@ -177,13 +177,22 @@ class StepCache:
         return Path(tempfile.mkdtemp(dir=self.folder / kind))
 
     def put(self, first: str, read: Mapping[str, str], folder: Path) -> Entry:
-        """Give a finished and sealed folder its name. Another build's, made meanwhile, is taken instead."""
+        """Give a finished and sealed folder its name, in place of what had it: that was damaged, or not wanted.
+
+        What a build is using stays. Where that is the same it is taken, else `folder` stays what it is: for this
+        build alone.
+        """
         entry = self.folder / _ENTRIES / _key(first, read)
-        entry.parent.mkdir(exist_ok=True)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # there is none, or another build was faster
+            self._remove(entry)
         self._hold(entry)
-        with contextlib.suppress(OSError):  # it is there already
+        with contextlib.suppress(OSError):  # in use
             folder.rename(entry)
         if folder.exists():
+            there = _entry(entry)
+            if there.digest != digest_of(folder) or not there.is_whole():
+                return _entry(folder)
             shutil.rmtree(folder)
         _flush(entry.parent)
         (self.folder / _INDEX).mkdir(exist_ok=True)
@@ -247,9 +256,8 @@ class StepCache:
         """Every entry: its folder, what its step was, its bytes, when it was last used; the newest first."""
         found = []
         for folder in (self.folder / _ENTRIES).iterdir() if (self.folder / _ENTRIES).is_dir() else ():
-            with contextlib.suppress(OSError, ValueError):  # another build removes it
-                step = json.loads((folder / STEP).read_text(encoding="utf-8"))
-                found.append((folder, step, _size(folder), folder.stat().st_mtime))
+            with contextlib.suppress(OSError):  # another build removes it
+                found.append((folder, _description(folder), _size(folder), folder.stat().st_mtime))
         return sorted(found, key=lambda one: one[3], reverse=True)
 
     def trim(self, limit: int) -> int:
@@ -289,6 +297,15 @@ def _key(first: str, read: Mapping[str, str]) -> str:
     for name, digest in sorted(read.items()):
         key.add(name, digest)
     return key.hex()
+
+
+def _description(entry: Path) -> dict[str, Any]:
+    """What an entry's step was; nothing where that is damaged: it takes room all the same."""
+    try:
+        found = json.loads((entry / STEP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _lock(handle: int, how: int) -> bool:

@@ -19,6 +19,7 @@ from converters.cache import Key
 from runtimes import machine
 from runtimes.artifact import sha256
 from runtimes.results import Row, Status, write_atomically
+from runtimes.session import unavailable
 from runtimes.validator.validate import Target
 
 _MOST = 5000  # verdicts, some kilobytes each
@@ -46,6 +47,8 @@ class Verdicts:
             return None
         if raw.get("digest") != _digest(row):
             return None
+        if row.status is Status.BUILT and unavailable(target.artifact, target.device) is None:
+            return None  # there is a device now, or a driver
         return row.model_copy(update={"judged": raw.get("judged"), "path": target.artifact.path.name,
                                       "name": target.artifact.manifest.name})  # fmt: skip
 

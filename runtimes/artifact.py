@@ -178,6 +178,13 @@ def replace_folder(source: Path, destination: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def inside(build: Path, name: str) -> Path:
+    """The folder of an artifact that build.json names. Raises ArtifactError where that is not in the build."""
+    if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
+        raise ArtifactError(f"{build / 'build.json'} names {name!r}, which is no folder of the build")
+    return build / name
+
+
 def sha256(path: Path) -> str:
     """The hex digest of a file's content."""
     with path.open("rb") as file:

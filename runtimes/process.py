@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
+import psutil
+
 from runtimes.child import Raised, Told, serve
 from runtimes.errors import BurnishError
 from runtimes.usage import usage
@@ -57,6 +59,14 @@ def preload(module: str) -> None:
     """Have the server process import a module before it forks the first child; without effect once it runs."""
     if module not in _preloaded:
         _preloaded.append(module)
+
+
+def stop_server() -> None:
+    """Kill this process's fork server: one that is still importing torch would be waited for. Another can start."""
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if "multiprocessing.forkserver" in " ".join(process.cmdline()):
+                process.kill()
 
 
 class Child:
@@ -143,7 +153,8 @@ class Child:
         raise ChildDied(f"{self.what} {why} and was stopped")
 
     def _death(self) -> ChildDied:
-        self._process.join(_GRACE_SECONDS)
+        with _starting:  # multiprocessing, starting another, asks how each has ended; who asks second gets a 255
+            self._process.join(_GRACE_SECONDS)
         self.stop()  # what it has started lives on
         code = self._process.exitcode
         if code is not None and code < 0:

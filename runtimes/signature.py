@@ -48,6 +48,8 @@ class Signature:
             raise SignatureError(
                 f"{folder} is not signed: it has no {SIGNATURE}; `burnish sign` makes one, where the private key is"
             )
+        if not path.is_file():  # a pipe would be waited on for ever
+            raise SignatureError(f"{path} is no regular file, so it proves nothing")
         try:
             with path.open(encoding="ascii", newline="") as file:
                 text = file.read(_LONGEST)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from burnish.cache import Kept
-from burnish.report.text import clean
+from burnish.report.text import clean, line
 from converters.explain import Explained
 from converters.step_cache import LIMIT
 
@@ -20,7 +20,7 @@ def show_cache(entries: Sequence[Kept], folder: str, console: Console) -> None:
     """A table of entries, and their size together."""
     table = Table("recipe", "step", "MB", "last used", box=None, pad_edge=False)
     for one in entries:
-        table.add_row(Text(clean(one.recipe)), Text(clean(one.step)), f"{one.bytes / 1e6:.1f}", one.used)
+        table.add_row(Text(line(one.recipe)), Text(line(one.step)), f"{one.bytes / 1e6:.1f}", one.used)
     if entries:
         console.print(table)
     total = sum(one.bytes for one in entries)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 
 from rich import box
@@ -22,10 +24,26 @@ _STYLES = {
 _PLAIN_WIDTH = 140  # where no terminal says how wide it is
 
 
+class _Console(Console):
+    """One whose reader may leave (`| head -1`): what has been found out, and the exit code, stay what they are."""
+
+    def on_broken_pipe(self) -> None:
+        """Print into nothing from now on, where rich would end the program with exit code 1: a gate's."""
+        self.quiet = True
+        nobody_reads()
+
+
+def nobody_reads() -> None:
+    """Have stdout lead nowhere, once its reader has left: else Python complains of it when the program ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def console(stderr: bool = False) -> Console:
     """A console that is wide enough for a table in a log file."""
-    found = Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
+    found = _Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else _Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
 
 
 def show_builds(builds: Sequence[Build], out: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -280,6 +281,30 @@ def test_compare_exits_as_convert_did(
     result = invoke("compare", small_build, build_copy)
     assert result.exit_code == code
     assert "onnx: because" in result.stdout
+
+
+@pytest.mark.parametrize("asked", [[], ["--json"]], ids=["table", "json"])
+def test_a_reader_that_leaves_changes_no_exit_code(tmp_path: Path, asked: list[str]) -> None:
+    """`burnish compare DIR | head -1`"""
+    row = {"name": "onnx", "format": "onnx", "device": "cpu", "status": "error", "reason": "because"}
+    build = {"recipe": {}, "model": "m", "weights": {}, "machine": {}, "artifacts": [row]}
+    (tmp_path / "build.json").write_text(json.dumps(build), encoding="utf-8")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "burnish", "compare", str(tmp_path), *asked]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("size", ["0", "1KB", "much"])
+def test_memory_that_no_step_can_do_with_exits_2(
+    invoke: Invoke, tiny_recipe: Path, tmp_path: Path, size: str
+) -> None:
+    result = invoke("convert", tiny_recipe, "-o", tmp_path / "out", "--memory", size)
+    assert result.exit_code == 2
+    assert size in result.stderr and "give" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"artifacts": []}'])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -94,3 +95,10 @@ def test_gates_of_the_manifest_are_judged_again(build_copy: Path, edit_json: Edi
     row = judged(build_copy / "onnx")["onnx"]
     assert row.status is Status.FAILED
     assert str(row.reason).startswith("parity: largest absolute error is")
+
+
+def test_a_pipe_among_the_changed_models_is_not_waited_on(build_copy: Path) -> None:
+    (build_copy / "models" / "0123456789ab").mkdir(parents=True)
+    os.mkfifo(build_copy / "models" / "0123456789ab" / "reference.safetensors")
+    found = burnish.validate(build_copy / "onnx", speed=False)
+    assert [row.status for row in found.artifacts] == [Status.PASSED]

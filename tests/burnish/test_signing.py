@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -189,3 +190,26 @@ def test_inspect_names_the_key_that_is_claimed(invoke: Invoke, signed_build: Pat
     assert "claimed by SHA256:" in result.stdout
     (signed_build / "onnx" / SIGNATURE).write_bytes(b"?")
     assert "proves nothing" in invoke("inspect", signed_build / "onnx").stdout
+
+
+@pytest.mark.parametrize("verb", ["sign", "verify"])
+def test_a_folder_outside_of_the_build_is_neither_signed_nor_verified(
+    invoke: Invoke, build_copy: Path, keys: tuple[Path, Path], tmp_path: Path, verb: str
+) -> None:
+    victim = tmp_path / "victim"
+    shutil.copytree(build_copy / "onnx", victim)
+    told = json.loads((build_copy / "build.json").read_text(encoding="utf-8"))
+    told["artifacts"][0]["path"] = "../victim" if build_copy.parent == tmp_path else str(victim)
+    (build_copy / "build.json").write_text(json.dumps(told), encoding="utf-8")
+    result = invoke(verb, build_copy, "--key", keys[0 if verb == "sign" else 1])
+    assert result.exit_code == 3 and "which is no folder of the build" in result.stderr
+    assert not (victim / SIGNATURE).exists()
+
+
+def test_a_pipe_for_a_signature_is_not_waited_on(
+    invoke: Invoke, signed_build: Path, keys: tuple[Path, Path]
+) -> None:
+    (signed_build / "onnx" / SIGNATURE).unlink()
+    os.mkfifo(signed_build / "onnx" / SIGNATURE)
+    result = invoke("verify", signed_build / "onnx", "--key", keys[1])
+    assert result.exit_code == 1 and "is no regular file" in result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from converters.build import BuildOptions, build
 from converters.explain import explain
 from converters.recipe import load_recipe
 from converters.runner import Runner
+from converters.verdicts import Verdicts
 from runtimes.artifact import Artifact
 from runtimes.results import Build, Status
+from runtimes.validator.validate import Target
 
 Ran = Callable[..., tuple[Build, list[str]]]
 
@@ -154,6 +157,47 @@ def test_a_damaged_result_is_made_again(ran: Ran, tmp_path: Path) -> None:
     Artifact.open(tmp_path / "elsewhere" / names[0]).verify()
 
 
+def test_a_result_that_lost_a_file_is_made_again(ran: Ran, tmp_path: Path) -> None:
+    ran()
+    entries = tmp_path / "cache" / "burnish" / "steps" / "entries"
+    next(entries.glob("*/files/model.pt")).unlink()
+    assert ran(output="elsewhere")[1] == ["torchscript"]
+    Artifact.open(tmp_path / "elsewhere" / "torchscript").verify()
+
+
+def test_a_damaged_result_is_made_once_though_several_steps_start_from_it(ran: Ran, tmp_path: Path) -> None:
+    ran()
+    entries = tmp_path / "cache" / "burnish" / "steps" / "entries"
+    next(entries.glob("*/files/state.pt")).write_bytes(b"no state")
+    for path in entries.iterdir():
+        if not (path / "files" / "state.pt").exists():
+            shutil.rmtree(path)
+    _, names = ran(jobs=3)
+    assert sorted(names) == sorted(ALL)
+
+
+def test_fresh_takes_what_no_trace_has_seen(ran: Ran, tmp_path: Path) -> None:
+    """What a link says is such a thing."""
+    (tmp_path / "pieces.py").write_text(
+        "import os\ndef width():\n    return int(os.readlink(__file__[:-9] + 'width'))\n", encoding="utf-8"
+    )
+    (tmp_path / "width").symlink_to("8")
+    ran()
+    (tmp_path / "width").unlink()
+    (tmp_path / "width").symlink_to("9")
+    ran(fresh=True)
+    weights = (tmp_path / "out" / "onnx" / "manifest.json").read_text(encoding="utf-8")
+    assert json.loads(weights)["build"]["parameters"] == 4 * 9 + 9 + 9 * 3 + 3
+    assert ran()[1] == []
+
+
+def test_code_in_the_output_folder_counts(ran: Ran, tmp_path: Path) -> None:
+    """`burnish convert net.yaml -o .`"""
+    ran(output=".")
+    (tmp_path / "pieces.py").write_text("def width():\n    return 9\n", encoding="utf-8")
+    assert "load" in ran(output=".")[1]
+
+
 def test_a_damaged_state_is_loaded_again_before_something_starts_from_it(ran: Ran, tmp_path: Path) -> None:
     ran()
     entries = tmp_path / "cache" / "burnish" / "steps" / "entries"
@@ -205,6 +249,17 @@ def test_verdicts_are_kept_only_whole_and_only_if_they_passed(ran: Ran, tmp_path
     verdicts[1].write_text("{", encoding="utf-8")
     made, _ = ran()
     assert len([row for row in made.artifacts if row.judged]) == 1
+
+
+def test_what_can_run_here_now_is_judged(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that was installed shows in nothing that a verdict depends on."""
+    built = build(load_recipe(recipe), tmp_path / "out", budget=0, options=BuildOptions(cache=True)).artifacts[1]
+    target = Target(Artifact.open(tmp_path / "out" / "onnx"), "cpu")
+    verdicts = Verdicts(tmp_path / "verdicts", "conditions")
+    verdicts.put(target, built.model_copy(update={"status": Status.BUILT, "judged": None}))
+    assert verdicts.get(target) is None
+    monkeypatch.setattr("converters.verdicts.unavailable", lambda *_: "no driver")
+    assert verdicts.get(target) is not None
 
 
 def test_a_verdict_that_failed_is_reached_anew(recipe: Path, tmp_path: Path) -> None:

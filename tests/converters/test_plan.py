@@ -112,3 +112,27 @@ def test_the_key_of_a_step_is_that_of_what_it_depends_on(steps: Callable[[str], 
     assert key("other: {format: onnx}", "other") == plain, "its name is no part of it"
     assert key("onnx: {gates: {noise: 5}}", "onnx") == plain, "gates judge, and change no file"
     assert key("onnx: {opset: 19}", "onnx") != plain
+
+
+def test_an_artifact_may_be_called_as_a_step_is(steps: Callable[[str], Steps]) -> None:
+    found = steps(
+        "onnx: {passes: [{quantize: int8}]}\nonnx-quantize: {format: onnx, opset: 18}\n"
+        "graph-auto-opset20: {format: torchscript}\nload: {format: torchscript, method: trace}"
+    )
+    assert len({chain.export for chain in found.chains.values()}) == 4
+    for name, chain in found.chains.items():
+        assert found.by_name[chain.export].what == f"exporting {name}"
+        assert found.by_name[chain.export].result.__name__ == "Exported"
+
+
+def test_another_place_for_torchvisions_weights_is_looked_at(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loading(weights: str) -> str:
+        text = RECIPE.replace("python:net:build", "torchvision:resnet18").replace("random:0", weights)
+        plan = load_recipe(write(f"{text}  torchscript: {{}}\n", "net.yaml"))
+        return first_key(parts(Steps.of(plan, source_of(plan)).by_name["load"], {}))
+
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    before = {weights: loading(weights) for weights in ("random:0", "DEFAULT")}
+    monkeypatch.setenv("TORCH_HOME", "/elsewhere")
+    assert loading("random:0") == before["random:0"]
+    assert loading("DEFAULT") != before["DEFAULT"]

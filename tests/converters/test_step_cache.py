@@ -184,3 +184,36 @@ def test_the_second_of_two_equal_results_is_taken_away(cache: StepCache) -> None
     assert put(another(cache)) == first
     assert not list((cache.folder / "new").iterdir())
     assert len(cache.entries()) == 1
+
+
+def test_what_is_made_anew_takes_the_place_of_what_was_kept(cache: StepCache) -> None:
+    """Else `--fresh` would throw away what it has made, and give back what was there."""
+    put(cache, text="before")
+    cache.release()
+    made = put(another(cache), text="after")
+    assert (made.files / "out.bin").read_text(encoding="utf-8") == "after"
+    assert another(cache).find("key")[0] == made
+
+
+def test_what_was_damaged_is_no_other_builds_result(cache: StepCache) -> None:
+    damage_content(put(cache))
+    cache.release()
+    assert put(another(cache)).is_whole()
+
+
+def test_what_another_build_uses_stays_and_the_new_result_serves_this_one_alone(cache: StepCache) -> None:
+    used = put(cache, text="before")
+    mine = put(another(cache), text="after")
+    assert mine.folder.parent.name == "new" and mine.is_whole()
+    assert (used.files / "out.bin").read_text(encoding="utf-8") == "before"
+    assert another(cache).find("key")[0] == used
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{"])
+def test_an_entry_without_a_description_takes_room_all_the_same(cache: StepCache, text: str | None) -> None:
+    described = put(cache).folder / STEP
+    described.unlink() if text is None else described.write_text(text, encoding="utf-8")
+    cache.release()
+    assert [step for _, step, _, _ in cache.entries()] == [{}]
+    assert cache.trim(0) > 0
+    assert cache.entries() == []

@@ -137,3 +137,67 @@ def test_the_same_files_elsewhere_are_the_same(done: Done, tmp_path: Path) -> No
         (home / "data.txt").write_text("1", encoding="utf-8")
         found.append(files(done(home, "open(home / 'data.txt').read()")))
     assert found[0] == found[1]
+
+
+def test_a_file_that_was_looked_for_counts_though_it_is_not_there(done: Done, tmp_path: Path) -> None:
+    code = "import contextlib\nwith contextlib.suppress(OSError): open(home / 'override.json')"
+    before = files(done(tmp_path, code))
+    assert before == {"file override.json": trace.ABSENT}
+    (tmp_path / "override.json").touch()
+    assert trace.changes(before, trace.current(before, tmp_path)) == ["override.json appeared"]
+
+
+def test_a_folder_that_a_module_lists_while_it_is_imported_counts(done: Done, tmp_path: Path) -> None:
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "listing.py").write_text("import os\nNAMES = os.listdir(os.path.dirname(__file__) + '/layers')\n",
+                                         encoding="utf-8")  # fmt: skip
+    assert set(files(done(tmp_path, "import listing"))) == {"file listing.py", "folder layers"}
+
+
+def test_a_library_of_the_users_counts(done: Done, tmp_path: Path) -> None:
+    code = "import ctypes, contextlib\nwith contextlib.suppress(OSError): ctypes.CDLL(str(home / 'ops.so'))"
+    (tmp_path / "ops.so").write_text("no library", encoding="utf-8")
+    assert set(files(done(tmp_path, code))) == {"file ops.so"}
+
+
+def test_a_module_that_is_found_elsewhere_now_is_another(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home := tmp_path / "recipe").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "network.py").write_text(f"NAME = {name!r}\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "one")
+    read = done(home, "import network").read
+    assert trace.changes(read, trace.current(read, home)) == []
+    monkeypatch.syspath_prepend(tmp_path / "two")
+    assert trace.changes(read, trace.current(read, home)) == ["network changed"]
+
+
+def test_a_package_that_is_not_installed_may_be_one_day(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = done(tmp_path, "from converters.trace import want; want('packed_weights')").read
+    assert read["module packed_weights"] == read["package packed_weights"] == trace.ABSENT
+    (tmp_path / "site" / "packed_weights").mkdir(parents=True)
+    (tmp_path / "site" / "packed_weights" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert trace.changes(read, trace.current(read, tmp_path)) == ["packed_weights appeared"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "depend(file); file.write_text('2')",
+        "open(file).read(); old.rename(file)",
+        "import inner; file = home / 'inner.py'; old.rename(file)",
+    ],
+    ids=["opened by native code", "an older one put in its place", "a module"],
+)
+def test_what_was_read_and_changed_meanwhile_is_told(done: Done, tmp_path: Path, code: str) -> None:
+    for name in ("data.txt", "old.txt", "inner.py"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1e9, 1e9))
+    lead = "from converters.trace import depend\nfile, old = home / 'data.txt', home / 'old.txt'\nimport time\n"
+    found = done(tmp_path, lead + "time.sleep(0.02); " + code)
+    assert found.disturbed == ["inner.py" if "inner" in code else "data.txt"]

@@ -146,3 +146,10 @@ def test_a_step_alone_says_what_there_is(lab: Any) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 1
     assert "no step 'nothing'; there are load, onnx, torchscript" in done.stderr
+
+
+def test_a_cache_that_is_removed_meanwhile_costs_only_time(lab: Any) -> None:
+    removed = lab.recipe(f"import shutil; shutil.rmtree({str(lab.cache)!r}, ignore_errors=True)")
+    found = lab.converted(removed)
+    assert {row.status for row in found.artifacts} == {Status.PASSED}
+    assert any("nothing is kept for the next build" in note and "was removed" in note for note in found.notes)
