@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -16,6 +17,10 @@ from hypothesis import settings
 from runtimes.artifact import Artifact
 from runtimes.devices import absent
 from runtimes.validator.reference import FILE, Reference
+
+# A shell has the jobs that it starts in the background ignore Ctrl-C, and what tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run: a CI job that fails shall fail again on the author's machine.
 settings.register_profile("burnish", deadline=None, derandomize=True, max_examples=50)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,7 +79,7 @@ class Lab:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str((cache or self.cache).parent)}
         return subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
-            start_new_session=True, preexec_fn=_hearing_ctrl_c,
+            start_new_session=True,
         )  # fmt: skip
 
     def alive(self, cache: Path | None = None) -> list[str]:
@@ -91,11 +90,6 @@ class Lab:
         """sha256 of every file of every artifact."""
         files = (path for made in output.glob(f"*/{MANIFEST}") for path in made.parent.rglob("*"))
         return {path.relative_to(output).as_posix(): sha256(path) for path in files if path.is_file()}
-
-
-def _hearing_ctrl_c() -> None:
-    """A shell has the jobs that it starts in the background ignore Ctrl-C, and they hand that on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _using(folder: Path) -> Iterator[str]:

@@ -1,21 +1,23 @@
-"""int8 for inductor: torchao's PT2E quantization with the quantizer for inductor on x86 CPUs.
+"""int8 for inductor: PT2E quantization, by torchao's quantizer for inductor on x86 CPUs.
 
 Inductor has integer kernels (oneDNN's) for the patterns that this quantizer writes into an exported program, and
 for no other: a graph that was quantized for ONNX Runtime or OpenVINO would be computed in float. So this is a
-calibration of its own. Weights by channel, symmetric; activations per tensor, uint8, with ranges of least squared
-error over a histogram. Source: torchao, quantization/pt2e/quantizer/x86_inductor_quantizer.py.
+calibration of its own. Weights by channel, symmetric; activations per tensor, uint8. torchao says where to
+quantize; NNCF finds the ranges and corrects the biases that rounding shifts. Sources: torchao,
+quantization/pt2e/quantizer/x86_inductor_quantizer.py; nncf.experimental.torch.fx.quantize_pt2e.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from converters.exporters.base import ExportError, Job
 from converters.passes.quantize.options import QuantizeOptions
+from converters.passes.quantize.static import quiet
 from runtimes import machine
 from runtimes.errors import UsageError
 from runtimes.registry import nearest
@@ -23,6 +25,8 @@ from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
     import torch
+
+    from converters.passes.quantize.calibrate import Samples
 
 METHOD = "torchao"
 _MULTIPLY_ADD = {"avx512_vnni", "avx_vnni"}
@@ -63,14 +67,15 @@ def quantize_program(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
-            converted = _converted(program, exclude, wide, lambda prepared: _calibrate(job, prepared, samples))
+            way = _by_nncf if wide else _by_torchao
+            converted = way(job, program.module(check_guards=False), _quantizer(exclude, wide), samples)
             args, kwargs = job.example_call()
             shapes = job.dynamic_shapes()
             done = torch.export.export(converted, args, kwargs, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # quantizers fail in any way their libraries please
-            raise ExportError(f"{METHOD} could not quantize the program: {error}") from error
+            raise ExportError(f"the program could not be quantized: {error}") from error
     report = {
-        "quantizer": METHOD,
+        "quantizer": "nncf" if wide else METHOD,
         "options": options.model_dump(mode="json", exclude_defaults=True),
         "excluded": exclude,
         "calibration": {"samples": len(samples.digests)},
@@ -88,13 +93,11 @@ def missing() -> str | None:
     """Why this machine cannot quantize for inductor, or None."""
     if not machine.system().endswith("x86_64"):
         return "int8 for inductor is for x86-64 CPUs"
-    return None
+    return None if find_spec("nncf") else "nncf is not installed: pip install 'burnish[quantize]'"
 
 
-def _converted(
-    program: torch.export.ExportedProgram, exclude: list[str], wide: bool, calibrate: Callable[[Any], None]
-) -> torch.fx.GraphModule:
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+def _quantizer(exclude: list[str], wide: bool) -> Any:
+    """What says where inductor on x86 wants integers."""
     from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
         X86InductorQuantizer,
         get_default_x86_inductor_quantization_config,
@@ -104,15 +107,30 @@ def _converted(
     quantizer.set_global(get_default_x86_inductor_quantization_config(reduce_range=not wide))
     for name in exclude:
         quantizer.set_module_name_qconfig(name, None)
-    prepared = prepare_pt2e(program.module(check_guards=False), quantizer)
-    calibrate(prepared)
-    return convert_pt2e(prepared)  # type: ignore[no-any-return]
+    return quantizer
 
 
-def _calibrate(job: Job, prepared: Any, samples: Any) -> None:
+def _by_nncf(job: Job, module: torch.fx.GraphModule, quantizer: Any, samples: Samples) -> torch.fx.GraphModule:
+    import nncf
+    from nncf.experimental.torch.fx import quantize_pt2e
+
+    def call(sample: Arrays) -> Any:
+        args, kwargs = _call(job, sample)
+        return kwargs or args
+
+    with quiet():
+        return quantize_pt2e(module, quantizer, nncf.Dataset(samples, call), subset_size=len(samples.digests))  # type: ignore[no-any-return]
+
+
+def _by_torchao(job: Job, module: torch.fx.GraphModule, quantizer: Any, samples: Samples) -> torch.fx.GraphModule:
+    """Ranges of least squared error over histograms; NNCF's own would be of 8 bits."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    prepared = prepare_pt2e(module, quantizer)
     for sample in samples:
         args, kwargs = _call(job, sample)
         prepared(*args, **kwargs)
+    return convert_pt2e(prepared)  # type: ignore[no-any-return]
 
 
 def _call(job: Job, sample: Arrays) -> tuple[tuple[Any, ...], dict[str, Any]]:

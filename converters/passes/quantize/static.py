@@ -66,7 +66,7 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         advanced.activations_range_estimator_params = getattr(RangeEstimatorParametersSet, ranges)
-    with _quiet():
+    with quiet():
         quantized = nncf.quantize(
             onnx.load(str(graph)),
             nncf.Dataset(data.batches),
@@ -83,7 +83,7 @@ _RANGES = {"min-max": "MINMAX", "percentile": "MEAN_QUANTILE", "mse": "HISTOGRAM
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """NNCF tells its progress to whoever listens: a step's log has better things to say."""
     import nncf
 
