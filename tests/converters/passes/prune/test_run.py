@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning", reason="structured pruning needs it")
 
 from converters.build import source_of  # noqa: E402
-from converters.cache import Store  # noqa: E402
 from converters.exporters.base import ModelFacts  # noqa: E402
 from converters.passes.change import Bench  # noqa: E402
 from converters.passes.options import PassOptions  # noqa: E402
@@ -54,7 +53,7 @@ def pruned(tmp_path: Path, **options: Any) -> tuple[Any, dict[str, Any], list[st
     plan = load_recipe(tmp_path / "heads.yaml")
     recipe, source = plan.recipe, source_of(plan)
     facts = ModelFacts(recipe.inputs, {"logits": TensorSpec(shape=("batch", 5))}, recipe.dims, False, 0, None)
-    bench = Bench(source, recipe, facts, Store(tmp_path / "models"))
+    bench = Bench(source, recipe, facts, tmp_path / "models")
     work = prune.prepare(bench, PassOptions.model_validate({"prune": options}), [])
     return work.apply(load_model(source).module, tmp_path / "checkpoint.pt")
 
