@@ -307,13 +307,17 @@ def _bounds(against: Sequence[str], found: Mapping[str, Line], profiled: Mapping
     """What bounds each row that does not hold: the machine's peak, and where the time goes."""
     lines = []
     for row in against:
-        mine, theirs, _, asked, *_, held = (cell.strip() for cell in row.strip("| ").split("|"))
+        mine, theirs, ratio, asked, *_, held = (cell.strip() for cell in row.strip("| ").split("|"))
         if held == "yes" or not (reached := found[mine].share) or not (beside := found[theirs].share):
             continue
         lines.append(
             f"- {mine} is not {asked} as fast as {theirs}: they reach {reached:.0%} and {beside:.0%} of the peak "
             f"that this machine has in a large product of matrices; the whole of it would be {1 / beside:.2f}x. "
-            f"Its time: {profiles.in_words(profiled[mine.removeprefix('Burnish ')])}."
+            f"Its time: {profiles.in_words(profiled[mine.removeprefix('Burnish ')])}. "
+            + profiles.left_to_gain(
+                profiled[mine.removeprefix("Burnish ")],
+                float(asked.rstrip("x")) / float(ratio.partition("x")[0].strip("*")),
+            )
         )
     return lines
 

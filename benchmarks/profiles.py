@@ -65,3 +65,15 @@ def _openvino(artifact: Artifact, inputs: Arrays, threads: int) -> Counter[str]:
 def in_words(found: dict[str, float], most: int = 4) -> str:
     """The largest shares."""
     return ", ".join(f"{kind} {share:.0%}" for kind, share in list(found.items())[:most])
+
+
+_MATRICES = ("Conv", "FullyConnected", "MatMul", "Gemm", "QLinearConv", "QLinearMatMul", "QGemm", "DynamicQuantize")
+
+
+def left_to_gain(found: dict[str, float], gain: float) -> str:
+    """What all but the engine's own kernels for products would have to give for a session to be `gain` as fast."""
+    products = sum(share for kind, share in found.items() if kind.startswith(_MATRICES))
+    said = f"The engine's own kernels for products take {products:.0%}: "
+    if 1 / gain <= products:
+        return f"{said}were all else free, it would be {1 / products:.2f}x as fast, and {gain:.2f}x is asked."
+    return f"{said}all else would have to take {(1 - 1 / gain) / (1 - products):.0%} less."
