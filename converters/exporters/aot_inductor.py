@@ -151,8 +151,10 @@ def _start(job: Job, options: AotInductorOptions) -> _Start:
     done = pt2e.quantize_program(job, program, options.quantize, wide)
     counts = count_nodes(done.program)
     left = float_products(done.program)
+    if not (layers := counts["compute_layers"].get("int8")):
+        raise ExportError("the model has no Conv2d or Linear module, which are what inductor computes in integers")
     check_precision(counts["compute_layers"], options.asked_precision, options.least_share, left=len(left))
-    report = {**done.report, "quantized_layers": counts["compute_layers"]["int8"], "left_float": left}
+    report = {**done.report, "quantized_layers": layers, "left_float": left}
     kept = [*done.report["excluded"], *left]
     return _Start(done.program, {**build, **counts, "kept_layers": kept}, done.notes, [{"quantize": report}])
 

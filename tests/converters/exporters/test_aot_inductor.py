@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,25 @@ def test_int8_is_integer_kernels_and_near_the_model(small_recipe: Path, tmp_path
 def test_what_torchao_cannot_is_refused(wrong: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         options(passes=[{"quantize": {"to": "int8", **wrong}}])
+
+
+@pytest.mark.skipif("avx2" not in machine.instruction_sets(), reason="this CPU has no AVX2")
+def test_a_model_with_nothing_to_quantize_is_told_so(make_job: Callable[..., Job]) -> None:
+    pytest.importorskip("torchao", reason="it quantizes for inductor")
+    job = make_job(nn.Conv1d(3, 4, 3), {"x": ["batch", 3, 8]}, {"batch": (1, 8)})
+    samples = [{"x": np.zeros((1, 3, 8), np.float32)}]
+    taken = replace(job, calibration=lambda count, notes: SomeSamples(samples))  # type: ignore[arg-type,return-value]
+    with pytest.raises(ExportError, match="no Conv2d or Linear module"):
+        AotInductorExporter().export(taken, options(isa="avx2", passes=[{"quantize": "int8"}]))
+
+
+class SomeSamples(list[Any]):
+    """Samples that were read already."""
+
+    digests = (b"one",)
+
+    def read(self) -> None:
+        """Nothing is left to read."""
 
 
 def test_quantized_code_without_integer_kernels_is_refused() -> None:
