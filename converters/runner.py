@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -257,8 +258,8 @@ class Runner:
             except OSError as error:
                 self._warn_once(f"nothing is kept for the next build: {self.cache.folder}: {error.strerror}")
         if folder is None:
-            folder = self.place.work / "steps" / str(len(self.seconds)) / threading.current_thread().name
-            folder.mkdir(parents=True)
+            (self.place.work / "steps").mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=self.place.work / "steps"))
         try:
             (folder / FILES).mkdir()
             yield folder
