@@ -66,7 +66,9 @@ class AotInductorOptions(ProgramOptions):
         if (asked := self.quantize) is None:
             return self
         if asked.method != "auto" or asked.calibrate != "auto":
-            raise ValueError("torchao quantizes for inductor, in its own way: leave `method` and `calibrate` out")
+            raise ValueError(
+                "inductor takes one way to quantize, by torchao and NNCF: leave `method` and `calibrate` out"
+            )
         if asked.max_drop is not None:
             raise ValueError("max_drop is for onnx, openvino and tensorrt: name layers to `exclude` instead")
         if self.method == "non-strict":

@@ -55,7 +55,7 @@ def quantize_program(
 
     Raises:
         UsageError: there are no samples, or `exclude` names no layer.
-        ExportError: torchao cannot quantize the program.
+        ExportError: the program cannot be quantized.
     """
     import torch
 

@@ -169,8 +169,8 @@ def test_int8_is_integer_kernels_and_near_the_model(small_recipe: Path, tmp_path
     ("wrong", "why"),
     [
         ({"max_drop": 1}, "max_drop is for onnx, openvino and tensorrt"),
-        ({"method": "nncf"}, "torchao quantizes for inductor"),
-        ({"calibrate": "mse"}, "torchao quantizes for inductor"),
+        ({"method": "nncf"}, "inductor takes one way to quantize"),
+        ({"calibrate": "mse"}, "inductor takes one way to quantize"),
     ],
 )
 def test_what_torchao_cannot_is_refused(wrong: dict[str, Any], why: str) -> None:
