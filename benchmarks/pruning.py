@@ -5,7 +5,7 @@ missing. The recipe fashion_cnn is pruned by 50 and 70 % of its multiply-adds, w
 five minutes), and quantized; accuracy is that of all 10,000 test pictures. Latencies are of sessions measured side
 by side, each started three times. Writes pruning.md.
 
-    python benchmarks/pruning.py [--data FOLDER] [--minutes 5]       # about half an hour
+    python benchmarks/pruning.py [--data FOLDER] [--minutes 5]       # about twenty minutes
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ class Best:
     epoch: int = -1
 
     def offer(self, loss: float, student: nn.Module, epoch: int) -> None:
-        """Keep this state where it is better."""
-        if loss < self.loss:
+        """Keep this state where it is better; anything finite is better than what is not."""
+        if not self.loss <= loss:
             self.loss, self.state, self.epoch = loss, state_of(student), epoch
 
 

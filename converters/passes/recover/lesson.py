@@ -30,11 +30,13 @@ class Lesson:
     Attributes:
         classification: the first output is logits, judged by the divergence of the softmaxes; other outputs by
             their squared error as a share of the teacher's variance.
-        features: module paths whose outputs are compared as well.
+        features: module paths whose outputs are compared.
+        outputs: whether the model's own outputs are compared; without features they always are.
     """
 
     classification: bool
     features: Sequence[str] = ()
+    outputs: bool = True
 
     def answers(self, module: nn.Module, run: Callable[[nn.Module], Any]) -> Answers:
         """The outputs of a run, and of the inner layers that are compared."""
@@ -45,9 +47,10 @@ class Lesson:
     def loss(self, mine: Answers, theirs: Answers) -> torch.Tensor:
         """A scalar; 0 where the student answers as the teacher does."""
         terms = []
-        for index, (one, other) in enumerate(zip(mine[0], theirs[0], strict=True)):
-            logits = self.classification and index == 0
-            terms.append(divergence(one, other, _TEMPERATURE) if logits else _relative(one, other))
+        if self.outputs or not self.features:
+            for index, (one, other) in enumerate(zip(mine[0], theirs[0], strict=True)):
+                logits = self.classification and index == 0
+                terms.append(divergence(one, other, _TEMPERATURE) if logits else _relative(one, other))
         inner = [_relative(one, other) for one, other in zip(mine[1], theirs[1], strict=True)]
         if inner:
             terms.append(torch.stack(inner).mean())

@@ -80,7 +80,8 @@ class Teaching:
         self.checkpoint, self.tell = checkpoint, tell
         self.learned, self.held = _split(indices, options)
         self.rng = np.random.default_rng(options.seed)
-        self.lesson = Lesson(classification, self._features(teacher.to(self.device)))
+        features = self._features(teacher.to(self.device))
+        self.lesson = Lesson(classification, features, outputs=options.distill != "features")
         remember = not options.augment and not self.lesson.features
         self.teacher = Teacher(teacher, self.lesson, remember)
         self.course = Course(samples=len(self.learned), held_back=len(self.held))
@@ -96,7 +97,10 @@ class Teaching:
         if self.options.distill not in ("features", "both"):
             return []
         tensors = self._tensors(self.held[:2])
-        return comparable(self.student.eval(), teacher.eval(), lambda module: call(module, tensors))
+        found = comparable(self.student.eval(), teacher.eval(), lambda module: call(module, tensors))
+        if not found:
+            self.tell("no inner layer has the shape that it had: only the outputs are taught")
+        return found
 
     def run(self) -> Course:
         """Find BatchNorm's statistics, then train; the student has its best state afterwards, on the CPU."""
@@ -118,7 +122,7 @@ class Teaching:
             return
         course.batch_norm = self._held_loss()
         self.tell(f"loss {course.before:.4g}, with BatchNorm's statistics found anew {course.batch_norm:.4g}")
-        if course.batch_norm < course.before:
+        if not course.before <= course.batch_norm:  # what is not finite is never the better one
             course.after = course.batch_norm
         else:
             self.student.load_state_dict(old)

@@ -57,7 +57,7 @@ def teaching(student: nn.Module, folder: Path, tell: Any = lambda message: None,
     return Teaching(student, net(seed=7), shelf(), range(COUNT), asked, True, folder / "checkpoint.pt", tell)
 
 
-@pytest.mark.parametrize("distill", ["logits", "both"])
+@pytest.mark.parametrize("distill", ["logits", "features", "both"])
 @pytest.mark.parametrize("aware", [False, True])
 def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path, distill: str, aware: bool) -> None:
     student = net()
@@ -66,7 +66,7 @@ def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path, distill: str, awa
     assert (course.epochs, course.stopped, course.resumed) == (4, "all epochs done", False)
     assert len(course.curve) == 4
     assert (course.samples, course.held_back) == (86, 10)
-    assert bool(course.features) is (distill == "both")
+    assert bool(course.features) is (distill != "logits")
     assert not (tmp_path / "checkpoint.pt").exists()
     assert not any("parametrizations" in name for name in student.state_dict()), "float weights are left"
     assert not student.training
@@ -98,6 +98,29 @@ def test_statistics_that_are_no_better_are_not_taken(tmp_path: Path) -> None:
     course = teaching(student, tmp_path, distill="batchnorm").run()
     assert course.after == course.before == pytest.approx(0, abs=1e-9)
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
+def test_statistics_that_are_broken_are_found_anew(tmp_path: Path) -> None:
+    student = net(seed=7)
+    student[1].running_var.fill_(math.nan)  # type: ignore[operator,union-attr,index]
+    course = teaching(student, tmp_path, distill="batchnorm").run()
+    assert math.isnan(course.before)
+    assert math.isfinite(course.after)
+
+
+def test_features_alone_leave_the_head_untaught(tmp_path: Path) -> None:
+    student = net()
+    head = copy.deepcopy(student[4].state_dict())  # type: ignore[index,union-attr]
+    assert teaching(student, tmp_path, distill="features").run().features == ["0"]
+    assert all(torch.equal(value, student[4].state_dict()[name]) for name, value in head.items())  # type: ignore[index,union-attr]
+
+
+def test_where_no_feature_can_be_compared_outputs_are_taught_and_it_says_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    course = teaching(net(4), tmp_path, said.append, distill="features").run()
+    assert course.features == []
+    assert "no inner layer has the shape that it had: only the outputs are taught" in said
+    assert course.after < course.before
 
 
 def test_weights_that_are_zero_stay_zero(tmp_path: Path) -> None:
