@@ -2,119 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
-import os
-import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from burnish.cli_machine import cache, doctor
 from burnish.cli_signing import keygen, sign, verify
+from burnish.cli_verb import (
+    ArtifactPath,
+    Device,
+    Json,
+    NoSpeed,
+    OneDevice,
+    Quiet,
+    Require,
+    Trust,
+    TrustedKey,
+    app,
+    complain,
+    print_json,
+    say,
+    verb,
+)
 
 if TYPE_CHECKING:
     from runtimes.results import Build
 
-app = typer.Typer(
-    name="burnish",
-    help="One recipe turns an eager PyTorch model into every artifact one might ship, and proves each one.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 nothing failed, 1 a gate failed, 2 wrong usage or recipe, 3 a step ended in error.",
-)
-
-P = ParamSpec("P")
 _LEAST_MEMORY = 200 * 10**6  # bytes: PyTorch alone takes more
-INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for a program that SIGINT or SIGTERM ended
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-_DEVICES = "cpu, cuda, intel-gpu or intel-npu"
-Device = Annotated[list[str] | None, typer.Option("--device", help=f"{_DEVICES}; may be repeated.")]
-OneDevice = Annotated[str | None, typer.Option("--device", help=f"{_DEVICES}; default: the artifact's first.")]
-Require = Annotated[
-    list[str] | None,
-    typer.Option("--require", metavar="NAME|all", help="Exit 1 unless this artifact passed; may be repeated."),
-]
-NoSpeed = Annotated[bool, typer.Option("--no-speed", help="Judge the numbers only; measure no speed.")]
-Trust = Annotated[
-    bool,
-    typer.Option("--trust", help="Open artifacts that are programs (all but onnx, openvino) and not built here."),
-]
-ArtifactPath = Annotated[Path, typer.Argument(help="Folder of an artifact.", metavar="ARTIFACT")]
-TrustedKey = Annotated[
-    Path | None, typer.Option("--key", metavar="PUBLIC", help="Refuse what this key has not signed.")
-]
-
-
-def verb(function: Callable[P, int | None]) -> Callable[P, None]:
-    """Make a verb: its result is the exit code; errors become words on stderr, never a traceback.
-
-    SIGTERM unwinds the program, as Ctrl-C does, so that children end and nothing half-made stays.
-    """
-
-    @app.command()
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        from runtimes.errors import BurnishError
-
-        with contextlib.suppress(ValueError):  # not in the main thread: the host program owns the signals
-            signal.signal(signal.SIGTERM, _terminate)
-        try:
-            code = function(*args, **kwargs) or 0
-        except BurnishError as error:
-            _complain(str(error))
-            code = error.exit_code
-        except OSError as error:
-            _complain(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
-            code = 3
-        except Exception as error:
-            if os.environ.get("BURNISH_TRACEBACK"):
-                raise
-            _complain(f"{type(error).__name__}: {error} (a fault of Burnish; BURNISH_TRACEBACK=1 shows where)")
-            code = 3
-        except KeyboardInterrupt:
-            _complain("interrupted; what was finished stays, the rest is gone")
-            code = INTERRUPTED
-        raise typer.Exit(code)
-
-    return wrapper
-
-
-def _terminate(*_: object) -> None:
-    """End the program, once: who asks again while it tidies up would have it leave half of that."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(TERMINATED)
-
-
-def _complain(message: str) -> None:
-    _say(message, "error: ")
-
-
-def _say(message: str, lead: str = "") -> None:
-    """Print a message to stderr; further lines are set in, so that a name with one poses as no message."""
-    from rich.text import Text
-
-    from burnish.report.terminal import console
-    from burnish.report.text import clean
-
-    text = Text(lead, style="bold red").append(Text(clean(message).replace("\n", "\n  "), style="default"))
-    console(stderr=True).print(text, soft_wrap=True)
-
-
-def _print_json(value: Any) -> None:
-    try:
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head -1`: the exit code stays what it is
-        from burnish.report.terminal import nobody_reads
-
-        nobody_reads()
 
 
 def _finish(build: Build, as_json: bool, quiet: bool, require: list[str] | None) -> int:
@@ -122,13 +38,13 @@ def _finish(build: Build, as_json: bool, quiet: bool, require: list[str] | None)
     from runtimes.results import exit_code, unmet
 
     if as_json:
-        _print_json(build.model_dump(mode="json"))
+        print_json(build.model_dump(mode="json"))
     elif not quiet:
         from burnish.report.terminal import console, show_builds
 
         show_builds([build], console())
     if missing := unmet(build.artifacts, require or ()):
-        _complain(f"required, but not passed: {', '.join(missing)}")
+        complain(f"required, but not passed: {', '.join(missing)}")
     return exit_code(build.artifacts, require or ())
 
 
@@ -201,7 +117,7 @@ def _explain(recipe: str, output: Path | None, settings: Sequence[str], as_json:
     plan = load_recipe(recipe, settings)
     found = explain(plan, output_of(plan, output))
     if as_json:
-        _print_json([asdict(one) for one in found])
+        print_json([asdict(one) for one in found])
     else:
         from burnish.report.cache import show_explained
         from burnish.report.terminal import console
@@ -261,7 +177,7 @@ def compare(
         raise UsageError("--update and --force go with --baseline FILE")
     builds = [Build.read(path) for path in paths]
     if as_json:
-        _print_json([build.model_dump(mode="json") for build in builds])
+        print_json([build.model_dump(mode="json") for build in builds])
     elif not quiet:
         from burnish.report.terminal import console, show_builds
 
@@ -274,14 +190,14 @@ def compare(
     if update:
         record(builds, baseline)
         if not quiet:
-            _say(f"recorded in {baseline}")
+            say(f"recorded in {baseline}")
         return 0
     changes = against(builds, baseline, force)
     for change in changes:
-        _complain(f"{change.kind}: {change.artifact}: {change.what}")
+        complain(f"{change.kind}: {change.artifact}: {change.what}")
     if changes:
         folders = " ".join(map(str, paths))
-        _complain(f"if this is meant, record it: burnish compare {folders} --baseline {baseline} --update")
+        complain(f"if this is meant, record it: burnish compare {folders} --baseline {baseline} --update")
     return 1 if changes else 0
 
 
@@ -306,7 +222,7 @@ def bench(
         tell(f"timing {artifact}" + (f" and {versus}" if versus else ""))
         found = run(artifact, versus, device, seconds, deadline, trust)
     if as_json:
-        _print_json({name: speed.model_dump(mode="json") for name, speed in found.items()})
+        print_json({name: speed.model_dump(mode="json") for name, speed in found.items()})
     elif not quiet:
         from burnish.report.bench import show_bench
 
@@ -331,7 +247,7 @@ def debug(
     with progress(quiet) as tell:
         found = run(artifact, recipe, memory, top, tell, trust)
     if as_json:
-        _print_json(found.as_data())
+        print_json(found.as_data())
     elif not quiet:
         from burnish.report.debug import show_debug
 
@@ -347,7 +263,7 @@ def inspect(artifact: ArtifactPath, as_json: Json = False) -> None:
     found = Artifact.open(artifact)
     found.verify()
     if as_json:
-        _print_json(found.manifest.model_dump(mode="json"))
+        print_json(found.manifest.model_dump(mode="json"))
     else:
         from burnish.report.inspect import show_artifact
 
@@ -377,58 +293,13 @@ def run(
     if output:
         save(found, output)
     if as_json:
-        _print_json(as_data(found))
+        print_json(as_data(found))
     elif not quiet:
         show_predictions(found)
 
 
-@verb
-def cache(
-    action: Annotated[
-        str, typer.Argument(help="show, verify (removes what is damaged), prune, or clear.", metavar="[ACTION]")
-    ] = "show",
-    limit: Annotated[str | None, typer.Option("--limit", metavar="SIZE", help="Of prune: keep so much.")] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> int:
-    """Show, verify or prune what is kept between builds."""
-    from burnish import cache as kept
-    from burnish.report.cache import as_data, show_cache
-    from burnish.report.terminal import console
-    from runtimes.errors import UsageError
-
-    store = kept.opened()
-    if action in ("prune", "clear"):
-        removed = kept.prune(store, limit) if action == "prune" else kept.clear(store)
-        if not quiet:
-            typer.echo(f"removed {removed / 1e6:.0f} MB", err=True)
-    elif action not in ("show", "verify"):
-        raise UsageError(f"no such action: {action}; there are show, verify, prune and clear")
-    bad = kept.damaged(store) if action == "verify" else []
-    for one in bad:
-        _complain(f"the result of {one.step} of {one.recipe} was damaged, and is removed")
-    if as_json:
-        _print_json(as_data(kept.kept(store)))
-    elif not quiet:
-        show_cache(kept.kept(store), str(store.folder), console())
-    return 1 if bad else 0
-
-
-@verb
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine can build and run, what is missing, and how to install it."""
-    from burnish.doctor import examine
-    from burnish.report.doctor import as_data, show_doctor
-
-    machine, findings = examine()
-    if as_json:
-        _print_json(as_data(machine, findings))
-    else:
-        show_doctor(machine, findings)
-
-
-for signing in (keygen, sign, verify):
-    verb(signing)
+for other in (cache, doctor, keygen, sign, verify):
+    verb(other)
 
 
 def main() -> None:

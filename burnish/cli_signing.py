@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
+from burnish.cli_verb import Quiet
+
 _Folder = Annotated[Path, typer.Argument(help="Folder of an artifact, or of a build.", metavar="DIR")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
 def keygen(
     private: Annotated[
         Path, typer.Argument(help="File of the private key; FILE.pub has the public one.", metavar="FILE")
     ],
-    quiet: _Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a pair of keys to sign artifacts with."""
     from burnish.report.text import clean
@@ -32,7 +33,7 @@ def sign(
     key: Annotated[
         Path, typer.Option("--key", metavar="PRIVATE", help="Ed25519, as keygen, openssl or ssh-keygen makes it.")
     ],
-    quiet: _Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Sign an artifact, or every artifact of a build, so that others can tell who made it."""
     from burnish.report.text import clean
@@ -49,7 +50,7 @@ def verify(
     key: Annotated[
         Path | None, typer.Option("--key", metavar="PUBLIC", help="Default: that of BURNISH_TRUSTED_KEY.")
     ] = None,
-    quiet: _Quiet = False,
+    quiet: Quiet = False,
 ) -> int:
     """Say whether a key has signed an artifact, or all of a build, and nothing changed since; exit 1 if not."""
     from burnish.report.text import clean
