@@ -92,7 +92,7 @@ SETTINGS = {
 """,
         {"macs": (0.04, 0.08, 0.14, 0.22), "macs-by-16": (0.06, 0.12), "latency": (0.05, 0.1, 0.16)},
         "most: 0.9, importance: taylor",
-        "epochs: 1000, patience: 1000, batch: 25, rate: 5.0e-4, augment: [flip, mix]",
+        "epochs: 1000, patience: 1000, batch: 25, rate: 1.0e-4, augment: [flip]",
         1.5,
     ),
 }

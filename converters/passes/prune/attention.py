@@ -2,33 +2,84 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from converters.operations import Run
+from runtimes.child import tell
+from runtimes.engines._torch import flatten
+
+_SAME = 1e-3  # float32 keeps seven digits, a deep model loses some
+
 
 class HeadAttention(nn.Module):
-    """Self-attention with any number of heads; its parameters have the names that nn.MultiheadAttention's have."""
+    """Attention with any number of heads; its parameters have the names that nn.MultiheadAttention's have."""
+
+    # nn.TransformerEncoderLayer hands attentions of which this is true to a kernel of its own, which reads their
+    # weights and takes heads times their size for the width of the model.
+    _qkv_same_embed_dim = False
 
     def __init__(self, origin: nn.MultiheadAttention) -> None:
         """Take over the parameters of `origin`, which must be one that `replaceable` accepts."""
         super().__init__()
-        self.num_heads, self.head_dim = origin.num_heads, origin.head_dim
-        self.in_proj_weight, self.in_proj_bias = origin.in_proj_weight, origin.in_proj_bias
+        self.embed_dim, self.num_heads, self.head_dim = origin.embed_dim, origin.num_heads, origin.head_dim
+        self.batch_first = bool(origin.batch_first)
+        self.in_proj_weight = origin.in_proj_weight
+        self.register_parameter("in_proj_bias", origin.in_proj_bias)
         self.out_proj = origin.out_proj
 
     def forward(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, need_weights: bool = False
-    ) -> tuple[torch.Tensor, None]:
-        """[batch, tokens, width] to the same; key and value are the query, and no weights are returned."""
-        batch, tokens, _ = query.shape
-        packed = functional.linear(query, self.in_proj_weight, self.in_proj_bias)
-        parts = packed.view(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(parts[0], parts[1], parts[2])
-        joined = mixed.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.head_dim)
-        return self.out_proj(joined), None
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        key_padding_mask: torch.Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: torch.Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What nn.MultiheadAttention makes of the same arguments in eval mode, by the heads that are left.
+
+        `is_causal` only hints at what `attn_mask` says, there as here. Raises NotImplementedError for a mask of
+        each head, and for one sample without a batch.
+        """
+        if query.dim() != 3 or (attn_mask is not None and attn_mask.dim() != 2):
+            raise NotImplementedError("inputs without a batch, and a mask for each head")
+        asked, known, told = self._projected(query, key, value)
+        mask, weights = _merged(attn_mask, key_padding_mask, asked.dtype), None
+        if need_weights:
+            scores = asked @ known.transpose(-2, -1) / math.sqrt(self.head_dim)
+            weights = (scores if mask is None else scores + mask).softmax(-1)
+            mixed = weights @ told
+            weights = weights.mean(1) if average_attn_weights else weights
+        else:
+            mixed = functional.scaled_dot_product_attention(asked, known, told, mask)
+        batch, _, tokens, _ = mixed.shape
+        made = self.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.head_dim))
+        return made if self.batch_first else made.transpose(0, 1), weights
+
+    def _projected(self, *given: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Query, key and value, each [batch, heads, tokens, head size]; by one product where they are the same."""
+        alone = given[0] is given[1] is given[2]
+        one, other, third = given if self.batch_first else [part.transpose(0, 1) for part in given]
+        if alone:
+            batch, tokens, _ = one.shape
+            packed = functional.linear(one, self.in_proj_weight, self.in_proj_bias)
+            parts = packed.view(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+            return parts[0], parts[1], parts[2]
+        weights = self.in_proj_weight.chunk(3)
+        biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        return [
+            functional.linear(part, weight, bias)
+            .view(part.shape[0], part.shape[1], self.num_heads, self.head_dim)
+            .transpose(1, 2)
+            for part, weight, bias in zip((one, other, third), weights, biases, strict=True)
+        ]
 
     def extra_repr(self) -> str:
         """What tells it from others, beside its layers."""
@@ -50,22 +101,34 @@ class HeadAttention(nn.Module):
         with torch.no_grad():
             inner = self.in_proj_weight.view(3, old, size, -1)[:, kept]
             self.in_proj_weight = nn.Parameter(inner.reshape(3 * len(kept) * size, -1).clone())
-            bias = self.in_proj_bias.view(3, old, size)[:, kept]
-            self.in_proj_bias = nn.Parameter(bias.reshape(-1).clone())
+            if self.in_proj_bias is not None:
+                bias = self.in_proj_bias.view(3, old, size)[:, kept]
+                self.in_proj_bias = nn.Parameter(bias.reshape(-1).clone())
             outer = self.out_proj.weight.view(width, old, size)[:, kept]
             self.out_proj.weight = nn.Parameter(outer.reshape(width, -1).clone())
         self.num_heads, self.out_proj.in_features = len(kept), len(kept) * size
 
 
+def _merged(mask: torch.Tensor | None, padding: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """A mask [queries, keys] and one of padding [batch, keys] as one that is added to the scores."""
+    rows = None if padding is None else padding[:, None, None, :]
+    added = [
+        torch.zeros_like(one, dtype=dtype).masked_fill_(one, -math.inf)
+        if one.dtype == torch.bool
+        else one.to(dtype)
+        for one in (mask, rows)
+        if one is not None
+    ]
+    return sum(added[1:], added[0]) if added else None
+
+
 def replaceable(module: nn.Module) -> bool:
-    """Whether HeadAttention computes what this module does, as vision transformers call it."""
+    """Whether HeadAttention can take over this module's parameters."""
     return (
         type(module) is nn.MultiheadAttention
         and module._qkv_same_embed_dim
-        and module.in_proj_bias is not None
         and module.bias_k is None
         and not module.add_zero_attn
-        and bool(module.batch_first)
     )
 
 
@@ -79,3 +142,27 @@ def replace(root: nn.Module, paths: Sequence[str] | None = None) -> list[str]:
             setattr(root.get_submodule(parent), name, HeadAttention(module))
             found.append(path)
     return found
+
+
+def replace_same(root: nn.Module, run: Run) -> list[str]:
+    """`replace` where the model then answers `run` as before; it stays as it was where it asks for other things."""
+    origins = {path: one for path, one in root.named_modules() if replaceable(one)}
+    with torch.no_grad():
+        before = flatten(run(root))
+        found = replace(root)
+        try:
+            if all(map(_near, before, flatten(run(root)))):
+                return found
+        except Exception as error:  # whatever the forward pass raises
+            tell(f"attention heads stay: {error}")
+    for path in found:
+        parent, _, name = path.rpartition(".")
+        setattr(root.get_submodule(parent), name, origins[path])
+    return []
+
+
+def _near(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two outputs differ by no more than the order of sums."""
+    if not one.is_floating_point():
+        return torch.equal(one, other)
+    return torch.allclose(one, other, _SAME, _SAME * float(one.nan_to_num().abs().max()), equal_nan=True)

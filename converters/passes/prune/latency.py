@@ -114,14 +114,14 @@ def _input_shapes(module: nn.Module, run: Run) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
 
     def hook(name: str) -> Callable[..., None]:
-        def note(layer: nn.Module, given: Any, made: Any) -> None:
-            found[name] = tuple(given[0].shape)
+        def note(layer: nn.Module, given: Any, named: dict[str, Any], made: Any) -> None:
+            found[name] = tuple(next(iter((*given, *named.values()))).shape)
 
         return note
 
     inner = {f"{name}.out_proj" for name, one in module.named_modules() if isinstance(one, HeadAttention)}
     layers = [(name, one) for name, one in module.named_modules() if is_layer(one) and name not in inner]
-    hooks = [one.register_forward_hook(hook(name)) for name, one in layers]
+    hooks = [one.register_forward_hook(hook(name), with_kwargs=True) for name, one in layers]
     with torch.no_grad():
         run(module)
     for one in hooks:

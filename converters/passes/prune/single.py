@@ -38,7 +38,7 @@ def narrow(layer: Any, ins: int, outs: int) -> nn.Module:
         inner = outs * layer.head_dim
         made.num_heads, made.head_dim = outs, layer.head_dim
         made.in_proj_weight = nn.Parameter(torch.randn(3 * inner, width))
-        made.in_proj_bias = nn.Parameter(torch.randn(3 * inner))
+        made.in_proj_bias = nn.Parameter(torch.randn(3 * inner)) if layer.in_proj_bias is not None else None
         made.out_proj = nn.modules.linear.NonDynamicallyQuantizableLinear(inner, width)
         return made.eval()
     if isinstance(layer, nn.Linear):
@@ -71,7 +71,7 @@ class Alone(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The layer's output."""
         if isinstance(self.layer, HeadAttention):
-            return self.layer(x, x, x)[0]  # type: ignore[no-any-return]
+            return self.layer(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]
         return self.layer(x)  # type: ignore[no-any-return]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from converters.operations import Run, count
-from converters.passes.prune.attention import replace
+from converters.passes.prune.attention import replace_same
 from converters.passes.prune.cost import Costs, macs, params
 from converters.passes.prune.depgraph import where
 from converters.passes.prune.groups import Choice, find_choices, removed
@@ -60,7 +60,7 @@ def prune_structured(
     """A smaller copy of the module.
 
     Args:
-        module: in eval mode; attentions in it are replaced by ones whose heads can go.
+        module: in eval mode; attentions in it are replaced by ones whose heads can go, where it answers the same.
         options: with `structured`.
         samples: what it is run on.
         latency: measures the layers, for `of: latency`.
@@ -68,7 +68,7 @@ def prune_structured(
     Raises:
         UsageError: it cannot be traced, so much cannot be removed, or names match nothing.
     """
-    replace(module)
+    replace_same(module, samples.example)
     for parameter in module.parameters():
         parameter.requires_grad_(True)  # the tracer follows gradients
     if options.importance == "taylor":

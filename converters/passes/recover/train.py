@@ -29,6 +29,9 @@ Tell = Callable[[str], object]
 _STATISTICS = 32  # batches that BatchNorm's statistics are found on
 _WARM_UP = 0.05  # share of the training in which the rate rises
 _DECAY = 1e-4  # of weights, not of biases and norms
+_ASTRAY = 1.2  # times the best loss: a rate that leads there is too high for this model
+_LOWERED = 0.25  # the rate that it then goes on with, as a share
+_RANGES = 8  # batches that show a rounded student the ranges of its activations before it learns
 _NORM = 1.0  # the longest step that a gradient may take: the first batches after pruning have wild ones
 
 
@@ -43,6 +46,7 @@ class Course:
         epochs, seconds: how many, how long; over all runs where it was resumed.
         stopped: why it ended.
         resumed: whether it was interrupted.
+        lowered: epochs behind which it went back to its best state, with a lower rate.
         samples, held_back: how many it learned from, and how many told when to stop.
         features: inner layers that were compared.
     """
@@ -55,6 +59,7 @@ class Course:
     seconds: float = 0.0
     stopped: str = "no training was asked"
     resumed: bool = False
+    lowered: list[int] = field(default_factory=list)
     samples: int = 0
     held_back: int = 0
     features: list[str] = field(default_factory=list)
@@ -130,8 +135,7 @@ class Teaching:
     def _train(self) -> None:
         course, options = self.course, self.options
         optimizer = torch.optim.AdamW(self._parameters(), lr=options.rate)
-        # Rounded, the student is another one than it was: whatever it learns first is the best so far.
-        best = Best(math.inf if options.aware else course.after, state_of(self.student))
+        best = Best(self._rounded_loss() if options.aware else course.after, state_of(self.student))
         if found := resume(self.checkpoint, self.student, optimizer, best, self.device):
             self.course = course = Course(**{**found, "resumed": True})
             self.rng = np.random.default_rng((options.seed, course.epochs))
@@ -150,10 +154,30 @@ class Teaching:
             self.tell(f"epoch {epoch + 1} of at most {options.epochs}: loss {loss:.4g}, best {best.loss:.4g}")
             if self._over(epoch, best):
                 break
+            if loss > _ASTRAY * best.loss:
+                self._go_back(optimizer, best, epoch)
             save(self.checkpoint, self.student, optimizer, best, asdict(course))
         self.student.load_state_dict(best.state)
         course.after = best.loss
         self.checkpoint.unlink(missing_ok=True)
+
+    def _go_back(self, optimizer: torch.optim.Optimizer, best: Best, epoch: int) -> None:
+        """To the best state, with a lower rate: what was trained well forgets in a few steps that are too long."""
+        self.student.load_state_dict(best.state)
+        optimizer.state.clear()
+        self.course.lowered.append(epoch)
+        self.tell(f"back to the best state, with a rate of at most {self._highest_rate:.2g}")
+
+    @property
+    def _highest_rate(self) -> float:
+        return float(self.options.rate * _LOWERED ** len(self.course.lowered))
+
+    def _rounded_loss(self) -> float:
+        """The loss of the student as it is, but rounded: it is another one than it was."""
+        for part in list(batches(self.learned, self.options.batch))[:_RANGES]:
+            with torch.enable_grad():  # what runs without gradients shows no ranges
+                self._answers(part)
+        return self._held_loss()
 
     def _over(self, epoch: int, best: Best) -> bool:
         if epoch + 1 == self.options.epochs:
@@ -161,7 +185,7 @@ class Teaching:
         if self.course.seconds >= 60 * self.options.minutes:
             self.course.stopped = f"{self.options.minutes:g} minutes are over"
             return True
-        if epoch - best.epoch >= self.options.patience:
+        if epoch - max([best.epoch, *self.course.lowered]) >= self.options.patience:
             self.course.stopped = f"no better for {self.options.patience} epochs"
             return True
         return False
@@ -177,7 +201,7 @@ class Teaching:
                 break
             done = (epoch + number / len(parts)) / self.options.epochs
             for group in optimizer.param_groups:
-                group["lr"] = self.options.rate * _rate(max(done, spent))
+                group["lr"] = self._highest_rate * _rate(max(done, spent))
             if not self._step(optimizer, part):
                 return False
         return True

@@ -159,6 +159,18 @@ def test_time_and_patience_end_it(tmp_path: Path) -> None:
     assert course.stopped == "no better for 2 epochs"
 
 
+def test_a_rate_that_is_too_high_is_lowered_from_the_best_state(tmp_path: Path) -> None:
+    student, said = net(seed=7), list[str]()  # is the teacher, but for a little
+    with torch.no_grad():
+        student[4].weight.mul_(1.2)  # type: ignore[operator,union-attr,index]
+    course = teaching(student, tmp_path, said.append, rate=30.0, epochs=12).run()
+    assert course.lowered
+    assert course.lowered[0] == 0
+    assert "back to the best state, with a rate of at most 7.5" in said
+    assert course.after <= min(course.before, course.batch_norm)
+    assert course.curve[-1] < course.curve[0]
+
+
 class Interrupted(Exception):
     pass
 
