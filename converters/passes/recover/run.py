@@ -76,4 +76,8 @@ def _words(course: Course) -> str:
         told += f", {course.batch_norm:.3g} with BatchNorm's statistics found anew"
     if course.epochs:
         told += f", {course.after:.3g} after {course.epochs} epochs ({course.stopped})"
+    if course.lowered:
+        told += (
+            f"; the rate was too high and lowered behind epoch {', '.join(str(one + 1) for one in course.lowered)}"
+        )
     return told
