@@ -77,7 +77,6 @@ def _words(course: Course) -> str:
     if course.epochs:
         told += f", {course.after:.3g} after {course.epochs} epochs ({course.stopped})"
     if course.lowered:
-        told += (
-            f"; the rate was too high and lowered behind epoch {', '.join(str(one + 1) for one in course.lowered)}"
-        )
+        behind = ", ".join(str(one + 1) for one in course.lowered)
+        told += f"; the rate was too high, and was lowered behind epoch {behind}"
     return told
