@@ -51,35 +51,40 @@ class HeadAttention(nn.Module):
         if query.dim() != 3 or (attn_mask is not None and attn_mask.dim() != 2):
             raise NotImplementedError("inputs without a batch, and a mask for each head")
         asked, known, told = self._projected(query, key, value)
-        mask, weights = _merged(attn_mask, key_padding_mask, asked.dtype), None
+        mask = _merged(attn_mask, key_padding_mask, asked.dtype)
+        weights: torch.Tensor | None = None
         if need_weights:
             scores = asked @ known.transpose(-2, -1) / math.sqrt(self.head_dim)
-            weights = (scores if mask is None else scores + mask).softmax(-1)
-            mixed = weights @ told
-            weights = weights.mean(1) if average_attn_weights else weights
+            shares = (scores if mask is None else scores + mask).softmax(-1)
+            mixed = shares @ told
+            weights = shares.mean(1) if average_attn_weights else shares
         else:
             mixed = functional.scaled_dot_product_attention(asked, known, told, mask)
         batch, _, tokens, _ = mixed.shape
         made = self.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.head_dim))
         return made if self.batch_first else made.transpose(0, 1), weights
 
-    def _projected(self, *given: torch.Tensor) -> Sequence[torch.Tensor]:
+    def _projected(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Query, key and value, each [batch, heads, tokens, head size]; by one product where they are the same."""
-        alone = given[0] is given[1] is given[2]
-        one, other, third = given if self.batch_first else [part.transpose(0, 1) for part in given]
+        alone = query is key and key is value
+        if not self.batch_first:
+            query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
         if alone:
-            batch, tokens, _ = one.shape
-            packed = functional.linear(one, self.in_proj_weight, self.in_proj_bias)
+            batch, tokens, _ = query.shape
+            packed = functional.linear(query, self.in_proj_weight, self.in_proj_bias)
             parts = packed.view(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
             return parts[0], parts[1], parts[2]
-        weights = self.in_proj_weight.chunk(3)
-        biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        return [
-            functional.linear(part, weight, bias)
-            .view(part.shape[0], part.shape[1], self.num_heads, self.head_dim)
-            .transpose(1, 2)
-            for part, weight, bias in zip((one, other, third), weights, biases, strict=True)
-        ]
+        return self._part(query, 0), self._part(key, 1), self._part(value, 2)
+
+    def _part(self, given: torch.Tensor, part: int) -> torch.Tensor:
+        """One of the three products [batch, heads, tokens, head size]."""
+        inner, bias = self.num_heads * self.head_dim, self.in_proj_bias
+        first, last = part * inner, (part + 1) * inner
+        own = None if bias is None else bias[first:last]
+        made = functional.linear(given, self.in_proj_weight[first:last], own)
+        return made.view(given.shape[0], given.shape[1], self.num_heads, self.head_dim).transpose(1, 2)
 
     def extra_repr(self) -> str:
         """What tells it from others, beside its layers."""
@@ -111,15 +116,17 @@ class HeadAttention(nn.Module):
 
 def _merged(mask: torch.Tensor | None, padding: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
     """A mask [queries, keys] and one of padding [batch, keys] as one that is added to the scores."""
-    rows = None if padding is None else padding[:, None, None, :]
-    added = [
-        torch.zeros_like(one, dtype=dtype).masked_fill_(one, -math.inf)
-        if one.dtype == torch.bool
-        else one.to(dtype)
-        for one in (mask, rows)
-        if one is not None
-    ]
-    return sum(added[1:], added[0]) if added else None
+    if padding is None:
+        return None if mask is None else _added(mask, dtype)
+    rows = _added(padding, dtype)[:, None, None, :]
+    return rows if mask is None else rows + _added(mask, dtype)
+
+
+def _added(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What leaves out a score where it is added: minus infinity where the mask is true."""
+    if mask.dtype == torch.bool:
+        return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, float("-inf"))
+    return mask.to(dtype)
 
 
 def replaceable(module: nn.Module) -> bool:

@@ -21,6 +21,7 @@ from converters.passes.prune.structured import Samples, prune_structured  # noqa
 WIDTH, HEADS, BATCH, TOKENS, OTHERS = 16, 4, 2, 5, 7
 
 
+@pytest.mark.filterwarnings("ignore:Support for mismatched")
 @settings(max_examples=30, deadline=None)
 @given(
     batch_first=st.booleans(),
@@ -47,6 +48,19 @@ def test_it_computes_what_the_original_does(
         named["attn_mask"] = _mask(torch.ones(TOKENS, keys).triu(1) > 0, mask)
     with torch.no_grad():
         torch.testing.assert_close(HeadAttention(origin)(*given, **named), origin(*given, **named))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated.*:DeprecationWarning")
+@pytest.mark.parametrize("cross", [False, True])
+def test_it_can_be_scripted(cross: bool) -> None:
+    attention = HeadAttention(nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)).eval()
+    x = torch.randn(BATCH, TOKENS, WIDTH)
+    key = x.flip(1) if cross else x
+    padding = torch.arange(TOKENS).expand(BATCH, TOKENS) >= TOKENS - 1
+    with torch.no_grad():
+        torch.testing.assert_close(
+            torch.jit.script(attention)(x, key, key, padding), attention(x, key, key, padding)
+        )
 
 
 def _mask(where: torch.Tensor, kind: str) -> torch.Tensor:
