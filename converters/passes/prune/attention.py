@@ -29,7 +29,7 @@ class HeadAttention(nn.Module):
         self.embed_dim, self.num_heads, self.head_dim = origin.embed_dim, origin.num_heads, origin.head_dim
         self.batch_first = bool(origin.batch_first)
         self.in_proj_weight = origin.in_proj_weight
-        self.register_parameter("in_proj_bias", origin.in_proj_bias)
+        self.in_proj_bias: torch.Tensor | None = origin.in_proj_bias
         self.out_proj = origin.out_proj
 
     def forward(
