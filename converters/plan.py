@@ -124,7 +124,9 @@ class Steps:
         if name not in self.by_name:
             recipe = self.plan.recipe
             work = Change(self.source, recipe, one, before, cache_folder() / "recover")
-            asked = {"pass": one.model_dump(mode="json"), **_asked(recipe, _MODEL[:2], _SHAPES, _SAMPLES)}
+            learns = one.recover or (one.prune and one.prune.importance == "taylor")
+            samples = _SAMPLES if learns else ()
+            asked = {"pass": one.model_dump(mode="json"), **_asked(recipe, _MODEL[:2], _SHAPES, samples)}
             needs = tuple(dict.fromkeys((LOAD, before)))
             # A lesson of some minutes shares them with nobody; nor does what measures layers.
             self._add(Step(name, f"{one.name} the model", work, Changed, asked, needs, machine=True, alone=True))

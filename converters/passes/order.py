@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from converters.passes.options import PassOptions
 from converters.passes.prune.options import PruneOptions
+from converters.passes.quantize.options import QuantizeOptions
 from converters.passes.recover.options import RecoverOptions
 
 ON_THE_MODEL = ("prune", "recover")
@@ -25,15 +26,37 @@ LEGAL_ORDER = "prune -> recover -> quantize; prune and recover may come several 
 def order_problem(passes: Sequence[PassOptions]) -> str | None:
     """Why the passes cannot be done in this order, or None."""
     before: PassOptions | None = None
+    patterned = False
     for one in passes:
         name = before.name if before else ""
         if one.name not in FOLLOWS[name]:
             return f"{one.name} cannot follow {name}: the legal order is {LEGAL_ORDER}"
-        if one.recover and one.recover.iterative > 1 and not (before and before.prune and not before.prune.pattern):
-            return "recover: `iterative` alternates with a prune (structured or unstructured) right before it"
+        if one.recover and one.recover.iterative > 1 and (problem := _turns_problem(one.recover, before)):
+            return problem
+        if one.prune and one.prune.structured is not None and patterned:
+            return "prune: `structured` cannot follow `pattern`, whose fours it would tear: put `structured` first"
+        patterned = patterned or bool(one.prune and one.prune.pattern)
         before = one
-    if any(one.recover and one.recover.aware for one in passes) and not (before and before.quantize):
+    return _aware_problem(passes, before.quantize if before else None)
+
+
+def _turns_problem(recover: RecoverOptions, before: PassOptions | None) -> str | None:
+    """Why pruning and recovering cannot take turns, or None."""
+    if not (before and before.prune and not before.prune.pattern):
+        return "recover: `iterative` alternates with a prune (structured or unstructured) right before it"
+    if recover.distill != "batchnorm" and recover.epochs < recover.iterative:
+        return f"recover: {recover.epochs} epochs are too few for {recover.iterative} turns: each has one at least"
+    return None
+
+
+def _aware_problem(passes: Sequence[PassOptions], quantize: QuantizeOptions | None) -> str | None:
+    """Why training with int8 rounding prepares for nothing, or None."""
+    if not any(one.recover and one.recover.aware for one in passes):
+        return None
+    if quantize is None:
         return "recover: `aware` prepares for a quantization: add `- quantize: int8` behind it"
+    if quantize.to != "int8":
+        return f"recover: `aware` rounds to int8, not to {quantize.to}: leave it out, or quantize to int8"
     return None
 
 

@@ -92,6 +92,20 @@ def test_what_measures_time_runs_alone(steps: Callable[[str], Steps]) -> None:
     }
 
 
+def test_only_passes_that_learn_depend_on_the_data(write: Write) -> None:
+    def key(passes: str, data: str, kind: str) -> str:
+        text = RECIPE.replace("{random: 0, samples: 8}", data) + f"  onnx: {{passes: {passes}}}\n"
+        plan = load_recipe(write(text, "net.yaml"))
+        steps = Steps.of(plan, source_of(plan)).by_name
+        return first_key(parts(next(one for name, one in steps.items() if name.startswith(kind)), {}))
+
+    some, more = "{random: 0, samples: 8}", "{random: 0, samples: 16}"
+    prune, taylor = "[{prune: {structured: 0.3}}]", "[{prune: {structured: 0.3, importance: taylor}}]"
+    assert key(prune, some, "prune") == key(prune, more, "prune")
+    assert key(taylor, some, "prune") != key(taylor, more, "prune")
+    assert key("[{recover: logits}]", some, "recover") != key("[{recover: logits}]", more, "recover")
+
+
 def test_portable_formats_do_not_depend_on_the_machine(steps: Callable[[str], Steps]) -> None:
     found = steps("torchscript: {}\nonnx: {}\nfast: {format: onnx, optimize: all}\nvino: {format: openvino}")
     assert {name for name, step in found.by_name.items() if not step.machine} == {"torchscript", "onnx"}

@@ -9,12 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from converters.operations import Run
-from runtimes.child import tell
-from runtimes.engines._torch import flatten
-
-_SAME = 1e-3  # float32 keeps seven digits, a deep model loses some
-
 
 class HeadAttention(nn.Module):
     """Attention with any number of heads; its parameters have the names that nn.MultiheadAttention's have."""
@@ -145,31 +139,12 @@ def replace(root: nn.Module, paths: Sequence[str] | None = None) -> list[str]:
     for path, module in list(root.named_modules()):
         if path and replaceable(module) if paths is None else path in paths:
             assert isinstance(module, nn.MultiheadAttention)
-            parent, _, name = path.rpartition(".")
-            setattr(root.get_submodule(parent), name, HeadAttention(module))
+            put(root, path, HeadAttention(module))
             found.append(path)
     return found
 
 
-def replace_same(root: nn.Module, run: Run) -> list[str]:
-    """`replace` where the model then answers `run` as before; it stays as it was where it asks for other things."""
-    origins = {path: one for path, one in root.named_modules() if replaceable(one)}
-    with torch.no_grad():
-        before = flatten(run(root))
-        found = replace(root)
-        try:
-            if all(map(_near, before, flatten(run(root)))):
-                return found
-        except Exception as error:  # whatever the forward pass raises
-            tell(f"attention heads stay: {error}")
-    for path in found:
-        parent, _, name = path.rpartition(".")
-        setattr(root.get_submodule(parent), name, origins[path])
-    return []
-
-
-def _near(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two outputs differ by no more than the order of sums."""
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    return torch.allclose(one, other, _SAME, _SAME * float(one.nan_to_num().abs().max()), equal_nan=True)
+def put(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module at a path."""
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, module)

@@ -10,11 +10,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 import torch_pruning as tp
 from torch import nn
 from torch_pruning.dependency import index_mapping
 from torch_pruning.ops import OPTYPE
 
+from runtimes.engines._torch import flatten
 from runtimes.errors import UsageError
 
 # Taking a channel out in front of these changes what they make of the others, or DepGraph cannot follow it.
@@ -35,12 +37,17 @@ class Dependencies:
         """Trace one forward pass. Raises UsageError that names what cannot be traced."""
         self.names: dict[nn.Module, str] = {one: name for name, one in module.named_modules()}
         self.obstacles: dict[str, str] = {}  # why the channels of a layer stay, for those that `groups` left out
+        self._tied, self._ends = _tied(module), set[Any]()
+
+        def outputs(one: nn.Module, _: None) -> list[torch.Tensor]:
+            found = [tensor for tensor in flatten(forward(one)) if tensor.grad_fn is not None]
+            self._ends.update(tensor.grad_fn for tensor in found)
+            return found
+
         try:
             with _repaired():
                 graph = tp.DependencyGraph()
-                self._graph = graph.build_dependency(
-                    module, None, forward_fn=lambda one, _: forward(one), verbose=False
-                )
+                self._graph = graph.build_dependency(module, None, forward_fn=outputs, verbose=False)
         except Exception as error:  # whatever the forward pass and the tracer raise
             raise UsageError(
                 f"prune: the dependencies of {type(module).__name__} cannot be traced: "
@@ -72,10 +79,27 @@ class Dependencies:
 
     def _obstacle(self, root: nn.Module) -> str | None:
         """What would not follow if channels of `root` went."""
-        if not self._graph.module2node[root].outputs:
+        own = self._graph.module2node[root]
+        if not own.outputs or own.grad_fn in self._ends:
             return "it is an output, or nothing that can be followed reads it"
-        unsafe = next((one.target for one in self._reached(root) if self._unsafe(one)), None)
-        return None if unsafe is None else f"it reaches {self._called(unsafe)}"
+        if why := self._whole(root):
+            return f"it {why}"
+        for one in self._reached(root):
+            if why := self._whole(one.target.module):
+                return f"it reaches {self._called(one.target)}, which {why}"
+            if self._unsafe(one):
+                return f"it reaches {self._called(one.target)}"
+        return None
+
+    def _whole(self, layer: Any) -> str | None:
+        """Why a layer cannot change at all."""
+        if layer in self._tied:
+            return f"shares its weight with {self._tied[layer]}"
+        if is_computed(layer):
+            return "computes its weight from other parameters"
+        if _uneven(layer):
+            return "has groups of one channel on one side only"
+        return None
 
     def _called(self, node: Any) -> str:
         """The name of a module in the graph, or what an operation is called."""
@@ -98,7 +122,8 @@ class Dependencies:
 
     def _unsafe(self, dependency: Any) -> bool:
         node = dependency.target
-        if node.type in _UNSAFE:
+        read_only = isinstance(node.module, (nn.modules.conv._ConvNd, nn.Linear)) and not self.leaves(dependency)
+        if node.type in _UNSAFE or (node.grad_fn in self._ends and not read_only):
             return True
         if node.type == OPTYPE.ELEMENTWISE:
             operation = str(getattr(node.module, "_grad_fn", type(node.module).__name__))
@@ -113,6 +138,30 @@ class Dependencies:
 
 def _is_depthwise(module: nn.Module) -> bool:
     return bool(tp.ops.module2type(module) == OPTYPE.DEPTHWISE_CONV)
+
+
+def is_computed(layer: nn.Module) -> bool:
+    """Whether the weight of a convolution or linear layer is no parameter: weight_norm, spectral_norm."""
+    return isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)) and layer._parameters.get("weight") is None
+
+
+def _uneven(module: nn.Module) -> bool:
+    """Whether a convolution has as many groups as channels on one side only: DepGraph mistakes it for another."""
+    if not isinstance(module, nn.modules.conv._ConvNd) or module.groups == 1:
+        return False
+    return (module.groups == module.in_channels) != (module.groups == module.out_channels)
+
+
+def _tied(root: nn.Module) -> dict[nn.Module, str]:
+    """The modules with a parameter that others have too, and one of these: DepGraph knows of no such."""
+    owners: dict[int, list[tuple[str, nn.Module]]] = {}
+    for name, one in root.named_modules():
+        for own in one._parameters.values():
+            owners.setdefault(id(own), []).append((name, one))
+    owners.pop(id(None), None)
+    several = [same for same in owners.values() if len(same) > 1]
+    pairs = [pair for same in several for pair in zip(same, same[1:] + same[:1], strict=True)]
+    return {one: other for (_, one), (other, _) in pairs}
 
 
 def _reshaped(operation: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -55,9 +55,10 @@ class Choice:
         scores: the worth of each unit, of mean 1 [units].
         tiles: in so many convolution groups the same units go.
         step: the units that stay are a multiple of this.
-        most: at most this share goes.
+        most: at most this share goes, of what the model had before any pass.
         uses: the layers that cost less.
         members: the layers that become smaller.
+        whole: units that there were before any pass; by default those that there are.
     """
 
     name: str
@@ -67,12 +68,14 @@ class Choice:
     most: float
     uses: tuple[Use, ...]
     members: tuple[Member, ...]
+    whole: int | None = None
 
     @property
     def least(self) -> int:
         """So many units must stay."""
         units = len(self.scores)
-        return min(units, max(self.step, math.ceil(units * (1 - self.most) / self.step) * self.step))
+        left = (self.whole or units) * (1 - self.most)
+        return min(units, max(self.step, math.ceil(left / self.step) * self.step))
 
     def gone(self, kept: int) -> set[int]:
         """The units that go where `kept` stay: those of least worth, in each tile."""
@@ -98,6 +101,7 @@ def find_choices(
     forward: Callable[[nn.Module], Any],
     score: Score,
     gradients: bool = False,
+    whole: Mapping[str, int] | None = None,
 ) -> list[Choice]:
     """All that can go.
 
@@ -107,12 +111,12 @@ def find_choices(
         forward: runs the module once.
         score: the worth of a group's channels.
         gradients: heads are told by weight times gradient.
+        whole: units of the layers before any pass, by `units`; by default those of the module.
 
     Raises:
         UsageError: the module cannot be traced, a name in the options matches no layer, or nothing can go.
     """
-    names = [name for name, one in module.named_modules() if isinstance(one, (*LAYERS, HeadAttention))]
-    limits = _Limits(options, names)
+    limits = _Limits(module, options, whole or units(module))
     dependencies = Dependencies(module, forward)
     attentions = {f"{name}.out_proj" for name, one in module.named_modules() if isinstance(one, HeadAttention)}
     found = [_choice(group, dependencies, options, score, limits) for group in dependencies.groups(LAYERS)]
@@ -154,7 +158,8 @@ def _choice(
     name = dependencies.names[group[0].dep.target.module]
     scores = _of_mean_one(worth.detach().double().cpu().reshape(tiles, -1).mean(0).numpy())
     # A depthwise convolution is met on both of its sides: it is one use.
-    return Choice(name, scores, tiles, step, most, tuple(dict.fromkeys(uses)), tuple(dict.fromkeys(members)))
+    whole = limits.whole[name] // tiles
+    return Choice(name, scores, tiles, step, most, tuple(dict.fromkeys(uses)), tuple(dict.fromkeys(members)), whole)
 
 
 def _heads(module: nn.Module, limits: _Limits, gradients: bool) -> Iterator[Choice]:
@@ -163,7 +168,19 @@ def _heads(module: nn.Module, limits: _Limits, gradients: bool) -> Iterator[Choi
             uses = Use(name, "out", 1.0), Use(f"{name}.out_proj", "in", 1.0)
             every = tuple(range(part.num_heads))
             scores = _of_mean_one(part.scores(gradients).double().cpu().numpy())
-            yield Choice(name, scores, 1, 1, most, uses, (Member(name, "heads", every, every),))
+            member = Member(name, "heads", every, every)
+            yield Choice(name, scores, 1, 1, most, uses, (member,), limits.whole[name])
+
+
+def units(module: nn.Module) -> dict[str, int]:
+    """The outputs of every layer, the heads of every attention, by module path."""
+    found = {}
+    for name, one in module.named_modules():
+        if isinstance(one, (HeadAttention, nn.MultiheadAttention)):
+            found[name] = one.num_heads
+        elif isinstance(one, LAYERS):
+            found[name] = _width(one, "out")
+    return found
 
 
 def _width(layer: nn.Module, side: str) -> int:
@@ -178,10 +195,11 @@ def _of_mean_one(worth: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 class _Limits:
     """What `most`, `limits` and `exclude` say of each layer."""
 
-    def __init__(self, options: PruneOptions, layers: Sequence[str]) -> None:
-        self._options = options
-        check_names("prune.exclude", options.exclude, layers)
-        check_names("prune.limits", list(options.limits), layers)
+    def __init__(self, module: nn.Module, options: PruneOptions, whole: Mapping[str, int]) -> None:
+        layers = [name for name, one in module.named_modules() if isinstance(one, (*LAYERS, HeadAttention))]
+        self._options, self.whole = options, whole
+        check_names("prune.exclude", options.exclude, layers, module)
+        check_names("prune.limits", list(options.limits), layers, module)
 
     def most(self, layer: str) -> float:
         """The share of a layer's units that may go."""
@@ -190,11 +208,18 @@ class _Limits:
         return 0.0 if excluded else min([self._options.most, *own])
 
 
-def check_names(key: str, patterns: Sequence[str], layers: Sequence[str]) -> None:
+def check_names(key: str, patterns: Sequence[str], layers: Sequence[str], module: nn.Module) -> None:
     """Raise UsageError for a pattern that means no layer, with the nearest names."""
     for pattern in patterns:
-        if not any(means(pattern, layer) for layer in layers):
-            raise UsageError(f"passes.{key}: no layer is named {pattern!r}{nearest(pattern, list(layers))}")
+        if any(means(pattern, layer) for layer in layers):
+            continue
+        other = next((one for name, one in module.named_modules() if name and means(pattern, name)), None)
+        if other is not None:
+            raise UsageError(
+                f"passes.{key}: {pattern!r} is a {type(other).__name__}, which pruning does not choose from: name "
+                "the layer that makes its channels, or leave it out"
+            )
+        raise UsageError(f"passes.{key}: no layer is named {pattern!r}{nearest(pattern, list(layers))}")
 
 
 def means(pattern: str, layer: str) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from runtimes.spec import Strict
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+_SEXAGESIMAL = 2 * 60 + 4  # what YAML 1.1 reads where `2:4` has no quotes
 
 KINDS = ("structured", "pattern", "unstructured")
 
@@ -32,7 +34,11 @@ class PruneOptions(Strict):
         description="How a channel's worth is told. magnitude: L2 norm of its weights; taylor: weight times "
         "gradient on the recipe's data; batchnorm: the scale behind it.",
     )
-    most: Share = Field(0.75, description="At most this share of one layer's channels goes.")
+    most: Share = Field(
+        0.75,
+        description="At most this share of one layer's channels goes, counted from the original's, whatever passes "
+        "came before.",
+    )
     limits: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default_factory=dict, description="`most` of single layers, by module path or pattern; 0 leaves them alone."
     )
@@ -42,12 +48,19 @@ class PruneOptions(Strict):
         description="Of four neighbouring weights two become zero, for the sparse tensor cores of NVIDIA GPUs.",
     )
     unstructured: Share | None = Field(
-        None, description="Share of all weights to set to zero. Files compress better; dense engines gain nothing."
+        None,
+        description="Share of the weights of all layers to set to zero; embeddings stay. Files compress better; "
+        "dense engines gain nothing.",
     )
     exclude: tuple[str, ...] = Field(
         (),
         description="Layers that stay as they are: module paths as in layer2.0.conv1, or patterns such as head.*",
     )
+
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _unquoted(cls, value: Any) -> Any:
+        return "2:4" if value == _SEXAGESIMAL else value
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from converters.cache import Key, Store
 from converters.operations import Run
 from converters.passes.options import PassOptions
 from converters.passes.prune.figures import Figures, figures
+from converters.passes.prune.groups import units
 from converters.passes.prune.latency import measured
 from converters.passes.prune.options import PruneOptions
 from converters.passes.prune.structured import Samples, prune_structured
@@ -28,16 +29,23 @@ if TYPE_CHECKING:
 
 _LEARNED = 16  # batches that gradients are taken on: a first-order measure settles within some hundred samples
 _BATCH = 16
+_MORE = 0.05  # more than what was asked by so much, as a share of the whole, is told
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """A pruning that is ready to be done; `digest` is that of everything but the model and the options."""
+    """A pruning that is ready to be done.
+
+    Attributes:
+        digest: of everything but the model and the options.
+        whole: units of the layers before any pass, which limits count from.
+    """
 
     bench: Bench
     options: PruneOptions
     runs: list[Run]
     digest: str
+    whole: Mapping[str, int] | None = None
 
     def apply(self, module: nn.Module, checkpoint: Path) -> tuple[nn.Module, dict[str, Any], list[str]]:
         """The pruned module, what the manifest tells, and notes. Pruning is short: it leaves no checkpoint."""
@@ -48,7 +56,7 @@ class Pruning:
         if options.structured is not None:
             tell(f"pruning {options.structured:.0%} of {options.of}")
             samples = Samples(example, best, self.runs, self.bench.classification)
-            module, removed = prune_structured(module, options, samples, self._latency())
+            module, removed = prune_structured(module, options, samples, self._latency(), self.whole)
             layers = {"layers": {name: list(pair) for name, pair in removed.layers.items()}}
             if options.of == "latency":
                 layers["latency_left_foretold"] = round(removed.left, 4)
@@ -63,8 +71,8 @@ class Pruning:
         return lambda module: measured(module, self.bench.run(), self.options.engine, tables)
 
 
-def prepare(bench: Bench, one: PassOptions, notes: list[str]) -> Pruning:
-    """Read what the pruning needs: samples for importance by gradients.
+def prepare(bench: Bench, one: PassOptions, notes: list[str], original: nn.Module | None = None) -> Pruning:
+    """Read what the pruning needs: samples for importance by gradients, the widths of the original.
 
     Raises UsageError where the recipe has none.
     """
@@ -85,7 +93,7 @@ def prepare(bench: Bench, one: PassOptions, notes: list[str]) -> Pruning:
     if options.of == "latency":  # what a machine measures is that machine's
         here = machine.describe()
         key.add("machine", f"{here['cpu']} {here['isa']} {here['cores']}")
-    return Pruning(bench, options, runs, key.hex())
+    return Pruning(bench, options, runs, key.hex(), None if original is None else units(original))
 
 
 def _run(tensors: dict[str, torch.Tensor]) -> Run:
@@ -106,7 +114,10 @@ def _words(options: PruneOptions, before: Figures, after: Figures) -> str:
             "bytes": after.bytes / before.bytes,
         }
         told = ", ".join(f"{share:.0%} of the {name}" for name, share in left.items())
-        return f"pruned {options.structured:.0%} of {options.of}: {told} are left"
+        gone = {"macs": 1 - left["multiply-adds"], "params": 1 - left["parameters"]}.get(options.of, 0.0)
+        coarse = f"; that is more than was asked, as units go in steps (`round_to: {options.round_to}`)"
+        more = coarse if gone > options.structured + _MORE else ""
+        return f"pruned {options.structured:.0%} of {options.of}: {told} are left{more}"
     packed = after.compressed_bytes / max(1, before.compressed_bytes)
     gain = (
         "only TensorRT on a GPU with sparse tensor cores gains speed by it"
@@ -115,5 +126,6 @@ def _words(options: PruneOptions, before: Figures, after: Figures) -> str:
     )
     return (
         f"{after.zeros:.0%} of the weights are zero; parameters, multiply-adds and bytes are what they were, "
-        f"compressed the weights take {packed:.0%} of what they did: {gain}"
+        f"compressed, their {after.bytes:,} bytes take {after.compressed_bytes:,}, {packed:.0%} of what they did: "
+        f"{gain}"
     )

@@ -46,7 +46,8 @@ def narrow(layer: Any, ins: int, outs: int) -> nn.Module:
     each = layer.out_channels // layer.in_channels
     groups, sizes = (outs, (outs, outs * each)) if depthwise(layer) else (layer.groups, (ins, outs))
     sizes = sizes if depthwise(layer) else (groups * ins, groups * outs)
-    like = {name: getattr(layer, name) for name in ("stride", "padding", "dilation")}
+    sides = ("stride", "padding", "dilation", *(("output_padding",) if layer.transposed else ()))
+    like = {name: getattr(layer, name) for name in sides}
     same: nn.Module = type(layer)(*sizes, layer.kernel_size, **like, groups=groups, bias=layer.bias is not None)
     return same
 

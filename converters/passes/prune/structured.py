@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from converters.operations import Run, count
-from converters.passes.prune.attention import replace_same
 from converters.passes.prune.cost import Costs, macs, params
 from converters.passes.prune.depgraph import where
 from converters.passes.prune.groups import Choice, find_choices, removed
+from converters.passes.prune.heads import replace_same
 from converters.passes.prune.importance import gradients, scorer
 from converters.passes.prune.options import PruneOptions
 from converters.passes.prune.plan import plan
@@ -56,6 +56,7 @@ def prune_structured(
     options: PruneOptions,
     samples: Samples,
     latency: Callable[[nn.Module], Costs] | None = None,
+    whole: Mapping[str, int] | None = None,
 ) -> tuple[nn.Module, Removed]:
     """A smaller copy of the module.
 
@@ -64,18 +65,20 @@ def prune_structured(
         options: with `structured`.
         samples: what it is run on.
         latency: measures the layers, for `of: latency`.
+        whole: units of the layers before any pass, which limits count from; by default those of the module.
 
     Raises:
         UsageError: it cannot be traced, so much cannot be removed, or names match nothing.
     """
     replace_same(module, samples.example)
     for parameter in module.parameters():
-        parameter.requires_grad_(True)  # the tracer follows gradients
+        parameter.requires_grad_(parameter.is_floating_point())  # the tracer follows gradients
     if options.importance == "taylor":
         gradients(module, samples.learned, samples.classification)
     costs = _costs(module, options, samples, latency)
     by_gradient, asked = options.importance == "taylor", float(options.structured or 0)
-    choices = find_choices(module, options, samples.example, scorer(options.importance), by_gradient)
+    score = scorer(options.importance)
+    choices = find_choices(module, options, samples.example, score, by_gradient, whole)
     module.zero_grad()
     target, best = asked, None
     for _ in range(_TRIES):
@@ -90,8 +93,9 @@ def prune_structured(
         _same_outputs(module, smaller, samples)
         left = _left(smaller, options, samples, costs, choices, kept)
         missed = abs(1 - left - asked)
-        if best is None or missed < best[0]:
-            best = missed, smaller, Removed(_units(choices, kept), left)
+        rank = 1 - left < asked - _NEAR, missed  # too little is worse than any too much: the goal was not reached
+        if best is None or rank < best[0]:
+            best = rank, smaller, Removed(_units(choices, kept), left)
         if missed <= _NEAR:
             break
         target = min(0.999, max(0.001, target + asked - (1 - left)))

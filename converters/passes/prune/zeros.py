@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from converters.passes.prune.attention import HeadAttention
+from converters.passes.prune.depgraph import is_computed
 from converters.passes.prune.groups import LAYERS, check_names, means
 from converters.passes.prune.options import PruneOptions
 from runtimes.errors import UsageError
@@ -15,11 +17,13 @@ _OF, _KEEP = 4, 2  # 2:4, the one pattern that sparse tensor cores have
 
 
 def prune_zeros(module: nn.Module, options: PruneOptions) -> dict[str, float]:
-    """Set weights of convolutions and linear layers to zero, in place; the share of zeros of each changed layer.
+    """Set weights of layers to zero, in place; the share of zeros of each changed one.
 
-    Raises UsageError where a name matches no layer, or no layer can take the pattern.
+    Raises UsageError where a name matches no layer, no layer is left, or none can take the pattern.
     """
     layers = dict(_layers(module, options))
+    if not layers:
+        raise UsageError("prune: no layer is left whose weights can become zero: exclude less")
     found = _pattern(layers) if options.pattern else _smallest(layers, float(options.unstructured or 0))
     if not found:
         raise UsageError("prune: no layer's inputs are a multiple of four, so none can take the pattern 2:4")
@@ -27,11 +31,34 @@ def prune_zeros(module: nn.Module, options: PruneOptions) -> dict[str, float]:
 
 
 def _layers(module: nn.Module, options: PruneOptions) -> Iterator[tuple[str, torch.Tensor]]:
-    named = {name: one for name, one in module.named_modules() if isinstance(one, LAYERS)}
-    check_names("prune.exclude", options.exclude, list(named))
-    for name, one in named.items():
-        if not any(means(pattern, name) for pattern in options.exclude):
-            yield name, one.weight
+    named = dict(_weights(module))
+    if options.pattern:  # no kernel takes it in a recurrent layer
+        named = {name: pair for name, pair in named.items() if not isinstance(pair[0], nn.RNNBase)}
+    check_names("prune.exclude", options.exclude, list(named), module)
+    out = {name for name in named if any(means(pattern, name) for pattern in options.exclude)}
+    seen = {id(named[name][1]) for name in out}
+    for name, (layer, weight) in named.items():
+        if name not in out and is_computed(layer):
+            raise UsageError(
+                f"prune: {name} computes its weight from other parameters (weight_norm and the like), where zeros "
+                "would not stay: have the factory remove that, or exclude the layer"
+            )
+        if name not in out and id(weight) not in seen:  # what two layers share is counted once
+            seen.add(id(weight))
+            yield name, weight
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[str, tuple[nn.Module, torch.Tensor]]]:
+    """Weights of convolutions, linear, attention and recurrent layers; named as their layer where it has one."""
+    for name, one in module.named_modules():
+        if isinstance(one, LAYERS):
+            yield name, (one, one.weight)
+        elif isinstance(one, (nn.MultiheadAttention, HeadAttention)) and one.in_proj_weight is not None:
+            yield f"{name}.in_proj_weight".lstrip("."), (one, one.in_proj_weight)
+        elif isinstance(one, nn.RNNBase):
+            for own, weight in one.named_parameters():
+                if weight.dim() > 1:
+                    yield f"{name}.{own}".lstrip("."), (one, weight)
 
 
 def _pattern(layers: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -53,10 +80,15 @@ def _pattern(layers: dict[str, torch.Tensor]) -> dict[str, float]:
 def _smallest(layers: dict[str, torch.Tensor], share: float) -> dict[str, float]:
     """The smallest of all weights, whatever their layer (Han et al., Learning both Weights and Connections)."""
     sizes = torch.cat([weight.detach().abs().flatten() for weight in layers.values()])
-    threshold = sizes.kthvalue(max(1, round(share * len(sizes)))).values
+    count = max(1, round(share * len(sizes)))
+    threshold = sizes.kthvalue(count).values
+    gone = sizes < threshold
+    equal = (sizes == threshold).nonzero().flatten()  # as many of them as are missing, no more
+    gone[equal[: count - int(gone.sum())]] = True
+    masks = torch.split(gone, [weight.numel() for weight in layers.values()])
     with torch.no_grad():
-        for weight in layers.values():
-            weight.masked_fill_(weight.abs() <= threshold, 0.0)
+        for weight, mask in zip(layers.values(), masks, strict=True):
+            weight.masked_fill_(mask.view_as(weight), 0.0)
     return {name: zero_share(weight) for name, weight in layers.items()}
 
 

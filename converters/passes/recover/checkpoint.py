@@ -58,9 +58,10 @@ def resume(
         found: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         student.load_state_dict(found["student"])
         optimizer.load_state_dict(found["optimizer"])
+        (loss, epoch), state, course = found["best"], found["best_state"], dict(found["course"])
     except Exception:  # a damaged file ends in any of a dozen exceptions: the training starts anew
         path.unlink()
+        student.load_state_dict(best.state)  # part of it may have been put in place
         return None
-    best.loss, best.epoch = found["best"]
-    best.state = found["best_state"]
-    return dict(found["course"])
+    best.loss, best.epoch, best.state = loss, epoch, state
+    return course

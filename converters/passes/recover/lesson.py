@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from converters.passes.prune.groups import LAYERS
 from runtimes.engines._torch import flatten
+from runtimes.errors import UsageError
 
 # Of both softmaxes: what the teacher thinks of the classes that are not the best weighs more (Hinton et al., 2015).
 _TEMPERATURE = 2.0
@@ -39,18 +40,22 @@ class Lesson:
     outputs: bool = True
 
     def answers(self, module: nn.Module, run: Callable[[nn.Module], Any]) -> Answers:
-        """The outputs of a run, and of the inner layers that are compared."""
+        """The outputs of a run, and of the inner layers that are compared.
+
+        Raises UsageError where no output is floating point.
+        """
         with _listening(module, self.features) as heard:
             outputs = [one for one in flatten(run(module)) if one.is_floating_point()]
+        if not outputs:
+            raise UsageError("recover: the model's outputs are integers, which teach nothing: return logits")
         return outputs, [heard[name] for name in self.features]
 
     def loss(self, mine: Answers, theirs: Answers) -> torch.Tensor:
         """A scalar; 0 where the student answers as the teacher does."""
         terms = []
-        if self.outputs or not self.features:
-            for index, (one, other) in enumerate(zip(mine[0], theirs[0], strict=True)):
-                logits = self.classification and index == 0
-                terms.append(divergence(one, other, _TEMPERATURE) if logits else _relative(one, other))
+        for index, (one, other) in enumerate(zip(mine[0], theirs[0], strict=True) if self.outputs else ()):
+            logits = self.classification and index == 0
+            terms.append(divergence(one, other, _TEMPERATURE) if logits else _relative(one, other))
         inner = [_relative(one, other) for one, other in zip(mine[1], theirs[1], strict=True)]
         if inner:
             terms.append(torch.stack(inner).mean())

@@ -15,7 +15,8 @@ class RecoverOptions(Strict):
     distill: Literal["logits", "features", "both", "batchnorm"] = Field(
         "logits",
         description="What is taught. logits: the outputs; features: the outputs of inner layers whose shapes are "
-        "still the same; batchnorm: nothing, only BatchNorm's statistics are found anew (they always are).",
+        "still the same (where none is, the outputs); both: those and the outputs; batchnorm: nothing, only "
+        "BatchNorm's statistics are found anew (they always are).",
     )
     epochs: PositiveInt = Field(30, description="At most so many times through the data.")
     minutes: PositiveFloat = Field(

@@ -38,6 +38,8 @@ class _RoundedInput:
         self.low = self.high = torch.zeros(())
 
     def __call__(self, layer: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not given:  # called by keyword
+            return given
         value = given[0]
         if torch.is_grad_enabled():
             self._widen(value.detach())

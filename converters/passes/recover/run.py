@@ -12,6 +12,7 @@ from torch import nn
 from converters.cache import Key
 from converters.data import training_pool
 from converters.passes.recover.options import RecoverOptions
+from converters.passes.recover.pulse import Pulse
 from converters.passes.recover.shelf import Shelf
 from converters.passes.recover.train import Course, Teaching
 from runtimes.child import tell
@@ -45,7 +46,7 @@ class Recovery:
         )
         course = teaching.run()
         report = {name: _plain(value) for name, value in asdict(course).items()}
-        return module, report, [_words(course)]
+        return module, report, [_words(course, self.options)]
 
 
 def prepare(bench: Bench, options: RecoverOptions, teacher: nn.Module, notes: list[str]) -> Recovery:
@@ -55,10 +56,16 @@ def prepare(bench: Bench, options: RecoverOptions, teacher: nn.Module, notes: li
     pool, indices = training_pool(bench.recipe, bench.source.folder)
     shelf, key = Shelf(pool, bench.recipe.inputs, notes.append), Key()
     key.add("teacher", state_digest(teacher))
-    for index in indices:  # the shelf keeps what is read here for the training
+    source = bench.recipe.data.training or bench.recipe.data.calibration
+    if source is not None and source.random is not None:
+        notes.append("recovered on noise, which real inputs are not: name samples in `data: {training: ...}`")
+    pulse = Pulse(tell)
+    for number, index in enumerate(indices, 1):  # the shelf keeps what is read here for the training
+        pulse(f"reading sample {number} of {len(indices)}")
         for name, array in (shelf.sample(index) or {}).items():
             key.add(name, array.tobytes())
-    return Recovery(bench, options, teacher, shelf, indices, key.hex())
+    readable = [index for index in indices if index not in shelf.broken]
+    return Recovery(bench, options, teacher, shelf, readable, key.hex())
 
 
 def _plain(value: Any) -> Any:
@@ -70,7 +77,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _words(course: Course) -> str:
+def _words(course: Course, options: RecoverOptions) -> str:
     told = f"recovered on {course.samples} samples: loss {course.before:.3g}"
     if math.isfinite(course.batch_norm):
         told += f", {course.batch_norm:.3g} with BatchNorm's statistics found anew"
@@ -79,4 +86,6 @@ def _words(course: Course) -> str:
     if course.lowered:
         behind = ", ".join(str(one + 1) for one in course.lowered)
         told += f"; the rate was too high, and was lowered behind epoch {behind}"
+    if options.distill in ("features", "both") and not course.features:
+        told += "; no inner layer has the shape that it had, so the outputs alone were taught"
     return told

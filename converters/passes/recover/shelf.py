@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Shelf:
         found = [one for index in indices if (one := self.sample(index)) is not None]
         if not found:
             raise UsageError("recover: no sample can be read:\n  " + "\n  ".join(self.broken.values()))
-        return {name: np.stack([one[name] for one in found]) for name in self.inputs}
+        return {name: _stacked(name, [one[name] for one in found]) for name in self.inputs}
 
     def sample(self, index: int) -> Arrays | None:
         """One sample; None where it cannot be read."""
@@ -61,10 +62,21 @@ class Shelf:
             raise UsageError(f"recover: {len(self.broken)} samples cannot be read:\n  {shown}")
 
 
+def _stacked(name: str, arrays: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """One batch. Raises UsageError where the samples have several shapes."""
+    shapes = sorted({one.shape for one in arrays})
+    if len(shapes) > 1:
+        raise UsageError(
+            f"recover: samples of {name!r} are {list(shapes[0])} and {list(shapes[1])}, which makes no batch: pad "
+            "them to one size, or use `batch: 1`"
+        )
+    return np.stack(arrays)
+
+
 def batches(indices: Sequence[int], size: int, rng: np.random.Generator | None = None) -> Iterator[list[int]]:
-    """The indices in batches, in random order where there is a generator; a last batch of one is left out."""
+    """The indices in batches, in random order where there is a generator; a lone sample at the end is left out."""
     order = list(indices) if rng is None else [indices[int(k)] for k in rng.permutation(len(indices))]
     for start in range(0, len(order), size):
         part = order[start : start + size]
-        if len(part) > 1 or len(order) == 1:
+        if len(part) > 1 or len(order) == 1 or size == 1:
             yield part

@@ -15,14 +15,17 @@ import torch
 from torch import nn
 
 from converters.batch_norm import learn_statistics, norms
+from converters.passes.prune.depgraph import where
 from converters.passes.recover.augment import augmented
 from converters.passes.recover.checkpoint import Best, resume, save, state_of
 from converters.passes.recover.lesson import Answers, Lesson, comparable
 from converters.passes.recover.options import RecoverOptions
+from converters.passes.recover.pulse import Pulse
 from converters.passes.recover.rounding import rounding
 from converters.passes.recover.shelf import Shelf, batches
 from converters.passes.recover.teacher import Teacher, Tensors, faster
 from converters.sources.load import call
+from runtimes.errors import BurnishError, UsageError
 
 Tell = Callable[[str], object]
 
@@ -82,11 +85,13 @@ class Teaching:
         """`indices`: of the shelf's samples; some are held back. `checkpoint`: where an interrupted one goes on."""
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.student, self.shelf, self.options = student.to(self.device), shelf, options
-        self.checkpoint, self.tell = checkpoint, tell
+        for parameter in student.parameters():  # a factory for inference may have frozen them
+            parameter.requires_grad_(parameter.is_floating_point())
+        self.checkpoint, self.tell, self.pulse = checkpoint, tell, Pulse(tell)
         self.learned, self.held = _split(indices, options)
         self.rng = np.random.default_rng(options.seed)
         features = self._features(teacher.to(self.device))
-        self.lesson = Lesson(classification, features, outputs=options.distill != "features")
+        self.lesson = Lesson(classification, features, options.distill != "features" or not features)
         remember = not options.augment and not self.lesson.features
         self.teacher = Teacher(teacher, self.lesson, remember)
         self.course = Course(samples=len(self.learned), held_back=len(self.held))
@@ -108,8 +113,12 @@ class Teaching:
         return found
 
     def run(self) -> Course:
-        """Find BatchNorm's statistics, then train; the student has its best state afterwards, on the CPU."""
+        """Find BatchNorm's statistics, then train; the student has its best state afterwards, on the CPU.
+
+        Raises UsageError where the model does not run on a batch.
+        """
         torch.manual_seed(self.options.seed)
+        self._try()
         self._statistics()
         if self.options.distill != "batchnorm":
             with rounding(self.student, self.options.aware):
@@ -117,6 +126,20 @@ class Teaching:
         self.student.to("cpu").eval()
         self.teacher.module.to("cpu")
         return self.course
+
+    def _try(self) -> None:
+        """Ask the teacher for one batch: a model may take fewer samples at once than training wants."""
+        part = next(batches(self.learned, self.options.batch))
+        tensors = self._tensors(part)
+        try:
+            self.teacher.answers(part, tensors)
+        except BurnishError:
+            raise
+        except Exception as error:  # whatever the forward pass raises
+            raise UsageError(
+                f"recover: the model does not run on {len(part)} samples at once: {type(error).__name__}: {error}"
+                f"{where(error, self.teacher.module)}; lower `batch`"
+            ) from error
 
     def _statistics(self) -> None:
         """Find BatchNorm's statistics anew; they stay as they were where that is no better."""
@@ -193,7 +216,7 @@ class Teaching:
     def _epoch(self, optimizer: torch.optim.Optimizer, epoch: int, started: float) -> bool:
         """One time through the samples, or as far as the time goes; whether all losses were finite."""
         for norm in norms(self.student.eval()):
-            norm.train()  # dropout stays off: the teacher has none
+            norm.train(self.options.batch > 1)  # dropout stays off: the teacher has none
         parts = list(batches(self.learned, self.options.batch, self.rng))
         for number, part in enumerate(parts):
             spent = (time.monotonic() - started) / (60 * self.options.minutes)
@@ -204,6 +227,7 @@ class Teaching:
                 group["lr"] = self._highest_rate * _rate(max(done, spent))
             if not self._step(optimizer, part):
                 return False
+            self.pulse(f"epoch {epoch + 1} of at most {self.options.epochs}: batch {number + 1} of {len(parts)}")
         return True
 
     def _step(self, optimizer: torch.optim.Optimizer, part: Sequence[int]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from converters.passes.options import PassOptions
@@ -63,10 +64,17 @@ def test_legal_orders(order: tuple[dict[str, Any], ...]) -> None:
         (({"recover": {"aware": True}},), "add `- quantize: int8` behind it"),
         (({"recover": {"iterative": 2}},), "`iterative` alternates with a prune"),
         (({"prune": {"pattern": "2:4"}}, {"recover": {"iterative": 2}}), "`iterative` alternates with a prune"),
+        ((PRUNE, {"recover": {"iterative": 3, "epochs": 2}}), "2 epochs are too few for 3 turns"),
+        (({"prune": {"pattern": "2:4"}}, {"recover": {}}, PRUNE), "`structured` cannot follow `pattern`"),
+        (({"recover": {"aware": True}}, {"quantize": "int4"}), "`aware` rounds to int8, not to int4"),
     ],
 )
 def test_illegal_orders_name_the_legal_one(order: tuple[dict[str, Any], ...], words: str) -> None:
     assert words in str(order_problem(passes(*order)))
+
+
+def test_a_pattern_needs_no_quotes() -> None:
+    assert PruneOptions.model_validate(yaml.safe_load("pattern: 2:4")).pattern == "2:4"
 
 
 def test_prune_and_recover_in_turns_remove_as_much_together() -> None:

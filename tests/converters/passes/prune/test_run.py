@@ -70,6 +70,20 @@ def test_what_no_forward_pass_reads_is_left_out_and_told_apart(tmp_path: Path, o
     assert report["before"]["parameters"] == read + 64 * 64 * 9 + 64, "without what was left out"
 
 
+def test_what_goes_beyond_what_was_asked_is_told(tmp_path: Path) -> None:
+    _, report, notes = pruned(tmp_path, structured=0.1, round_to=32)
+    left = report["after"]["macs"] / report["before"]["macs"]
+    assert left < 0.85
+    assert notes[0].endswith("that is more than was asked, as units go in steps (`round_to: 32`)")
+    assert "more than was asked" not in pruned(tmp_path, structured=0.3)[2][0]
+
+
+def test_sizes_of_the_weights_and_of_what_a_packer_makes_of_them_are_told(tmp_path: Path) -> None:
+    _, report, notes = pruned(tmp_path, unstructured=0.8)
+    after = report["after"]
+    assert f"their {after['bytes']:,} bytes take {after['compressed_bytes']:,}" in notes[0]
+
+
 def test_a_latency_is_foretold_and_its_tables_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "Pace", lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0)))
     _, report, notes = pruned(tmp_path, structured=0.4, of="latency")

@@ -18,7 +18,7 @@ from torch import nn  # noqa: E402
 from converters.operations import count  # noqa: E402
 from converters.passes.prune.attention import HeadAttention, replace  # noqa: E402
 from converters.passes.prune.cost import macs, params  # noqa: E402
-from converters.passes.prune.groups import LAYERS, find_choices, removed  # noqa: E402
+from converters.passes.prune.groups import LAYERS, find_choices, removed, units  # noqa: E402
 from converters.passes.prune.importance import scorer  # noqa: E402
 from converters.passes.prune.options import PruneOptions  # noqa: E402
 from converters.passes.prune.plan import plan  # noqa: E402
@@ -302,6 +302,110 @@ def test_a_model_whose_dependencies_cannot_be_followed_names_its_module(
 ) -> None:
     with pytest.raises(UsageError, match=f"(?s){words}"):
         prune_structured(made(factory), PruneOptions(structured=0.5), samples(8))
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(8, 64), nn.Linear(64, 64), nn.Linear(64, 64)
+        self.head = nn.Linear(64, 3)
+        self.third.weight = self.second.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.head(torch.relu(self.third(x)))
+
+
+class Uneven(nn.Module):
+    """Depthwise convolutions with several outputs for each input, and the other way round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free, self.first = nn.Conv2d(3, 64, 1), nn.Conv2d(64, 16, 1)
+        self.more = nn.Conv2d(16, 32, 3, groups=16)
+        self.less = nn.Conv2d(32, 16, 3, groups=16)
+        self.head = nn.Conv2d(16, 5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(torch.relu(self.free(x))))
+        return self.head(torch.relu(self.less(torch.relu(self.more(x)))))
+
+
+def test_layers_that_share_a_weight_stay() -> None:
+    with pytest.raises(UsageError, match=r"nothing in this model can be removed.*shares its weight with third"):
+        prune_structured(made(Tied), PruneOptions(structured=0.2), samples(8))
+
+
+def test_groups_of_one_channel_on_one_side_stay() -> None:
+    smaller, removed = prune_structured(made(Uneven), PruneOptions(structured=0.2), samples(*PICTURE))
+    assert removed.layers.keys() == {"free"}
+    assert smaller.get_submodule("more").in_channels == 16
+
+
+class Coarse(nn.Module):
+    """One step of what is large takes far more than is asked, all steps of what is small far less."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1)
+        self.small, self.head = nn.Conv2d(32, 64, 1), nn.Linear(64, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.again(torch.relu(self.again(torch.relu(self.first(x))))))
+        return self.head(torch.relu(self.small(x)).mean((2, 3)))
+
+
+def test_rather_too_much_goes_than_too_little() -> None:
+    _, removed = prune_structured(made(Coarse), PruneOptions(structured=0.2), samples(*PICTURE))
+    assert removed.left < 0.8
+
+
+def test_layers_whose_weight_is_computed_stay() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()]
+    nn.utils.parametrizations.weight_norm(layers[0])
+    module = nn.Sequential(*layers, nn.Linear(64, 3)).eval()
+    _, removed = prune_structured(module, PruneOptions(structured=0.3), samples(8))
+    assert removed.layers
+    assert removed.layers.keys() <= {"2", "4"}
+
+
+class Tells(nn.Module):
+    """Returns what it computes inside as well, and a class, and nothing in place of a third output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(8, 64), nn.Linear(64, 64), nn.Linear(64, 64)
+        self.norm, self.head = nn.BatchNorm1d(64), nn.Linear(64, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+        inner = self.norm(self.first(x))
+        logits = self.head(torch.relu(self.third(torch.relu(second := self.second(torch.relu(inner))))))
+        return {"logits": logits, "inner": inner, "more": (second, None), "best": logits.argmax(-1)}
+
+
+def test_what_a_model_returns_from_inside_stays() -> None:
+    _, removed = prune_structured(made(Tells), PruneOptions(structured=0.2), samples(8))
+    assert removed.layers.keys() == {"third"}
+
+
+def test_limits_count_from_the_original_whatever_passes_came_before() -> None:
+    options, runs = PruneOptions(structured=0.3, most=0.5, round_to=4), samples(*PICTURE)
+    whole = units(made(Residual))
+    once, first = prune_structured(made(Residual), options, runs, whole=whole)
+    assert all(kept >= whole[name] / 2 for name, (_, kept) in first.layers.items())
+    with pytest.raises(UsageError, match=r"at most .* can be removed"):
+        for _ in range(4):
+            once, again = prune_structured(once, options, runs, whole=whole)
+            assert all(kept >= whole[name] / 2 for name, (_, kept) in again.layers.items())
+
+
+def test_a_name_that_is_no_layer_says_what_it_is() -> None:
+    options = PruneOptions(structured=0.5, exclude=("stem.1",))
+    with pytest.raises(UsageError, match=r"'stem\.1' is a BatchNorm2d, which pruning does not choose from: name"):
+        prune_structured(made(Residual), options, samples(*PICTURE))
 
 
 @settings(max_examples=10, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,59 @@ def test_excluded_layers_and_layers_that_cannot_take_the_pattern_stay() -> None:
         prune_zeros(nn.Sequential(nn.Linear(3, 4)), PruneOptions(pattern="2:4"))
     with pytest.raises(UsageError, match="no layer is named 'nine'"):
         prune_zeros(net(), PruneOptions(pattern="2:4", exclude=("nine",)))
+
+
+def test_exactly_so_many_become_zero_where_many_weights_are_equal() -> None:
+    module = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 10))
+    with torch.no_grad():
+        for one in module:
+            one.weight.fill_(0.5)
+    prune_zeros(module, PruneOptions(unstructured=0.3))
+    assert sum(int((one.weight == 0).sum()) for one in module) == 60
+
+
+class Several(nn.Module):
+    """Weights of other kinds than convolutions and linear layers, and one that two layers share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(50, 16), nn.Linear(16, 50, bias=False)
+        self.head.weight = self.words.weight
+        self.memory, self.attention = nn.LSTM(16, 16), nn.MultiheadAttention(16, 2)
+        self.first, self.second = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.second.weight = self.first.weight
+
+
+def test_a_layer_that_shares_its_weight_with_an_excluded_one_stays() -> None:
+    for name in ("first", "second"):
+        found = prune_zeros(Several(), PruneOptions(unstructured=0.5, exclude=(name,)))
+        assert not {"first", "second"} & found.keys()
+
+
+def test_weights_that_are_computed_cannot_become_zero() -> None:
+    module = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), nn.Linear(8, 8))
+    with pytest.raises(UsageError, match="0 computes its weight from other parameters"):
+        prune_zeros(module, PruneOptions(unstructured=0.5))
+    assert prune_zeros(module, PruneOptions(unstructured=0.5, exclude=("0",))).keys() == {"1"}
+
+
+def test_attention_and_recurrent_layers_have_weights_too() -> None:
+    layers = {
+        "head", "memory.weight_ih_l0", "memory.weight_hh_l0", "attention.in_proj_weight", "attention.out_proj",
+    }  # fmt: skip
+    module = Several()
+    found = prune_zeros(module, PruneOptions(unstructured=0.5))
+    assert found.keys() == {*layers, "first"}, "what two layers share is counted once"
+    weights = [one for one in module.parameters() if one.dim() > 1]
+    assert sum(int((one == 0).sum()) for one in weights) == round(0.5 * sum(one.numel() for one in weights))
+    patterned = prune_zeros(Several(), PruneOptions(pattern="2:4", exclude=("first", "second", "head")))
+    assert patterned == {"attention.in_proj_weight": 0.5, "attention.out_proj": 0.5}
+
+
+@pytest.mark.parametrize("options", [{"unstructured": 0.5}, {"pattern": "2:4"}])
+def test_where_no_layer_is_left_it_is_said(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="no layer is left whose weights can become zero: exclude less"):
+        prune_zeros(net(), PruneOptions(**options, exclude=("*",)))
 
 
 def test_zeros_parameters_operations_and_bytes_are_told_apart() -> None:

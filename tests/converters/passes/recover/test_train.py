@@ -17,8 +17,10 @@ from torch import nn  # noqa: E402
 
 from converters.batch_norm import learn_statistics  # noqa: E402
 from converters.passes.recover.augment import augmented  # noqa: E402
+from converters.passes.recover.checkpoint import Best, resume, state_of  # noqa: E402
 from converters.passes.recover.lesson import Lesson, comparable, divergence  # noqa: E402
 from converters.passes.recover.options import RecoverOptions  # noqa: E402
+from converters.passes.recover.pulse import Pulse  # noqa: E402
 from converters.passes.recover.rounding import rounding  # noqa: E402
 from converters.passes.recover.shelf import Shelf, batches  # noqa: E402
 from converters.passes.recover.train import Teaching  # noqa: E402
@@ -171,6 +173,84 @@ def test_a_rate_that_is_too_high_is_lowered_from_the_best_state(tmp_path: Path) 
     assert course.curve[-1] < course.curve[0]
 
 
+def test_a_lesson_of_features_alone_leaves_the_outputs_out(tmp_path: Path) -> None:
+    alone, both = (teaching(net(), tmp_path, distill=name).lesson for name in ("features", "both"))
+    assert (alone.features, alone.outputs) == (["0"], False)
+    assert (both.features, both.outputs) == (["0"], True)
+    nothing = teaching(net(4), tmp_path, distill="features").lesson
+    assert (nothing.features, nothing.outputs) == ([], True), "no inner layer has its old width"
+
+
+def test_a_student_that_was_frozen_learns_too(tmp_path: Path) -> None:
+    student = net()
+    student.requires_grad_(False)
+    course = teaching(student, tmp_path).run()
+    assert course.after < course.before
+
+
+class OneByOne(nn.Module):
+    """A forward pass that was written for one sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = net()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x.view(1, 1, 6, 6))
+
+
+def test_a_model_that_takes_fewer_samples_at_once_says_so(tmp_path: Path) -> None:
+    def lesson(batch: int) -> Teaching:
+        asked = RecoverOptions.model_validate({**QUICK, "epochs": 1, "batch": batch})
+        student, teacher = OneByOne().eval(), OneByOne().eval()
+        return Teaching(student, teacher, shelf(), range(COUNT), asked, True, tmp_path / "checkpoint.pt")
+
+    with pytest.raises(UsageError, match=r"does not run on 16 samples at once: RuntimeError: .*; lower `batch`"):
+        lesson(16).run()
+    assert lesson(1).run().epochs == 1
+
+
+def test_one_sample_after_the_other(tmp_path: Path) -> None:
+    course = teaching(net(), tmp_path, batch=1, epochs=1, rate=1e-3).run()
+    assert course.epochs == 1
+    assert course.after < course.before
+
+
+def test_a_student_that_computes_no_numbers_yet_is_judged_from_the_first_that_are(tmp_path: Path) -> None:
+    student = net()
+    student[1].running_var.fill_(math.nan)  # type: ignore[operator,union-attr,index]
+    course = teaching(student, tmp_path).run()
+    assert math.isnan(course.before)
+    assert math.isfinite(course.batch_norm)
+    assert course.after <= course.batch_norm
+    assert all(torch.isfinite(value).all() for value in student.state_dict().values())
+
+
+def test_outputs_that_are_integers_teach_nothing(tmp_path: Path) -> None:
+    x = torch.from_numpy(SAMPLES[:4])
+    with pytest.raises(UsageError, match="the model's outputs are integers"):
+        Lesson(False).answers(net(), lambda module: module(x).argmax(-1))
+
+
+def test_samples_of_several_shapes_make_no_batch() -> None:
+    inputs = {"x": TensorSpec(shape=("batch", "length"))}
+    lengths = [4, 6]
+    odd = Pool(["a", "b"], lambda index: Sample({"x": np.zeros(lengths[index], np.float32)}))
+    with pytest.raises(UsageError, match=r"'x' are \[4\] and \[6\], which makes no batch: pad them"):
+        Shelf(odd, inputs, lambda note: None).batch([0, 1])
+
+
+def test_a_long_epoch_shows_how_far_it_is(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = teaching(net(), tmp_path, epochs=1)
+    found.pulse = Pulse(said.append, seconds=0)
+    found.run()
+    assert said == [f"epoch 1 of at most 1: batch {number} of 6" for number in range(1, 7)]
+    seldom = Pulse(said.append)
+    seldom("too early")
+    assert "too early" not in said
+
+
 class Interrupted(Exception):
     pass
 
@@ -194,6 +274,16 @@ def test_a_checkpoint_that_cannot_be_read_starts_anew(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 no zip")
     course = teaching(net(), tmp_path).run()
     assert (course.epochs, course.resumed) == (4, False)
+
+
+def test_a_checkpoint_with_a_part_missing_leaves_the_student_as_it_was(tmp_path: Path) -> None:
+    path, student, other = tmp_path / "checkpoint.pt", net(), net(seed=3)
+    optimizer, device = torch.optim.AdamW(student.parameters()), torch.device("cpu")
+    torch.save({"student": other.state_dict(), "optimizer": optimizer.state_dict()}, path)
+    best = Best(1.0, state_of(student))
+    assert resume(path, student, optimizer, best, device) is None
+    assert all(torch.equal(value, best.state[name]) for name, value in student.state_dict().items())
+    assert not path.exists()
 
 
 def test_rounded_layers_compute_in_steps_and_are_float_again_behind() -> None:
@@ -261,3 +351,4 @@ def test_batches_cover_everything_and_none_has_one_sample() -> None:
     assert [len(part) for part in found] == [4] * 5, "a last batch of one would leave BatchNorm no variance"
     assert set().union(*found) <= set(range(10, 31))
     assert list(batches([5], 4)) == [[5]]
+    assert list(batches([5, 6], 1)) == [[5], [6]]
