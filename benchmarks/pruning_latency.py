@@ -3,15 +3,15 @@
 A model is pruned by several shares of each; every pruned model learns from the whole one for the same time, on the
 same pictures. Nothing else differs. All artifacts decide on the same test pictures, and all sessions are timed in
 turns. What `of: macs` would take at the agreement of a point of `of: latency` is interpolated between its own
-points, in logarithms of time and of disagreement, and never beyond them; the intervals are those of other test
-pictures (bootstrap over pictures, the same for all artifacts). Agreement with the whole model is the measure of
-accuracy: it needs no label, and falls several times as fast as accuracy does, so that a difference shows on fewer
-pictures.
+points, the whole model the first of them, in logarithms of time and of disagreement, and never beyond them; the
+intervals are those of other test pictures (bootstrap over pictures, the same for all artifacts). Agreement with the
+whole model is the measure of accuracy: it needs no label, and falls several times as fast as accuracy does, so that
+a difference shows on fewer pictures.
 
 Needs Fashion-MNIST and labelled pictures, which are not part of this repository: says so and ends where they are
 missing. Writes pruning_latency.md; sections of models that are not named stay.
 
-    python benchmarks/pruning_latency.py [MODEL...] [--minutes M]       # about twenty minutes a model
+    python benchmarks/pruning_latency.py [MODEL...] [--minutes M]       # about half an hour a model
 """
 
 from __future__ import annotations
@@ -200,11 +200,14 @@ def measure(model: str, data: Path, folder: Path, rows: Sequence[Row]) -> list[P
 def gains(points: Sequence[Point], pictures: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """How many times as fast as BASE each point is where both disagree as often [points].
 
-    NaN for BASE's own, and where BASE has no points on both sides. `pictures`: indices of those that count.
+    NaN for BASE's own, and beyond BASE's last one. `pictures`: indices of those that count.
     """
     # Half a picture more than were counted: nought has no logarithm.
     wrong = np.array([len(pictures) - one.right[pictures].sum() + 0.5 for one in points]) / len(pictures)
-    base = sorted((share, one.speedup) for share, one in zip(wrong, points, strict=True) if one.way == BASE)
+    # The whole model is what BASE leaves where it removes nothing.
+    base = sorted(
+        (share, one.speedup) for share, one in zip(wrong, points, strict=True) if one.way in (BASE, WHOLE)
+    )
     known, times = np.log(np.array(base).T) * [[1], [-1]]
     beside = np.exp(np.interp(np.log(wrong), known, times, left=np.nan, right=np.nan))
     return np.array([
@@ -260,8 +263,8 @@ def page(sections: Mapping[str, Sequence[str]]) -> str:
         f"{here['versions']['torch']}, onnxruntime {here['versions']['onnxruntime']}. Both ways share everything "
         "but what a removed channel is said to save: importance, limits, data, minutes. Agreement: test pictures "
         "that are decided as by the whole model. The last column compares times at the same agreement, "
-        f"interpolated between the points of {BASE} and empty beyond them; its interval is that of other test "
-        "pictures, not of other trainings.", "",
+        f"interpolated between the whole model and the points of {BASE}, and empty beyond them; its interval is "
+        "that of other test pictures, not of other trainings.", "",
     ]  # fmt: skip
     return "\n".join([*head, *(line for one in SETTINGS for line in sections.get(one, []))])
 
