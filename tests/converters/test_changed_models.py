@@ -43,6 +43,13 @@ artifacts:
     format: onnx
     gates: {parent_speedup: 0}
     passes: [{prune: {structured: 0.5}}, {recover: {epochs: 3, batch: 16, minutes: 1}}, {quantize: int8}]
+  aware-int8:
+    format: openvino
+    gates: {parent_speedup: null, parent_size: null}
+    passes:
+      - prune: {structured: 0.5}
+      - recover: {aware: true, epochs: 3, batch: 16, minutes: 1}
+      - quantize: int8
   turns:
     format: torchscript
     passes: [{prune: {structured: 0.4}}, {recover: {epochs: 2, iterative: 2, batch: 16, minutes: 1}}]
@@ -121,6 +128,18 @@ def test_zeros_make_nothing_smaller_and_the_report_says_so(changed: Path) -> Non
     assert any(
         "dense engines, which all of these are, gain no speed" in note for note in rows(changed)["zeros"].notes
     )
+
+
+def test_a_model_that_learned_with_rounding_is_quantized(changed: Path) -> None:
+    row = rows(changed)["aware-int8"]
+    _, recover, quantize = passes(changed, "aware-int8")
+    assert list(quantize) == ["quantize"]
+    assert recover["recover"]["options"]["aware"] is True
+    assert recover["recover"]["after"] < recover["recover"]["before"]
+    assert row.parity.original_sqnr_db is not None
+    pruned = rows(changed)["small"].parity.original_sqnr_db
+    assert pruned is not None
+    assert row.parity.original_sqnr_db > pruned, "int8 that learned is nearer than float that did not"
 
 
 def test_a_recovered_model_is_nearer_to_the_original(changed: Path) -> None:
