@@ -73,7 +73,7 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
             complain(f"{type(error).__name__}: {error} (a fault of Burnish; BURNISH_TRACEBACK=1 shows where)")
             code = 3
         except KeyboardInterrupt:
-            complain("interrupted; what was finished stays, the rest is gone")
+            complain("interrupted; what was finished stays")
             code = INTERRUPTED
         raise typer.Exit(code)
 
