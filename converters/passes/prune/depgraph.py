@@ -7,6 +7,7 @@ input channel of all that read it, and the channel of all that is added to it.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,6 +54,11 @@ class Dependencies:
                 f"prune: the dependencies of {type(module).__name__} cannot be traced: "
                 f"{type(error).__name__}: {error}{where(error, module)}"
             ) from error
+        if not self._ends:
+            raise UsageError(
+                f"prune: the dependencies of {type(module).__name__} cannot be traced: gradients reach none of its "
+                "outputs; return what comes before an argmax or a detach"
+            )
 
     def groups(self, roots: type | tuple[type, ...]) -> Iterator[Any]:
         """The group of each layer of these types whose channels can go without changing the others."""
@@ -87,7 +93,7 @@ class Dependencies:
         for one in self._reached(root):
             if why := self._whole(one.target.module):
                 return f"it reaches {self._called(one.target)}, which {why}"
-            if self._unsafe(one):
+            if self._unsafe(one, root):
                 return f"it reaches {self._called(one.target)}"
         return None
 
@@ -120,7 +126,7 @@ class Dependencies:
                     left.append((dependency.target, dependency.handler))
         return list(found.values())
 
-    def _unsafe(self, dependency: Any) -> bool:
+    def _unsafe(self, dependency: Any, root: nn.Module) -> bool:
         node = dependency.target
         read_only = isinstance(node.module, (nn.modules.conv._ConvNd, nn.Linear)) and not self.leaves(dependency)
         if node.type in _UNSAFE or (node.grad_fn in self._ends and not read_only):
@@ -132,7 +138,9 @@ class Dependencies:
             return _concat_axis(node.grad_fn) != 1
         if node.type == OPTYPE.RESHAPE:
             before, after = _reshaped(node.grad_fn)
-            return not (before[-1:] == after[-1:] or (len(before) == 4 and len(after) == 2))
+            # A linear layer's channels are the last, and what is flattened is followed as if they were the first.
+            flat = _flattens(before, after) and isinstance(root, nn.modules.conv._ConvNd)
+            return not (before[-1:] == after[-1:] or flat)
         return bool(self._graph.is_out_channel_pruning_fn(dependency.handler) and not node.outputs)
 
 
@@ -171,6 +179,11 @@ def _reshaped(operation: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return before, tuple(made[0].shape) if made else ()
 
 
+def _flattens(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether channels and positions [batch, channels, ...] become one axis."""
+    return len(before) in (3, 4, 5) and len(after) == 2 and after[1] == math.prod(before[1:])
+
+
 def _concat_axis(operation: Any) -> int:
     """The axis of a torch.cat: autograd keeps -1 as 2**64 - 1."""
     rank, axis = len(operation._input_metadata[0].shape), int(operation._saved_dim)
@@ -187,7 +200,8 @@ def _repaired() -> Iterator[None]:
 
     def flatten_only(graph: Any, node: Any) -> None:
         before, after = _reshaped(node.grad_fn)
-        if len(before) == 4 and len(after) == 2 and after[1] == before[1] * before[2] * before[3]:
+        if _flattens(before, after):
+            graph._2d_4d = True  # what it asks of the inputs' ranks was asked of this one's
             reshape(graph, node)
 
     def channels_only(graph: Any, node: Any) -> None:

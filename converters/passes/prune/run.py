@@ -58,13 +58,18 @@ class Pruning:
             samples = Samples(example, best, self.runs, self.bench.classification)
             module, removed = prune_structured(module, options, samples, self._latency(), self.whole)
             layers = {"layers": {name: list(pair) for name, pair in removed.layers.items()}}
+            if removed.relied:
+                layers["relied"] = list(removed.relied)
             if options.of == "latency":
                 layers["latency_left_foretold"] = round(removed.left, 4)
         else:
             layers = {"zeros": {name: round(share, 4) for name, share in prune_zeros(module, options).items()}}
         after = figures(module, best)
         report = {"before": before.as_dict(), "after": after.as_dict(), "left_out": left_out, **layers}
-        return module, report, [_words(options, before, after), *map(_left_out, left_out.items())]
+        notes = [_words(options, before, after), *map(_left_out, left_out.items())]
+        if relied := layers.get("relied"):
+            notes.append(f"left whole, as the forward pass relies on their widths: {', '.join(relied)}")
+        return module, report, notes
 
     def _latency(self) -> Callable[[nn.Module], Any]:
         tables = Store(self.bench.kept.with_name("latency"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -45,10 +45,21 @@ class Samples:
 
 @dataclass(frozen=True)
 class Removed:
-    """What went: per layer the units before and after, and what the plan foretold to be left of the cost."""
+    """What went.
+
+    Attributes:
+        layers: units before and after.
+        left: share of the cost; for a latency what the plan foretold.
+        relied: layers that stay whole as the forward pass relies on their widths.
+    """
 
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
     left: float = 1.0
+    relied: tuple[str, ...] = ()
+
+
+class _WidthError(UsageError):
+    """A smaller model that does not run, or whose outputs are others."""
 
 
 def prune_structured(
@@ -76,10 +87,24 @@ def prune_structured(
     if options.importance == "taylor":
         gradients(module, samples.learned, samples.classification)
     costs = _costs(module, options, samples, latency)
-    by_gradient, asked = options.importance == "taylor", float(options.structured or 0)
-    score = scorer(options.importance)
-    choices = find_choices(module, options, samples.example, score, by_gradient, whole)
+    by_gradient = options.importance == "taylor"
+    choices = find_choices(module, options, samples.example, scorer(options.importance), by_gradient, whole)
     module.zero_grad()
+    try:
+        return _smaller(module, options, samples, costs, choices)
+    except _WidthError:
+        free = [one for one in choices if _is_free(module, samples, one)]
+        if not free or len(free) == len(choices):
+            raise
+    smaller, found = _smaller(module, options, samples, costs, free)
+    return smaller, replace(found, relied=tuple(one.name for one in choices if one not in free))
+
+
+def _smaller(
+    module: nn.Module, options: PruneOptions, samples: Samples, costs: Costs, choices: Sequence[Choice]
+) -> tuple[nn.Module, Removed]:
+    """The smaller copy from which as much went as was asked, or little more."""
+    asked = float(options.structured or 0)
     target, best = asked, None
     for _ in range(_TRIES):
         try:
@@ -101,6 +126,17 @@ def prune_structured(
         target = min(0.999, max(0.001, target + asked - (1 - left)))
     assert best is not None  # there was a first try
     return best[1], best[2]
+
+
+def _is_free(module: nn.Module, samples: Samples, choice: Choice) -> bool:
+    """Whether units of this choice alone can go: a forward pass that is functional may rely on its width."""
+    smaller = copy.deepcopy(module)
+    shrink(smaller, removed([choice], [choice.least]))
+    try:
+        _same_outputs(module, smaller, samples)
+    except _WidthError:
+        return False
+    return True
 
 
 def _costs(
@@ -140,18 +176,18 @@ def _left(
 
 
 def _same_outputs(module: nn.Module, smaller: nn.Module, samples: Samples) -> None:
-    """Raise UsageError where the smaller module does not run, or its outputs have other shapes."""
+    """Raise _WidthError where the smaller module does not run, or its outputs have other shapes."""
     with torch.no_grad():
         before = _shapes(samples.example(module))
         try:
             after = _shapes(samples.example(smaller))
         except Exception as error:  # whatever the forward pass raises
-            raise UsageError(
+            raise _WidthError(
                 f"prune: the smaller model does not run: {error}{where(error, smaller)}; a forward pass relies on "
                 "a width: name the layers around it in `exclude`"
             ) from error
     if before != after:
-        raise UsageError(f"prune: the outputs would be {after}, not {before}: exclude the layers that make them")
+        raise _WidthError(f"prune: the outputs would be {after}, not {before}: exclude the layers that make them")
 
 
 def _shapes(result: Any) -> list[list[int]]:

@@ -83,6 +83,33 @@ class Dense(nn.Module):
         return self.head(nn.functional.adaptive_avg_pool2d(self.up(y), 3).flatten(1))
 
 
+class Sound(nn.Module):
+    """Convolutions over time, flattened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.act = nn.Conv1d(3, 16, 3, padding=1), nn.BatchNorm1d(16), nn.PReLU(16)
+        self.second, self.head = nn.Conv1d(16, 32, 3, padding=1), nn.Linear(32 * 4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.second(self.act(self.norm(self.first(x)))))
+        return self.head(nn.functional.adaptive_avg_pool1d(x, 4).flatten(1))
+
+
+class Weighed(nn.Module):
+    """A forward pass that relies on the width of its first layer only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(256, 64), nn.Linear(64, 64), nn.Linear(64, 64)
+        self.head = nn.Linear(64, 3)
+        self.register_buffer("scale", torch.linspace(0.5, 2, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x)) * self.scale
+        return self.head(torch.relu(self.third(torch.relu(self.second(x)))))
+
+
 class Resized(nn.Module):
     """A forward pass that relies on a width."""
 
@@ -105,7 +132,7 @@ def samples(*shape: int) -> Samples:
     return Samples(lambda module: module(two), lambda module: module(one), [lambda module: module(two)], True)
 
 
-PICTURE, TOKENS = (3, 12, 12), (6, 32)
+PICTURE, TOKENS, WAVE = (3, 12, 12), (6, 32), (3, 20)
 
 
 MAGNITUDE = scorer("magnitude")
@@ -128,7 +155,9 @@ def silenced(module: nn.Module, gone: Gone) -> nn.Module:
     return copied
 
 
-@pytest.mark.parametrize(("factory", "shape"), [(Residual, PICTURE), (Transformer, TOKENS), (Dense, PICTURE)])
+@pytest.mark.parametrize(
+    ("factory", "shape"), [(Residual, PICTURE), (Transformer, TOKENS), (Dense, PICTURE), (Sound, WAVE)]
+)
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_what_is_left_computes_what_the_whole_does_with_the_rest_silenced(
@@ -204,6 +233,41 @@ def test_a_pruned_module_is_built_again_from_data(
     again.load_state_dict(smaller.state_dict())
     with torch.no_grad():
         assert torch.equal(runs.example(again.eval()), runs.example(smaller))
+
+
+def test_layers_whose_widths_the_forward_pass_relies_on_stay_and_the_rest_becomes_smaller() -> None:
+    smaller, removed = prune_structured(made(Weighed), PruneOptions(structured=0.2), samples(256))
+    assert removed.relied == ("first",)
+    assert {"second", "third"} >= removed.layers.keys() > set()
+    assert samples(256).example(smaller).shape == (2, 3)
+
+
+class Decides(Resized):
+    """Answers with a class, through which no gradient flows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.first(x).argmax(-1)
+
+
+def test_outputs_that_gradients_do_not_reach_are_named() -> None:
+    with pytest.raises(UsageError, match="Decides cannot be traced: gradients reach none of its outputs"):
+        prune_structured(made(Decides), PruneOptions(structured=0.2), samples(8))
+
+
+class ChannelsLast(nn.Module):
+    """A linear layer over the last axis of pictures, flattened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer, self.head = nn.Linear(4, 64), nn.Linear(64, 16), nn.Linear(3 * 3 * 16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.outer(torch.relu(self.inner(x)))).flatten(1))
+
+
+def test_channels_that_are_the_last_axis_are_not_followed_through_a_flatten() -> None:
+    _, removed = prune_structured(made(ChannelsLast), PruneOptions(structured=0.2), samples(3, 3, 4))
+    assert removed.layers.keys() == {"inner"}
 
 
 def test_the_whole_module_stays_as_it_was() -> None:
