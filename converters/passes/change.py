@@ -79,10 +79,11 @@ def change(
     from converters.passes.recover import run as recover
 
     notes: list[str] = []
-    if one.recover:
-        work: Any = recover.prepare(bench, one.recover, teacher, notes)
-    else:
-        work = prune.prepare(bench, one, notes, teacher)
+    work = (
+        recover.prepare(bench, one.recover, teacher, notes)
+        if one.recover
+        else prune.prepare(bench, one, notes, teacher)
+    )
     key = _key(bench, one, module, work.digest)
     changed, report, said = work.apply(module, bench.kept / key / "checkpoint.pt")
     torch.save(changed.state_dict(), after / STATE)

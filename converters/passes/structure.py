@@ -105,6 +105,12 @@ def apply(structure: Structure, module: torch.nn.Module) -> None:
             holder.register_buffer(own, new, persistent=own not in holder._non_persistent_buffers_set)
 
 
+def put(root: torch.nn.Module, path: str, part: torch.nn.Module | None) -> None:
+    """Put a module, or None, at a path."""
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, part)
+
+
 def _places(root: torch.nn.Module) -> dict[str, torch.nn.Module | None]:
     """Modules by path, and None where there is a place for one."""
     return {

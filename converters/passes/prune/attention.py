@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from converters.passes.structure import put
+
 
 class HeadAttention(nn.Module):
     """Attention with any number of heads; its parameters have the names that nn.MultiheadAttention's have."""
@@ -142,9 +144,3 @@ def replace(root: nn.Module, paths: Sequence[str] | None = None) -> list[str]:
             put(root, path, HeadAttention(module))
             found.append(path)
     return found
-
-
-def put(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Put a module at a path."""
-    parent, _, name = path.rpartition(".")
-    setattr(root.get_submodule(parent), name, module)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from converters.operations import Run
-from converters.passes.prune.attention import put, replace, replaceable
+from converters.passes.prune.attention import replace, replaceable
+from converters.passes.structure import put
 from runtimes.engines._torch import flatten
 
 _EQUAL = 1e-3  # of the largest output: float32 keeps seven digits, a deep model loses some

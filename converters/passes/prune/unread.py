@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from converters.operations import Run
+from converters.passes.structure import put
 from runtimes.engines._torch import flatten
 
 
@@ -28,10 +29,10 @@ def drop_unread(module: nn.Module, runs: Sequence[Run]) -> dict[str, int]:
         before = [flatten(run(module)) for run in runs]
         parts = {path: module.get_submodule(path) for path in unread(module, runs)}
         for path in parts:
-            _put(module, path, None)
+            put(module, path, None)
         if not _answers(module, runs, before):
             for path, part in parts.items():
-                _put(module, path, part)
+                put(module, path, part)
             return {}
     drop(module, parts)
     return {path: sum(one.numel() for one in part.parameters()) for path, part in parts.items()}
@@ -59,15 +60,10 @@ def unread(module: nn.Module, runs: Iterable[Run]) -> list[str]:
 def drop(root: nn.Module, paths: Iterable[str]) -> None:
     """Put None in the place of these modules, as torchvision does for `aux_logits=False`."""
     for path in paths:
-        _put(root, path, None)
+        put(root, path, None)
         holder: Any = root.get_submodule(path.rpartition(".")[0])
         if getattr(holder, "aux_logits", False):
             holder.aux_logits = False
-
-
-def _put(root: nn.Module, path: str, part: nn.Module | None) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(root.get_submodule(parent), name, part)
 
 
 def _largest(path: str, module: nn.Module, read: set[int]) -> Iterator[str]:

@@ -117,6 +117,7 @@ def test_a_model_is_measured_once_for_all_its_prunings(tmp_path: Path, monkeypat
         nn.Conv2d(16, 32, 3, groups=16),
         nn.Conv2d(32, 48, 3, groups=4),
         nn.ConvTranspose2d(32, 16, 2, stride=2),
+        nn.ConvTranspose2d(32, 16, 3, stride=2, output_padding=1),
         nn.Linear(40, 24),
     ],
 )
@@ -218,6 +219,21 @@ def test_noise_in_a_table_hides_no_better_step() -> None:
     choices = [units("cheap", 0.1), units("dear", 0.5)]
     assert plan(choices, Costs(8.0, layers, ahead=4), 0.25) == [32, 64]
     assert plan(choices, Costs(8.0, layers, ahead=1), 0.25)[1] < 64
+
+
+class Named(nn.Module):
+    """A layer that is called by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(input=x)
+
+
+def test_a_layer_that_is_called_by_keyword_is_measured() -> None:
+    assert measured(Named().eval(), on(2, 8), "torch").layers.keys() == {"layer"}
 
 
 def test_a_model_is_pruned_by_what_was_measured() -> None:

@@ -303,6 +303,22 @@ def test_rounded_layers_compute_in_steps_and_are_float_again_behind() -> None:
         assert torch.equal(module(x), exact)
 
 
+def test_layers_that_are_called_by_keyword_keep_their_inputs_when_rounded() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(input=x)
+
+    module, x = Named(), torch.from_numpy(SAMPLES[:4, 0, 0])
+    with torch.no_grad():
+        exact = module(x)
+    with rounding(module, True), torch.no_grad():
+        assert float((module(x) - exact).norm() / exact.norm()) < 0.1, "its weights are rounded"
+
+
 def test_inner_layers_of_equal_shape_are_compared() -> None:
     x = torch.from_numpy(SAMPLES[:4])
     assert comparable(net(), net(seed=7), lambda module: module(x)) == ["0"]
