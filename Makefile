@@ -66,7 +66,7 @@ format: $(STAMP) ## Format the code
 	@$(BIN)/ruff format .
 
 schema: $(STAMP) ## Write configs/recipe.schema.json from the classes that check recipes
-	@$(BIN)/python -m converters.schema
+	@$(BIN)/python -m converters.plan.schema
 
 lock: $(STAMP) ## Write constraints.txt from what is installed in .venv
 	@$(PIP) freeze --exclude-editable | grep -v '^fdet' > constraints.txt

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from converters.build import source_of
-from converters.recipe import load_recipe
+from converters.plan.load import load_recipe
+from converters.plan.plan import source_of
 from runtimes.session import Session
 from runtimes.spec import Arrays, DimRange, TensorSpec
 

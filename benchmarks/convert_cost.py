@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from runtimes import machine
+from runtimes.machine import machine
 
 PAGE = Path(__file__).with_suffix(".md")
 REPEATS = 7

@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from converters.build import build
-from converters.recipe import CONFIGS, load_recipe
-from runtimes import machine
+from converters.build.build import build
+from converters.plan.load import CONFIGS, load_recipe
+from runtimes.machine import machine
 from runtimes.results import Status
 
 PAGE = Path(__file__).with_suffix(".md")

@@ -29,21 +29,22 @@ import psutil
 from by_hand_sessions import HandOpener, build_by_hand
 from convert_cost import tree_pss
 
-from converters.build import build, source_of
-from converters.data import evaluation_samples
-from converters.recipe import Plan, load_recipe
+from converters.build.build import build
+from converters.data.uses import evaluation_samples
+from converters.plan.load import load_recipe
+from converters.plan.plan import Plan, source_of
+from converters.sources.restore import EagerFromSource
 from converters.sources.weights import find_weights
-from converters.steps import EagerFromSource
-from runtimes import machine
-from runtimes.artifact import Artifact
-from runtimes.process import Child
+from runtimes.artifact.artifact import Artifact
+from runtimes.machine import machine
+from runtimes.process.process import Child
 from runtimes.results import Speed
 from runtimes.session import SessionOptions
 from runtimes.spec import Arrays
-from runtimes.validator import speed
 from runtimes.validator.defaults import BENCH_LAUNCHES
 from runtimes.validator.host import ArtifactOpener, SessionHost
-from runtimes.validator.roofline import beaten
+from runtimes.validator.speed import speed
+from runtimes.validator.speed.roofline import beaten
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"
@@ -261,7 +262,7 @@ def _peak_memory() -> Iterator[list[int]]:
 
 
 def _calibration(plan: Plan) -> list[Arrays]:
-    from converters.data import calibration_batches
+    from converters.data.uses import calibration_batches
 
     return list(calibration_batches(plan.recipe, plan.folder))
 

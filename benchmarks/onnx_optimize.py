@@ -20,15 +20,16 @@ from pathlib import Path
 
 from onnx_sessions import GraphOpener, StartHost
 
-from converters.build import build
-from converters.recipe import load_recipe
-from runtimes import machine
-from runtimes.artifact import Artifact
-from runtimes.process import Child
+from converters.build.build import build
+from converters.plan.load import load_recipe
+from runtimes.artifact.artifact import Artifact
+from runtimes.machine import machine
+from runtimes.process.process import Child
 from runtimes.results import Build, Speed
 from runtimes.session import SessionOptions
-from runtimes.validator import defaults, speed
-from runtimes.validator.pace import Pace
+from runtimes.validator import defaults
+from runtimes.validator.speed import speed
+from runtimes.validator.speed.pace import Pace
 
 PAGE = Path(__file__).with_suffix(".md")
 CASES = {

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from runtimes.artifact import Artifact
+from runtimes.artifact.artifact import Artifact
 from runtimes.spec import Arrays
 
 RUNS = 40

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 
 import burnish
-from converters.build import build
-from converters.recipe import load_recipe
-from converters.sources.python import call_factory
-from runtimes import machine
-from runtimes.artifact import Artifact
+from converters.build.build import build
+from converters.plan.load import load_recipe
+from converters.user_code import call_factory
+from runtimes.artifact.artifact import Artifact
+from runtimes.machine import machine
 from runtimes.results import Accuracy, Build, Row
-from runtimes.validator import speed
 from runtimes.validator.accuracy import paired
 from runtimes.validator.defaults import BENCH_LAUNCHES
+from runtimes.validator.speed import speed
 from runtimes.validator.validate import Target, default_options, start
 
 HERE = Path(__file__).parent

@@ -28,15 +28,16 @@ from typing import Any
 import numpy as np
 from pruning import classes, launch
 
-from converters.build import build
-from converters.recipe import load_recipe
-from converters.sources.python import call_factory
-from runtimes import machine
-from runtimes.artifact import MANIFEST, Artifact
+from converters.build.build import build
+from converters.plan.load import load_recipe
+from converters.user_code import call_factory
+from runtimes.artifact.artifact import MANIFEST, Artifact
+from runtimes.files.layout import REFERENCE_FILE
+from runtimes.machine import machine
 from runtimes.results import Build, Row
-from runtimes.validator import speed
 from runtimes.validator.defaults import BENCH_LAUNCHES
-from runtimes.validator.reference import FILE, Reference
+from runtimes.validator.reference import Reference
+from runtimes.validator.speed import speed
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs"
@@ -153,7 +154,7 @@ def test_pictures(model: str, data: Path, folder: Path) -> tuple[Any, Any]:
     if model == "fashion_cnn":
         found = call_factory("fashion_cnn.data:samples", {"folder": str(data), "split": "test"}, CONFIGS, "")
         return found.images, found.labels.astype(np.int64)
-    probes = [one for one in Reference.load(folder / FILE).probes if one.kind == "data"]
+    probes = [one for one in Reference.load(folder / REFERENCE_FILE).probes if one.kind == "data"]
     images = np.concatenate([next(iter(one.inputs.values())) for one in probes])
     return images, np.array([label for one in probes for label in one.labels])
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from runtimes import machine
-from runtimes.machine import cores
+from runtimes.machine import machine
+from runtimes.machine.machine import cores
 from runtimes.session import SessionOptions, load
 from runtimes.validator.probes import synthetic_samples
 

@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from converters.build import build
-from converters.recipe import load_recipe
+from converters.build.build import build
+from converters.plan.load import load_recipe
 from converters.sources import torchvision_names
-from runtimes import machine
 from runtimes.errors import BurnishError
+from runtimes.machine import machine
 
 HERE = Path(__file__).parent
 ROWS = HERE / "torchvision_models.json"

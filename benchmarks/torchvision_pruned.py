@@ -20,12 +20,12 @@ from typing import Any
 
 from torchvision_models import SIDES, cell
 
-from converters.build import build
-from converters.recipe import load_recipe
+from converters.build.build import build
+from converters.plan.load import load_recipe
 from converters.sources import torchvision_names
-from runtimes import machine
-from runtimes.artifact import Artifact
+from runtimes.artifact.artifact import Artifact
 from runtimes.errors import BurnishError
+from runtimes.machine import machine
 
 HERE = Path(__file__).parent
 ROWS = HERE / "torchvision_pruned.json"

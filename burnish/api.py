@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from converters.recipe import Plan
-    from runtimes.results import Build
-    from runtimes.session import Session
+from converters.plan.plan import Plan
+from runtimes.results import Build
+from runtimes.session import Session
 
 
 def _silent(message: str) -> None:
@@ -54,14 +52,15 @@ def convert(
         runtimes.errors.BurnishError: loading the model failed.
     """
     from burnish.devices import checked
-    from converters.recipe import load_recipe
+    from converters.plan.load import load_recipe
     from runtimes.results import check_required
     from runtimes.validator.defaults import BUDGET_SECONDS
 
     plan = load_recipe(recipe, settings)
     devices = checked(devices)
     check_required(require, (artifact.name for artifact in plan.artifacts))
-    from converters.build import BuildOptions, build
+    from converters.build.build import build
+    from converters.build.options import BuildOptions
 
     options = BuildOptions(cache, fresh, jobs, memory)
     budget = BUDGET_SECONDS if speed else 0
@@ -95,7 +94,7 @@ def load(
     Raises:
         runtimes.errors.UsageError: no artifact or key there, or it does not run on `device`.
         runtimes.errors.Untrusted: a program that was not built here, without `trust`.
-        runtimes.signature.SignatureError: the key has not signed it; found out before any of its files is read.
+        runtimes.artifact.signature.SignatureError: the key has not signed it; no file of it has been read by then.
         runtimes.errors.ArtifactError: a file is missing, changed or not listed in the manifest.
         runtimes.errors.Unavailable: this machine lacks the device or the engine.
     """
@@ -135,6 +134,6 @@ def validate(
     """
     from burnish.devices import checked
     from burnish.revalidate import revalidate
-    from runtimes.signature import trusted
+    from runtimes.artifact.signature import trusted
 
     return revalidate(Path(path), recipe, checked(devices), require, speed, progress, trusted(key), trust)

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from runtimes.documents import read_json
 from runtimes.errors import UsageError
-from runtimes.results import Build, Record, Row, Status, write_atomically
+from runtimes.files.atomic import write_atomically
+from runtimes.files.documents import read_json
+from runtimes.results import Build, Record, Row, Status
 
 VERSION = 1
 # From worst to best: falling in this order is a regression.
@@ -30,7 +31,7 @@ _SQNR_DB = 3.0
 _SIZE_MARGIN = 0.01
 
 
-class Entry(Record):
+class BaselineEntry(Record):
     """What is remembered of one artifact on one device."""
 
     status: Status
@@ -48,11 +49,11 @@ class Baseline(Record):
 
     version: int = VERSION
     machine: str
-    builds: dict[str, dict[str, Entry]] = Field(default_factory=dict)
+    builds: dict[str, dict[str, BaselineEntry]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Change:
+class Difference:
     """One difference between a build and its baseline."""
 
     kind: Literal["regression", "improvement"]
@@ -75,7 +76,7 @@ def record(builds: Sequence[Build], path: Path) -> None:
     write_atomically(path, Baseline(machine=machine, builds={**kept, **entries}).model_dump_json(indent=2) + "\n")
 
 
-def compare(builds: Sequence[Build], path: Path, force: bool = False) -> list[Change]:
+def compare(builds: Sequence[Build], path: Path, force: bool = False) -> list[Difference]:
     """Every regression and every unrecorded improvement.
 
     Raises:
@@ -83,7 +84,7 @@ def compare(builds: Sequence[Build], path: Path, force: bool = False) -> list[Ch
             class of machine.
     """
     baseline = _read(path)
-    changes: list[Change] = []
+    changes: list[Difference] = []
     for build in builds:
         if (here := machine_class(build.machine)) != baseline.machine and not force:
             raise UsageError(
@@ -108,24 +109,24 @@ def _read(path: Path) -> Baseline:
     return baseline
 
 
-def _changes(build: Build, known: dict[str, Entry]) -> Iterator[Change]:
+def _changes(build: Build, known: dict[str, BaselineEntry]) -> Iterator[Difference]:
     found = {_key(row): _entry(row) for row in build.artifacts}
     for key, was in known.items():
         if key not in found:
-            yield Change("regression", key, "is gone")
+            yield Difference("regression", key, "is gone")
             continue
         now = found[key]
         if now.status != was.status:
             better = _RANK.index(now.status) > _RANK.index(was.status)
-            yield Change("improvement" if better else "regression", key, f"status {was.status} -> {now.status}")
+            yield Difference("improvement" if better else "regression", key, f"status {was.status} -> {now.status}")
             continue
-        yield from (Change(kind, key, what) for kind, what in _numbers(was, now))
+        yield from (Difference(kind, key, what) for kind, what in _numbers(was, now))
     for key in found:
         if key not in known:
-            yield Change("improvement", key, "is new")
+            yield Difference("improvement", key, "is new")
 
 
-def _numbers(was: Entry, now: Entry) -> Iterator[tuple[Literal["regression", "improvement"], str]]:
+def _numbers(was: BaselineEntry, now: BaselineEntry) -> Iterator[tuple[Literal["regression", "improvement"], str]]:
     if was.ci95 and now.ci95:
         text = f"speed-up {was.speedup:.2f}x ({_range(was.ci95)}) -> {now.speedup:.2f}x ({_range(now.ci95)})"
         if now.ci95[1] < was.ci95[0] * (1 - _SPEED_MARGIN):
@@ -169,9 +170,9 @@ def _key(row: Row) -> str:
     return f"{row.name}@{row.device}"
 
 
-def _entry(row: Row) -> Entry:
+def _entry(row: Row) -> BaselineEntry:
     lossy = row.precision != "fp32"
-    return Entry(
+    return BaselineEntry(
         status=row.status,
         noise=None if lossy else row.parity.noise,
         sqnr_db=row.parity.sqnr_db,

@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from runtimes.artifact import Artifact
-from runtimes.process import Child
+from runtimes.artifact.artifact import Artifact
+from runtimes.process.process import Child
 from runtimes.results import Speed
 from runtimes.session import SessionOptions, check_device
-from runtimes.validator import speed
-from runtimes.validator.alone import alone
 from runtimes.validator.defaults import BENCH_LAUNCHES
+from runtimes.validator.speed import speed
+from runtimes.validator.speed.alone import alone
 from runtimes.validator.validate import Target, default_options, start
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from converters.step_cache import LIMIT, Entry, StepCache, digest_of
+from converters.steps.cache import CACHE_LIMIT, Entry, StepCache, digest_of
 from runtimes.errors import UsageError
-from runtimes.machine import cache_folder
+from runtimes.machine.machine import cache_folder
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -50,7 +50,7 @@ def damaged(cache: StepCache) -> list[Kept]:
 
 def prune(cache: StepCache, limit: str | None) -> int:
     """Remove what was not used for longest until the rest is within `limit`; returns the bytes removed."""
-    return cache.trim(LIMIT if limit is None else size(limit))
+    return cache.trim(CACHE_LIMIT if limit is None else size(limit))
 
 
 def clear(cache: StepCache) -> int:

@@ -7,18 +7,18 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from converters.build import source_of
-from converters.data import some_samples
+from converters.data.uses import some_samples
 from converters.debug.result import DebugResult
-from converters.debug.run import Job
+from converters.debug.run import DebugRequest
 from converters.debug.run import debug as run
-from converters.recipe import load_recipe
-from converters.runner import STEP_SECONDS
+from converters.plan.load import load_recipe
+from converters.plan.plan import source_of
 from converters.sources.load import Source
-from runtimes.artifact import Artifact, Manifest
+from converters.steps.workers.local import STEP_SECONDS
+from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.errors import Unavailable, UsageError
-from runtimes.process import isolated
-from runtimes.validator.reference import FILE as REFERENCE
+from runtimes.files.layout import REFERENCE_FILE
+from runtimes.process.process import isolated
 
 
 def debug(
@@ -54,8 +54,8 @@ def debug(
     source = _source(made, recipe)
     # Passes that changed the model left it, and its own reference, with the build.
     changed = path.resolve().parent / made.build["changed"] if "changed" in made.build else None
-    reference = (changed or path.resolve().parent) / REFERENCE
-    job = Job(path, reference, source, memory * 1_000_000, top, prepared, changed, samples, trust)
+    reference = (changed or path.resolve().parent) / REFERENCE_FILE
+    job = DebugRequest(path, reference, source, memory * 1_000_000, top, prepared, changed, samples, trust)
     progress(f"comparing {path}, layer by layer, with {made.model} in float64")
     found: DebugResult = isolated(run, job, what=f"debugging {path}", timeout=STEP_SECONDS)
     return found

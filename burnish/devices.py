@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 def checked(devices: Sequence[str]) -> tuple[str, ...]:
     """The devices, each once. Raises UsageError for one that is none."""
-    from runtimes.devices import DEVICES
     from runtimes.errors import UsageError
+    from runtimes.machine.devices import DEVICES
     from runtimes.registry import nearest
 
     for device in devices:

@@ -7,15 +7,15 @@ from typing import Any
 
 from converters.exporters import EXPORTERS
 from converters.exporters.base import Exporter
-from runtimes import machine
-from runtimes.devices import absent
 from runtimes.errors import BurnishError
-from runtimes.intel import intel_devices
+from runtimes.machine import machine
+from runtimes.machine.devices import absent
+from runtimes.machine.intel import intel_devices
 from runtimes.session import RUNTIMES, Runtime
 
 
 @dataclass(frozen=True)
-class Finding:
+class FormatSupport:
     """One format: why it cannot be built here, and why it cannot be run on each of its devices (None: it can)."""
 
     format: str
@@ -23,7 +23,7 @@ class Finding:
     run: dict[str, str | None]
 
 
-def examine() -> tuple[dict[str, Any], list[Finding]]:
+def examine() -> tuple[dict[str, Any], list[FormatSupport]]:
     """The machine with Intel's devices, and a finding for each format that is known."""
     return {**machine.describe(), "intel": _intel()}, [_examine(name) for name in EXPORTERS.names()]
 
@@ -36,12 +36,12 @@ def _intel() -> dict[str, str]:
         return {}
 
 
-def _examine(name: str) -> Finding:
+def _examine(name: str) -> FormatSupport:
     try:
         exporter: Exporter = EXPORTERS.get(name)()
         build = exporter.missing(exporter.Options(format=name))
         runtime: Runtime = RUNTIMES.get(exporter.runtime)()
         run = {device: absent(device) or runtime.missing(device, {}) for device in exporter.devices}
     except (BurnishError, ImportError) as error:  # a third party's plug-in may be broken in any way
-        return Finding(name, str(error), {})
-    return Finding(name, build, run)
+        return FormatSupport(name, str(error), {})
+    return FormatSupport(name, build, run)

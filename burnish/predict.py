@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.artifact import Artifact, Manifest
+from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.errors import InputError
-from runtimes.preprocess import read_image
+from runtimes.preprocess.image import read_image
 from runtimes.session import SessionOptions, load
 from runtimes.spec import Arrays
 

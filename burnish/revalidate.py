@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from converters.build import CHANGED, source_of
-from converters.recipe import load_recipe
+from converters.plan.load import load_recipe
+from converters.plan.plan import source_of
 from converters.sources.load import Source
-from converters.steps import EagerFromSource
-from runtimes import machine
-from runtimes.artifact import MANIFEST, Artifact, Manifest, inside, sha256
+from converters.sources.restore import EagerFromSource
+from runtimes.artifact.artifact import MANIFEST, Artifact, Manifest, inside, sha256
+from runtimes.artifact.signature import Trust
 from runtimes.errors import ArtifactError, UsageError
+from runtimes.files.layout import BUILD_FILE, CHANGED, REFERENCE_FILE
+from runtimes.machine import machine
 from runtimes.results import Build, Row, Status, check_required
-from runtimes.signature import Trust
 from runtimes.validator.defaults import BUDGET_SECONDS
 from runtimes.validator.host import Opener
-from runtimes.validator.reference import FILE as REFERENCE
 from runtimes.validator.reference import Reference, check_there
 from runtimes.validator.validate import Target, default_options, validate
 
@@ -69,10 +69,10 @@ def revalidate(
 
 def _find(path: Path) -> tuple[list[Path], Path, Build | None]:
     """The artifacts' folders, the folder of the reference, and the build that they belong to."""
-    path = path.parent if path.name == "build.json" and path.is_file() else path
+    path = path.parent if path.name == BUILD_FILE and path.is_file() else path
     if (path / MANIFEST).is_file():
         parent = path.resolve().parent
-        return [path], parent, Build.read(parent) if (parent / "build.json").is_file() else None
+        return [path], parent, Build.read(parent) if (parent / BUILD_FILE).is_file() else None
     build = Build.read(path)
     names = dict.fromkeys(row.path for row in build.artifacts if row.path)
     return [inside(path, name) for name in names], path, build
@@ -94,8 +94,8 @@ class _References:
     @classmethod
     def beside(cls, folder: Path) -> _References:
         """Those in a build's folder. Raises UsageError where there is none."""
-        check_there(usual := folder / REFERENCE)
-        changed = (file for file in folder.glob(f"{CHANGED}/*/{REFERENCE}") if file.is_file())  # no pipe
+        check_there(usual := folder / REFERENCE_FILE)
+        changed = (file for file in folder.glob(f"{CHANGED}/*/{REFERENCE_FILE}") if file.is_file())  # no pipe
         files = {sha256(file): file for file in (*changed, usual)}
         return cls(files, sha256(usual))
 
@@ -104,7 +104,7 @@ class _References:
         digest = artifact.manifest.reference or ("" if artifact.trust.key else self.usual)
         if digest not in self.files:
             raise ArtifactError(
-                f"the {REFERENCE} beside it is not the one that it was built with: it was changed, or is of "
+                f"the {REFERENCE_FILE} beside it is not the one that it was built with: it was changed, or is of "
                 "another build; `burnish convert` makes both anew"
             )
         if digest not in self._read:

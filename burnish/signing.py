@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtimes.artifact import MANIFEST, Artifact, inside
+from runtimes.artifact.artifact import MANIFEST, Artifact, inside
+from runtimes.artifact.keys import fingerprint, read_private
+from runtimes.artifact.signature import ANYONE, Trust, sign
 from runtimes.errors import ArtifactError, UsageError
-from runtimes.keys import fingerprint, read_private
+from runtimes.files.layout import BUILD_FILE
 from runtimes.results import Build
-from runtimes.signature import ANYONE, Trust, sign
 
 
 @dataclass(frozen=True)
-class Finding:
+class SignatureCheck:
     """One artifact's folder, and why it is not what the key has signed; None where it is."""
 
     folder: Path
@@ -40,12 +41,12 @@ def sign_all(path: Path, key: Path) -> tuple[list[Path], str]:
     return [folder for folder, _ in found], fingerprint(private.public_key().public_bytes_raw())
 
 
-def verify_all(path: Path, trust: Trust) -> list[Finding]:
+def verify_all(path: Path, trust: Trust) -> list[SignatureCheck]:
     """Whether an artifact, or each one of a build, is signed, and has every file as it was then.
 
     Raises UsageError where there is no artifact.
     """
-    return [Finding(folder, _problem(folder, trust)) for folder in folders(path)]
+    return [SignatureCheck(folder, _problem(folder, trust)) for folder in folders(path)]
 
 
 def _problem(folder: Path, trust: Trust) -> str | None:
@@ -64,7 +65,7 @@ def folders(path: Path) -> Sequence[Path]:
     if (path / MANIFEST).is_file():
         return [path]
     there = {manifest.parent for manifest in path.glob(f"[!.]*/{MANIFEST}")}
-    if (path / "build.json").is_file():
+    if (path / BUILD_FILE).is_file():
         there |= {inside(path, row.path) for row in Build.read(path).artifacts if row.path}
     if not there:
         raise UsageError(f"{path} holds no artifact: name an artifact's folder, or a build's")

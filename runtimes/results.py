@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runtimes.documents import read_json
 from runtimes.errors import UsageError
 from runtimes.facts import MachineFacts, WeightsFacts
+from runtimes.files.atomic import write_atomically
+from runtimes.files.documents import read_json
+from runtimes.files.layout import BUILD_FILE
 from runtimes.registry import nearest
 
 
@@ -174,7 +175,7 @@ class Build(Record):
     @classmethod
     def read(cls, path: Path) -> Build:
         """Read build.json from a file or the folder that holds it."""
-        path = path / "build.json" if path.is_dir() else path
+        path = path / BUILD_FILE if path.is_dir() else path
         try:
             return cls.model_validate(read_json(path))
         except OSError as error:
@@ -183,19 +184,6 @@ class Build(Record):
             ) from error
         except (ValueError, ValidationError) as error:
             raise UsageError(f"{path} is not a build.json that this Burnish can read: {error}") from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` beside `path`, flush it to the disk, then rename it into place."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def check_required(require: Iterable[str], names: Iterable[str]) -> None:

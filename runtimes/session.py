@@ -9,25 +9,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from runtimes import trust
-from runtimes.artifact import MANIFEST, Artifact
-from runtimes.devices import DEVICES, absent
+from runtimes.artifact import trust
+from runtimes.artifact.artifact import MANIFEST, Artifact
+from runtimes.artifact.signature import KeySource
 from runtimes.errors import ArtifactError, BurnishError, InputError, Unavailable, Untrusted, UsageError
+from runtimes.machine.devices import DEVICES, absent
 from runtimes.registry import Registry, nearest
-from runtimes.signature import Key
 from runtimes.spec import Arrays, Dims, Specs, mismatch
 
 RUNTIMES = Registry(
     "runtime",
     "burnish.runtimes",
     {
-        "torchscript": "runtimes.engines.torchscript:TorchScriptRuntime",
-        "torch-export": "runtimes.engines.torch_export:TorchExportRuntime",
-        "aot-inductor": "runtimes.engines.aot_inductor:AotInductorRuntime",
-        "onnx": "runtimes.engines.onnx:OnnxRuntime",
-        "openvino": "runtimes.engines.openvino:OpenVinoRuntime",
+        "torchscript": "runtimes.engines.torch.torchscript:TorchScriptRuntime",
+        "torch-export": "runtimes.engines.torch.torch_export:TorchExportRuntime",
+        "aot-inductor": "runtimes.engines.torch.aot_inductor:AotInductorRuntime",
+        "onnx": "runtimes.engines.onnx.onnx:OnnxRuntime",
+        "openvino": "runtimes.engines.openvino.openvino:OpenVinoRuntime",
         "tensorrt": "runtimes.engines.tensorrt:TensorRtRuntime",
-        "torch-tensorrt": "runtimes.engines.torch_tensorrt:TorchTensorRtRuntime",
+        "torch-tensorrt": "runtimes.engines.torch.torch_tensorrt:TorchTensorRtRuntime",
     },
 )
 
@@ -170,7 +170,7 @@ def check_trust(artifact: Artifact, trusted: bool) -> None:
 
 
 def load(
-    path: str | Path, device: str | None = None, options: SessionOptions | None = None, key: Key = None
+    path: str | Path, device: str | None = None, options: SessionOptions | None = None, key: KeySource = None
 ) -> Session:
     """Load an artifact.
 

@@ -117,3 +117,13 @@ def _tensor_mismatch(array: Any, spec: TensorSpec, dims: Dims, sizes: dict[str, 
         elif want in dims and not dims[want].min <= size <= dims[want].max:
             return f"has {want}={size}, outside {dims[want].min}..{dims[want].max}"
     return None
+
+
+def export_sizes(dims: Dims) -> dict[str, int]:
+    """The sizes an exporter traces with: never 0 or 1, which exporters specialise, where the range allows."""
+    return {name: max(dim.best, min(2, dim.max)) for name, dim in dims.items()}
+
+
+def best_sizes(dims: Dims) -> dict[str, int]:
+    """Every dynamic dimension at the size to be fastest at."""
+    return {name: dim.best for name, dim in dims.items()}

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from runtimes.artifact import Artifact
-from runtimes.devices import absent
-from runtimes.validator.reference import FILE, Reference
+from runtimes.artifact.artifact import Artifact
+from runtimes.files.layout import REFERENCE_FILE
+from runtimes.machine.devices import absent
+from runtimes.validator.reference import Reference
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -123,7 +124,9 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def usual_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine counts as being at its usual speed: whether it is decides no test, and nobody waits for it."""
-    monkeypatch.setattr("runtimes.validator.speed.Pace", lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0)))
+    monkeypatch.setattr(
+        "runtimes.validator.speed.speed.Pace", lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -138,8 +141,8 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _built(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build of the recipe, not timed."""
-    from converters.build import build
-    from converters.recipe import load_recipe
+    from converters.build.build import build
+    from converters.plan.load import load_recipe
 
     output = tmp_path_factory.mktemp(f"{recipe.stem}_build") / recipe.stem
     build(load_recipe(recipe), output, budget=0)
@@ -190,7 +193,7 @@ def gpu_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def small_reference(small_build: Path) -> Reference:
     """What the eager model of `small_build` answers to its probes."""
-    return Reference.load(small_build / FILE)
+    return Reference.load(small_build / REFERENCE_FILE)
 
 
 @pytest.fixture

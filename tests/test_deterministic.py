@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import burnish
-from runtimes.artifact import MANIFEST, Artifact, sha256
-from runtimes.machine import cores
+from runtimes.artifact.artifact import MANIFEST, Artifact, sha256
+from runtimes.machine.machine import cores
 from runtimes.results import Build
 
 _FACTORY = '''

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters.build import build
-from converters.data import evaluation_samples
-from converters.recipe import CONFIGS, Recipe, load_recipe
-from converters.sources.python import FactoryError, call_factory
+from converters.build.build import build
+from converters.data.uses import evaluation_samples
+from converters.plan.load import CONFIGS, load_recipe
+from converters.recipe.schema import Recipe
+from converters.user_code import FactoryError, call_factory
 from runtimes.results import Status
 
 FOLDER = CONFIGS / "fashion_cnn"

@@ -7,11 +7,11 @@ from pathlib import Path
 import onnx
 import pytest
 
-from converters.build import build
-from converters.recipe import CONFIGS, load_recipe
-from converters.schema import FILE, schema_text
-from runtimes.artifact import Artifact
-from runtimes.devices import absent
+from converters.build.build import build
+from converters.plan.load import CONFIGS, load_recipe
+from converters.plan.schema import SCHEMA_FILE, schema_text
+from runtimes.artifact.artifact import Artifact
+from runtimes.machine.devices import absent
 from runtimes.results import Build, Status
 
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
@@ -128,7 +128,7 @@ def test_every_layer_with_weights_of_an_int8_engine_computes_with_integers(quant
 
 
 def test_the_schema_file_is_current() -> None:
-    assert FILE.read_text(encoding="utf-8") == schema_text(), "run `make schema`"
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), "run `make schema`"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -139,13 +139,13 @@ def test_the_schema_accepts_the_recipe(name: str) -> None:
     from jsonschema import Draft202012Validator
 
     recipe = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
-    schema = Draft202012Validator(json.loads(FILE.read_text(encoding="utf-8")))
+    schema = Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
     assert [error.message for error in schema.iter_errors(recipe)] == []
 
 
 def test_the_schema_refuses_an_unknown_option() -> None:
     from jsonschema import Draft202012Validator
 
-    from converters.schema import recipe_schema
+    from converters.plan.schema import recipe_schema
 
     assert not Draft202012Validator(recipe_schema()).is_valid({"artifacts": {"onnx": {"opst": 18}}})

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from burnish.cache import Kept
 from burnish.report.text import clean, line
-from converters.explain import Explained
-from converters.step_cache import LIMIT
+from converters.build.explain import Explained
+from converters.steps.cache import CACHE_LIMIT
 
 
 def show_cache(entries: Sequence[Kept], folder: str, console: Console) -> None:
@@ -25,7 +25,9 @@ def show_cache(entries: Sequence[Kept], folder: str, console: Console) -> None:
         console.print(table)
     total = sum(one.bytes for one in entries)
     console.print(
-        Text(f"{len(entries)} results, {total / 1e6:.0f} MB of at most {LIMIT / 1e6:.0f} MB in {clean(folder)}")
+        Text(
+            f"{len(entries)} results, {total / 1e6:.0f} MB of at most {CACHE_LIMIT / 1e6:.0f} MB in {clean(folder)}"
+        )
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from burnish.doctor import Finding
+from burnish.doctor import FormatSupport
 from burnish.report.terminal import console, show_pairs, show_table
 from burnish.report.text import size
 
 
-def as_data(machine: dict[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
+def as_data(machine: dict[str, Any], findings: Sequence[FormatSupport]) -> dict[str, Any]:
     """As JSON: null where nothing is missing, else the reason."""
     return {
         "machine": machine,
@@ -18,7 +18,7 @@ def as_data(machine: dict[str, Any], findings: Sequence[Finding]) -> dict[str, A
     }
 
 
-def show_doctor(machine: dict[str, Any], findings: Sequence[Finding]) -> None:
+def show_doctor(machine: dict[str, Any], findings: Sequence[FormatSupport]) -> None:
     """The machine, then per format what works and what is missing."""
     out = console()
     show_pairs(
@@ -42,6 +42,6 @@ def show_doctor(machine: dict[str, Any], findings: Sequence[Finding]) -> None:
     show_table(["format", "build", "run on", "missing"], rows, out)
 
 
-def _missing(finding: Finding) -> list[str]:
+def _missing(finding: FormatSupport) -> list[str]:
     problems = [f"to build: {finding.build}"] if finding.build else []
     return problems + [f"on {device}: {problem}" for device, problem in finding.run.items() if problem]

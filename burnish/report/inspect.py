@@ -6,9 +6,9 @@ from typing import Any
 
 from burnish.report.terminal import console, show_pairs
 from burnish.report.text import size
-from runtimes.artifact import Artifact, Manifest
-from runtimes.keys import fingerprint
-from runtimes.signature import SIGNATURE, Signature, SignatureError
+from runtimes.artifact.artifact import Artifact, Manifest
+from runtimes.artifact.keys import fingerprint
+from runtimes.artifact.signature import SIGNATURE, Signature, SignatureError
 
 _OPERATORS_SHOWN = 12
 

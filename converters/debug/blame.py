@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from converters.debug.align import Layer
 from converters.debug.entry import entering
-from converters.debug.graph import Dependency, Taps
 from converters.debug.judge import own_error, own_fault
 from converters.debug.looks import looks
+from converters.debug.match.graph import Dependency, Taps
+from converters.debug.match.layer import CallKey, Layer
 from converters.debug.result import LayerReport
-from converters.debug.truth import Eager, Key
+from converters.debug.truth import Eager
 from runtimes.spec import Arrays
 from runtimes.validator.parity import rms
 
@@ -33,9 +33,9 @@ class Suspect:
 
     layer: Layer
     value: str
-    above: Mapping[Key, str]
+    above: Mapping[CallKey, str]
     made_of: Dependency
-    others: Mapping[str, Key]
+    others: Mapping[str, CallKey]
 
 
 def examine(report: LayerReport, suspect: Suspect, taps: Taps, eager: Eager, inputs: Arrays) -> LayerReport:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from converters.debug.align import Layer, Unmatched, align
 from converters.debug.blame import Suspect, examine
 from converters.debug.entry import before
-from converters.debug.fuse import last_of_each
-from converters.debug.graph import Dependency, Taps, dependencies
 from converters.debug.judge import MISLED, Limit, Measure, error_before, judge, measure, own_error, standing_out
+from converters.debug.match.align import align
+from converters.debug.match.fuse import last_of_each
+from converters.debug.match.graph import Dependency, Taps, dependencies
+from converters.debug.match.layer import Layer, Unmatched
 from converters.debug.result import LayerReport
 from converters.debug.search import Search
 from converters.debug.truth import Eager, output_key

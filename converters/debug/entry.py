@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.debug.align import Layer
-from converters.debug.graph import Graph, Taps
 from converters.debug.judge import measure
+from converters.debug.match.graph import Graph, Taps
+from converters.debug.match.layer import Layer
 from converters.debug.truth import Eager
 from runtimes.spec import Arrays
 

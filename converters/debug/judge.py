@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from runtimes.validator.defaults import EDGE_ALLOWANCE, NOISE_FP32, SQNR_DB, Gates
+from runtimes.artifact.gates import Gates
+from runtimes.validator.defaults import EDGE_ALLOWANCE, NOISE_FP32, SQNR_DB
 from runtimes.validator.parity import distance, rms
 
 # A layer is to blame where its relative error is more than this many times what it would be if the layer made

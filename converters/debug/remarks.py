@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from converters.exporters._counts import count_nodes
-from runtimes.artifact import Artifact
-from runtimes.preprocess import Preprocess
+from converters.exporters.onnx.counts import count_nodes
+from runtimes.artifact.artifact import Artifact
+from runtimes.preprocess.image import Preprocess
 from runtimes.validator.defaults import COMPUTE_SHARE
 
 

@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.debug.compare import Comparison, compare
-from converters.debug.graph import Taps
 from converters.debug.judge import Limit, measure
+from converters.debug.match.graph import Taps
 from converters.debug.remarks import remarks
 from converters.debug.result import DebugResult, LayerReport, UnmatchedReport
 from converters.debug.stops import stop
-from converters.debug.tensorrt_graph import Samples, refuse, remake
+from converters.debug.taps.tensorrt_graph import refuse, remake
 from converters.debug.truth import Eager, output_key
-from converters.debug.worst import Answers, ask, exceeded
+from converters.debug.worst import ProbeAnswers, ask, exceeded
+from converters.models.examples import InputReader
 from converters.sources.load import Source, load_model
+from converters.sources.restore import restore
 from converters.sources.weights import WeightsRecord
-from converters.steps import restore
-from runtimes.artifact import Artifact, Manifest
+from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.errors import UsageError
-from runtimes.preprocess import Preprocess
+from runtimes.preprocess.image import Preprocess
 from runtimes.spec import Arrays
 from runtimes.validator.reference import Reference
 
@@ -49,7 +50,7 @@ _AGAIN = (
 
 
 @dataclass(frozen=True)
-class Job:
+class DebugRequest:
     """What to debug; picklable, so that another process can do it.
 
     Attributes:
@@ -71,11 +72,11 @@ class Job:
     top: int
     preprocess: Preprocess | None = None
     changed: Path | None = None
-    samples: Samples | None = None
+    samples: InputReader | None = None
     trust: bool = False
 
 
-def debug(job: Job) -> DebugResult:
+def debug(job: DebugRequest) -> DebugResult:
     """Find the first layer whose output leaves the truth by more than its inputs did.
 
     Raises:
@@ -94,7 +95,7 @@ def debug(job: Job) -> DebugResult:
         return _debug(job, artifact, Path(scratch))
 
 
-def _debug(job: Job, artifact: Artifact, scratch: Path) -> DebugResult:
+def _debug(job: DebugRequest, artifact: Artifact, scratch: Path) -> DebugResult:
     made = artifact.manifest
     reference = Reference.load(job.reference)
     # Opened as any other: its files are verified and checked before anything here reads them.
@@ -148,7 +149,7 @@ def _does_not_run(probe: str, error: str) -> str:
     return f"the artifact does not run on the probe {probe!r}: {error}"
 
 
-def _engine(answers: Answers, limit: Limit, runtime: str) -> list[str]:
+def _engine(answers: ProbeAnswers, limit: Limit, runtime: str) -> list[str]:
     """Where the graph is right, and what the engine makes of it is not."""
     wrong = exceeded(answers, limit)
     if wrong is None:
@@ -159,9 +160,9 @@ def _engine(answers: Answers, limit: Limit, runtime: str) -> list[str]:
 
 
 def _taps(artifact: Artifact, eager: Eager, inputs: Arrays) -> Taps:
-    from converters.debug.onnx_taps import OnnxTaps
-    from converters.debug.openvino_taps import OpenVinoTaps
-    from converters.debug.torchscript_taps import TorchScriptTaps
+    from converters.debug.taps.onnx import OnnxTaps
+    from converters.debug.taps.openvino import OpenVinoTaps
+    from converters.debug.taps.torchscript import TorchScriptTaps
 
     made = artifact.manifest
     if made.runtime == "onnx":
@@ -172,9 +173,14 @@ def _taps(artifact: Artifact, eager: Eager, inputs: Arrays) -> Taps:
 
 
 def _tensorrt(
-    made: Manifest, module: torch.nn.Module, eager: Eager, inputs: Arrays, scratch: Path, samples: Samples | None
+    made: Manifest,
+    module: torch.nn.Module,
+    eager: Eager,
+    inputs: Arrays,
+    scratch: Path,
+    samples: InputReader | None,
 ) -> Taps:
-    from converters.debug.tensorrt_taps import TensorRtTaps
+    from converters.debug.taps.tensorrt import TensorRtTaps
 
     remade = remake(made, module, scratch, samples)
     taps = TensorRtTaps(remade, eager.paths, inputs)

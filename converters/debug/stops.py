@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 from converters.debug.compare import Comparison
 from converters.debug.entry import before
-from converters.debug.graph import dependencies
+from converters.debug.match.graph import dependencies
 from converters.debug.result import LayerReport
 from runtimes.spec import Arrays
 

@@ -12,42 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.debug.kinds import kind_of_module
-from converters.sources.load import call
-from runtimes.engines._torch import flatten
+from converters.debug.match.kinds import kind_of_module
+from converters.debug.match.layer import CallKey, LayerCall
+from converters.models.call import call
+from runtimes.engines.torch.session import flatten
 from runtimes.errors import BurnishError
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
     import torch
 
-Key = tuple[str, int]
-"""A module's path and which of its calls, from 0; an output of the model is (its label, 0)."""
 
-Values = dict[Key, np.ndarray[Any, Any]]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a module that computed something new.
-
-    Attributes:
-        key: path and number of the call.
-        kind: what it computes ("conv", "relu"), or "" where its class does not tell (`converters.debug.kinds`).
-        shape: of the first tensor of its result.
-        source: the call whose output it takes first, where it takes one unchanged.
-        leaf: no other module ran inside it. Other calls are kept only where an operator of their own made
-            their result, as the addition at the end of a residual block.
-        passive: it returned its input, as Dropout does in eval mode: an artifact has a value for it only where
-            something is wrong.
-    """
-
-    key: Key
-    kind: str
-    shape: tuple[int, ...]
-    source: Key | None
-    leaf: bool
-    passive: bool = False
+LayerValues = dict[CallKey, np.ndarray[Any, Any]]
 
 
 class Eager:
@@ -64,29 +40,29 @@ class Eager:
         """The paths of all modules."""
         return frozenset(name for name, _ in self._single.named_modules() if name)
 
-    def calls(self, inputs: Arrays) -> tuple[list[Call], dict[Key, tuple[int, ...]]]:
+    def calls(self, inputs: Arrays) -> tuple[list[LayerCall], dict[CallKey, tuple[int, ...]]]:
         """Every call in the order in which it ended, and the shapes of the outputs. Keeps no values."""
         watch = _Watch(())
         result = self._run(self._single, inputs, watch)
         shapes = {output_key(name): tuple(one.shape) for name, one in zip(self._outputs, result, strict=True)}
         return watch.calls, shapes
 
-    def values(self, inputs: Arrays, keys: Collection[Key], exact: bool) -> Values:
+    def values(self, inputs: Arrays, keys: Collection[CallKey], exact: bool) -> LayerValues:
         """Copies of the results of these calls, from one run in float64 (`exact`) or float32."""
         watch = _Watch(keys)
         result = self._run(self._double if exact else self._single, inputs, watch)
         found = [(output_key(name), tensor) for name, tensor in zip(self._outputs, result, strict=True)]
         return watch.values | {key: _copied(tensor) for key, tensor in found if key in keys}
 
-    def entering(self, inputs: Arrays, key: Key, exact: bool) -> np.ndarray[Any, Any] | None:
+    def entering(self, inputs: Arrays, key: CallKey, exact: bool) -> np.ndarray[Any, Any] | None:
         """A copy of the first tensor that this call is given; None where it is given none."""
         watch = _Watch((), entry=key)
         self._run(self._double if exact else self._single, inputs, watch)
         return watch.entered
 
     def expected(
-        self, inputs: Arrays, found: Values, entry: tuple[Key, np.ndarray[Any, Any]] | None = None
-    ) -> Values:
+        self, inputs: Arrays, found: LayerValues, entry: tuple[CallKey, np.ndarray[Any, Any]] | None = None
+    ) -> LayerValues:
         """What the truth model makes of an artifact's own values.
 
         Each call's result is replaced by the artifact's as soon as it is there, so that what comes after is
@@ -116,7 +92,7 @@ class Eager:
             return flatten(call(module, tensors))
 
 
-def output_key(name: str) -> Key:
+def output_key(name: str) -> CallKey:
     """The key of one of the model's outputs."""
     return f"output {name}", 0
 
@@ -140,16 +116,16 @@ class _Watch:
     `_made` tells, by its id, which call made a tensor, and in which version.
     """
 
-    keys: Collection[Key]
-    forced: Values = field(default_factory=dict)
-    entry: Key | None = None
+    keys: Collection[CallKey]
+    forced: LayerValues = field(default_factory=dict)
+    entry: CallKey | None = None
     put: np.ndarray[Any, Any] | None = None
     entered: np.ndarray[Any, Any] | None = None
-    calls: list[Call] = field(default_factory=list)
-    values: Values = field(default_factory=dict)
+    calls: list[LayerCall] = field(default_factory=list)
+    values: LayerValues = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
     _open: list[_Open] = field(default_factory=list)
-    _made: dict[int, tuple[weakref.ref[Any], int, Key]] = field(default_factory=dict)
+    _made: dict[int, tuple[weakref.ref[Any], int, CallKey]] = field(default_factory=dict)
 
     @contextmanager
     def on(self, module: torch.nn.Module) -> Iterator[None]:
@@ -195,7 +171,7 @@ class _Watch:
             key = (path, self._counts[path])
             self._counts[path] += 1
             source = next((found for one, version in opened.given if (found := self._source(one, version))), None)
-            self.calls.append(Call(key, kind, tuple(tensor.shape), source, opened.leaf, passive))
+            self.calls.append(LayerCall(key, kind, tuple(tensor.shape), source, opened.leaf, passive))
             if not passive:
                 self._made[id(tensor)] = (weakref.ref(tensor), tensor._version, key)
             if key in self.keys:
@@ -208,11 +184,11 @@ class _Watch:
 
         return hook
 
-    def _maker(self, tensor: torch.Tensor) -> Key | None:
+    def _maker(self, tensor: torch.Tensor) -> CallKey | None:
         """The call that made this tensor, if nothing has written over it since."""
         return self._source(tensor, tensor._version)
 
-    def _source(self, tensor: torch.Tensor, version: int) -> Key | None:
+    def _source(self, tensor: torch.Tensor, version: int) -> CallKey | None:
         """The call that made this tensor as it was in this version."""
         found = self._made.get(id(tensor))
         return found[2] if found and found[0]() is tensor and found[1] == version else None

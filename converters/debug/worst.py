@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from converters.debug.judge import Limit, Measure, measure
-from runtimes.artifact import Artifact
+from runtimes.artifact.artifact import Artifact
 from runtimes.errors import BurnishError
 from runtimes.session import SessionOptions, load
 from runtimes.spec import Arrays
@@ -15,7 +15,7 @@ from runtimes.validator.reference import Reference
 
 
 @dataclass
-class Answers:
+class ProbeAnswers:
     """What an artifact, run by its own engine, makes of the probes.
 
     Attributes:
@@ -28,13 +28,13 @@ class Answers:
     stopped: dict[int, str] = field(default_factory=dict)
 
 
-def ask(artifact: Artifact, reference: Reference, device: str = "cpu", trust: bool = False) -> Answers:
+def ask(artifact: Artifact, reference: Reference, device: str = "cpu", trust: bool = False) -> ProbeAnswers:
     """Run every probe that an artifact of this precision is judged on.
 
     Raises BurnishError where it runs on none.
     """
     lossless = artifact.manifest.precision == "fp32"
-    answers, largest = Answers(), -math.inf
+    answers, largest = ProbeAnswers(), -math.inf
     with load(artifact.path, device, SessionOptions(trust=trust)) as session:
         for index, probe in enumerate(reference.probes):
             if probe.kind == "edge" and not lossless:
@@ -54,7 +54,7 @@ def ask(artifact: Artifact, reference: Reference, device: str = "cpu", trust: bo
     return answers
 
 
-def exceeded(answers: Answers, limit: Limit) -> Measure | None:
+def exceeded(answers: ProbeAnswers, limit: Limit) -> Measure | None:
     """The worst of the outputs beyond the limit, if one is."""
     over = [one for one in answers.measured if limit.exceeded(one)]
     return max(over, key=lambda one: one.error, default=None)

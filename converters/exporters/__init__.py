@@ -6,12 +6,12 @@ EXPORTERS = Registry(
     "format",
     "burnish.exporters",
     {
-        "torchscript": "converters.exporters.torchscript:TorchScriptExporter",
-        "torch-export": "converters.exporters.torch_export:TorchExportExporter",
-        "aot-inductor": "converters.exporters.aot_inductor:AotInductorExporter",
-        "onnx": "converters.exporters.onnx:OnnxExporter",
+        "torchscript": "converters.exporters.torch.torchscript:TorchScriptExporter",
+        "torch-export": "converters.exporters.torch.torch_export:TorchExportExporter",
+        "aot-inductor": "converters.exporters.torch.aot_inductor:AotInductorExporter",
+        "onnx": "converters.exporters.onnx.onnx:OnnxExporter",
         "openvino": "converters.exporters.openvino:OpenVinoExporter",
-        "tensorrt": "converters.exporters.tensorrt:TensorRtExporter",
-        "torch-tensorrt": "converters.exporters.torch_tensorrt:TorchTensorRtExporter",
+        "tensorrt": "converters.exporters.tensorrt.tensorrt:TensorRtExporter",
+        "torch-tensorrt": "converters.exporters.tensorrt.torch_tensorrt:TorchTensorRtExporter",
     },
 )

@@ -14,17 +14,20 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from converters.exporters.base import Exported, Exporter, ExportError, Job, PrecisionOptions, check_precision
-from converters.names import module_path
-from converters.passes.quantize.qdq import left_float
-from converters.passes.quantize.unfused.openvino import left_by_openvino
-from converters.passes.quantize.unfused.report import listed, notes
-from runtimes.engines.openvino import at_best_sizes, count_layers, lacking, properties
-from runtimes.intel import INSTALL
+from converters.errors import ExportError
+from converters.exporters.base import Exporter, check_precision
+from converters.exporters.job import Exported, ExportJob
+from converters.graph.names import module_path
+from converters.graph.qdq import left_float
+from converters.graph.unfused.openvino import left_by_openvino
+from converters.graph.unfused.report import listed, notes
+from converters.recipe.artifact import PrecisionOptions
+from runtimes.engines.openvino.openvino import at_best_sizes, count_layers, lacking, properties
+from runtimes.machine.intel import INSTALL
 from runtimes.spec import Dims, Specs
 
 MODEL_FILE = "model.xml"
-MODULES = ("burnish", "modules")
+MODULES_KEY = ("burnish", "modules")
 """Where the IR notes which module each operation comes from: JSON of paths by the operations' names."""
 _UNKNOWN = re.compile(r"No conversion rule found for operations: (.+)")
 _COMPUTE = {
@@ -70,7 +73,7 @@ class OpenVinoExporter(Exporter):
         """Nothing in it depends on when or where it is made."""
         return None
 
-    def export(self, job: Job, options: OpenVinoOptions) -> Exported:
+    def export(self, job: ExportJob, options: OpenVinoOptions) -> Exported:
         """Read the graph, bound its dimensions, save it; compile what was saved and count its layers."""
         import openvino
 
@@ -156,7 +159,7 @@ def _note_modules(model: Any, graph: Path) -> dict[str, str]:
         silent = operation.get_type_name() in ("Constant", "Result")
         found[operation.get_friendly_name()] = None if silent else own or inherited
     known = {name: path for name, path in found.items() if path}
-    model.set_rt_info(json.dumps(known), list(MODULES))
+    model.set_rt_info(json.dumps(known), list(MODULES_KEY))
     return known
 
 
@@ -193,7 +196,7 @@ def _computes(node: Any) -> bool:
     return node.get_type_name() in _COMPUTE
 
 
-def _compiled(job: Job, build: dict[str, Any]) -> tuple[Any, Any]:
+def _compiled(job: ExportJob, build: dict[str, Any]) -> tuple[Any, Any]:
     """What was saved, compiled as a session does it for the sizes to be fastest at; and as it was read.
 
     For one thread: OpenVINO makes other layers for several, and a manifest shall not depend on the builder's cores.

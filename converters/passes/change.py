@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.cache import Key
-from converters.exporters.base import Job, ModelFacts
-from converters.passes.options import PassOptions
-from converters.passes.structure import difference
-from converters.recipe import Recipe
-from converters.sources.load import Source, build_module, call
-from runtimes.machine import versions
+from converters.digest import Key, source_digest
+from converters.models.structure import difference, state_digest
+from converters.passes.bench import Bench
+from converters.recipe.passes import PassOptions
+from converters.sources.load import build_module
+from runtimes.files.layout import STATE_FILE
+from runtimes.machine.machine import versions
 
 if TYPE_CHECKING:
     import torch
-
-STATE = "state.pt"
-_ALSO = ("batch_norm.py", "operations.py")  # code beside this folder that passes depend on
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every pass over a module works with; `kept`: folder of training that was interrupted."""
-
-    source: Source
-    recipe: Recipe
-    facts: ModelFacts
-    kept: Path
-
-    @property
-    def classification(self) -> bool:
-        """Whether the first output is logits."""
-        return self.recipe.task == "classification"
-
-    def run(self, traced: bool = False) -> Callable[[torch.nn.Module], Any]:
-        """A forward pass on seeded noise: at the sizes to be fastest at, or at those that exporters trace with."""
-        import torch
-
-        job = Job(None, self.facts, Path())
-        if not traced:
-            arrays = job.some_inputs(1)[1][0]
-            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        else:
-            tensors = job.example()
-        return lambda module: call(module, tensors)
 
 
 @dataclass(frozen=True)
@@ -86,7 +55,7 @@ def change(
     )
     key = _key(bench, one, module, work.digest)
     changed, report, said = work.apply(module, bench.kept / key / "checkpoint.pt")
-    torch.save(changed.state_dict(), after / STATE)
+    torch.save(changed.state_dict(), after / STATE_FILE)
     difference(build_module(bench.source), changed).save(after)
     return Changed({one.name: {"options": _asked(one), **report}}, [*said, *notes])
 
@@ -106,16 +75,6 @@ def _key(bench: Bench, one: PassOptions, module: torch.nn.Module, data: str) -> 
     key.add("pass", one.model_dump_json())
     key.add("samples", data)
     key.add("task", str(bench.recipe.task))
-    passes = Path(__file__).parent
-    for file in (*sorted(passes.rglob("*.py")), *(passes.with_name(name) for name in _ALSO)):
-        key.add(file.name, file.read_bytes())
+    key.add("code", source_digest(__name__))
     key.add("versions", json.dumps(versions(), sort_keys=True))
-    return key.hex()
-
-
-def state_digest(module: torch.nn.Module) -> str:
-    """sha256 over the names, shapes and values of a module's state."""
-    key = Key()
-    for name, tensor in module.state_dict().items():
-        key.add(f"{name} {tuple(tensor.shape)} {tensor.dtype}", tensor.contiguous().cpu().numpy().tobytes())
     return key.hex()

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
-from runtimes.documents import parse_json
-from runtimes.filenames import collision, outside, unfit
+from runtimes.files.documents import parse_json
+from runtimes.files.filenames import collision, outside, unfit
 
 MOST_MEMBERS = 100_000  # one for each tensor: the largest published models have a tenth
 MOST_INFLATED = 1 << 28  # bytes of TorchScript code, all that torch compresses; real modules have some 100 kB
@@ -26,7 +26,7 @@ _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 _IN_ZIP64 = 0xFFFFFFFF  # stands for a number that is in the 64-bit extra field
 
-Kind = Literal["checkpoint", "torchscript", "exported"]
+ArchiveKind = Literal["checkpoint", "torchscript", "exported"]
 
 
 class ArchiveError(ValueError):
@@ -34,7 +34,7 @@ class ArchiveError(ValueError):
 
 
 @dataclass(frozen=True)
-class Member:
+class ArchiveMember:
     """A file in a zip file: its path, bytes stored and inflated, where its header starts."""
 
     path: str
@@ -49,7 +49,7 @@ class Member:
         return self.path.partition("/")[2]
 
 
-def check_zip(file: BinaryIO) -> Kind:
+def check_zip(file: BinaryIO) -> ArchiveKind:
     """What kind of torch file a zip file is.
 
     Raises ArchiveError unless it is laid out as torch does it. Nothing is inflated and no content is read.
@@ -67,7 +67,7 @@ def check_zip(file: BinaryIO) -> Kind:
     return kind
 
 
-def _kind(names: Iterable[str]) -> Kind:
+def _kind(names: Iterable[str]) -> ArchiveKind:
     names = set(names)
     if "archive_format" in names:
         return "exported"
@@ -77,7 +77,7 @@ def _kind(names: Iterable[str]) -> Kind:
     return "torchscript" if scripted else "checkpoint"
 
 
-def _members(file: BinaryIO) -> list[Member]:
+def _members(file: BinaryIO) -> list[ArchiveMember]:
     """All members, in the order of their places. Raises ArchiveError, struct.error where the file ends."""
     start, count, size = _directory(file)
     if count > MOST_MEMBERS or size > MOST_MEMBERS * (_CENTRAL.size + 1024):
@@ -121,7 +121,7 @@ def _directory(file: BinaryIO) -> tuple[int, int, int]:
     return start, count, size
 
 
-def _entry(listing: bytes, at: int) -> tuple[Member, int]:
+def _entry(listing: bytes, at: int) -> tuple[ArchiveMember, int]:
     """One entry of the central directory, and where the next one starts."""
     found = _CENTRAL.unpack_from(listing, at)
     magic, _, _, flags, method, _, _, _, stored, size = found[:10]
@@ -142,7 +142,7 @@ def _entry(listing: bytes, at: int) -> tuple[Member, int]:
     size, stored, header = _zip64(extra, size, stored, header)
     if method == _STORED and stored != size:
         raise ArchiveError(f"{name!r} is stored in {stored} bytes but said to have {size}: a zip bomb")
-    return Member(name, stored, size, header, method == _DEFLATED), extra_at + extra_length + comment_length
+    return ArchiveMember(name, stored, size, header, method == _DEFLATED), extra_at + extra_length + comment_length
 
 
 def _zip64(extra: bytes, *numbers: int) -> list[int]:
@@ -172,7 +172,7 @@ def _check_names(names: list[str]) -> None:
         raise ArchiveError("it has one name twice")
 
 
-def _end(file: BinaryIO, member: Member) -> int:
+def _end(file: BinaryIO, member: ArchiveMember) -> int:
     """Where a member's content ends, by its own header, which must say the same as the directory."""
     file.seek(member.header)
     magic, _, flags, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))

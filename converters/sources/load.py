@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.sources import python, torchvision
+from converters import user_code as python
+from converters.models.call import call
+from converters.sources import torchvision
 from converters.sources.randomize import randomize
-from converters.sources.weights import Found, WeightsRecord, find_weights, load_into
+from converters.sources.weights import LoadedState, WeightsRecord, find_weights, load_into
 from runtimes.errors import UsageError
 from runtimes.spec import Dims, Specs
 from runtimes.validator.probes import draw
@@ -85,7 +86,7 @@ def load_model(source: Source) -> Loaded:
     return Loaded(module.eval(), record)
 
 
-def _forward_noise(module: torch.nn.Module, source: Source, found: Found) -> None:
+def _forward_noise(module: torch.nn.Module, source: Source, found: LoadedState) -> None:
     import numpy as np
     import torch
 
@@ -93,18 +94,3 @@ def _forward_noise(module: torch.nn.Module, source: Source, found: Found) -> Non
     sizes = {name: max(dim.best, min(dim.max, _RANDOM_BATCH)) for name, dim in source.dims.items()}
     arrays = {name: torch.from_numpy(draw(spec, sizes, rng)) for name, spec in source.inputs.items()}
     call(module, arrays)
-
-
-def passes_by_keyword(module: torch.nn.Module, names: list[str]) -> bool:
-    """Whether several inputs go by name: forward() knows all the recipe's names. One input goes by position."""
-    if len(names) < 2:
-        return False
-    parameters = inspect.signature(module.forward).parameters
-    return all(name in parameters for name in names)
-
-
-def call(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> Any:
-    """Run the module on named tensors, by name where forward() knows the names, else in order."""
-    if passes_by_keyword(module, list(tensors)):
-        return module(**tensors)
-    return module(*tensors.values())

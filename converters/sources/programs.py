@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from converters.sources.archive import ArchiveError
-from runtimes.documents import parse_json
+from runtimes.files.documents import parse_json
 
 State = dict[str, Any]
 

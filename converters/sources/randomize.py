@@ -27,7 +27,7 @@ def randomize(module: torch.nn.Module, seed: int, forward: Callable[[], object])
     """
     import torch
 
-    from converters.batch_norm import learn_statistics
+    from converters.models.batch_norm import learn_statistics
 
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from converters.sources import torchvision
 from converters.sources.archive import ArchiveError, check_safetensors, check_zip
 from converters.sources.programs import exported_state, torchscript_state
-from converters.trace import depend, want
-from runtimes.artifact import sha256
+from converters.steps.trace import depend, want
+from runtimes.artifact.artifact import sha256
 from runtimes.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class WeightsRecord:
 
 
 @dataclass(frozen=True)
-class Found:
+class LoadedState:
     """A state that was loaded, or none for weights that the model has already."""
 
     source: str
@@ -65,7 +65,7 @@ class Found:
 
 def find_weights(
     sources: Sequence[str], model: str, folder: Path, trust: bool = False
-) -> tuple[Found, list[dict[str, str]]]:
+) -> tuple[LoadedState, list[dict[str, str]]]:
     """The first source that can be had, and why those before it cannot; `trust` as in `read_state`.
 
     Raises:
@@ -84,27 +84,27 @@ def find_weights(
     )
 
 
-def _find(source: str, model: str, folder: Path, trust: bool) -> Found:
+def _find(source: str, model: str, folder: Path, trust: bool) -> LoadedState:
     if source.startswith("random:"):
         seed = source.removeprefix("random:")
         if not seed.isdecimal():
             raise WeightsError(f"{source}: the seed must be a whole number, as in random:0")
         if int(seed) >= 1 << 63:
             raise WeightsError(f"{source}: the seed must be below 2**63")
-        return Found(source, random_seed=int(seed))
+        return LoadedState(source, random_seed=int(seed))
     if source == "DEFAULT":
         return _default(model)
     path = _package_file(source) if source.startswith("package:") else folder / source
     depend(path)
     if not path.is_file():
         raise Absent(f"{path} is not a file" if path.exists() else f"there is no file {path}")
-    return Found(source, read_state(path, trust), sha256(path))
+    return LoadedState(source, read_state(path, trust), sha256(path))
 
 
-def _default(model: str) -> Found:
+def _default(model: str) -> LoadedState:
     kind, _, name = model.partition(":")
     if kind != "torchvision":
-        return Found("DEFAULT")  # as the factory made them
+        return LoadedState("DEFAULT")  # as the factory made them
     import torch
 
     url = torchvision.default_weights_url(name)
@@ -113,7 +113,7 @@ def _default(model: str) -> Found:
     if not path.is_file():
         _download(url, path)
         depend(path)  # as it is now
-    return Found(f"DEFAULT ({path.name})", read_state(path), sha256(path))
+    return LoadedState(f"DEFAULT ({path.name})", read_state(path), sha256(path))
 
 
 def _download(url: str, path: Path) -> None:
@@ -260,7 +260,7 @@ def _unwrap(content: Any, path: Path) -> State:
     )
 
 
-def load_into(module: torch.nn.Module, found: Found) -> None:
+def load_into(module: torch.nn.Module, found: LoadedState) -> None:
     """Put a state into the model. Raises WeightsError that lists every key that does not fit."""
     state = found.state or {}
     own = module.state_dict()

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from runtimes.child import ending_with_parent
+from runtimes.process.child import ending_with_parent
 
 # A broken or missing torch must not stop the server: the step that needs it will say so in its own words.
 with ending_with_parent(), contextlib.suppress(Exception):

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.artifact import Artifact
+from runtimes.artifact.artifact import Artifact
 from runtimes.errors import ArtifactError, BurnishError
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays, Dims, Specs
 
-MODULES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+PACKAGES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 INSTALL = {"tensorrt": "pip install 'burnish[tensorrt]'", "rtx": "pip install 'burnish[tensorrt-rtx]'"}
 
 
@@ -26,16 +26,16 @@ class TensorRtRuntime:
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
         """The package of the flavor that built it (or of any) and the CUDA runtime bindings."""
-        if build.get("flavor", "rtx") not in MODULES:
+        if build.get("flavor", "rtx") not in PACKAGES:
             return f"there is no TensorRT of the flavor {build['flavor']!r}"
-        flavors = [build["flavor"]] if "flavor" in build else list(MODULES)
+        flavors = [build["flavor"]] if "flavor" in build else list(PACKAGES)
         problems = [problem for flavor in flavors if (problem := missing_flavor(flavor))]
         return (problems[0] if len(problems) == len(flavors) else None) or missing_cuda_bindings()
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Deserialize the engine and create an execution context."""
         made = artifact.manifest
-        trt = importlib.import_module(MODULES[made.build["flavor"]])
+        trt = importlib.import_module(PACKAGES[made.build["flavor"]])
         session = session_of(trt, artifact.entry.read_bytes(), made.inputs, made.outputs, made.dims)
         if session is None:
             raise ArtifactError(
@@ -133,8 +133,8 @@ class _Cuda:
 
 def missing_flavor(flavor: str) -> str | None:
     """Why a flavor's package cannot be used here, or None; it is not imported."""
-    if not find_spec(MODULES[flavor]):
-        return f"{MODULES[flavor]} is not installed: {INSTALL[flavor]}"
+    if not find_spec(PACKAGES[flavor]):
+        return f"{PACKAGES[flavor]} is not installed: {INSTALL[flavor]}"
     return None
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.artifact import Artifact, Manifest
+from runtimes.artifact.artifact import Artifact, Manifest
+from runtimes.artifact.gates import Gates
 from runtimes.results import Accuracy, GateResult, Parity, Speed
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import (
@@ -20,7 +21,6 @@ from runtimes.validator.defaults import (
     PRUNED_AGREEMENT,
     SQNR_DB,
     UNREPEATABLE,
-    Gates,
 )
 from runtimes.validator.parity import error_scale, rms, typical_errors
 from runtimes.validator.probes import batch_dimension

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from runtimes.artifact import Artifact
+from runtimes.artifact.artifact import Artifact
+from runtimes.artifact.signature import ANYONE, Trust
 from runtimes.errors import BurnishError
-from runtimes.machine import peak_memory
+from runtimes.machine.machine import peak_memory
 from runtimes.results import Deadline
 from runtimes.session import Session, SessionOptions, check_device, load
-from runtimes.signature import ANYONE, Trust
-from runtimes.spec import Arrays
+from runtimes.spec import Arrays, best_sizes
 from runtimes.validator import defaults
-from runtimes.validator.probes import batch_dimension, best_sizes, draw, synthetic_samples
+from runtimes.validator.probes import batch_dimension, draw, synthetic_samples
 
 Opener = Callable[[], Session]
 """Opens a session; picklable, so that another process can call it."""
@@ -43,7 +43,7 @@ class ArtifactOpener:
 
 
 class SessionHost:
-    """A session and the inputs it is timed on; lives in a `runtimes.process.Child`."""
+    """A session and the inputs it is timed on; lives in a `runtimes.process.process.Child`."""
 
     def __init__(self, open_session: Opener) -> None:
         if isinstance(open_session, ArtifactOpener):

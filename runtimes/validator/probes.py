@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from runtimes.spec import Arrays, DimRange, Dims, Specs, TensorSpec
+from runtimes.spec import Arrays, DimRange, Dims, Specs, TensorSpec, best_sizes, export_sizes
 from runtimes.validator.defaults import LARGE, SMALL, SYNTHETIC_PROBES
 
-Kind = Literal["data", "noise", "size", "edge"]
+ProbeKind = Literal["data", "noise", "size", "edge"]
 """data: real samples; noise: seeded ones; size: samples at other sizes; edge: legal values at their limits."""
 
 
@@ -23,7 +23,7 @@ class Probe:
     Attributes:
         name: what a verdict cites.
         inputs: one array per input.
-        kind: see `Kind`; lossy artifacts are not judged on `edge`.
+        kind: see `ProbeKind`; lossy artifacts are not judged on `edge`.
         sizes: the dynamic dimensions.
         rows: where the batch was put together from the first rows of other probes: their indices.
         labels: the true classes of the samples, where they are known.
@@ -31,15 +31,10 @@ class Probe:
 
     name: str
     inputs: Arrays
-    kind: Kind = "noise"
+    kind: ProbeKind = "noise"
     sizes: dict[str, int] = field(default_factory=dict)
     rows: tuple[int, ...] = ()
     labels: tuple[int, ...] = ()
-
-
-def export_sizes(dims: Dims) -> dict[str, int]:
-    """The sizes an exporter traces with: never 0 or 1, which exporters specialise, where the range allows."""
-    return {name: max(dim.best, min(2, dim.max)) for name, dim in dims.items()}
 
 
 def unseen_size(dim: DimRange, seen: int) -> int:
@@ -50,11 +45,6 @@ def unseen_size(dim: DimRange, seen: int) -> int:
     candidates = [size for size in (3, 5, 7, dim.min, dim.max, seen + 1, seen - 1) if dim.min <= size <= dim.max]
     fresh = [size for size in candidates if size not in (seen, dim.best)]
     return next(iter(fresh or [size for size in candidates if size != seen] or [seen]))
-
-
-def best_sizes(dims: Dims) -> dict[str, int]:
-    """Every dynamic dimension at the size to be fastest at."""
-    return {name: dim.best for name, dim in dims.items()}
 
 
 def draw(spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray[Any, Any]:

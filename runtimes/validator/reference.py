@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from runtimes.documents import parse_json
 from runtimes.errors import ArtifactError, UsageError
+from runtimes.files.documents import parse_json
+from runtimes.files.layout import REFERENCE_FILE
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import CONSTANT_SPREAD
-from runtimes.validator.probes import Kind, Probe
-
-FILE = "reference.safetensors"
+from runtimes.validator.probes import Probe, ProbeKind
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class Reference:
 def check_there(path: Path) -> None:
     """Raise UsageError where there is no reference."""
     if not path.is_file():
-        raise UsageError(f"there is no {path}: copy {FILE} of the build beside the artifact's folder")
+        raise UsageError(f"there is no {path}: copy {REFERENCE_FILE} of the build beside the artifact's folder")
 
 
 class _Facts(BaseModel):
@@ -131,7 +130,7 @@ class _Facts(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    probes: list[tuple[str, Kind, dict[str, int], list[int], list[int]]] = Field(min_length=1)
+    probes: list[tuple[str, ProbeKind, dict[str, int], list[int], list[int]]] = Field(min_length=1)
     outputs: list[str] = Field(min_length=1)
     inputs: list[str]
     truth_dtype: str

@@ -9,22 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runtimes.artifact import Artifact, Manifest
-from runtimes.devices import eager_device
+from runtimes.artifact.artifact import Artifact, Manifest
+from runtimes.artifact.gates import Gates
 from runtimes.errors import ArtifactError, BurnishError, Untrusted
-from runtimes.intel import intel_devices
-from runtimes.machine import burnish_version, cores, own_cpu
-from runtimes.process import Child
+from runtimes.machine.devices import eager_device
+from runtimes.machine.intel import intel_devices
+from runtimes.machine.machine import burnish_version, cores, own_cpu
+from runtimes.process.process import Child
 from runtimes.results import GateResult, Parent, Row, Speed, Status
 from runtimes.session import SessionOptions, runtime_of, unavailable
 from runtimes.spec import Arrays
-from runtimes.validator import gates, speed
-from runtimes.validator.alone import alone
-from runtimes.validator.defaults import ASKED_PROBES, BUDGET_SECONDS, REPEATED_PROBES, REQUEST_SECONDS, Gates
+from runtimes.validator import gates
+from runtimes.validator.defaults import ASKED_PROBES, BUDGET_SECONDS, REPEATED_PROBES, REQUEST_SECONDS
 from runtimes.validator.host import ArtifactOpener, Opener, SessionHost
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
+from runtimes.validator.speed import speed
+from runtimes.validator.speed.alone import alone
 
 EagerOpener = Callable[[str], Opener | None]
 """Gives, for a device of `eager_device`, what opens the eager model there; None where there is none at hand."""

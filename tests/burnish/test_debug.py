@@ -18,16 +18,16 @@ from burnish.cli import app
 from burnish.debug import _source
 from burnish.report.debug import headline, remarks
 from converters.debug.result import DebugResult, LayerReport, UnmatchedReport
-from runtimes.artifact import Artifact, FileEntry, sha256
+from runtimes.artifact.artifact import Artifact, FileEntry, sha256
 from runtimes.errors import UsageError
-from runtimes.validator.reference import FILE
+from runtimes.files.layout import REFERENCE_FILE
 
 
 @pytest.fixture
 def broken(small_build: Path, tmp_path: Path) -> Path:
     """The onnx artifact of `small_build` with one weight scaled by 1.01, as if it had been built so."""
     folder = shutil.copytree(small_build / "onnx", tmp_path / "onnx")
-    shutil.copy(small_build / FILE, tmp_path / FILE)
+    shutil.copy(small_build / REFERENCE_FILE, tmp_path / REFERENCE_FILE)
     path = folder / "model.onnx"
     model = onnx.load(str(path))
     tensor = next(one for one in model.graph.initializer if one.name == "3.weight")

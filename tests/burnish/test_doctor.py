@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from burnish import doctor
-from burnish.doctor import Finding, examine
+from burnish.doctor import FormatSupport, examine
 from burnish.report.doctor import as_data, show_doctor
 from converters.exporters import EXPORTERS
-from runtimes.devices import absent
+from runtimes.machine.devices import absent
 from runtimes.registry import Registry
 
 
@@ -60,16 +60,19 @@ def test_intel_devices_are_shown_by_name(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_broken_plugin_is_a_finding_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = {"broken": "no_such_module:Exporter", "onnx": "converters.exporters.onnx:OnnxExporter"}
+    shipped = {"broken": "no_such_module:Exporter", "onnx": "converters.exporters.onnx.onnx:OnnxExporter"}
     monkeypatch.setattr(doctor, "EXPORTERS", Registry("format", "no.such.group", shipped))
     broken, onnx = examine()[1]
-    assert broken == Finding("broken", "No module named 'no_such_module'", {})
+    assert broken == FormatSupport("broken", "No module named 'no_such_module'", {})
     assert onnx.build is None
 
 
 def test_the_table_names_what_is_missing_and_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
     machine, _ = examine()
-    findings = [Finding("good", None, {"cpu": None}), Finding("bad", "pip install it", {"cuda": "no GPU"})]
+    findings = [
+        FormatSupport("good", None, {"cpu": None}),
+        FormatSupport("bad", "pip install it", {"cuda": "no GPU"}),
+    ]
     show_doctor(machine, findings)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["good", "yes", "cpu"] in lines

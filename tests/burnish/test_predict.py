@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from burnish.predict import Prediction, best_classes, predict, save
-from runtimes.artifact import Artifact, Manifest
+from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.errors import InputError
 
 EditJson = Callable[..., None]

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import Result
 
 import burnish
-from runtimes.artifact import MANIFEST
-from runtimes.signature import SIGNATURE, VARIABLE, SignatureError
+from runtimes.artifact.artifact import MANIFEST
+from runtimes.artifact.signature import SIGNATURE, VARIABLE, SignatureError
 
 Invoke = Callable[..., Result]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from converters.exporters.base import Job
-from converters.facts import study
+from converters.exporters.job import ExportJob
+from converters.models.facts import study
 from runtimes.spec import DimRange, TensorSpec
 from runtimes.validator.probes import synthetic_probes
 
@@ -42,7 +42,7 @@ def own_imports() -> Iterator[None]:
 
 
 @pytest.fixture
-def make_job(tmp_path: Path) -> Callable[..., Job]:
+def make_job(tmp_path: Path) -> Callable[..., ExportJob]:
     """Makes a job: a module, `{"image": ["batch", 3]}` or `{"ids": TensorSpec}`, `{"batch": (1, 8)}`."""
 
     def make(
@@ -50,7 +50,7 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
         inputs: Mapping[str, Any],
         dims: Mapping[str, tuple[int, int]] | None = None,
         outputs: list[str] | None = None,
-    ) -> Job:
+    ) -> ExportJob:
         specs = {
             name: spec if isinstance(spec, TensorSpec) else TensorSpec(shape=spec) for name, spec in inputs.items()
         }
@@ -59,6 +59,6 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
         facts, _ = study(copy.deepcopy(module).eval(), specs, ranges, probes, outputs, None)
         folder = tmp_path / "artifact"
         folder.mkdir(exist_ok=True)
-        return Job(module.eval(), facts, folder)
+        return ExportJob(module.eval(), facts, folder)
 
     return make

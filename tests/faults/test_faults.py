@@ -15,12 +15,12 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from converters.exporters._counts import count_nodes
-from converters.exporters.base import Exported, Job, ModelFacts
-from converters.exporters.onnx import OnnxExporter, OnnxOptions
-from converters.exporters.torchscript import TorchScriptExporter, TorchScriptOptions
-from converters.facts import study
-from runtimes.artifact import Artifact, Manifest, publish
+from converters.exporters.job import Exported, ExportJob
+from converters.exporters.onnx.counts import count_nodes
+from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
+from converters.exporters.torch.torchscript import TorchScriptExporter, TorchScriptOptions
+from converters.models.facts import ModelFacts, study
+from runtimes.artifact.artifact import Artifact, Manifest, publish
 from runtimes.results import Row, Status
 from runtimes.spec import DimRange, TensorSpec
 from runtimes.validator.probes import synthetic_probes
@@ -94,9 +94,9 @@ def export(case: Case, model: nn.Module, folder: Path, format: str, **job: Any) 
     folder.mkdir()
     facts = replace(case.facts, **job)
     if format == "onnx":
-        return OnnxExporter().export(Job(model, facts, folder), OnnxOptions(format="onnx"))
+        return OnnxExporter().export(ExportJob(model, facts, folder), OnnxOptions(format="onnx"))
     options = TorchScriptOptions(format="torchscript", method="trace", optimize_for_inference=False)
-    return TorchScriptExporter().export(Job(model, facts, folder), options)
+    return TorchScriptExporter().export(ExportJob(model, facts, folder), options)
 
 
 def scale_weight(model: Net) -> None:
@@ -268,7 +268,7 @@ def test_an_int8_artifact_that_computes_in_float32_is_caught(case: Case, tmp_pat
 def test_float16_that_overflows_is_caught(case: Case, tmp_path: Path) -> None:
     import onnx_ir
 
-    from converters.passes.cast import cast_graph
+    from converters.graph.cast import cast_graph
 
     export(case, case.model, tmp_path / "a", "onnx")
     path = tmp_path / "a" / "model.onnx"
@@ -289,7 +289,7 @@ def test_float16_that_overflows_is_caught(case: Case, tmp_path: Path) -> None:
 def test_a_correct_float16_artifact_passes(case: Case, tmp_path: Path) -> None:
     import onnx_ir
 
-    from converters.passes.cast import cast_graph
+    from converters.graph.cast import cast_graph
 
     export(case, case.model, tmp_path / "a", "onnx")
     graph = onnx_ir.load(tmp_path / "a" / "model.onnx")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runtimes import registry
-from runtimes.artifact import Artifact, Manifest, publish
+from runtimes.artifact.artifact import Artifact, Manifest, publish
 from runtimes.spec import DimRange, TensorSpec
 from runtimes.validator.probes import Probe, synthetic_probes, with_limits
 from runtimes.validator.reference import Reference

@@ -15,8 +15,10 @@ import runtimes
 
 FOLDER = Path(runtimes.__file__).parent
 MODULES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py"))
-_TORCH = ("_torch", "_preload", "eager", "torchscript", "torch_export", "aot_inductor", "torch_tensorrt")
-TORCH_ENGINES = {f"engines/{name}.py" for name in _TORCH}
+TORCH_ENGINES = {
+    "engines/_preload.py",
+    *(module for module in MODULES if module.startswith("engines/torch/") and not module.endswith("__init__.py")),
+}
 HEAVY = {
     *("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "openvino"),
     *("tensorrt", "tensorrt_rtx", "torch_tensorrt", "cryptography"),
@@ -83,7 +85,7 @@ def test_an_onnx_artifact_is_proven_where_torch_cannot_be_imported(small_build: 
     code = """
 import sys
 from pathlib import Path
-from runtimes.artifact import Artifact
+from runtimes.artifact.artifact import Artifact
 from runtimes.validator.reference import Reference
 from runtimes.validator.validate import Target, validate
 build = Path(sys.argv[1])

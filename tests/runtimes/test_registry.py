@@ -41,7 +41,7 @@ def test_an_entry_point_adds_a_name(plugin: str) -> None:
 
 def test_an_entry_point_never_replaces_what_is_shipped(plugin: str) -> None:
     """The plugin's package claims `onnx` too."""
-    assert RUNTIMES.get("onnx").__module__ == "runtimes.engines.onnx"
+    assert RUNTIMES.get("onnx").__module__ == "runtimes.engines.onnx.onnx"
 
 
 @given(st.lists(st.text(st.characters(codec="ascii", categories=["L"]), min_size=4), min_size=1, max_size=5))

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtimes.errors import UsageError
-from runtimes.results import Build, Parity, Row, Speed, Status, exit_code, unmet, write_atomically
+from runtimes.files.atomic import write_atomically
+from runtimes.results import Build, Parity, Row, Speed, Status, exit_code, unmet
 
 statuses = st.sampled_from(Status)
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)

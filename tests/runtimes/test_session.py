@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtimes.artifact import MANIFEST, Artifact
-from runtimes.devices import gpus
+from runtimes.artifact.artifact import MANIFEST, Artifact
 from runtimes.errors import InputError, Unavailable, Untrusted, UsageError
+from runtimes.machine.devices import gpus
 from runtimes.session import SessionOptions, check_device, load, runtime_of
 from runtimes.validator.reference import Reference
 
@@ -141,7 +141,7 @@ def test_a_runtime_of_another_package_is_found_and_loaded(linear: Callable[..., 
 
 
 def test_the_runtime_is_the_manifests(small_build: Path) -> None:
-    from runtimes.engines.onnx import OnnxRuntime
+    from runtimes.engines.onnx.onnx import OnnxRuntime
 
     assert isinstance(runtime_of(Artifact.open(small_build / "onnx")), OnnxRuntime)
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
-from runtimes.artifact import MANIFEST
+from runtimes.artifact.artifact import MANIFEST
+from runtimes.files.layout import REFERENCE_FILE
 from runtimes.validator.probes import Probe
-from runtimes.validator.reference import FILE as REFERENCE
 from runtimes.validator.reference import Reference
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x1b[31m\u202egnp\u2066\r\n[red]forged[/red]"
@@ -131,6 +131,6 @@ def arguments(verb: tuple[str, ...], path: Path) -> list[str]:
     np.save(path.parent / "x.npy", np.zeros((1, 4), np.float32))
     probe = Probe("zero", {"x": np.zeros((1, 4), np.float32)})
     Reference([probe], [{"y": np.zeros((1, 4), np.float32)}], [{"y": np.zeros((1, 4))}]).save(
-        path.parent / REFERENCE
+        path.parent / REFERENCE_FILE
     )
     return [one.format(path=path).replace("x.npy", str(path.parent / "x.npy")) for one in verb]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from runtimes.artifact import MANIFEST, sha256
-from runtimes.documents import MOST_BYTES
+from runtimes.artifact.artifact import MANIFEST, sha256
+from runtimes.files.documents import MOST_BYTES
 from runtimes.session import load
 from tests.security.forgery import ESCAPES, VERBS, arguments, build_of, graph, rewrite
 

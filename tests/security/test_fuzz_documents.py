@@ -21,17 +21,17 @@ from hypothesis import strategies as st
 from burnish import baseline
 from burnish.report.inspect import show_artifact
 from burnish.report.terminal import console, show_builds
-from converters.document import RecipeError
-from converters.recipe import CONFIGS, load_recipe
-from converters.schema import recipe_schema
-from runtimes.artifact import Artifact
+from converters.plan.load import CONFIGS, load_recipe
+from converters.plan.schema import recipe_schema
+from converters.recipe.document import RecipeError
+from runtimes.artifact.artifact import Artifact
 from runtimes.errors import BurnishError
+from runtimes.files.layout import REFERENCE_FILE
 from runtimes.results import Build
 from runtimes.session import load
 from runtimes.validator import validate as validator
 from runtimes.validator.host import SessionHost
 from runtimes.validator.probes import Probe
-from runtimes.validator.reference import FILE as REFERENCE
 from runtimes.validator.reference import Reference
 from tests.security.forgery import graph, manifest, write_artifact
 from tests.security.mutations import broken_bytes, broken_value, budget, from_schema
@@ -225,8 +225,8 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes]
     artifact = Artifact.open(write_artifact(build, FILES, json.dumps(MANIFEST)))
 
     def run(content: bytes) -> int:
-        (build.parent / REFERENCE).write_bytes(content)
-        found = Reference.load(build.parent / REFERENCE)
+        (build.parent / REFERENCE_FILE).write_bytes(content)
+        found = Reference.load(build.parent / REFERENCE_FILE)
         target = validator.Target(artifact, "cpu")
         return len(validator.validate([target], found, lambda device: None, budget=0))
 
@@ -241,8 +241,8 @@ def split(path: Path) -> tuple[dict[str, Any], bytes]:
     answers = [{"y": value + np.arange(1, 5, dtype=np.float32)} for value in values]
     truth = [{"y": one["y"].astype(np.float64)} for one in answers]
     probes = [Probe(f"p{k}", {"x": value}, "data", {"batch": 1}, (), (k,)) for k, value in enumerate(values)]
-    Reference(probes, answers, truth).save(path / REFERENCE)
-    content = (path / REFERENCE).read_bytes()
+    Reference(probes, answers, truth).save(path / REFERENCE_FILE)
+    content = (path / REFERENCE_FILE).read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = json.loads(header["__metadata__"]["burnish"])

@@ -21,7 +21,7 @@ from torch import nn
 
 from converters.sources.weights import read_state
 from runtimes.errors import BurnishError
-from runtimes.process import Child, ChildDied
+from runtimes.process.process import Child, ChildDied
 from runtimes.session import load
 from tests.security.forgery import Payload, graph, ir, manifest, write_artifact
 from tests.security.mutations import broken_bytes, budget

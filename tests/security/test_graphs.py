@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from runtimes.process import isolated
+from runtimes.process.process import isolated
 from runtimes.session import load
 from tests.security.forgery import ESCAPES, graph, ir
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from converters.recipe import load_recipe
+from converters.plan.load import load_recipe
 from converters.sources.weights import read_state
 from tests.security.forgery import Payload
 

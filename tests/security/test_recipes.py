@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.recipe import load_recipe
+from converters.plan.load import load_recipe
 
 Refused = Callable[..., str]
 

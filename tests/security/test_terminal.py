@@ -15,9 +15,9 @@ from rich.console import Console
 from typer.testing import Result
 
 from burnish.report.terminal import show_builds, show_pairs, show_table
+from runtimes.files.layout import REFERENCE_FILE
 from runtimes.results import Build
 from runtimes.validator.probes import Probe
-from runtimes.validator.reference import FILE as REFERENCE
 from runtimes.validator.reference import Reference
 from tests.security.forgery import ESCAPES, check_clean, graph
 
@@ -55,7 +55,7 @@ def hostile(foreign: Foreign, tmp_path: Path) -> Path:
     probe = Probe(ESCAPES, {"x": np.zeros((1, 4), np.float32)})
     answers = [{"y": np.arange(1, 5, dtype=np.float32)[None]}]
     truth = [{name: array.astype(np.float64) for name, array in answers[0].items()}]
-    Reference([probe], answers, truth, notes=[ESCAPES]).save(tmp_path / REFERENCE)
+    Reference([probe], answers, truth, notes=[ESCAPES]).save(tmp_path / REFERENCE_FILE)
     return path.rename(tmp_path / ESCAPES.replace("/", "_"))
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from typer.testing import Result
 
 import burnish
-from runtimes import trust
-from runtimes.artifact import MANIFEST, Artifact, publish
+from runtimes.artifact import trust
+from runtimes.artifact.artifact import MANIFEST, Artifact, publish
 from runtimes.session import RUNTIMES, load
 from tests.security.forgery import VERBS, arguments, build_of, graph, rewrite
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from converters import build as module
-from converters.build import BuildOptions, build
-from converters.recipe import load_recipe
-from runtimes.artifact import MANIFEST, sha256
+from converters.build import build as module
+from converters.build.build import build
+from converters.build.options import BuildOptions
+from converters.plan.load import load_recipe
+from runtimes.artifact.artifact import MANIFEST, sha256
 from runtimes.results import Build
 
 ROOT = Path(module.__file__).parent.parent

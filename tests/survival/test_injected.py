@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runtimes.artifact import Artifact
+from runtimes.artifact.artifact import Artifact
 from runtimes.results import Row, Status
 
 
@@ -141,7 +141,7 @@ def test_a_full_disk_of_the_cache_costs_only_time(
 
 
 def test_a_step_alone_says_what_there_is(lab: Any) -> None:
-    command = [sys.executable, "-m", "converters.again", str(lab.recipe()), "nothing"]
+    command = [sys.executable, "-m", "converters.build.again", str(lab.recipe()), "nothing"]
     environment = {**os.environ, "PYTHONPATH": str(lab.root)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 1

@@ -17,7 +17,8 @@ from torch import nn
 from torch_pruning.dependency import index_mapping
 from torch_pruning.ops import OPTYPE
 
-from runtimes.engines._torch import flatten
+from converters.models.parts import where
+from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 
 # Taking a channel out in front of these changes what they make of the others, or DepGraph cannot follow it.
@@ -230,13 +231,3 @@ def _indexed_once() -> Iterator[None]:
         yield
     finally:
         index_mapping.update_index_mapping = before
-
-
-def where(error: BaseException, module: nn.Module) -> str:
-    """The innermost module whose forward pass raised, as the end of a sentence; empty for the root."""
-    names = {id(one): name for name, one in module.named_modules()}
-    trace, found = error.__traceback__, ""
-    while trace is not None:
-        found = names.get(id(trace.tb_frame.f_locals.get("self")), "") or found
-        trace = trace.tb_next
-    return f" (in {found})" if found else ""

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from converters.passes.prune.attention import HeadAttention
+from converters.models.attention import HeadAttention
+from converters.models.parts import LAYERS
 from converters.passes.prune.depgraph import Dependencies
-from converters.passes.prune.options import PruneOptions
+from converters.recipe.prune import PruneOptions
 from runtimes.errors import UsageError
 from runtimes.registry import nearest
 
-LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 _WITH_CHANNELS = (*LAYERS, nn.modules.batchnorm._BatchNorm, nn.PReLU)
 
 _SHOWN = 4  # reasons in a message
@@ -37,7 +37,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupMember:
     """A layer that becomes smaller: its indices on one side, and the unit that each belongs to."""
 
     layer: str
@@ -67,7 +67,7 @@ class Choice:
     step: int
     most: float
     uses: tuple[Use, ...]
-    members: tuple[Member, ...]
+    members: tuple[GroupMember, ...]
     whole: int | None = None
 
     @property
@@ -139,14 +139,14 @@ def _choice(
     group: Any, dependencies: Dependencies, options: PruneOptions, score: Score, limits: _Limits
 ) -> Choice | None:
     uses: list[Use] = []
-    members: list[Member] = []
+    members: list[GroupMember] = []
     tiles = 1
     for item in group:
         layer = item.dep.target.module
         if not isinstance(layer, _WITH_CHANNELS):
             continue
         side, name = "out" if dependencies.leaves(item.dep) else "in", dependencies.names[layer]
-        members.append(Member(name, side, tuple(item.idxs), tuple(item.root_idxs)))
+        members.append(GroupMember(name, side, tuple(item.idxs), tuple(item.root_idxs)))
         if isinstance(layer, LAYERS):
             uses.append(Use(name, side, len(item.idxs) / _width(layer, side)))
             depthwise = getattr(layer, "groups", 1) == getattr(layer, "in_channels", 0)
@@ -168,7 +168,7 @@ def _heads(module: nn.Module, limits: _Limits, gradients: bool) -> Iterator[Choi
             uses = Use(name, "out", 1.0), Use(f"{name}.out_proj", "in", 1.0)
             every = tuple(range(part.num_heads))
             scores = _of_mean_one(part.scores(gradients).double().cpu().numpy())
-            member = Member(name, "heads", every, every)
+            member = GroupMember(name, "heads", every, every)
             yield Choice(name, scores, 1, 1, most, uses, (member,), limits.whole[name])
 
 

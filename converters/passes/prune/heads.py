@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from converters.operations import Run
-from converters.passes.prune.attention import replace, replaceable
-from converters.passes.structure import put
-from runtimes.engines._torch import flatten
+from converters.models.attention import replace, replaceable
+from converters.models.operations import Run
+from converters.models.parts import put
+from runtimes.engines.torch.session import flatten
 
 _EQUAL = 1e-3  # of the largest output: float32 keeps seven digits, a deep model loses some
 

@@ -10,9 +10,9 @@ import torch_pruning as tp
 from torch import nn
 from torch.nn import functional
 
-from converters.operations import Run
+from converters.models.operations import Run
 from converters.passes.prune.groups import Score
-from runtimes.engines._torch import flatten
+from runtimes.engines.torch.session import flatten
 
 
 def scorer(importance: str) -> Score:

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from converters.passes.prune.cost import Costs, Widths
+from converters.passes.prune.cost.cost import Costs, Widths
 from converters.passes.prune.groups import Choice
 from runtimes.errors import UsageError
 

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from converters.cache import Key, Store
-from converters.operations import Run
-from converters.passes.options import PassOptions
-from converters.passes.prune.figures import Figures, figures
+from converters.digest import Key
+from converters.models.call import call
+from converters.models.figures import Figures, figures
+from converters.models.operations import Run
+from converters.passes.bench import Bench
+from converters.passes.prune.cost.latency import measured
 from converters.passes.prune.groups import units
-from converters.passes.prune.latency import measured
-from converters.passes.prune.options import PruneOptions
-from converters.passes.prune.structured import Samples, prune_structured
+from converters.passes.prune.structured import PruningInputs, prune_structured
 from converters.passes.prune.unread import drop_unread
 from converters.passes.prune.zeros import prune_zeros
-from converters.sources.load import call
-from runtimes import machine
-from runtimes.child import tell
-
-if TYPE_CHECKING:
-    from converters.passes.change import Bench
+from converters.recipe.passes import PassOptions
+from converters.recipe.prune import PruneOptions
+from converters.steps.store import Store
+from runtimes.machine import machine
+from runtimes.process.child import tell
 
 _LEARNED = 16  # batches that gradients are taken on: a first-order measure settles within some hundred samples
 _BATCH = 16
@@ -55,7 +54,7 @@ class Pruning:
         layers: dict[str, Any]
         if options.structured is not None:
             tell(f"pruning {options.structured:.0%} of {options.of}")
-            samples = Samples(example, best, self.runs, self.bench.classification)
+            samples = PruningInputs(example, best, self.runs, self.bench.classification)
             module, removed = prune_structured(module, options, samples, self._latency(), self.whole)
             layers = {"layers": {name: list(pair) for name, pair in removed.layers.items()}}
             if removed.relied:
@@ -84,8 +83,8 @@ def prepare(bench: Bench, one: PassOptions, notes: list[str], original: nn.Modul
     options, key, runs = one.prune, Key(), []
     assert options is not None  # asked only then
     if options.importance == "taylor":
-        from converters.data import training_pool
-        from converters.passes.recover.shelf import Shelf, batches
+        from converters.data.shelf import Shelf, batches
+        from converters.data.uses import training_pool
 
         pool, indices = training_pool(bench.recipe, bench.source.folder)
         shelf = Shelf(pool, bench.recipe.inputs, notes.append)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from converters.passes.prune.attention import HeadAttention
+from converters.models.attention import HeadAttention
 
 Gone = Mapping[str, Mapping[str, Collection[int]]]
 """By module path and side (`in`, `out`, `heads`): the indices of the units that go."""

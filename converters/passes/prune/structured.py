@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from converters.operations import Run, count
-from converters.passes.prune.cost import Costs, macs, params
-from converters.passes.prune.depgraph import where
+from converters.models.operations import Run, count
+from converters.models.parts import where
+from converters.passes.prune.cost.cost import Costs, macs, params
 from converters.passes.prune.groups import Choice, find_choices, removed
 from converters.passes.prune.heads import replace_same
 from converters.passes.prune.importance import gradients, scorer
-from converters.passes.prune.options import PruneOptions
 from converters.passes.prune.plan import plan
 from converters.passes.prune.shrink import shrink
-from runtimes.engines._torch import flatten
+from converters.recipe.prune import PruneOptions
+from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 
 _NEAR = 0.01  # what is left may differ by so much from what was asked, as a share of the whole
@@ -27,7 +27,7 @@ _TRIES = 4
 
 
 @dataclass(frozen=True)
-class Samples:
+class PruningInputs:
     """What pruning runs the module on.
 
     Attributes:
@@ -65,7 +65,7 @@ class _WidthError(UsageError):
 def prune_structured(
     module: nn.Module,
     options: PruneOptions,
-    samples: Samples,
+    samples: PruningInputs,
     latency: Callable[[nn.Module], Costs] | None = None,
     whole: Mapping[str, int] | None = None,
 ) -> tuple[nn.Module, Removed]:
@@ -101,7 +101,7 @@ def prune_structured(
 
 
 def _smaller(
-    module: nn.Module, options: PruneOptions, samples: Samples, costs: Costs, choices: Sequence[Choice]
+    module: nn.Module, options: PruneOptions, samples: PruningInputs, costs: Costs, choices: Sequence[Choice]
 ) -> tuple[nn.Module, Removed]:
     """The smaller copy from which as much went as was asked, or little more."""
     asked = float(options.structured or 0)
@@ -128,7 +128,7 @@ def _smaller(
     return best[1], best[2]
 
 
-def _is_free(module: nn.Module, samples: Samples, choice: Choice) -> bool:
+def _is_free(module: nn.Module, samples: PruningInputs, choice: Choice) -> bool:
     """Whether units of this choice alone can go: a forward pass that is functional may rely on its width."""
     smaller = copy.deepcopy(module)
     shrink(smaller, removed([choice], [choice.least]))
@@ -140,7 +140,7 @@ def _is_free(module: nn.Module, samples: Samples, choice: Choice) -> bool:
 
 
 def _costs(
-    module: nn.Module, options: PruneOptions, samples: Samples, latency: Callable[[nn.Module], Costs] | None
+    module: nn.Module, options: PruneOptions, samples: PruningInputs, latency: Callable[[nn.Module], Costs] | None
 ) -> Costs:
     if options.of == "params":
         return params(module)
@@ -162,7 +162,7 @@ def _units(choices: Sequence[Choice], kept: Sequence[int]) -> dict[str, tuple[in
 def _left(
     smaller: nn.Module,
     options: PruneOptions,
-    samples: Samples,
+    samples: PruningInputs,
     costs: Costs,
     choices: Sequence[Choice],
     kept: Sequence[int],
@@ -175,7 +175,7 @@ def _left(
     return costs.left(choices, kept) / costs.total
 
 
-def _same_outputs(module: nn.Module, smaller: nn.Module, samples: Samples) -> None:
+def _same_outputs(module: nn.Module, smaller: nn.Module, samples: PruningInputs) -> None:
     """Raise _WidthError where the smaller module does not run, or its outputs have other shapes."""
     with torch.no_grad():
         before = _shapes(samples.example(module))

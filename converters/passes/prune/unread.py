@@ -14,9 +14,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from converters.operations import Run
-from converters.passes.structure import put
-from runtimes.engines._torch import flatten
+from converters.models.operations import Run
+from converters.models.parts import drop, put
+from runtimes.engines.torch.session import flatten
 
 
 def drop_unread(module: nn.Module, runs: Sequence[Run]) -> dict[str, int]:
@@ -55,15 +55,6 @@ def unread(module: nn.Module, runs: Iterable[Run]) -> list[str]:
         for hook in hooks:
             hook.remove()
     return list(_largest("", module, read))
-
-
-def drop(root: nn.Module, paths: Iterable[str]) -> None:
-    """Put None in the place of these modules, as torchvision does for `aux_logits=False`."""
-    for path in paths:
-        put(root, path, None)
-        holder: Any = root.get_submodule(path.rpartition(".")[0])
-        if getattr(holder, "aux_logits", False):
-            holder.aux_logits = False
 
 
 def _largest(path: str, module: nn.Module, read: set[int]) -> Iterator[str]:

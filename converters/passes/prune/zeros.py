@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from converters.passes.prune.attention import HeadAttention
+from converters.models.attention import HeadAttention
+from converters.models.parts import LAYERS
 from converters.passes.prune.depgraph import is_computed
-from converters.passes.prune.groups import LAYERS, check_names, means
-from converters.passes.prune.options import PruneOptions
+from converters.passes.prune.groups import check_names, means
+from converters.recipe.prune import PruneOptions
 from runtimes.errors import UsageError
 
 _OF, _KEEP = 4, 2  # 2:4, the one pattern that sparse tensor cores have

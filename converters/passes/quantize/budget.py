@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.passes.quantize.options import MOST, QuantizeOptions
-from converters.passes.quantize.qdq import layers
+from converters.graph.qdq import layers
 from converters.passes.quantize.restore import restore
 from converters.passes.quantize.trial import Trial, layer_times, trial
+from converters.recipe.quantize import MOST, QuantizeOptions
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:

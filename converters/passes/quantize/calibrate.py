@@ -8,39 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from converters import names
-from converters.cache import Key, Store
-from converters.data import CALIBRATION, calibration_batches
-from converters.exporters.base import ExportError
+from converters.data.calibration import CalibrationSamples
+from converters.digest import Key, source_digest
+from converters.errors import ExportError
+from converters.graph.qdq import layers
 from converters.passes.quantize.channels import in_words, silent_channels
 from converters.passes.quantize.estimators import quantize_with_best_ranges
-from converters.passes.quantize.options import QuantizeOptions
-from converters.passes.quantize.qdq import layers
 from converters.passes.quantize.static import Calibration, has_attention
-from converters.recipe import Recipe
-from runtimes.child import tell
-from runtimes.machine import burnish_version
-from runtimes.spec import Arrays
+from converters.recipe.quantize import QuantizeOptions
+from converters.steps.store import Store
+from runtimes.machine.machine import burnish_version
+from runtimes.process.child import tell
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 _GRAPH, _FOUND = "quantized.onnx", "found.json"
 _LIBRARIES = ("nncf", "onnxruntime", "onnx", "onnx-ir", "numpy")
-_CODE = Path(__file__).parents[1]
-"""The package of passes: a rule that changed there may change a calibration, so that each part of it counts."""
 
 
 @dataclass(frozen=True)
-class Work:
+class CalibrationRequest:
     """One calibration to do.
 
     Attributes:
@@ -55,7 +49,7 @@ class Work:
     exclude: Collection[str]
 
 
-def calibrate(work: Work, samples: Samples, target: Path, store: Store) -> dict[str, Any]:
+def calibrate(work: CalibrationRequest, samples: CalibrationSamples, target: Path, store: Store) -> dict[str, Any]:
     """Write the quantized graph to `target`, from the store or made now; what there is to say of it goes to notes.
 
     Returns:
@@ -84,7 +78,7 @@ def calibrate(work: Work, samples: Samples, target: Path, store: Store) -> dict[
     return {"calibration": about, **found["channels"]}
 
 
-def _keep(samples: Samples, key: str, entry: Path, store: Store) -> None:
+def _keep(samples: CalibrationSamples, key: str, entry: Path, store: Store) -> None:
     if samples.changed:
         why = "the calibration samples were others each time they were read: it cannot be used again"
         samples.notes.append(why)
@@ -92,7 +86,7 @@ def _keep(samples: Samples, key: str, entry: Path, store: Store) -> None:
         store.put(key, entry)
 
 
-def _make(work: Work, samples: Samples, entry: Path) -> None:
+def _make(work: CalibrationRequest, samples: CalibrationSamples, entry: Path) -> None:
     """Quantize, and look at the channels, into the new folder `entry`."""
     import onnx_ir as ir
 
@@ -106,7 +100,7 @@ def _make(work: Work, samples: Samples, entry: Path) -> None:
     (entry / _FOUND).write_text(json.dumps(kept), encoding="utf-8")
 
 
-def _key(work: Work, samples: Samples) -> str:
+def _key(work: CalibrationRequest, samples: CalibrationSamples) -> str:
     """The digest of all that a calibration depends on."""
     key = Key()
     for file in _files(work.graph):
@@ -119,8 +113,7 @@ def _key(work: Work, samples: Samples) -> str:
     for library in _LIBRARIES:
         key.add(library, _version(library))
     key.add("burnish", burnish_version())
-    for source in (*sorted(_CODE.rglob("*.py")), Path(names.__file__)):
-        key.add(source.name, _digest(source))
+    key.add("code", source_digest(__name__))
     return key.hex()
 
 
@@ -146,47 +139,3 @@ def _version(library: str) -> str:
         return version(library)
     except PackageNotFoundError:
         return "none"
-
-
-class Samples:
-    """The calibration samples, read anew from their files each time they are gone through: one is in memory.
-
-    Attributes:
-        count: how many there are at most.
-        notes: what is noticed while reading is added here, once.
-        digests: of each, as the model takes it; known after `read`.
-        changed: whether one was another when it was read again.
-    """
-
-    def __init__(self, recipe: Recipe, folder: Path, count: int | None, notes: list[str]) -> None:
-        """`count`: of the pass; by default all that the recipe's `data.calibration` has."""
-        self._source, self.notes = (recipe, folder, count), notes
-        source = recipe.data.calibration
-        most = (source.samples if source else None) or CALIBRATION
-        self.count = min(count, most) if count else most
-        self.digests: list[bytes] = []
-        self.changed = False
-        if source and source.random is not None:
-            notes.append("calibrated with noise, not with data: its ranges and its accuracy are those of noise")
-
-    def read(self) -> None:
-        """Go through all of them once. Raises UsageError as `calibration_batches` does."""
-        found: list[str] = []
-        self.digests = [_fingerprint(sample) for sample in calibration_batches(*self._source, found.append)]
-        self.notes += found
-
-    def __iter__(self) -> Iterator[Arrays]:
-        """Go through the samples from the start."""
-        index = -1
-        for index, sample in enumerate(calibration_batches(*self._source)):
-            self.changed |= index >= len(self.digests) or self.digests[index] != _fingerprint(sample)
-            yield sample
-        self.changed |= index + 1 != len(self.digests)
-
-
-def _fingerprint(sample: Arrays) -> bytes:
-    """The digest of a sample's names, types, shapes and values."""
-    key = Key()
-    for name, array in sorted(sample.items()):
-        key.add(f"{name} {array.dtype.str} {array.shape}", np.ascontiguousarray(array).tobytes())
-    return key.hex().encode()

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.names import module_path
-from converters.passes.quantize.qdq import COMPUTE, constant, users
-from converters.passes.taps import reduced
+from converters.graph.names import module_path
+from converters.graph.qdq import COMPUTE, constant, users
+from converters.graph.taps import reduced
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converters.passes.quantize.options import QuantizeOptions
 from converters.passes.quantize.static import Calibration, quantize_static
 from converters.passes.quantize.trial import trial
-from runtimes.child import tell
+from converters.recipe.quantize import QuantizeOptions
+from runtimes.process.child import tell
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:

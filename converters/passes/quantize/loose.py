@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from converters.exporters.base import ExportError
-from converters.passes.quantize.options import QuantizeOptions
+from converters.errors import ExportError
+from converters.recipe.quantize import QuantizeOptions
 
 
 def quantize_loose(graph: Path, options: QuantizeOptions, exclude: Collection[str], target: Path) -> None:

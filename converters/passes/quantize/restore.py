@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from converters.passes.quantize.qdq import (
+from converters.graph.qdq import (
     COMPUTE,
     MOVERS,
     constant,

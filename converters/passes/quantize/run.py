@@ -8,17 +8,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.cache import Store
-from converters.data import evaluation_samples
-from converters.exporters.base import ExportError
-from converters.names import module_path
+from converters.data.calibration import CalibrationSamples
+from converters.data.uses import evaluation_samples
+from converters.errors import ExportError
+from converters.graph.names import module_path
+from converters.graph.qdq import COMPUTE, constant, float_products, layers
 from converters.passes.quantize.budget import Budget, Judge, hold_budget
-from converters.passes.quantize.calibrate import Samples, Work, calibrate
+from converters.passes.quantize.calibrate import CalibrationRequest, calibrate
 from converters.passes.quantize.loose import quantize_loose
-from converters.passes.quantize.options import QuantizeOptions
-from converters.passes.quantize.qdq import COMPUTE, constant, float_products, layers
 from converters.passes.quantize.trial import trial
-from converters.recipe import Recipe
+from converters.recipe.quantize import QuantizeOptions
+from converters.recipe.schema import Recipe
+from converters.steps.store import Store
 from runtimes.errors import UsageError
 from runtimes.registry import nearest
 from runtimes.validator.probes import synthetic_samples
@@ -95,8 +96,8 @@ def quantize(
         if options.mode == "weight-only":  # products of two computed values have no weights to quantize
             report["left_float"] = float_products(ir.load(str(target)))
     else:
-        samples = Samples(recipe, folder, options.samples, notes)
-        report |= calibrate(Work(graph, model, options, exclude), samples, target, store)
+        samples = CalibrationSamples(recipe, folder, options.samples, notes)
+        report |= calibrate(CalibrationRequest(graph, model, options, exclude), samples, target, store)
         quantized = ir.load(str(target))
         if options.max_drop is not None:
             judge = _judge(model, recipe, folder, notes)

@@ -6,15 +6,14 @@ integer and leaves the choice of kernels to the engine.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.exporters.base import ExportError
-from converters.passes.quantize.options import QuantizeOptions
+from converters.errors import ExportError
+from converters.graph.quiet import quiet
+from converters.recipe.quantize import QuantizeOptions
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
@@ -80,19 +79,6 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
 
 
 _RANGES = {"min-max": "MINMAX", "percentile": "MEAN_QUANTILE", "mse": "HISTOGRAM"}
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """NNCF tells its progress to whoever listens: a step's log has better things to say."""
-    import nncf
-
-    before = logging.getLogger("nncf").level
-    nncf.set_log_level(logging.WARNING)
-    try:
-        yield
-    finally:
-        nncf.set_log_level(before or logging.INFO)
 
 
 def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, target: Path) -> None:

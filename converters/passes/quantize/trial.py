@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.passes.quantize.lower import lower_for_onnxruntime
-from converters.passes.quantize.lower_tensorrt import lower_for_tensorrt
-from converters.passes.quantize.qdq import users
-from runtimes.machine import own_cpu
+from converters.graph.lower import lower_for_onnxruntime
+from converters.graph.lower_tensorrt import lower_for_tensorrt
+from converters.graph.qdq import users
+from runtimes.machine.machine import own_cpu
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class _OpenVino(Trial):
         import onnx_ir as ir
         import openvino
 
-        from runtimes.engines.openvino import properties
+        from runtimes.engines.openvino.openvino import properties
 
         core = openvino.Core()
         read = core.read_model(ir.to_proto(model).SerializeToString(), b"")

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from converters.passes.prune.groups import LAYERS
-from runtimes.engines._torch import flatten
+from converters.models.parts import LAYERS
+from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 
 # Of both softmaxes: what the teacher thinks of the classes that are not the best weighs more (Hinton et al., 2015).
@@ -20,7 +20,7 @@ _TEMPERATURE = 2.0
 _FEATURES = 12  # inner layers at most, spread over the depth: each costs memory and a pass over its values
 _FLOOR = 1e-6  # outputs that hardly vary are not divided by nothing
 
-Answers = tuple[list[torch.Tensor], list[torch.Tensor]]
+TeacherAnswers = tuple[list[torch.Tensor], list[torch.Tensor]]
 """The outputs of a run, and those of the inner layers that are compared."""
 
 
@@ -39,7 +39,7 @@ class Lesson:
     features: Sequence[str] = ()
     outputs: bool = True
 
-    def answers(self, module: nn.Module, run: Callable[[nn.Module], Any]) -> Answers:
+    def answers(self, module: nn.Module, run: Callable[[nn.Module], Any]) -> TeacherAnswers:
         """The outputs of a run, and of the inner layers that are compared.
 
         Raises UsageError where no output is floating point.
@@ -50,7 +50,7 @@ class Lesson:
             raise UsageError("recover: the model's outputs are integers, which teach nothing: return logits")
         return outputs, [heard[name] for name in self.features]
 
-    def loss(self, mine: Answers, theirs: Answers) -> torch.Tensor:
+    def loss(self, mine: TeacherAnswers, theirs: TeacherAnswers) -> torch.Tensor:
         """A scalar; 0 where the student answers as the teacher does."""
         terms = []
         for index, (one, other) in enumerate(zip(mine[0], theirs[0], strict=True) if self.outputs else ()):

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from converters.passes.prune.groups import LAYERS
+from converters.models.parts import LAYERS
 
 _WEIGHT_MAX = 127  # symmetric int8
 _CODES = 255  # uint8

@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
-from converters.cache import Key
-from converters.data import training_pool
-from converters.passes.recover.options import RecoverOptions
+from converters.data.shelf import Shelf
+from converters.data.uses import training_pool
+from converters.digest import Key
+from converters.passes.bench import Bench
 from converters.passes.recover.pulse import Pulse
-from converters.passes.recover.shelf import Shelf
 from converters.passes.recover.train import Course, Teaching
-from runtimes.child import tell
-
-if TYPE_CHECKING:
-    from converters.passes.change import Bench
+from converters.recipe.recover import RecoverOptions
+from runtimes.process.child import tell
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Recovery:
 
 def prepare(bench: Bench, options: RecoverOptions, teacher: nn.Module, notes: list[str]) -> Recovery:
     """Open the samples to learn from. Raises UsageError where the recipe has none."""
-    from converters.passes.change import state_digest
+    from converters.models.structure import state_digest
 
     pool, indices = training_pool(bench.recipe, bench.source.folder)
     shelf, key = Shelf(pool, bench.recipe.inputs, notes.append), Key()

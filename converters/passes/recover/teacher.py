@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from converters.passes.recover.lesson import Answers, Lesson
-from converters.sources.load import call
-from runtimes.machine import instruction_sets
+from converters.models.call import call
+from converters.passes.recover.lesson import Lesson, TeacherAnswers
+from runtimes.machine.machine import instruction_sets
 
 REMEMBERED = 256 << 20
 """Bytes of answers that are kept."""
@@ -28,7 +28,7 @@ class Teacher:
         self._room = REMEMBERED
 
     @torch.no_grad()
-    def answers(self, part: Sequence[int], tensors: Tensors) -> Answers:
+    def answers(self, part: Sequence[int], tensors: Tensors) -> TeacherAnswers:
         """What the model says of the samples of these indices, in float32."""
         if self._remember and all(index in self._told for index in part):
             columns = zip(*(self._told[index] for index in part), strict=True)

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from converters.batch_norm import learn_statistics, norms
-from converters.passes.prune.depgraph import where
+from converters.data.shelf import Shelf, batches
+from converters.models.batch_norm import learn_statistics, norms
+from converters.models.call import call
+from converters.models.parts import where
 from converters.passes.recover.augment import augmented
 from converters.passes.recover.checkpoint import Best, resume, save, state_of
-from converters.passes.recover.lesson import Answers, Lesson, comparable
-from converters.passes.recover.options import RecoverOptions
+from converters.passes.recover.lesson import Lesson, TeacherAnswers, comparable
 from converters.passes.recover.pulse import Pulse
 from converters.passes.recover.rounding import rounding
-from converters.passes.recover.shelf import Shelf, batches
 from converters.passes.recover.teacher import Teacher, Tensors, faster
-from converters.sources.load import call
+from converters.recipe.recover import RecoverOptions
 from runtimes.errors import BurnishError, UsageError
 
 Tell = Callable[[str], object]
@@ -272,7 +272,7 @@ class Teaching:
             count += len(part)
         return total / count
 
-    def _answers(self, part: Sequence[int]) -> Answers:
+    def _answers(self, part: Sequence[int]) -> TeacherAnswers:
         tensors = self._tensors(part)
         return self.lesson.answers(self.student, lambda one: call(one, tensors))
 

@@ -14,14 +14,15 @@ import torch
 from torch import nn
 
 from converters.debug.compare import Comparison, Findings, compare
-from converters.debug.graph import Taps
 from converters.debug.judge import Limit
-from converters.debug.onnx_taps import OnnxTaps
-from converters.debug.torchscript_taps import TorchScriptTaps
+from converters.debug.match.graph import Taps
+from converters.debug.taps.onnx import OnnxTaps
+from converters.debug.taps.torchscript import TorchScriptTaps
 from converters.debug.truth import Eager
 from converters.exporters import EXPORTERS
-from converters.exporters.base import Job, ModelFacts
-from converters.passes.optimize import optimize_graph
+from converters.exporters.job import ExportJob
+from converters.exporters.onnx.optimize import optimize_graph
+from converters.models.facts import ModelFacts
 from converters.sources.load import Source, load_model
 from runtimes.spec import Arrays, DimRange, TensorSpec
 
@@ -159,7 +160,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = exporter.export(Job(model, facts, folder), exporter.Options(format=format, **options))
+        made = exporter.export(ExportJob(model, facts, folder), exporter.Options(format=format, **options))
     return folder / made.entry
 
 

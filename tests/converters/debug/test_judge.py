@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from converters.debug.judge import Limit, Measure, judge, jump, measure, own_error, own_fault, standing_out
-from runtimes.validator.defaults import Gates
+from runtimes.artifact.gates import Gates
 
 LIMIT = Limit.of("fp32")
 CHAIN = {0: [], 1: [0], 2: [1], 3: [2]}

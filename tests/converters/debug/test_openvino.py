@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters.build import source_of
 from converters.debug.compare import Comparison, Findings, compare
 from converters.debug.judge import Limit
-from converters.debug.openvino_taps import OpenVinoTaps
-from converters.debug.run import Job as DebugJob
+from converters.debug.run import DebugRequest as DebugJob
 from converters.debug.run import debug
-from converters.exporters.base import Job, ModelFacts
+from converters.debug.taps.openvino import OpenVinoTaps
+from converters.exporters.job import ExportJob
 from converters.exporters.openvino import OpenVinoExporter, OpenVinoOptions
-from converters.recipe import load_recipe
+from converters.models.facts import ModelFacts
+from converters.plan.load import load_recipe
+from converters.plan.plan import source_of
 from runtimes.errors import ArtifactError
+from runtimes.files.layout import REFERENCE_FILE
 from runtimes.spec import DimRange, TensorSpec
-from runtimes.validator.reference import FILE
 
 openvino = pytest.importorskip("openvino")
 
@@ -44,7 +45,7 @@ class Irs:
             False,
             0,
         )
-        job = Job(None, facts, folder, graph=graph or self._subject.onnx)
+        job = ExportJob(None, facts, folder, graph=graph or self._subject.onnx)
         chosen = OpenVinoOptions(format="openvino", **options)
         return folder / OpenVinoExporter().export(job, chosen).entry
 
@@ -192,8 +193,8 @@ def test_an_ir_without_notes_is_matched_by_its_weights(irs: Irs) -> None:
 def test_a_quantized_artifact(quantized_build: Path, small_recipe: Path, tmp_path: Path) -> None:
     """Quantized by Burnish itself, run by its own session: nothing is accused, and every layer is compared."""
     folder = shutil.copytree(quantized_build / "openvino-int8", tmp_path / "openvino-int8")
-    shutil.copy(quantized_build / FILE, tmp_path / FILE)
-    found = debug(DebugJob(folder, tmp_path / FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
+    shutil.copy(quantized_build / REFERENCE_FILE, tmp_path / REFERENCE_FILE)
+    found = debug(DebugJob(folder, tmp_path / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
     assert (found.format, found.precision, found.first) == ("openvino", "int8", None)
     assert {"0 + 1", "3 + 4", "8", "output logits"} <= {one.layer for one in found.series}
     assert any("this judges the graph" in note for note in found.notes)

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from converters.debug.truth import Eager
-from converters.passes.cast import cast_graph
+from converters.graph.cast import cast_graph
 
 LEVELS = ["basic", "extended", "all"]
 

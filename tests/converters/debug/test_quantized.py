@@ -12,9 +12,9 @@ import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType
 
-from converters.debug.align import Layer
 from converters.debug.compare import Findings
-from converters.debug.fuse import last_of_each
+from converters.debug.match.fuse import last_of_each
+from converters.debug.match.layer import Layer
 
 SYMMETRIC = {  # what TensorRT asks for: clamps stay, biases stay float
     "activation_type": QuantType.QInt8,

@@ -17,35 +17,38 @@ from onnx import numpy_helper
 
 from burnish.debug import debug as debug_artifact
 from burnish.report.debug import headline
-from converters.build import source_of
 from converters.debug import worst
-from converters.debug.run import Job, debug
-from converters.passes.cast import cast_graph
-from converters.passes.optimize import optimize_graph
-from converters.recipe import load_recipe
-from runtimes.artifact import FileEntry, sha256
-from runtimes.bound import vectors
+from converters.debug.run import DebugRequest, debug
+from converters.exporters.onnx.optimize import optimize_graph
+from converters.graph.cast import cast_graph
+from converters.plan.load import load_recipe
+from converters.plan.plan import source_of
+from runtimes.artifact.artifact import FileEntry, sha256
 from runtimes.errors import ArtifactError, BurnishError, UsageError
-from runtimes.machine import system
-from runtimes.preprocess import Preprocess
-from runtimes.validator.reference import FILE, Reference
+from runtimes.files.layout import REFERENCE_FILE
+from runtimes.machine.bound import vectors
+from runtimes.machine.machine import system
+from runtimes.preprocess.image import Preprocess
+from runtimes.validator.reference import Reference
 
 pytestmark = pytest.mark.usefixtures("own_imports")
 
 
 @pytest.fixture
-def job(small_build: Path, small_recipe: Path, tmp_path: Path) -> Iterator[Callable[..., Job]]:
+def job(small_build: Path, small_recipe: Path, tmp_path: Path) -> Iterator[Callable[..., DebugRequest]]:
     """A job on a copy of an artifact of `small_build`; `change` is done to its ONNX graph."""
 
-    def make(name: str = "onnx", change: Callable[[Any], None] | None = None) -> Job:
+    def make(name: str = "onnx", change: Callable[[Any], None] | None = None) -> DebugRequest:
         folder = shutil.copytree(small_build / name, tmp_path / name)
-        shutil.copy(small_build / FILE, tmp_path / FILE)
+        shutil.copy(small_build / REFERENCE_FILE, tmp_path / REFERENCE_FILE)
         if change:
             model = onnx.load(str(folder / "model.onnx"))
             change(model)
             onnx.save(model, str(folder / "model.onnx"))
             _manifest(folder, files={"model.onnx": _entry(folder / "model.onnx")})
-        return Job(folder, tmp_path / FILE, source_of(load_recipe(small_recipe)), 10**9, 3, trust=True)
+        return DebugRequest(
+            folder, tmp_path / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3, trust=True
+        )
 
     yield make
 
@@ -73,14 +76,14 @@ def _bake_batch(model: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript"])
-def test_a_clean_build(job: Callable[..., Job], name: str) -> None:
+def test_a_clean_build(job: Callable[..., DebugRequest], name: str) -> None:
     found = debug(job(name))
     assert found.first is None
     assert (found.artifact, found.precision, found.complete, found.unmatched) == (name, "fp32", True, [])
     assert [one.layer for one in found.series] == ["0 + 1", "2", "3 + 4", "5", "6", "7", "8", "output logits"]
 
 
-def test_a_fault(job: Callable[..., Job]) -> None:
+def test_a_fault(job: Callable[..., DebugRequest]) -> None:
     found = debug(job(change=_scale))
     assert found.first is not None and found.first.layer == "3 + 4"
     assert found.first.op == "Conv" and found.first.inputs == ("2",)
@@ -90,13 +93,13 @@ def test_a_fault(job: Callable[..., Job]) -> None:
 @pytest.mark.parametrize("level", ["basic", "extended", "all"])
 @pytest.mark.parametrize(("change", "blamed"), [(None, None), (_scale, "3 + 4")], ids=["clean", "fault"])
 def test_an_artifact_that_was_optimized_ahead_of_time(
-    job: Callable[..., Job], level: Any, change: Callable[[Any], None] | None, blamed: str | None
+    job: Callable[..., DebugRequest], level: Any, change: Callable[[Any], None] | None, blamed: str | None
 ) -> None:
     first = debug(_optimized(job("onnx", change), level)).first
     assert (first.layer[: len(blamed or "")] if first else None) == blamed
 
 
-def _optimized(made: Job, level: Any) -> Job:
+def _optimized(made: DebugRequest, level: Any) -> DebugRequest:
     """The artifact as `optimize:` leaves it."""
     graph = made.artifact / "model.onnx"
     optimize_graph(graph, made.artifact / "made.onnx", level)
@@ -107,7 +110,7 @@ def _optimized(made: Job, level: Any) -> Job:
     return made
 
 
-def test_the_worst_probe_is_taken(job: Callable[..., Job]) -> None:
+def test_the_worst_probe_is_taken(job: Callable[..., DebugRequest]) -> None:
     one = job(change=_scale)
     reference = Reference.load(one.reference)
     noise = {}
@@ -125,7 +128,7 @@ def test_the_worst_probe_is_taken(job: Callable[..., Job]) -> None:
     assert debug(one).probe == max(noise, key=lambda name: noise[name])
 
 
-def test_a_probe_that_cannot_run_is_told(job: Callable[..., Job]) -> None:
+def test_a_probe_that_cannot_run_is_told(job: Callable[..., DebugRequest]) -> None:
     one = job(change=_bake_batch)
     larger = [probe.name for probe in Reference.load(one.reference).probes if probe.sizes != {"batch": 1}]
     found = debug(one)
@@ -137,7 +140,7 @@ def test_a_probe_that_cannot_run_is_told(job: Callable[..., Job]) -> None:
     assert all(repr(name) in note for name, note in zip(larger, notes, strict=True))
 
 
-def test_no_probe_that_runs_is_an_error(job: Callable[..., Job]) -> None:
+def test_no_probe_that_runs_is_an_error(job: Callable[..., DebugRequest]) -> None:
     def bake(model: Any) -> None:
         _bake_batch(model)
         baked = next(one for one in model.graph.initializer if one.name == "baked")
@@ -147,7 +150,9 @@ def test_no_probe_that_runs_is_an_error(job: Callable[..., Job]) -> None:
         debug(job(change=bake))
 
 
-def test_a_fault_outside_the_graph_is_the_engines(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_outside_the_graph_is_the_engines(
+    job: Callable[..., DebugRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A kernel that the engine fuses wrongly is in no graph: the note says where to look."""
     opened = worst.load
 
@@ -163,7 +168,7 @@ def test_a_fault_outside_the_graph_is_the_engines(job: Callable[..., Job], monke
     assert any("the fault is in what the engine makes of the graph" in note for note in found.notes)
 
 
-def test_a_fault_counts_before_a_probe_that_cannot_run(job: Callable[..., Job]) -> None:
+def test_a_fault_counts_before_a_probe_that_cannot_run(job: Callable[..., DebugRequest]) -> None:
     def both(model: Any) -> None:
         _scale(model)
         _bake_batch(model)
@@ -173,7 +178,7 @@ def test_a_fault_counts_before_a_probe_that_cannot_run(job: Callable[..., Job]) 
     assert any("does not run on the probe" in note for note in found.notes)
 
 
-def test_a_size_that_only_the_graph_declares(job: Callable[..., Job]) -> None:
+def test_a_size_that_only_the_graph_declares(job: Callable[..., DebugRequest]) -> None:
     """Every node would run at every size; the engine refuses the inputs."""
 
     def declare(model: Any) -> None:
@@ -187,7 +192,7 @@ def test_a_size_that_only_the_graph_declares(job: Callable[..., Job]) -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_a_model_that_is_float32_in_disguise(job: Callable[..., Job], precision: str) -> None:
+def test_a_model_that_is_float32_in_disguise(job: Callable[..., DebugRequest], precision: str) -> None:
     """No layer is wrong: none is what was asked for either."""
     one = job()
     _manifest(one.artifact, precision=precision)
@@ -198,7 +203,7 @@ def test_a_model_that_is_float32_in_disguise(job: Callable[..., Job], precision:
     assert words in found.notes
 
 
-def test_a_lossy_artifact_is_not_asked_for_edge_values(job: Callable[..., Job]) -> None:
+def test_a_lossy_artifact_is_not_asked_for_edge_values(job: Callable[..., DebugRequest]) -> None:
     """What float16 makes of a thousand times the usual input is its nature: the validator does not ask either."""
 
     def half(model: Any) -> None:
@@ -214,7 +219,7 @@ def test_a_lossy_artifact_is_not_asked_for_edge_values(job: Callable[..., Job]) 
     assert found.first is None
 
 
-def test_preprocessing_that_is_not_the_recipes_is_said(job: Callable[..., Job]) -> None:
+def test_preprocessing_that_is_not_the_recipes_is_said(job: Callable[..., DebugRequest]) -> None:
     wanted = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.2, 0.2, 0.2))
     one = dataclasses.replace(job(), preprocess=wanted)
     _manifest(one.artifact, preprocess=Preprocess(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)).model_dump())
@@ -227,7 +232,7 @@ def test_preprocessing_that_is_not_the_recipes_is_said(job: Callable[..., Job]) 
 
 
 def test_the_recipes_preprocessing_is_what_counts(
-    job: Callable[..., Job], small_recipe: Path, tmp_path: Path
+    job: Callable[..., DebugRequest], small_recipe: Path, tmp_path: Path
 ) -> None:
     one = job()
     recipe = small_recipe.with_name("prepared.yaml")
@@ -237,21 +242,21 @@ def test_the_recipes_preprocessing_is_what_counts(
     assert any("mean None where the recipe has (0.5, 0.4, 0.3)" in note for note in found.notes)
 
 
-def test_another_seed_is_refused(job: Callable[..., Job]) -> None:
+def test_another_seed_is_refused(job: Callable[..., DebugRequest]) -> None:
     one = job()
     other = dataclasses.replace(one, source=dataclasses.replace(one.source, weights=("random:7",)))
     with pytest.raises(UsageError, match=r"weights random:0 .*random:7.*--recipe"):
         debug(other)
 
 
-def test_another_digest_is_refused(job: Callable[..., Job]) -> None:
+def test_another_digest_is_refused(job: Callable[..., DebugRequest]) -> None:
     one = job()
     _manifest(one.artifact, weights={"source": "w.pth", "sha256": "ab" * 32, "random": False, "tried": []})
     with pytest.raises(UsageError, match=r"abab.*--recipe"):
         debug(one)
 
 
-def test_a_model_that_has_changed_is_refused(job: Callable[..., Job]) -> None:
+def test_a_model_that_has_changed_is_refused(job: Callable[..., DebugRequest]) -> None:
     """The same file and seed, other code: the outputs tell."""
     one = job()
     reference = Reference.load(one.reference)
@@ -264,7 +269,7 @@ def test_a_model_that_has_changed_is_refused(job: Callable[..., Job]) -> None:
         debug(one)
 
 
-def test_a_changed_file_is_refused(job: Callable[..., Job]) -> None:
+def test_a_changed_file_is_refused(job: Callable[..., DebugRequest]) -> None:
     one = job()
     path = one.artifact / "model.onnx"
     path.write_bytes(path.read_bytes()[:-1])
@@ -280,7 +285,7 @@ def test_a_changed_file_is_refused(job: Callable[..., Job]) -> None:
         ("torch-tensorrt", "it is not made from ONNX.*debug the torchscript or onnx artifact"),
     ],
 )
-def test_another_format_is_refused(job: Callable[..., Job], format: str, words: str) -> None:
+def test_another_format_is_refused(job: Callable[..., DebugRequest], format: str, words: str) -> None:
     one = job()
     _manifest(one.artifact, runtime=format, format=format)
     with pytest.raises(

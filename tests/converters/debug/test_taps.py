@@ -14,8 +14,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from converters.debug.onnx_taps import OnnxTaps
-from converters.debug.torchscript_taps import TorchScriptTaps
+from converters.debug.taps.onnx import OnnxTaps
+from converters.debug.taps.torchscript import TorchScriptTaps
 from runtimes.errors import ArtifactError
 
 IMAGE = {"image": np.random.default_rng(1).standard_normal((3, 3, 16, 16)).astype(np.float32)}

@@ -19,26 +19,29 @@ import pytest
 from onnx import numpy_helper
 
 from burnish.report.debug import headline
-from converters.build import source_of
-from converters.debug import run, tensorrt_graph, tensorrt_taps, worst
+from converters.debug import run, worst
 from converters.debug.compare import Comparison, compare
 from converters.debug.judge import Limit
-from converters.debug.run import Job as DebugJob
+from converters.debug.run import DebugRequest as DebugJob
 from converters.debug.run import debug
 from converters.debug.stops import stop
-from converters.debug.tensorrt_graph import Remade, Tapped, refuse, remake
-from converters.debug.tensorrt_taps import TensorRtTaps
-from converters.exporters import tensorrt as exporter
-from converters.exporters.base import Job, ModelFacts
-from converters.exporters.tensorrt import Lowered, TensorRtExporter, TensorRtOptions
-from converters.recipe import load_recipe
+from converters.debug.taps import tensorrt as tensorrt_taps
+from converters.debug.taps import tensorrt_graph
+from converters.debug.taps.tensorrt import TensorRtTaps
+from converters.debug.taps.tensorrt_graph import Remade, Tapped, refuse, remake
+from converters.exporters.job import ExportJob
+from converters.exporters.tensorrt import tensorrt as exporter
+from converters.exporters.tensorrt.tensorrt import Lowered, TensorRtExporter, TensorRtOptions
+from converters.models.facts import ModelFacts
+from converters.plan.load import load_recipe
+from converters.plan.plan import source_of
 from converters.sources.load import load_model
-from runtimes.artifact import Artifact, FileEntry, Manifest, sha256
-from runtimes.devices import absent
+from runtimes.artifact.artifact import Artifact, FileEntry, Manifest, sha256
 from runtimes.errors import Unavailable, UsageError
+from runtimes.files.layout import REFERENCE_FILE
+from runtimes.machine.devices import absent
 from runtimes.session import Session, load
 from runtimes.spec import Arrays, DimRange, TensorSpec
-from runtimes.validator.reference import FILE
 
 no_gpu = pytest.mark.skipif(absent("cuda") is None, reason="this machine has a GPU")
 rtx = pytest.mark.skipif(not find_spec("tensorrt_rtx"), reason="tensorrt-rtx is not installed")
@@ -83,7 +86,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
     right = exporter.lower
 
     def install(change: Change) -> None:
-        def wrong(graph: Path, job: Job, options: TensorRtOptions) -> Lowered:
+        def wrong(graph: Path, job: ExportJob, options: TensorRtOptions) -> Lowered:
             lowered = right(graph, job, options)
             model = onnx.load(str(lowered.path))
             change(model)
@@ -270,7 +273,7 @@ def test_what_cannot_be_debugged_here_is_refused_with_what_can(
 ) -> None:
     folder = request.getfixturevalue(build)
     with pytest.raises(error, match=words):
-        debug(DebugJob(folder / name, folder / FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
+        debug(DebugJob(folder / name, folder / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
 
 
 @rtx
@@ -310,7 +313,7 @@ def test_a_whole_artifact(
     if change:
         faulty(change)
     source = source_of(load_recipe(small_recipe))
-    found = debug(DebugJob(small_build / "tensorrt", small_build / FILE, source, 10**9, 3))
+    found = debug(DebugJob(small_build / "tensorrt", small_build / REFERENCE_FILE, source, 10**9, 3))
     assert (found.first.layer if found.first else None) == blamed
     assert (found.format, found.complete, found.unmatched) == ("tensorrt", True, [])
     assert any(note in one for one in found.notes)
@@ -323,12 +326,12 @@ def test_an_engine_on_the_gpu(
 ) -> None:
     """A correct one, and one whose lowering was wrong when it was built and is so still."""
     source = source_of(load_recipe(small_recipe))
-    clean = debug(DebugJob(gpu_build / "tensorrt", gpu_build / FILE, source, 10**9, 3))
+    clean = debug(DebugJob(gpu_build / "tensorrt", gpu_build / REFERENCE_FILE, source, 10**9, 3))
     assert clean.first is None, headline(clean)
     assert {"0 + 1", "3 + 4", "8", "output logits"} <= {one.layer for one in clean.series}
     faulty(_scaled("3.weight"))
     broken = _built_again(gpu_build / "tensorrt", gpu_build / "onnx" / "model.onnx", tmp_path)
-    found = debug(DebugJob(broken, gpu_build / FILE, source, 10**9, 3, trust=True))
+    found = debug(DebugJob(broken, gpu_build / REFERENCE_FILE, source, 10**9, 3, trust=True))
     assert found.first is not None and found.first.layer == "3 + 4", headline(found)
     assert any("built again" in note for note in found.notes)
 
@@ -338,7 +341,7 @@ def _built_again(artifact: Path, graph: Path, folder: Path) -> Path:
     copy = shutil.copytree(artifact, folder / "tensorrt")
     made = Artifact.open(copy).manifest
     facts = ModelFacts(made.inputs, made.outputs, made.dims, False, 0)
-    TensorRtExporter().export(Job(None, facts, copy, graph), tensorrt_graph._options(made))
+    TensorRtExporter().export(ExportJob(None, facts, copy, graph), tensorrt_graph._options(made))
     engine = copy / "model.engine"
     entry = FileEntry(sha256=sha256(engine), size=engine.stat().st_size).model_dump()
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))

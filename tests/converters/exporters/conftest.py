@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from converters.exporters.base import Job, ModelFacts
-from runtimes.artifact import Artifact
+from converters.exporters.job import ExportJob
+from converters.models.facts import ModelFacts
+from runtimes.artifact.artifact import Artifact
 
 
 class Branches(nn.Module):
@@ -28,9 +29,9 @@ def branches() -> nn.Module:
 
 
 @pytest.fixture
-def cnn_job(small_build: Path, tmp_path: Path) -> Job:
+def cnn_job(small_build: Path, tmp_path: Path) -> ExportJob:
     """The small CNN's own ONNX artifact (opset 20, batch 1..8) as the start of another format."""
     made = Artifact.open(small_build / "onnx").manifest
     facts = ModelFacts(made.inputs, made.outputs, made.dims, False, 0)
     (tmp_path / "made").mkdir()
-    return Job(None, facts, tmp_path / "made", small_build / "onnx" / made.entry)
+    return ExportJob(None, facts, tmp_path / "made", small_build / "onnx" / made.entry)

@@ -13,20 +13,22 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from converters.build import build
+from converters.build.build import build
+from converters.errors import ExportError
 from converters.exporters import openvino as module
-from converters.exporters.base import Exported, ExportError, Job, ModelFacts
-from converters.exporters.onnx import OnnxExporter, OnnxOptions
+from converters.exporters.job import Exported, ExportJob
+from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.openvino import OpenVinoExporter, OpenVinoOptions, read_graph
-from converters.recipe import load_recipe
-from runtimes.engines import openvino as engine
-from runtimes.engines.openvino import count_layers, lacking
-from runtimes.intel import INSTALL
+from converters.models.facts import ModelFacts
+from converters.plan.load import load_recipe
+from runtimes.engines.openvino import openvino as engine
+from runtimes.engines.openvino.openvino import count_layers, lacking
+from runtimes.machine.intel import INSTALL
 from runtimes.results import Status
 from runtimes.spec import TensorSpec
 
-MakeJob = Callable[..., Job]
-FromModule = Callable[..., Job]
+MakeJob = Callable[..., ExportJob]
+FromModule = Callable[..., ExportJob]
 pytestmark = pytest.mark.skipif(not find_spec("openvino"), reason=f"openvino is not installed: {INSTALL}")
 
 
@@ -39,17 +41,17 @@ def options(**values: Any) -> OpenVinoOptions:
     return OpenVinoOptions(format="openvino", **values)
 
 
-def export(job: Job, **values: Any) -> Exported:
+def export(job: ExportJob, **values: Any) -> Exported:
     return OpenVinoExporter().export(job, options(**values))
 
 
-def read(job: Job) -> Any:
+def read(job: ExportJob) -> Any:
     import openvino
 
     return openvino.Core().read_model(job.folder / "model.xml")
 
 
-def run(job: Job, *inputs: np.ndarray[Any, Any], precision: str = "f32") -> list[np.ndarray[Any, Any]]:
+def run(job: ExportJob, *inputs: np.ndarray[Any, Any], precision: str = "f32") -> list[np.ndarray[Any, Any]]:
     import openvino
 
     compiled = openvino.Core().compile_model(read(job), "CPU", {"INFERENCE_PRECISION_HINT": precision})
@@ -70,11 +72,11 @@ def small_cnn() -> nn.Module:
 def from_module(make_job: MakeJob, tmp_path: Path) -> FromModule:
     """Exports a module to ONNX and gives the job that starts from the graph."""
 
-    def make(model: nn.Module, inputs: Any, dims: Any = None, outputs: Any = None) -> Job:
+    def make(model: nn.Module, inputs: Any, dims: Any = None, outputs: Any = None) -> ExportJob:
         job = make_job(model, inputs, dims, outputs)
         OnnxExporter().export(job, OnnxOptions(format="onnx"))
         (tmp_path / "ir").mkdir()
-        return Job(None, job.facts, tmp_path / "ir", job.folder / "model.onnx")
+        return ExportJob(None, job.facts, tmp_path / "ir", job.folder / "model.onnx")
 
     return make
 
@@ -108,7 +110,7 @@ class Unused(nn.Module):
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs("bf16"))])
-def test_layers_are_counted_in_the_precision_that_they_are_executed_in(cnn_job: Job, precision: str) -> None:
+def test_layers_are_counted_in_the_precision_that_they_are_executed_in(cnn_job: ExportJob, precision: str) -> None:
     exported = export(cnn_job, precision=precision)
     assert sorted(path.name for path in cnn_job.folder.iterdir()) == ["model.bin", "model.xml"]
     assert (exported.entry, exported.precision, exported.notes) == ("model.xml", precision, [])
@@ -206,7 +208,7 @@ def test_fp16_weights_are_stored_as_fp16(from_module: FromModule) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_precision_that_this_cpu_lacks_is_written_and_not_counted(
-    cnn_job: Job, monkeypatch: pytest.MonkeyPatch, precision: str
+    cnn_job: ExportJob, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     monkeypatch.setattr(engine, "_capabilities", lambda plugin: ("FP32", "INT8"))
     exported = export(cnn_job, precision=precision)
@@ -220,14 +222,14 @@ def test_a_precision_that_this_cpu_lacks_is_written_and_not_counted(
 @pytest.mark.skipif(
     not find_spec("openvino") or lacking("fp16") is None, reason="this CPU computes in fp16, or openvino is missing"
 )
-def test_what_openvino_takes_in_its_place_is_seen(cnn_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_openvino_takes_in_its_place_is_seen(cnn_job: ExportJob, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for fp16 on a CPU without it, OpenVINO compiles for bf16 or fp32, and says nothing."""
     monkeypatch.setattr(module, "lacking", lambda precision: None)
     with pytest.raises(ExportError, match=r"is not fp16: of its 3 computing layers there are 3 (bf16|fp32)"):
         export(cnn_job, precision="fp16")
 
 
-def test_a_quantized_graph_is_executed_in_integers(cnn_job: Job, tmp_path: Path) -> None:
+def test_a_quantized_graph_is_executed_in_integers(cnn_job: ExportJob, tmp_path: Path) -> None:
     import onnx
 
     nncf = pytest.importorskip("nncf", reason="nncf is not installed: pip install 'burnish[quantize]'")
@@ -239,7 +241,7 @@ def test_a_quantized_graph_is_executed_in_integers(cnn_job: Job, tmp_path: Path)
     model = read_graph(tmp_path / "int8.onnx")
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert count_layers(compiled, model)["compute_layers"] == {"int8": 3}
-    quantized = Job(None, cnn_job.facts, cnn_job.folder, tmp_path / "int8.onnx")
+    quantized = ExportJob(None, cnn_job.facts, cnn_job.folder, tmp_path / "int8.onnx")
     with pytest.raises(ExportError, match="is not fp32: of its 3 computing layers there are 3 int8"):
         export(quantized)
 
@@ -252,21 +254,21 @@ def test_the_files_say_nothing_of_the_machine_they_were_made_on(from_module: Fro
     assert [word for word in here if word in content] == []
 
 
-def test_a_graph_is_needed(cnn_job: Job) -> None:
+def test_a_graph_is_needed(cnn_job: ExportJob) -> None:
     with pytest.raises(ExportError, match="needs an ONNX graph"):
-        export(Job(None, cnn_job.facts, cnn_job.folder))
+        export(ExportJob(None, cnn_job.facts, cnn_job.folder))
 
 
-def test_a_graph_that_cannot_be_read_is_told_in_openvinos_words(cnn_job: Job, tmp_path: Path) -> None:
+def test_a_graph_that_cannot_be_read_is_told_in_openvinos_words(cnn_job: ExportJob, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a graph")
     with pytest.raises(ExportError, match=r"OpenVINO cannot read the graph: .+"):
-        export(Job(None, cnn_job.facts, cnn_job.folder, tmp_path / "broken.onnx"))
+        export(ExportJob(None, cnn_job.facts, cnn_job.folder, tmp_path / "broken.onnx"))
 
 
-def test_a_graph_with_other_names_is_refused(cnn_job: Job) -> None:
+def test_a_graph_with_other_names_is_refused(cnn_job: ExportJob) -> None:
     facts = ModelFacts({"picture": TensorSpec(shape=(1, 3, 32, 32))}, cnn_job.facts.outputs, {}, False, 0)
     with pytest.raises(ExportError, match=r"are named \[\['image'\]\], not \['picture'\]"):
-        export(Job(None, facts, cnn_job.folder, cnn_job.graph))
+        export(ExportJob(None, facts, cnn_job.folder, cnn_job.graph))
 
 
 @pytest.mark.parametrize("wrong", [{"precision": "int8"}, {"hint": "fast"}, {"opset": 3}, {"device": "gpu"}])
@@ -275,7 +277,7 @@ def test_options_are_checked(wrong: dict[str, Any]) -> None:
         options(**wrong)
 
 
-def test_options_go_into_the_manifest(cnn_job: Job) -> None:
+def test_options_go_into_the_manifest(cnn_job: ExportJob) -> None:
     assert OpenVinoExporter().graph_options(options(opset=18)) == {"opset": 18}
     made = export(cnn_job, hint="throughput", opset=18).build
     assert (made["hint"], made["opset"]) == ("throughput", 18)

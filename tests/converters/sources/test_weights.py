@@ -20,7 +20,7 @@ from torch import nn
 
 from converters.sources import torchvision, weights
 from converters.sources.load import Source, load_model
-from converters.sources.weights import Found, WeightsError, find_weights, load_into, read_state
+from converters.sources.weights import LoadedState, WeightsError, find_weights, load_into, read_state
 from runtimes.spec import TensorSpec
 
 
@@ -85,7 +85,7 @@ def test_half_precision_weights_fill_a_float32_model(tmp_path: Path, state: Stat
     torch.save({name: value.half() if value.is_floating_point() else value for name, value in state.items()},
                tmp_path / "net.pth")  # fmt: skip
     module = Model()
-    load_into(module, Found("net.pth", read_state(tmp_path / "net.pth")))
+    load_into(module, LoadedState("net.pth", read_state(tmp_path / "net.pth")))
     assert module[0].weight.dtype == torch.float32
     assert torch.equal(module[0].weight, state["0.weight"].half().float())
 
@@ -223,7 +223,7 @@ def test_a_zip_bomb_named_as_weights_is_refused(tmp_path: Path) -> None:
 def test_every_key_that_does_not_fit_is_listed(state: State) -> None:
     other = {name.replace("0.", "conv."): value for name, value in state.items()}
     other["1.running_mean"] = torch.zeros(9)
-    told = refusal(lambda: load_into(Model(), Found("net.pth", other)))
+    told = refusal(lambda: load_into(Model(), LoadedState("net.pth", other)))
     assert told.splitlines() == [
         "net.pth does not fit the model, 5 keys differ:",
         "  missing in the file: 0.weight [4, 3]",
@@ -236,7 +236,7 @@ def test_every_key_that_does_not_fit_is_listed(state: State) -> None:
 
 def test_weights_of_another_architecture_name_every_key() -> None:
     theirs, mine = torchvision.build("squeezenet1_1", {}), torchvision.build("squeezenet1_0", {"num_classes": 10})
-    told = refusal(lambda: load_into(mine, Found("net.pth", theirs.state_dict())))
+    told = refusal(lambda: load_into(mine, LoadedState("net.pth", theirs.state_dict())))
     own, other = mine.state_dict(), theirs.state_dict()
     differing = [name for name in own if name not in other or own[name].shape != other[name].shape]
     assert differing
@@ -246,7 +246,9 @@ def test_weights_of_another_architecture_name_every_key() -> None:
 # Where they come from
 
 
-def found_in(tmp_path: Path, *sources: str, model: str = "python:net:build") -> tuple[Found, list[dict[str, str]]]:
+def found_in(
+    tmp_path: Path, *sources: str, model: str = "python:net:build"
+) -> tuple[LoadedState, list[dict[str, str]]]:
     return find_weights(sources, model, tmp_path)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runtimes.artifact import MANIFEST, Artifact
+from runtimes.artifact.artifact import MANIFEST, Artifact
 
 _ARTIFACTS = """
 artifacts:
@@ -22,8 +22,8 @@ artifacts:
 @pytest.fixture(scope="session")
 def ir_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real build of the small CNN as OpenVINO IR, in float32 and bfloat16. Read it, and change only a copy."""
-    from converters.build import build
-    from converters.recipe import load_recipe
+    from converters.build.build import build
+    from converters.plan.load import load_recipe
 
     recipe = small_recipe.with_name("openvino.yaml")
     shared = small_recipe.read_text(encoding="utf-8").partition("artifacts:")[0]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtimes.artifact import Artifact
-from runtimes.devices import gpus
-from runtimes.engines.tensorrt import MODULES, TensorRtRuntime, _Cuda, missing_cuda_bindings, missing_flavor
-from runtimes.engines.torch_tensorrt import TorchTensorRtRuntime
+from runtimes.artifact.artifact import Artifact
+from runtimes.engines.tensorrt import PACKAGES, TensorRtRuntime, _Cuda, missing_cuda_bindings, missing_flavor
+from runtimes.engines.torch.torch_tensorrt import TorchTensorRtRuntime
 from runtimes.errors import ArtifactError, BurnishError, Unavailable
+from runtimes.machine.devices import gpus
 from runtimes.results import Build, Status
 from runtimes.session import Session, SessionOptions, load
 from runtimes.validator.reference import Reference
@@ -54,9 +54,9 @@ def test_a_file_that_is_no_engine_is_told_with_who_built_it(
         TensorRtRuntime().open(made, "cuda", SessionOptions())
 
 
-@pytest.mark.parametrize("flavor", MODULES)
+@pytest.mark.parametrize("flavor", PACKAGES)
 def test_a_missing_flavor_is_named_with_its_install_command(flavor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODULES, flavor, "no_such_tensorrt")
+    monkeypatch.setitem(PACKAGES, flavor, "no_such_tensorrt")
     extra = {"tensorrt": "burnish[tensorrt]", "rtx": "burnish[tensorrt-rtx]"}[flavor]
     problem = f"no_such_tensorrt is not installed: pip install '{extra}'"
     assert missing_flavor(flavor) == problem

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from runtimes.validator.agreement import Agreement, agreement
 from runtimes.validator.parity import summarize
-from runtimes.validator.probes import Kind, Probe
+from runtimes.validator.probes import Probe, ProbeKind
 from runtimes.validator.reference import Reference
 
 Array = np.ndarray[Any, Any]
@@ -33,7 +33,7 @@ def classes(*best: int, count: int = 3) -> Array:
     return np.eye(count)[list(best)]
 
 
-def labelled(*parts: tuple[Kind, tuple[int, ...], tuple[int, ...]]) -> Reference:
+def labelled(*parts: tuple[ProbeKind, tuple[int, ...], tuple[int, ...]]) -> Reference:
     """Probes of a kind, with eager's classes and the labels."""
     probes = [Probe(str(index), {}, kind, {}, (), labels) for index, (kind, _, labels) in enumerate(parts)]
     outputs = [{"logits": classes(*best)} for _, best, _ in parts]

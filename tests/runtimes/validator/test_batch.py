@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.artifact import Manifest
+from runtimes.artifact.artifact import Manifest
+from runtimes.artifact.gates import Gates
 from runtimes.results import GateResult
 from runtimes.spec import DimRange, Dims, TensorSpec
 from runtimes.validator import gates
-from runtimes.validator.defaults import Gates
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import synthetic_probes
 from runtimes.validator.reference import Reference

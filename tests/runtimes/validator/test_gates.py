@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.artifact import Artifact, FileEntry, Manifest
+from runtimes.artifact.artifact import Artifact, FileEntry, Manifest
+from runtimes.artifact.gates import Gates
 from runtimes.results import Deadline, GateResult, Speed
 from runtimes.spec import Arrays, TensorSpec
 from runtimes.validator import gates
-from runtimes.validator.defaults import NOISE_FP32, SQNR_DB, Gates
+from runtimes.validator.defaults import NOISE_FP32, SQNR_DB
 from runtimes.validator.gates import Evidence
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe

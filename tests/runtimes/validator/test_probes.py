@@ -9,12 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from runtimes.spec import DimRange, TensorSpec, mismatch
+from runtimes.spec import DimRange, TensorSpec, export_sizes, mismatch
 from runtimes.validator.defaults import SYNTHETIC_PROBES
 from runtimes.validator.probes import (
     batch_dimension,
     draw,
-    export_sizes,
     synthetic_probes,
     synthetic_samples,
     unseen_size,

@@ -12,8 +12,9 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
 from runtimes.errors import ArtifactError, UsageError
-from runtimes.validator.probes import Kind, Probe
-from runtimes.validator.reference import FILE, Reference
+from runtimes.files.layout import REFERENCE_FILE
+from runtimes.validator.probes import Probe, ProbeKind
+from runtimes.validator.reference import Reference
 
 dtypes = st.sampled_from(["float32", "float64", "float16", "int64", "int8", "uint8", "bool"])
 arrays = hnp.arrays(dtypes, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
@@ -61,8 +62,8 @@ def varying(scale: float = 1.0) -> Reference:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(references())
 def test_what_is_saved_is_loaded_again(tmp_path: Path, reference: Reference) -> None:
-    reference.save(tmp_path / FILE)
-    found = Reference.load(tmp_path / FILE)
+    reference.save(tmp_path / REFERENCE_FILE)
+    found = Reference.load(tmp_path / REFERENCE_FILE)
     same([probe.inputs for probe in found.probes], [probe.inputs for probe in reference.probes])
     same(found.eager, reference.eager)
     same(found.truth, reference.truth)
@@ -75,8 +76,8 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path, reference: Reference) -> 
 
 def test_the_order_of_the_outputs_is_kept(tmp_path: Path) -> None:
     outputs = [{"z": np.zeros(1), "a": np.ones(1)}]
-    Reference([Probe("one", {})], outputs, outputs).save(tmp_path / FILE)
-    assert list(Reference.load(tmp_path / FILE).truth[0]) == ["z", "a"]
+    Reference([Probe("one", {})], outputs, outputs).save(tmp_path / REFERENCE_FILE)
+    assert list(Reference.load(tmp_path / REFERENCE_FILE).truth[0]) == ["z", "a"]
 
 
 def test_a_real_reference_holds_the_truth_in_float64(small_reference: Reference) -> None:
@@ -91,23 +92,23 @@ def test_a_real_reference_holds_the_truth_in_float64(small_reference: Reference)
 
 def test_a_missing_reference_says_where_to_copy_it_from(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"copy reference\.safetensors of the build"):
-        Reference.load(tmp_path / FILE)
+        Reference.load(tmp_path / REFERENCE_FILE)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.data())
 def test_a_reference_cut_anywhere_is_refused(tmp_path: Path, small_build: Path, data: st.DataObject) -> None:
-    content = (small_build / FILE).read_bytes()
-    (tmp_path / FILE).write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    content = (small_build / REFERENCE_FILE).read_bytes()
+    (tmp_path / REFERENCE_FILE).write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
     with pytest.raises(ArtifactError, match="not a reference that can be read"):
-        Reference.load(tmp_path / FILE)
+        Reference.load(tmp_path / REFERENCE_FILE)
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"burnish": "{}"}, {"burnish": "not JSON"}])
 def test_someone_elses_safetensors_file_is_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
-    save_file({"weight": np.zeros(3)}, tmp_path / FILE, metadata)
+    save_file({"weight": np.zeros(3)}, tmp_path / REFERENCE_FILE, metadata)
     with pytest.raises(ArtifactError, match="not a reference that can be read"):
-        Reference.load(tmp_path / FILE)
+        Reference.load(tmp_path / REFERENCE_FILE)
 
 
 def test_an_output_that_never_changes_is_constant() -> None:
@@ -130,7 +131,7 @@ def test_all_zeros_are_constant_as_the_untrained_heads_are() -> None:
 
 def test_what_varies_only_at_edge_values_is_constant() -> None:
     outputs = [{"y": np.array([[value]])} for value in (1.0, 1.0, 5.0)]
-    kinds: tuple[Kind, ...] = ("noise", "noise", "edge")
+    kinds: tuple[ProbeKind, ...] = ("noise", "noise", "edge")
     probes = [Probe(str(index), {}, kind) for index, kind in enumerate(kinds)]
     assert Reference(probes, outputs, outputs).constant_outputs() == ["y"]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtimes.artifact import Artifact, publish
-from runtimes.devices import gpus
+from runtimes.artifact.artifact import Artifact, publish
+from runtimes.artifact.gates import Gates
+from runtimes.machine.devices import gpus
 from runtimes.results import Build, Row, Status, exit_code
 from runtimes.session import load
 from runtimes.validator import validate as module
-from runtimes.validator.defaults import Gates
 from runtimes.validator.host import Opener
 from runtimes.validator.reference import Reference
 from runtimes.validator.validate import Target, validate

@@ -12,10 +12,10 @@ pytest.importorskip("torch_pruning", reason="structured pruning needs it")
 
 from torch import nn  # noqa: E402
 
-from converters.passes.prune.attention import HeadAttention  # noqa: E402
+from converters.models.attention import HeadAttention  # noqa: E402
 from converters.passes.prune.heads import replace_same  # noqa: E402
-from converters.passes.prune.options import PruneOptions  # noqa: E402
-from converters.passes.prune.structured import Samples, prune_structured  # noqa: E402
+from converters.passes.prune.structured import PruningInputs, prune_structured  # noqa: E402
+from converters.recipe.prune import PruneOptions  # noqa: E402
 
 Forward = Callable[[nn.MultiheadAttention, torch.Tensor], torch.Tensor]
 
@@ -72,7 +72,7 @@ def test_attention_loses_heads(way: Forward) -> None:
         expected = run(module)
         assert replace_same(module, run) == ["attention"]
         torch.testing.assert_close(run(module), expected, rtol=1e-4, atol=1e-5)
-    smaller, removed = prune_structured(Attends(way).eval(), PruneOptions(structured=0.5), Samples(run, run))
+    smaller, removed = prune_structured(Attends(way).eval(), PruneOptions(structured=0.5), PruningInputs(run, run))
     assert "attention" in removed.layers
     assert run(smaller).shape == expected.shape
 
@@ -85,7 +85,7 @@ def test_attention_of_another_kind_stays_as_it_is(way: Forward) -> None:
         expected = run(module)
         assert replace_same(module, run) == []
         assert torch.equal(run(module), expected)
-    smaller, removed = prune_structured(module, PruneOptions(structured=0.1), Samples(run, run))
+    smaller, removed = prune_structured(module, PruneOptions(structured=0.1), PruningInputs(run, run))
     assert removed.layers.keys() == {"inner"}
     assert not attentions(smaller)
 
@@ -96,7 +96,7 @@ def test_the_encoder_of_torch_loses_heads_and_neurons(options: dict[str, Any]) -
     module = encoder(**options).eval()
     with torch.no_grad():
         expected = run(module)
-    smaller, removed = prune_structured(module, PruneOptions(structured=0.4), Samples(run, run))
+    smaller, removed = prune_structured(module, PruneOptions(structured=0.4), PruningInputs(run, run))
     with torch.no_grad():
         torch.testing.assert_close(run(module), expected, rtol=1e-4, atol=1e-5)
     assert removed.layers.keys() == {

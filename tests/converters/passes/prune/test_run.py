@@ -11,13 +11,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning", reason="structured pruning needs it")
 
-from converters.build import source_of  # noqa: E402
-from converters.exporters.base import ModelFacts  # noqa: E402
-from converters.passes.change import Bench  # noqa: E402
-from converters.passes.options import PassOptions  # noqa: E402
-from converters.passes.prune import latency  # noqa: E402
+from converters.models.facts import ModelFacts  # noqa: E402
+from converters.passes.bench import Bench  # noqa: E402
 from converters.passes.prune import run as prune  # noqa: E402
-from converters.recipe import load_recipe  # noqa: E402
+from converters.passes.prune.cost import latency  # noqa: E402
+from converters.plan.load import load_recipe  # noqa: E402
+from converters.plan.plan import source_of  # noqa: E402
+from converters.recipe.passes import PassOptions  # noqa: E402
 from converters.sources.load import load_model  # noqa: E402
 from runtimes.spec import TensorSpec  # noqa: E402
 

@@ -15,16 +15,17 @@ pytest.importorskip("torch_pruning", reason="structured pruning needs it")
 
 from torch import nn  # noqa: E402
 
-from converters.operations import count  # noqa: E402
-from converters.passes.prune.attention import HeadAttention, replace  # noqa: E402
-from converters.passes.prune.cost import macs, params  # noqa: E402
-from converters.passes.prune.groups import LAYERS, find_choices, removed, units  # noqa: E402
+from converters.models.attention import HeadAttention, replace  # noqa: E402
+from converters.models.operations import count  # noqa: E402
+from converters.models.parts import LAYERS  # noqa: E402
+from converters.models.structure import Structure, apply, difference  # noqa: E402
+from converters.passes.prune.cost.cost import macs, params  # noqa: E402
+from converters.passes.prune.groups import find_choices, removed, units  # noqa: E402
 from converters.passes.prune.importance import scorer  # noqa: E402
-from converters.passes.prune.options import PruneOptions  # noqa: E402
 from converters.passes.prune.plan import plan  # noqa: E402
 from converters.passes.prune.shrink import Gone, shrink  # noqa: E402
-from converters.passes.prune.structured import Samples, prune_structured  # noqa: E402
-from converters.passes.structure import Structure, apply, difference  # noqa: E402
+from converters.passes.prune.structured import PruningInputs, prune_structured  # noqa: E402
+from converters.recipe.prune import PruneOptions  # noqa: E402
 from runtimes.errors import UsageError  # noqa: E402
 
 
@@ -126,10 +127,10 @@ def made(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     return factory().eval()
 
 
-def samples(*shape: int) -> Samples:
+def samples(*shape: int) -> PruningInputs:
     generator = torch.Generator().manual_seed(1)
     two, one = torch.randn(2, *shape, generator=generator), torch.randn(1, *shape, generator=generator)
-    return Samples(lambda module: module(two), lambda module: module(one), [lambda module: module(two)], True)
+    return PruningInputs(lambda module: module(two), lambda module: module(one), [lambda module: module(two)], True)
 
 
 PICTURE, TOKENS, WAVE = (3, 12, 12), (6, 32), (3, 20)

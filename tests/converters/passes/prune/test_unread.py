@@ -14,10 +14,10 @@ import torchvision  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from converters.passes.prune.options import PruneOptions  # noqa: E402
-from converters.passes.prune.structured import Samples, prune_structured  # noqa: E402
+from converters.models.structure import Structure, apply, difference  # noqa: E402
+from converters.passes.prune.structured import PruningInputs, prune_structured  # noqa: E402
 from converters.passes.prune.unread import drop_unread, unread  # noqa: E402
-from converters.passes.structure import Structure, apply, difference  # noqa: E402
+from converters.recipe.prune import PruneOptions  # noqa: E402
 
 
 class Several(nn.Module):
@@ -108,7 +108,7 @@ def test_training_heads_of_torchvision_go_as_it_lets_them_go_itself(name: str, s
 
 
 def test_a_pruned_model_without_its_training_heads_is_built_again_from_data(tmp_path: Path) -> None:
-    module, runs = torchvisions("googlenet"), Samples(on(2, 3, 64, 64), on(1, 3, 64, 64))
+    module, runs = torchvisions("googlenet"), PruningInputs(on(2, 3, 64, 64), on(1, 3, 64, 64))
     drop_unread(module, [runs.best])
     smaller, removed = prune_structured(module, PruneOptions(structured=0.3), runs)
     assert removed.left == pytest.approx(0.7, abs=0.02)

@@ -16,11 +16,11 @@ pytest.importorskip("torch_pruning", reason="the passes share its module types")
 
 from torch import nn  # noqa: E402
 
-from converters.exporters.base import ExportError  # noqa: E402
-from converters.passes.prune.figures import figures  # noqa: E402
-from converters.passes.prune.options import PruneOptions  # noqa: E402
-from converters.passes.prune.sparsity import follows, sparse_layers  # noqa: E402
+from converters.errors import ExportError  # noqa: E402
+from converters.graph.sparsity import follows, sparse_layers  # noqa: E402
+from converters.models.figures import figures  # noqa: E402
 from converters.passes.prune.zeros import prune_zeros  # noqa: E402
+from converters.recipe.prune import PruneOptions  # noqa: E402
 from runtimes.errors import UsageError  # noqa: E402
 
 

@@ -12,7 +12,7 @@ import onnx_ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.passes import taps
+from converters.graph import taps
 from converters.passes.quantize import channels as module
 from converters.passes.quantize.channels import SAMPLES, in_words, silent_channels
 from runtimes.spec import Arrays

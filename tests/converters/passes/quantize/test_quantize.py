@@ -11,10 +11,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from converters.build import build
-from converters.recipe import load_recipe
-from runtimes.artifact import Artifact
-from runtimes.machine import own_cpu
+from converters.build.build import build
+from converters.plan.load import load_recipe
+from runtimes.artifact.artifact import Artifact
+from runtimes.machine.machine import own_cpu
 from runtimes.results import Build, Row, Status
 
 

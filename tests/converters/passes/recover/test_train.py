@@ -15,16 +15,16 @@ pytest.importorskip("torch_pruning", reason="the passes share its module types")
 
 from torch import nn  # noqa: E402
 
-from converters.batch_norm import learn_statistics  # noqa: E402
+from converters.data.samples import Pool, Sample  # noqa: E402
+from converters.data.shelf import Shelf, batches  # noqa: E402
+from converters.models.batch_norm import learn_statistics  # noqa: E402
 from converters.passes.recover.augment import augmented  # noqa: E402
 from converters.passes.recover.checkpoint import Best, resume, state_of  # noqa: E402
 from converters.passes.recover.lesson import Lesson, comparable, divergence  # noqa: E402
-from converters.passes.recover.options import RecoverOptions  # noqa: E402
 from converters.passes.recover.pulse import Pulse  # noqa: E402
 from converters.passes.recover.rounding import rounding  # noqa: E402
-from converters.passes.recover.shelf import Shelf, batches  # noqa: E402
 from converters.passes.recover.train import Teaching  # noqa: E402
-from converters.samples import Pool, Sample  # noqa: E402
+from converters.recipe.recover import RecoverOptions  # noqa: E402
 from runtimes.errors import InputError, UsageError  # noqa: E402
 from runtimes.spec import TensorSpec  # noqa: E402
 

@@ -1,0 +1,20 @@
+"""The end of a verb that judged a build: its table, or its JSON, and the exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from burnish.cli.verb import complain, print_json
+from burnish.report.terminal import console, show_builds
+from runtimes.results import Build, exit_code, unmet
+
+
+def finish(build: Build, as_json: bool, quiet: bool, require: Sequence[str] | None) -> int:
+    """Show a build and return the exit status."""
+    if as_json:
+        print_json(build.model_dump(mode="json"))
+    elif not quiet:
+        show_builds([build], console())
+    if missing := unmet(build.artifacts, require or ()):
+        complain(f"required, but not passed: {', '.join(missing)}")
+    return exit_code(build.artifacts, require or ())

@@ -1,0 +1,1 @@
+"""Run a plan: steps, artifacts in their places, verdicts, build.json."""

@@ -1,0 +1,42 @@
+"""One step of a recipe again, alone and in the foreground: what the script beside a failed step's log runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Run `python -m converters.build.again RECIPE [--set KEY=VALUE]... STEP`, in this process, uncaught."""
+    import argparse
+    import tempfile
+
+    from converters.build.build import steps_runner
+    from converters.build.options import BuildOptions
+    from converters.plan.load import load_recipe
+    from converters.plan.plan import source_of
+    from converters.plan.step_graph import StepGraph
+    from runtimes.errors import BurnishError
+
+    parser = argparse.ArgumentParser(prog="converters.build.again")
+    parser.add_argument("recipe")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("step")
+    asked = parser.parse_args()
+    try:
+        plan = load_recipe(asked.recipe, asked.settings)
+        with tempfile.TemporaryDirectory() as folder:
+            graph = StepGraph.of(plan, source_of(plan))
+            runner = steps_runner(plan, graph, Path(folder), BuildOptions(cache=True), print)
+            step = graph.by_name.get(asked.step)
+            if step is None:
+                sys.exit(f"error: no step {asked.step!r}; there are {', '.join(graph.by_name)}")
+            needs = {name: runner.whole(name) for name in step.needs}
+            (target := Path(folder) / "result").mkdir()
+            sys.stdout.write(f"{step.what}\n{step.work(target, needs)}\n")
+    except BurnishError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

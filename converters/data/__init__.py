@@ -1,0 +1,1 @@
+"""Samples: how they are read, and their uses."""

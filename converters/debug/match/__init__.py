@@ -1,0 +1,1 @@
+"""Match the values of an artifact with the layers of the eager model."""

@@ -1,0 +1,1 @@
+"""Read inner values of an artifact, one module per engine."""

@@ -1,0 +1,80 @@
+"""An exporter's task and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.data.calibration import CalibrationSamples
+from converters.errors import ExportError
+from converters.models.examples import Examples, InputReader
+from converters.models.facts import ModelFacts
+from runtimes.spec import Arrays
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What an exporter works on.
+
+    Attributes:
+        model: the eager module in eval mode on the CPU; None for exporters that start from `graph`.
+        facts: its inputs and outputs.
+        folder: where the files go.
+        graph: the ONNX file that the plan made for this exporter, where it asked for one.
+        samples: gives some inputs, and says what they are; None where the recipe is not at hand.
+        calibration: gives the calibration samples, at most so many, and tells the list what it notices.
+    """
+
+    model: torch.nn.Module | None
+    facts: ModelFacts
+    folder: Path
+    graph: Path | None = None
+    samples: InputReader | None = None
+    calibration: Callable[[int | None, list[str]], CalibrationSamples] | None = None
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The eager module. Raises ExportError where the plan gave none."""
+        if self.model is None:
+            raise ExportError("this exporter was given no eager model")
+        return self.model
+
+    @property
+    def examples(self) -> Examples:
+        """Example inputs of the model."""
+        return Examples(self.facts, self.samples)
+
+    def example(self) -> dict[str, torch.Tensor]:
+        """See `Examples.tensors`."""
+        return self.examples.tensors()
+
+    def example_call(self) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+        """See `Examples.call`."""
+        return self.examples.call()
+
+    def some_inputs(self, count: int) -> tuple[str, list[Arrays]]:
+        """See `Examples.some_inputs`."""
+        return self.examples.some_inputs(count)
+
+    def dynamic_shapes(self) -> Any:
+        """See `Examples.dynamic_shapes`."""
+        return self.examples.dynamic_shapes()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exporter made: the file to open, what it computes in, and what a reader should know.
+
+    `passes`: what each pass did that the exporter applied itself, for the manifest.
+    """
+
+    entry: str
+    precision: str = "fp32"
+    build: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    passes: list[dict[str, Any]] = field(default_factory=list)

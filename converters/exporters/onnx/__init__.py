@@ -1,0 +1,1 @@
+"""ONNX: export, operator counts, limits of ONNX Runtime, optimization ahead of time."""

@@ -1,0 +1,1 @@
+"""TensorRT engines: the classic package, TensorRT for RTX, torch-tensorrt."""

@@ -1,0 +1,259 @@
+"""TensorRT engines from the ONNX graph, classic and RTX: one API under two module names.
+
+RTX builds an engine without a GPU; the classic one needs the device. Networks are strongly typed in both:
+an engine computes in what the graph says, so precision is given by casting the graph, and is counted on the
+network before anything is built.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from converters.errors import ExportError
+from converters.exporters.base import Exporter, check_precision
+from converters.exporters.job import Exported, ExportJob
+from converters.exporters.onnx.onnx import BF16_OPSET, weight_bytes
+from converters.exporters.tensorrt.network import count_layers, integer_layers
+from converters.exporters.tensorrt.timings import load_timings, save_timings, timings_file
+from converters.graph.names import module_path
+from converters.graph.qdq import left_float
+from converters.graph.ranges import Checked, cast_checked
+from converters.graph.sparsity import sparse_layers
+from converters.graph.unfused.report import listed, notes
+from converters.graph.unfused.tensorrt import left_by_tensorrt, listening_logger
+from converters.models.facts import ModelFacts
+from converters.recipe.artifact import CastOptions
+from converters.recipe.quantize import MOST
+from runtimes.engines.tensorrt import INSTALL, PACKAGES, missing_flavor, quiet_logger
+from runtimes.machine.devices import absent, gpus
+from runtimes.spec import Dims, Specs, profile_shapes
+
+ENGINE_FILE = "model.engine"
+# Built for when the machine has no GPU to ask: Ada, the most common RTX generation.
+_DEFAULT_CAPABILITY = "8.9"
+
+
+class TensorRtOptions(CastOptions):
+    """Options of `format: tensorrt`."""
+
+    flavor: Literal["auto", "tensorrt", "rtx"] = Field(
+        "auto", description="auto: the classic TensorRT where it and a GPU are there, else TensorRT for RTX."
+    )
+    opset: int | None = Field(None, ge=13, le=25, description="Of the ONNX graph; default 20, for bf16 22.")
+    compute_capabilities: tuple[str, ...] = Field(
+        (),
+        description='GPUs to build for ahead of time, as in ["8.9", "12.0"] (rtx); default: this machine\'s.',
+    )
+    workspace_mb: PositiveInt | None = Field(None, description="Limit of the builder's scratch memory.")
+    optimization_level: int = Field(3, ge=0, le=5, description="Builder effort.")
+    timing_cache: str | None = Field(
+        None,
+        description="File that tactic timings are read from and added to, so that the next build chooses the same; "
+        "default: one in the user's cache folder (classic TensorRT).",
+    )
+
+    @field_validator("compute_capabilities")
+    @classmethod
+    def _capabilities(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            major, _, minor = one.partition(".")
+            if not (major.isdigit() and minor.isdigit()):
+                raise ValueError(f'a compute capability looks like "8.9", not {one!r}')
+        return value
+
+
+class TensorRtExporter(Exporter):
+    """Writes `model.engine`."""
+
+    format = "tensorrt"
+    runtime = "tensorrt"
+    devices = ("cuda",)
+    packages = ("torch", "onnx", "onnx_ir", "onnxscript")
+    quantization = ("static",)
+    Options = TensorRtOptions
+
+    def missing(self, options: TensorRtOptions) -> str | None:
+        """The flavor's package, and for the classic one a GPU."""
+        if problem := super().missing(options):
+            return problem
+        flavor = pick_flavor(options.flavor)
+        if flavor is None:
+            return f"neither tensorrt nor tensorrt_rtx is installed: {INSTALL['rtx']} (or burnish[tensorrt])"
+        if flavor == "tensorrt" and (problem := absent("cuda")):
+            return f"the classic TensorRT builds only on a GPU: {problem}; flavor: rtx builds without one"
+        return missing_flavor(flavor)
+
+    def graph_options(self, options: TensorRtOptions) -> dict[str, Any]:
+        """A float32 ONNX graph; the cast is done here."""
+        return {"opset": options.opset or (BF16_OPSET if options.precision == "bf16" else 20)}
+
+    def unrepeatable(self, options: TensorRtOptions) -> str | None:
+        """The classic one decides by the clock, RTX only when the engine is loaded on its device."""
+        return None if pick_flavor(options.flavor) == "rtx" else "TensorRT chooses kernels by timing them"
+
+    def export(self, job: ExportJob, options: TensorRtOptions) -> Exported:
+        """Rewrite the graph for TensorRT, parse it, count its layers' precisions, build, save."""
+        if job.graph is None:
+            raise ExportError("this exporter needs an ONNX graph")
+        flavor = pick_flavor(options.flavor)
+        assert flavor is not None  # the plan has asked `missing`
+        trt = importlib.import_module(PACKAGES[flavor])
+        lowered = lower(job.graph, job, options)
+        logger, heard = listening_logger(trt, quiet_logger(trt))
+        builder = trt.Builder(logger)
+        network = parsed(trt, builder, lowered.path, lowered.names)
+        layers = count_layers(network, trt)
+        cast = lowered.cast
+        left = left_float(job.graph) if options.quantize else 0
+        share = MOST if cast.kept_layers else options.least_share
+        check_precision(layers["compute_layers"], options.asked_precision, share, cast.why, left)
+        config = builder.create_builder_config()
+        capabilities = configure(trt, builder, config, job.facts, options, flavor)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise ExportError("TensorRT could not build the engine; the log has its words")
+        unfused = left_by_tensorrt(integer_layers(network, trt), heard, lowered.names) if options.quantize else None
+        (job.folder / ENGINE_FILE).write_bytes(memoryview(plan))
+        for file in job.folder.glob("lowered.onnx*"):
+            file.unlink()
+        if flavor == "tensorrt":
+            asked = options.timing_cache
+            save_timings(config, timings_file(asked, trt.__version__), bool(asked))
+        build = {
+            "flavor": flavor,
+            "version": trt.__version__,
+            "compute_capabilities": capabilities,
+            "opset": self.graph_options(options)["opset"],
+            "rewrites": lowered.rewrites,
+            **({"kept_layers": cast.kept_layers} if cast.kept_layers else {}),
+            **({"unfused": listed(unfused)} if unfused is not None else {}),
+            **layers,
+        }
+        told = [*cast.notes, *_notes(layers, options, flavor), *notes(unfused or [])]
+        return Exported(ENGINE_FILE, options.asked_precision, build, told)
+
+
+def pick_flavor(asked: str) -> str | None:
+    """The flavor to build with; None where `auto` finds neither package."""
+    if asked != "auto":
+        return asked
+    if find_spec("tensorrt") and gpus():
+        return "tensorrt"
+    return "rtx" if find_spec("tensorrt_rtx") else "tensorrt" if find_spec("tensorrt") else None
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A graph for TensorRT.
+
+    Attributes:
+        path: the new file.
+        rewrites: what was done to it, and how often.
+        names: each node's name to the layer that its author knows.
+        cast: what the cast to the precision did.
+    """
+
+    path: Path
+    rewrites: dict[str, Any]
+    names: dict[str, str]
+    cast: Checked
+
+
+def lower(graph: Path, job: ExportJob, options: TensorRtOptions) -> Lowered:
+    """Rewrite the graph for TensorRT."""
+    import onnx_ir
+
+    from converters.graph.einsum import plain_einsums
+    from converters.graph.lower_tensorrt import lower_for_tensorrt
+
+    model = onnx_ir.load(str(graph))
+    names = {node.name or "": scope for node in model.graph if (scope := module_path(node.metadata_props))}
+    rewrites: dict[str, Any] = {"einsums": plain_einsums(model), **lower_for_tensorrt(model)}
+    cast = Checked({})
+    if options.sparse:
+        rewrites["sparse_layers"] = sparse_layers(model)
+    if options.precision != "fp32":
+        cast = cast_checked(model, "fp16" if options.precision == "fp16" else "bf16", job.examples, job.folder)
+        rewrites["cast"] = cast.report
+    path = job.folder / "lowered.onnx"
+    big = weight_bytes(model) > 1 << 30
+    onnx_ir.save(model, str(path), external_data="lowered.onnx.data" if big else None)
+    return Lowered(path, rewrites, names, cast)
+
+
+def parsed(trt: Any, builder: Any, path: Path, names: Mapping[str, str]) -> Any:
+    """The strongly typed network of an ONNX file. Raises ExportError as `parse` does."""
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parse(trt, network, path, names)
+    return network
+
+
+def parse(trt: Any, network: Any, path: Path, names: Mapping[str, str]) -> None:
+    """Parse an ONNX file into `network`. Raises ExportError with the parser's words, node and layer."""
+    parser = trt.OnnxParser(network, quiet_logger(trt))
+    if parser.parse_from_file(str(path)):
+        return
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    lines = [
+        f"  {error.node_operator()} node {error.node_name()!r}"
+        f"{f' (layer {names[error.node_name()]})' if names.get(error.node_name()) else ''}: "
+        f"{error.code().name}: {error.desc()}"
+        for error in errors
+    ]
+    raise ExportError("TensorRT's parser refuses the graph:\n" + "\n".join(lines or ["  it does not say why"]))
+
+
+def configure(
+    trt: Any, builder: Any, config: Any, facts: ModelFacts, options: TensorRtOptions, flavor: str
+) -> list[str]:
+    """Profiles, limits, caches and targets; returns the compute capabilities that are built for."""
+    config.builder_optimization_level = options.optimization_level
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32, as everywhere in Burnish
+    if options.sparse:
+        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)  # kernels for the pattern 2:4 are tried as well
+    if options.quantize:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the builder then says what it has fused
+    if options.workspace_mb:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
+    if facts.dims:
+        config.add_optimization_profile(_profile(builder, facts.inputs, facts.dims))
+    if flavor == "tensorrt":
+        load_timings(config, timings_file(options.timing_cache, trt.__version__))
+        return [f"{major}.{minor}" for major, minor in (gpu.compute_capability for gpu in gpus()[:1])]
+    wanted = list(options.compute_capabilities) or _own_capabilities()
+    config.num_compute_capabilities = len(wanted)
+    for index, one in enumerate(wanted):
+        name = f"SM{one.replace('.', '')}"
+        capability = getattr(trt.ComputeCapability, name, None)
+        if capability is None:
+            known = ", ".join(sorted(key for key in dir(trt.ComputeCapability) if key.startswith("SM")))
+            raise ExportError(f"TensorRT for RTX cannot build for compute capability {one}; it knows {known}")
+        config.set_compute_capability(capability, index)
+    return wanted
+
+
+def _own_capabilities() -> list[str]:
+    found = [f"{major}.{minor}" for major, minor in dict.fromkeys(gpu.compute_capability for gpu in gpus())]
+    return found or [_DEFAULT_CAPABILITY]
+
+
+def _profile(builder: Any, inputs: Specs, dims: Dims) -> Any:
+    """The optimization profile: each input's shape with every dimension at its min, opt and max."""
+    profile = builder.create_optimization_profile()
+    for name, spec in inputs.items():
+        profile.set_shape(name, *profile_shapes(spec, dims))
+    return profile
+
+
+def _notes(layers: dict[str, dict[str, int]], options: TensorRtOptions, flavor: str) -> list[str]:
+    notes = [] if layers["compute_layers"] else ["the network has no convolution or matrix product to count"]
+    if options.timing_cache and flavor == "rtx":
+        notes.append("TensorRT for RTX has no timing cache: `timing_cache` does nothing")
+    return notes

@@ -1,0 +1,1 @@
+"""PyTorch's own formats: TorchScript, torch.export, AOTInductor."""

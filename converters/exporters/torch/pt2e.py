@@ -1,0 +1,158 @@
+"""int8 for inductor: PT2E quantization, by torchao's quantizer for inductor on x86 CPUs.
+
+Inductor has integer kernels (oneDNN's) for the patterns that this quantizer writes into an exported program, and
+for no other: a graph that was quantized for ONNX Runtime or OpenVINO would be computed in float. So this is a
+calibration of its own. Weights by channel, symmetric; activations per tensor, uint8. torchao says where to
+quantize; NNCF finds the ranges and corrects the biases that rounding shifts. Sources: torchao,
+quantization/pt2e/quantizer/x86_inductor_quantizer.py; nncf.experimental.torch.fx.quantize_pt2e.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from converters.data.calibration import CalibrationSamples
+from converters.errors import ExportError
+from converters.exporters.job import ExportJob
+from converters.graph.quiet import quiet
+from converters.recipe.quantize import QuantizeOptions
+from runtimes.errors import UsageError
+from runtimes.machine import machine
+from runtimes.registry import nearest
+from runtimes.spec import Arrays
+
+if TYPE_CHECKING:
+    import torch
+
+
+METHOD = "torchao"
+_MULTIPLY_ADD = {"avx512_vnni", "avx_vnni"}
+"""Instructions that add products of bytes in 32 bits. Older ones add two of them in 16, which overflows."""
+
+
+@dataclass(frozen=True)
+class QuantizedProgram:
+    """A program whose layers are surrounded by quantization, what was done to it, and what a reader should know."""
+
+    program: torch.export.ExportedProgram
+    report: dict[str, Any]
+    notes: list[str]
+
+
+def quantize_program(
+    job: ExportJob, program: torch.export.ExportedProgram, options: QuantizeOptions, wide: bool
+) -> QuantizedProgram:
+    """Calibrate and quantize an exported program.
+
+    Args:
+        job: of the export; its `calibration` gives the samples.
+        program: exported with `strict`: the quantizer finds layers by what that notes.
+        options: of the pass.
+        wide: the code is for CPUs that add products of bytes in 32 bits; for others activations have 7 bits.
+
+    Raises:
+        UsageError: there are no samples, or `exclude` names no layer.
+        ExportError: the program cannot be quantized.
+    """
+    import torch
+
+    if job.calibration is None:
+        raise ExportError("to quantize needs a recipe's calibration samples")
+    exclude, notes = _excluded(job.module, options.exclude), list[str]()
+    samples = job.calibration(options.samples, notes)
+    samples.read()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            way = _by_nncf if wide else _by_torchao
+            converted = way(job, program.module(check_guards=False), _quantizer(exclude, wide), samples)
+            args, kwargs = job.example_call()
+            shapes = job.dynamic_shapes()
+            done = torch.export.export(converted, args, kwargs, dynamic_shapes=shapes, strict=False)
+        except Exception as error:  # quantizers fail in any way their libraries please
+            raise ExportError(f"the program could not be quantized: {error}") from error
+    report = {
+        "quantizer": "nncf" if wide else METHOD,
+        "options": options.model_dump(mode="json", exclude_defaults=True),
+        "excluded": exclude,
+        "calibration": {"samples": len(samples.digests)},
+        "activation_bits": 8 if wide else 7,
+    }
+    return QuantizedProgram(done, report, notes)
+
+
+def multiplies_wide(instructions: frozenset[str]) -> bool:
+    """Whether a CPU with these instructions adds products of bytes in 32 bits."""
+    return bool(_MULTIPLY_ADD & instructions)
+
+
+def missing() -> str | None:
+    """Why this machine cannot quantize for inductor, or None."""
+    if not machine.system().endswith("x86_64"):
+        return "int8 for inductor is for x86-64 CPUs"
+    return None if find_spec("nncf") else "nncf is not installed: pip install 'burnish[quantize]'"
+
+
+def _quantizer(exclude: list[str], wide: bool) -> Any:
+    """What says where inductor on x86 wants integers."""
+    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
+        X86InductorQuantizer,
+        get_default_x86_inductor_quantization_config,
+    )
+
+    quantizer = X86InductorQuantizer()
+    quantizer.set_global(get_default_x86_inductor_quantization_config(reduce_range=not wide))
+    for name in exclude:
+        quantizer.set_module_name_qconfig(name, None)
+    return quantizer
+
+
+def _by_nncf(
+    job: ExportJob, module: torch.fx.GraphModule, quantizer: Any, samples: CalibrationSamples
+) -> torch.fx.GraphModule:
+    import nncf
+    from nncf.experimental.torch.fx import quantize_pt2e
+
+    def call(sample: Arrays) -> Any:
+        args, kwargs = _call(job, sample)
+        return kwargs or args
+
+    with quiet():
+        return quantize_pt2e(module, quantizer, nncf.Dataset(samples, call), subset_size=len(samples.digests))  # type: ignore[no-any-return]
+
+
+def _by_torchao(
+    job: ExportJob, module: torch.fx.GraphModule, quantizer: Any, samples: CalibrationSamples
+) -> torch.fx.GraphModule:
+    """Ranges of least squared error over histograms; NNCF's own would be of 8 bits."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    prepared = prepare_pt2e(module, quantizer)
+    for sample in samples:
+        args, kwargs = _call(job, sample)
+        prepared(*args, **kwargs)
+    return convert_pt2e(prepared)  # type: ignore[no-any-return]
+
+
+def _call(job: ExportJob, sample: Arrays) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    import torch
+
+    tensors = {name: torch.from_numpy(sample[name].copy()) for name in job.facts.inputs}
+    return ((), tensors) if job.facts.by_keyword else (tuple(tensors.values()), {})
+
+
+def _excluded(module: torch.nn.Module, patterns: tuple[str, ...]) -> list[str]:
+    """The modules with matrices of weights that the patterns mean. Raises UsageError where one matches none."""
+    weights = ((name, getattr(one, "weight", None)) for name, one in module.named_modules())
+    known = [name for name, weight in weights if weight is not None and weight.dim() > 1]
+    found: set[str] = set()
+    for pattern in patterns:
+        meant = {name for name in known if fnmatchcase(name, pattern)}
+        if not meant:
+            raise UsageError(f"passes.quantize.exclude: no layer is named {pattern!r}{nearest(pattern, known)}")
+        found |= meant
+    return sorted(found)

@@ -1,0 +1,118 @@
+"""TorchScript: scripted or traced, frozen. Deprecated upstream, still what many C++ servers load."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+from zipfile import ZipFile
+
+from pydantic import Field
+
+from converters.exporters.base import Exporter, first_that_works
+from converters.exporters.job import Exported, ExportJob
+from converters.recipe.artifact import ExporterOptions
+
+MODEL_FILE = "model.pt"
+DEPRECATED = "TorchScript is deprecated by PyTorch in favour of torch.export"
+
+
+# What PyTorch's archive writer adds by itself.
+_VERSIONS = (".data/version", "version")  # the first from version 6 of the format on
+_WRITTEN_AT_THE_END = (*_VERSIONS, "byteorder", ".data/serialization_id")
+_SOURCES = ".debug_pkl"
+
+
+class TorchScriptOptions(ExporterOptions):
+    """Options of `format: torchscript`."""
+
+    method: Literal["auto", "script", "trace"] = Field(
+        "auto", description="auto: script, and trace where that fails; the manifest says which and why."
+    )
+    optimize_for_inference: bool = Field(True, description="Fuse and pack weights when the module is loaded.")
+
+
+class TorchScriptExporter(Exporter):
+    """Writes `model.pt`."""
+
+    format = "torchscript"
+    runtime = "torchscript"
+    devices = ("cpu", "cuda")
+    Options = TorchScriptOptions
+
+    def depends_on_machine(self, options: Any) -> bool:
+        """The same files everywhere."""
+        return False
+
+    def unrepeatable(self, options: TorchScriptOptions) -> str | None:
+        """Nothing in it depends on when or where it is made."""
+        return None
+
+    def export(self, job: ExportJob, options: TorchScriptOptions) -> Exported:
+        """Script or trace, freeze, save.
+
+        The module is saved frozen but not yet optimized: what `optimize_for_inference` makes cannot be
+        loaded again, so the runtime does that after loading.
+        """
+
+        methods = {"script": lambda: _script(job), "trace": lambda: _trace(job)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            method, module, failures = first_that_works(options.method, methods)
+            _save(module, job.folder / MODEL_FILE)
+        build = {
+            "method": method,
+            "failed": failures,
+            "optimize_for_inference": options.optimize_for_inference,
+            "operators": _operators(module),
+        }
+        return Exported(MODEL_FILE, build=build, notes=[DEPRECATED])
+
+
+def _save(module: Any, path: Path) -> None:
+    """Save without the author's source lines: absolute paths, different on every machine.
+
+    TorchScript keeps them beside its code, for its messages; without them those name lines of that code.
+    """
+    import torch
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        whole = Path(scratch, path.name)
+        torch.jit.save(module, str(whole))
+        writer = torch._C.PyTorchFileWriter(str(path))
+        with ZipFile(whole) as archive:
+            records = {name.partition("/")[2]: name for name in archive.namelist()}
+            version = next(records[name] for name in _VERSIONS if name in records)
+            writer.set_min_version(int(archive.read(version)))
+            for name, inside in records.items():
+                if name not in _WRITTEN_AT_THE_END and not name.endswith(_SOURCES):
+                    content = archive.read(inside)
+                    writer.write_record(name, content, len(content))
+        writer.write_end_of_file()
+
+
+def _operators(module: Any) -> dict[str, int]:
+    """Nodes of the inlined graph by operator, without the prim:: ones that only move values."""
+    kinds = (node.kind() for node in module.inlined_graph.nodes())
+    return dict(Counter(kind for kind in kinds if not kind.startswith("prim::")).most_common())
+
+
+def _script(job: ExportJob) -> Any:
+    import torch
+
+    return torch.jit.freeze(torch.jit.script(job.module))
+
+
+def _trace(job: ExportJob) -> Any:
+    """Trace; the tracer checks its result by running it again on the same inputs."""
+    import torch
+
+    args, kwargs = job.example_call()
+    with torch.no_grad():
+        if kwargs:
+            traced = torch.jit.trace(job.module, example_kwarg_inputs=kwargs, strict=False)  # type: ignore[no-untyped-call]
+        else:
+            traced = torch.jit.trace(job.module, args, strict=False)  # type: ignore[no-untyped-call]
+        return torch.jit.freeze(traced)

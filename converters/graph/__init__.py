@@ -1,0 +1,1 @@
+"""Work on ONNX graphs: names, inner values, casts, QDQ pairs, lowering for an engine."""

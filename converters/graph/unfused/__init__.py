@@ -1,0 +1,1 @@
+"""Quantized operators that no kernel of an engine fuses."""

@@ -1,0 +1,125 @@
+"""What ONNX Runtime leaves of a QDQ graph, seen in the graph that it has optimized itself."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converters.errors import ExportError
+from converters.graph.names import module_path
+from converters.graph.qdq import COMPUTE, MOVERS
+from converters.graph.unfused.report import Unfused
+from runtimes.machine.machine import Cpu
+
+if TYPE_CHECKING:
+    import onnx
+
+_PAIR = ("QuantizeLinear", "DequantizeLinear")
+_READ_NO_VALUE = ("Shape", "Size")
+# The others are only fused with a QuantizeLinear behind them.
+_WITH_FLOAT_RESULT = ("MatMul", "Gemm")
+_FLOAT_INPUT = "it also reads values that are not quantized"
+_FLOAT_RESULT = "its result is not quantized"
+_NO_KERNEL = "there is no integer kernel for it"
+
+
+def left_by_onnxruntime(path: Path, cpu: Cpu) -> list[Unfused]:
+    """The operators of the QDQ graph at `path` that are computed in float behind a DequantizeLinear.
+
+    Not among them: layers with float weights, which stay float on purpose, and the graph's own ends.
+
+    Args:
+        path: a graph that was lowered.
+        cpu: what for. The fusions are that CPU's, on whatever machine this runs.
+
+    Raises ExportError where ONNX Runtime cannot load the graph.
+    """
+    graph = _Graph(_optimized(path, cpu))
+    paths = _module_paths(path)
+    found = []
+    for node in graph.nodes:
+        if graph.computes_in_float(node):
+            labels = [paths[name] for name in (node.name, *node.output) if paths.get(name)]
+            found.append(Unfused((labels or [node.name])[0], node.op_type, graph.reason(node)))
+    return found
+
+
+def _optimized(path: Path, cpu: Cpu) -> onnx.GraphProto:
+    """The graph with all of ONNX Runtime's fusions, without its weights.
+
+    What follows them at the highest level changes layouts, and the names of operators with it, and fuses no pair.
+    """
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    # By default what this machine's CPU has kernels for: int8 activations on Arm only.
+    options.add_session_config_entry("session.qdqisint8allowed", "1" if cpu == "arm" else "0")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
+        try:
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise ExportError(f"ONNX Runtime cannot load the lowered graph: {error}") from error
+        return onnx.load(options.optimized_model_filepath, load_external_data=False).graph
+
+
+def _module_paths(path: Path) -> dict[str, str]:
+    """The module path of each node of the graph, by its name and by those of its outputs."""
+    import onnx
+
+    found: dict[str, str] = {}
+    for node in onnx.load(str(path), load_external_data=False).graph.node:
+        own = module_path({entry.key: entry.value for entry in node.metadata_props})
+        found.update(dict.fromkeys((node.name, *node.output), own))
+    return found
+
+
+class _Graph:
+    """Who makes and who reads each value."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.nodes = list(graph.node)
+        self._constants = {tensor.name for tensor in graph.initializer}
+        typed = (*graph.value_info, *graph.input, *graph.output)
+        self._types = {value.name: value.type.tensor_type.elem_type for value in typed}
+        self._makers = {name: node for node in self.nodes for name in node.output}
+        self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.input:
+                self._readers[name].append(node)
+
+    def computes_in_float(self, node: onnx.NodeProto) -> bool:
+        """Whether a node takes dequantized values, and not because its own weight is float on purpose."""
+        if node.op_type in (*_PAIR, *MOVERS, *_READ_NO_VALUE):
+            return False
+        kept_float = node.op_type.removeprefix("Fused") in COMPUTE and node.input[1] in self._constants
+        return not kept_float and any(self._dequantized(name) for name in node.input)
+
+    def reason(self, node: onnx.NodeProto) -> str:
+        """Why ONNX Runtime fuses no pair with it, as far as its surroundings tell."""
+        if any(self._is_float(name) and not self._dequantized(name) for name in node.input):
+            return _FLOAT_INPUT
+        readers = self._readers[node.output[0]]
+        quantized = bool(readers) and all(reader.op_type == "QuantizeLinear" for reader in readers)
+        return _NO_KERNEL if quantized or node.op_type in _WITH_FLOAT_RESULT else _FLOAT_RESULT
+
+    def _dequantized(self, name: str) -> bool:
+        """Whether a DequantizeLinear makes a value, also before operators that only move it."""
+        maker = self._makers.get(name)
+        while maker is not None and maker.op_type in MOVERS:
+            maker = self._makers.get(maker.input[0])
+        return maker is not None and maker.op_type == "DequantizeLinear"
+
+    def _is_float(self, name: str) -> bool:
+        """Whether a value is computed and of floats; what ONNX Runtime gives no type is taken for that."""
+        import onnx
+
+        if not name or name in self._constants:
+            return False
+        return bool(self._types.get(name, onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT)

@@ -1,0 +1,1 @@
+"""An eager module in hand: calls, examples, facts, operations, structure."""

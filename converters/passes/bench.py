@@ -1,0 +1,44 @@
+"""The workbench of a pass over an eager module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.models.call import call
+from converters.models.examples import Examples
+from converters.models.facts import ModelFacts
+from converters.recipe.schema import Recipe
+from converters.sources.load import Source
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every pass over a module works with; `kept`: folder of training that was interrupted."""
+
+    source: Source
+    recipe: Recipe
+    facts: ModelFacts
+    kept: Path
+
+    @property
+    def classification(self) -> bool:
+        """Whether the first output is logits."""
+        return self.recipe.task == "classification"
+
+    def run(self, traced: bool = False) -> Callable[[torch.nn.Module], Any]:
+        """A forward pass on seeded noise: at the sizes to be fastest at, or at those that exporters trace with."""
+        import torch
+
+        examples = Examples(self.facts)
+        if traced:
+            tensors = examples.tensors()
+        else:
+            _, (arrays, *_) = examples.some_inputs(1)
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return lambda module: call(module, tensors)

@@ -1,0 +1,1 @@
+"""The cost of a layer: operations, parameters, measured latency."""

@@ -1,0 +1,48 @@
+"""A checked recipe: its artifacts and their options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.exporters.base import Exporter
+from converters.recipe.artifact import ExporterOptions
+from converters.recipe.document import Document
+from converters.recipe.schema import Recipe
+from converters.sources.load import Source
+from runtimes.artifact.gates import Gates
+
+
+@dataclass(frozen=True)
+class ArtifactPlan:
+    """One artifact of a recipe: its exporter and options."""
+
+    name: str
+    exporter: Exporter
+    options: ExporterOptions
+    gates: Gates
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe that has been checked, with where it stands, and the overrides that it was read with."""
+
+    name: str
+    document: Document
+    recipe: Recipe
+    artifacts: tuple[ArtifactPlan, ...]
+    settings: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the recipe's relative paths start from."""
+        return self.document.path.resolve().parent
+
+
+def source_of(plan: Plan) -> Source:
+    """What the model of a recipe is loaded from."""
+    recipe = plan.recipe
+    where = str(plan.document.mark(("model",)))
+    return Source(
+        recipe.model, recipe.args, recipe.weights, plan.folder, where, recipe.inputs, recipe.dims, recipe.trust
+    )

@@ -1,0 +1,179 @@
+"""The steps of a build: each a picklable call that runs in a process of its own and writes into a new folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from converters.data.calibration import CalibrationSamples
+from converters.data.uses import probes, some_samples
+from converters.exporters import EXPORTERS
+from converters.exporters.base import Exporter
+from converters.exporters.job import Exported, ExportJob
+from converters.models.facts import ModelFacts, count_classes, study
+from converters.passes.bench import Bench
+from converters.passes.change import Changed
+from converters.passes.quantize.run import Engine, Quantized
+from converters.recipe.artifact import ExporterOptions
+from converters.recipe.passes import PassOptions
+from converters.recipe.quantize import QuantizeOptions
+from converters.recipe.schema import Recipe
+from converters.sources.load import Source, load_model
+from converters.sources.restore import restore
+from converters.steps.step import Made
+from converters.steps.store import Store
+from runtimes.errors import UsageError
+from runtimes.files.layout import REFERENCE_FILE, STATE_FILE
+from runtimes.validator.reference import Reference
+
+LOAD = "load"
+
+
+@dataclass(frozen=True)
+class LoadedFacts:
+    """What the load step tells the rest of the build; `labelled`: whether the samples that judge have labels."""
+
+    facts: ModelFacts
+    weights: dict[str, Any]
+    notes: list[str]
+    classes: tuple[str, ...] | None
+    labelled: bool = False
+
+
+@dataclass(frozen=True)
+class Load:
+    """Load the model once: save its state for the other steps, and the reference that judges them."""
+
+    source: Source
+    recipe: Recipe
+
+    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> LoadedFacts:
+        """Raises UsageError where the recipe's samples, labels or class names do not fit the model."""
+        import torch
+
+        recipe, loaded = self.recipe, load_model(self.source)
+        torch.save(loaded.module.state_dict(), folder / STATE_FILE)
+        notes: list[str] = []
+        names, count = _classes(recipe), None
+        if names is not None or recipe.task == "classification":
+            count = count_classes(loaded.module, recipe.inputs, recipe.dims)
+        if names is not None and count not in (None, len(names)):
+            raise UsageError(f"classes: {len(names)} names, but the model has {count} classes")
+        samples = probes(recipe, self.source.folder, notes.append, count)
+        facts, reference = study(loaded.module, recipe.inputs, recipe.dims, samples, recipe.outputs, recipe.task)
+        reference.save(folder / REFERENCE_FILE)
+        labelled = any(probe.labels for probe in samples)
+        return LoadedFacts(facts, loaded.weights.as_dict(), [*notes, *reference.notes], names, labelled)
+
+
+def _classes(recipe: Recipe) -> tuple[str, ...] | None:
+    from converters.sources.torchvision import imagenet_classes
+
+    return imagenet_classes() if recipe.classes == "imagenet" else recipe.classes
+
+
+@dataclass(frozen=True)
+class Change:
+    """Apply one pass to the model, as the step `before` left it. `kept`: where training that goes on is kept."""
+
+    source: Source
+    recipe: Recipe
+    one: PassOptions
+    before: str
+    kept: Path
+
+    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Changed:
+        """Leave state and structure in `folder`."""
+        from converters.passes.change import change
+
+        loaded = needs[LOAD]
+        teacher, module = (restore(self.source, one.folder) for one in (loaded, needs[self.before]))
+        bench = Bench(self.source, self.recipe, loaded.result.facts, self.kept)
+        return change(bench, self.one, teacher, module, folder)
+
+
+@dataclass(frozen=True)
+class Studied:
+    """What is known of a changed model."""
+
+    facts: ModelFacts
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Study a changed model as the loaded one was: its facts, and the reference that judges its artifacts."""
+
+    source: Source
+    recipe: Recipe
+    changed: str
+
+    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Studied:
+        """Write the reference into `folder`."""
+        recipe, before = self.recipe, Reference.load(needs[LOAD].folder / REFERENCE_FILE)
+        module = restore(self.source, needs[self.changed].folder)
+        facts, found = study(module, recipe.inputs, recipe.dims, before.probes, recipe.outputs, recipe.task)
+        replace(found, original=before.eager).save(folder / REFERENCE_FILE)
+        return Studied(facts, found.notes)
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Quantize the ONNX graph that the step `graph` has written. `store`: of calibrations."""
+
+    recipe: Recipe
+    home: Path
+    options: QuantizeOptions
+    engine: Engine
+    graph: str
+    store: Store
+
+    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Quantized:
+        """Write the quantized graph into `folder`."""
+        from converters.passes.quantize.run import quantize
+
+        graph = needs[self.graph]
+        start = graph.folder / graph.result.entry
+        found = quantize(start, self.recipe, self.home, self.options, self.engine, folder, self.store)
+        return replace(found, graph=Path(found.graph.name))
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write one format.
+
+    Attributes:
+        source, recipe: of the model; the exporter restores its state where it starts from the module.
+        format, options: of the artifact.
+        model: the step that left the model's state; None where the exporter starts from a graph.
+        facts: the step that knows the model's inputs and outputs.
+        start: the step that wrote the graph to start from.
+    """
+
+    source: Source
+    recipe: Recipe
+    format: str
+    options: ExporterOptions
+    model: str | None
+    facts: str
+    start: str | None = None
+
+    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Exported:
+        """Write the files into `folder`."""
+        exporter: Exporter = EXPORTERS.get(self.format)()
+        module = restore(self.source, needs[self.model].folder) if self.model else None
+        graph = needs[self.start] if self.start else None
+        samples = partial(some_samples, self.recipe, self.source.folder)
+        calibration = partial(CalibrationSamples, self.recipe, self.source.folder)
+        start = graph_file(graph) if graph else None
+        job = ExportJob(module, needs[self.facts].result.facts, folder, start, samples, calibration)
+        return exporter.export(job, self.options)
+
+
+def graph_file(made: Made) -> Path:
+    """The ONNX file of a step that exported or quantized one."""
+    name = made.result.graph if isinstance(made.result, Quantized) else made.result.entry
+    return made.folder / name

@@ -1,0 +1,1 @@
+"""Steps in general: keys, cache, trace, child processes. Nothing here knows a recipe."""

@@ -1,0 +1,1 @@
+"""An artifact: a folder with a manifest, its signature and its origin."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime, and the checks before it parses a graph."""

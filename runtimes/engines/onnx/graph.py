@@ -1,0 +1,124 @@
+"""What an ONNX file holds that its reader must know before ONNX Runtime sees it; read without the onnx package."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from runtimes.engines.onnx.protobuf import BYTES, Buffer, Malformed, Span, fields, text
+
+Call = tuple[str, str]
+"""Domain and name of an operator or function; ONNX's own domain is empty."""
+
+# By message, the fields that lead to nodes and tensors (onnx.proto); a test compares them with the onnx package.
+PARTS: Mapping[str, Mapping[int, str]] = {
+    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {
+        5: "TensorProto",
+        6: "GraphProto",
+        10: "TensorProto",
+        11: "GraphProto",
+        22: "SparseTensorProto",
+        23: "SparseTensorProto",
+    },
+    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
+    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
+    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
+}
+_NODE_NAME, _NODE_DOMAIN = 4, 7
+_FUNCTION_NAME, _FUNCTION_DOMAIN = 1, 10
+_EXTERNAL_DATA = 13
+
+DEEPEST = 32
+"""Graphs in nodes of graphs, and functions that call functions. Real models have three, protobuf stops at 33."""
+_MOST_FIELDS = 20_000_000  # of messages that are looked into: each takes about a microsecond
+
+
+@dataclass
+class Body:
+    """What a graph or a function has in it, subgraphs included.
+
+    Attributes:
+        calls: how often each operator or function is used.
+        depth: levels of graphs inside it.
+    """
+
+    calls: Counter[Call] = field(default_factory=Counter)
+    depth: int = 0
+
+
+@dataclass
+class Contents:
+    """What was found in a file.
+
+    Attributes:
+        main: the graph, and those of training.
+        functions: the model's own; of several with one name, all.
+        external: the entries of each tensor whose values are in another file: location, offset, length, ...
+    """
+
+    main: Body = field(default_factory=Body)
+    functions: dict[Call, list[Body]] = field(default_factory=dict)
+    external: list[list[tuple[str, str]]] = field(default_factory=list)
+
+    def bodies(self) -> Iterator[Body]:
+        """Every graph and function."""
+        yield self.main
+        for bodies in self.functions.values():
+            yield from bodies
+
+
+def read(data: Buffer) -> Contents:
+    """Find nodes, functions and external data in a serialized ModelProto. Raises Malformed."""
+    reader = _Reader(data)
+    reader.message("ModelProto", (0, len(data)), reader.found.main, 0)
+    return reader.found
+
+
+class _Reader:
+    def __init__(self, data: Buffer) -> None:
+        self._data, self.found, self._left = data, Contents(), _MOST_FIELDS
+
+    def message(self, kind: str, span: Span, body: Body, depth: int) -> None:
+        """Look through a message; what it calls is counted in `body`."""
+        if kind == "GraphProto":
+            body.depth = max(body.depth, depth)
+            depth += 1
+            if depth > DEEPEST:
+                raise Malformed(f"graphs nested more than {DEEPEST} levels")
+        if kind == "NodeProto":
+            body.calls[self._call(span, _NODE_DOMAIN, _NODE_NAME)] += 1
+        if kind == "FunctionProto":
+            body, depth = Body(), 0
+            call = self._call(span, _FUNCTION_DOMAIN, _FUNCTION_NAME)
+            self.found.functions.setdefault(call, []).append(body)
+        for number, part in self._fields(span):
+            if kind == "TensorProto" and number == _EXTERNAL_DATA:
+                self._entry(part)
+            elif inner := PARTS.get(kind, {}).get(number):
+                if inner == "TensorProto":
+                    self.found.external.append([])
+                self.message(inner, part, body, depth)
+
+    def _fields(self, span: Span) -> Iterator[tuple[int, Span]]:
+        """The fields that may hold a message or a string."""
+        for number, wire, part in fields(self._data, *span):
+            self._left -= 1
+            if not self._left:
+                raise Malformed(f"more than {_MOST_FIELDS} fields")
+            if wire == BYTES:
+                yield number, part
+
+    def _call(self, span: Span, domain_field: int, name_field: int) -> Call:
+        """The domain and name that a node or function has; of several the last counts, as in protobuf."""
+        found = {number: part for number, part in self._fields(span) if number in (domain_field, name_field)}
+        domain, name = (text(self._data, found[one]) if one in found else "" for one in (domain_field, name_field))
+        return ("" if domain == "ai.onnx" else domain), name
+
+    def _entry(self, span: Span) -> None:
+        """An entry of a tensor's external_data: a key (1) and a value (2)."""
+        found = {number: text(self._data, part) for number, part in self._fields(span)}
+        self.found.external[-1].append((found.get(1, ""), found.get(2, "")))

@@ -1,0 +1,1 @@
+"""OpenVINO, its compiled blobs, and the checks before it parses an IR."""

@@ -1,0 +1,258 @@
+"""OpenVINO artifacts (IR), run on the CPU, and on Intel's GPUs and NPUs."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+from runtimes.artifact.artifact import Artifact
+from runtimes.engines.openvino.blobs import BlobFolder, prune, use
+from runtimes.engines.openvino.safety import check_ir
+from runtimes.errors import ArtifactError, InputError
+from runtimes.machine.intel import INSTALL, PLUGINS
+from runtimes.machine.machine import cache_folder
+from runtimes.session import Session, SessionOptions
+from runtimes.spec import Arrays, DimRange, Dims, Specs, best_sizes, mismatch
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_EXECUTED = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8", "f64": "fp64"}
+# Layers as the CPU plugin names them; what it fuses into a Subgraph (attention) is told apart by its parts.
+_CPU_KERNELS = {
+    "Convolution",
+    "Deconvolution",
+    "DeformableConvolution",
+    "FullyConnected",
+    "MatMul",
+    "GatherMatmul",
+    "ScaledDotProductAttention",
+    "RNNCell",
+    "RNNSeq",
+}
+# As the GPU plugin does where it differs (to_OV_type_name in its graph.cpp).
+_GPU_KERNELS = {"Gemm", "scaled_dot_product_attention", "LSTM_Cell", "LSTM_Seq", "gru_seq"}
+_KERNELS = _CPU_KERNELS | _GPU_KERNELS
+_NO_LAYERS = {"Const", "Input", "Output", "Result"}
+
+
+class OpenVinoRuntime:
+    """Opens `format: openvino`."""
+
+    needs_torch = False
+    runs_code = False
+
+    def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
+        """The package, and a device that computes in the precision that the artifact was made for."""
+        if not find_spec("openvino"):
+            return f"openvino is not installed: {INSTALL}"
+        precision = build.get("inference_precision")
+        return lacking(precision, device) if precision else None
+
+    def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
+        """Read the IR and compile it for the sizes to be fastest at."""
+        import openvino
+
+        check_ir(artifact)
+        made, blobs = artifact.manifest, _blobs(artifact, device) if options.cache else None
+        settings = properties(made.build, options.threads, device)
+        if blobs:
+            settings["CACHE_DIR"] = str(blobs.path)
+        kind = FixedSession if device == "intel-npu" else OpenVinoSession
+        try:
+            core = openvino.Core()
+            model = core.read_model(artifact.entry)
+            session = kind(
+                Compiler(core, PLUGINS[device], settings, blobs), model, made.inputs, made.outputs, made.dims
+            )
+        except Exception as error:  # openvino's exceptions share no base class of their own
+            if blobs:
+                blobs.close()
+            raise ArtifactError(f"OpenVINO cannot load {artifact.entry.name}: {error}") from error
+        if blobs:
+            prune(blobs.path.parent)
+        return session
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """How models are compiled: by which plugin, with what settings, and where the results are kept."""
+
+    core: Any
+    plugin: str
+    settings: dict[str, Any]
+    blobs: BlobFolder | None = None
+
+    def compile(self, model: Any) -> Any:
+        """The compiled model. Raises what OpenVINO raises."""
+        return self.core.compile_model(model, self.plugin, self.settings)
+
+
+class OpenVinoSession(Session):
+    """A model compiled for the sizes to be fastest at, and, once another size comes, for all of them.
+
+    Fixed sizes are 7 to 10 % faster than a range (MobileNetV2, batch 1). As each thread has requests of its own, a
+    session may run in several threads at once.
+    """
+
+    def __init__(self, compiler: Compiler, model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
+        super().__init__(inputs, outputs, dims)
+        self._model = model
+        self._compiler: Any = compiler
+        self._best = {name: spec.concrete(best_sizes(dims)) for name, spec in inputs.items()}
+        self._fixed = compiler.compile(at_best_sizes(model, inputs, dims))
+        self._ranges: Any = None
+        self._compiling, self._threads = threading.Lock(), threading.local()
+
+    def compute_layers(self) -> dict[str, int] | None:
+        """As this device runs them, which need not be as the exporter's CPU did."""
+        return count_layers(self._fixed, self._model)["compute_layers"]
+
+    def _run(self, inputs: Arrays) -> Arrays:
+        fits = all(inputs[name].shape == shape for name, shape in self._best.items())
+        request = self._request("fixed" if fits else "ranges")
+        # Both ways by copies: the request's own buffers are overwritten by its next run.
+        results = request.infer({index: inputs[name] for index, name in enumerate(self.inputs)})
+        return dict(zip(self.outputs, results.to_tuple(), strict=True))
+
+    def _request(self, sizes: str) -> Any:
+        """This thread's request for the best sizes (`fixed`) or for all (`ranges`)."""
+        request = getattr(self._threads, sizes, None)
+        if request is None:
+            compiled = self._fixed if sizes == "fixed" else self._all_sizes()
+            request = compiled.create_infer_request()
+            setattr(self._threads, sizes, request)
+        return request
+
+    def _all_sizes(self) -> Any:
+        with self._compiling:
+            if self._ranges is None:
+                self._ranges = self._compiler.compile(self._model)
+        return self._ranges
+
+    def _close(self) -> None:
+        blobs = self._compiler.blobs
+        self._fixed = self._ranges = self._model = self._compiler = None
+        self._threads = threading.local()
+        if blobs:
+            blobs.close()
+
+
+class FixedSession(OpenVinoSession):
+    """On a device without dynamic shapes, as NPUs are: the sizes to be fastest at and no others.
+
+    `dims` are these sizes, so that whoever asks for the legal ones is told what runs.
+    """
+
+    def __init__(self, compiler: Compiler, model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
+        super().__init__(compiler, model, inputs, outputs, dims)
+        self._promised = dims
+        self.dims = {name: DimRange(min=dim.best, max=dim.best) for name, dim in dims.items()}
+
+    def run(self, inputs: Mapping[str, Any]) -> Arrays:
+        """See `Session.run`; of sizes that are legal elsewhere, InputError says why they are not here."""
+        wrong = mismatch(inputs, self.inputs, self.dims)
+        if wrong and mismatch(inputs, self.inputs, self._promised) is None:
+            sizes = ", ".join(f"{name}={dim.best}" for name, dim in self.dims.items())
+            raise InputError(
+                f"{wrong}. NPUs take fixed sizes only, and there this artifact is compiled for {sizes} (`opt` in "
+                "`dims:`): run other sizes on another device, or build an artifact for each"
+            )
+        return super().run(inputs)
+
+    def compute_layers(self) -> dict[str, int] | None:
+        """Untold: the NPU plugin's runtime model has no layers in it."""
+        return None
+
+
+def at_best_sizes(model: Any, inputs: Specs, dims: Dims) -> Any:
+    """The model with every dimension fixed at the size to be fastest at; itself where none is dynamic."""
+    if not dims:
+        return model
+    fixed, sizes = model.clone(), best_sizes(dims)
+    fixed.reshape({index: list(spec.concrete(sizes)) for index, spec in enumerate(inputs.values())})
+    return fixed
+
+
+def properties(build: Mapping[str, Any], threads: int | None, device: str = "cpu") -> dict[str, Any]:
+    """What a model is compiled with on a device: a hint, a precision where there is a choice, threads on the CPU.
+
+    OpenVINO's own default is bfloat16 wherever the CPU has it, and float16 on GPUs; float32 means float32, as
+    everywhere in Burnish. NPUs compute in float16, and only some of their compilers let one say so.
+    On the CPU OpenVINO would also pin its threads to cores of its choice, the same ones in every process: sessions
+    run side by side. On a GPU the throughput hint would have it collect single requests into batches, and each wait
+    up to a second for others.
+    """
+    hint = {"PERFORMANCE_HINT": str(build.get("hint", "latency")).upper()}
+    if device == "intel-npu":
+        return hint
+    common = {**hint, "INFERENCE_PRECISION_HINT": _HINTS[build.get("inference_precision", "fp32")]}
+    if device == "intel-gpu":
+        return {**common, "ALLOW_AUTO_BATCHING": False}
+    return {**common, "ENABLE_CPU_PINNING": False, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+
+
+@cache
+def _capabilities(plugin: str) -> tuple[str, ...]:
+    import openvino
+
+    return tuple(openvino.Core().get_property(plugin, "OPTIMIZATION_CAPABILITIES"))
+
+
+def lacking(precision: str, device: str = "cpu") -> str | None:
+    """Why a device cannot compute in `precision`, or None. OpenVINO would take another one and not say so."""
+    if precision not in _HINTS:
+        return f"OpenVINO has no precision {precision!r}"
+    if (name := precision.upper()) in (found := _capabilities(PLUGINS[device])):
+        return None
+    own = ", ".join(one.lower() for one in ("FP32", "BF16", "FP16") if one in found)
+    return f"this {PLUGINS[device]} does not compute in {name.lower()} (it does in {own})"
+
+
+def count_layers(compiled: Any, model: Any) -> dict[str, dict[str, int]]:
+    """Layers of a compiled model by type, and those that compute by the precision that they are executed in."""
+    parts = {op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul"}
+    operators, compute = Counter[str](), Counter[str]()
+    for layer in compiled.get_runtime_model().get_ops():
+        facts = layer.get_rt_info()
+        kind, executed, origin = (
+            str(facts[key].value) for key in ("layerType", "runtimePrecision", "originalLayersNames")
+        )
+        if kind in _NO_LAYERS:
+            continue
+        operators[kind] += 1
+        fused = sum(name in parts for name in origin.split(",")) if kind == "Subgraph" else 0
+        integers = min(fused, _integer_weights(layer)) if fused else 0
+        if integers:
+            compute["int8"] += integers
+        if computing := fused - integers or int(kind in _KERNELS):
+            compute[_EXECUTED.get(executed, executed)] += computing
+    return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
+
+
+def _integer_weights(layer: Any) -> int:
+    """How many int8 constants a layer reads.
+
+    On one thread OpenVINO makes one layer of products that follow each other; its precision is that of the last.
+    """
+    read = (port.get_source_output().get_node() for port in layer.inputs())
+    facts = [node.get_rt_info() for node in read]
+    return sum(
+        str(one["layerType"].value) == "Const" and str(one["runtimePrecision"].value) in ("i8", "u8")
+        for one in facts
+    )
+
+
+def _blobs(artifact: Artifact, device: str) -> BlobFolder | None:
+    """Where OpenVINO keeps what it compiled; nowhere if that folder cannot be written.
+
+    The folder is named after the verified files: OpenVINO itself tells models apart by path and time of change, and
+    would run an old one that was replaced within a second.
+    """
+    files = {name: entry.sha256 for name, entry in artifact.manifest.files.items()}
+    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+    return use(cache_folder() / "openvino", f"{digest}-{device}")

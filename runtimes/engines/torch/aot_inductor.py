@@ -1,0 +1,91 @@
+"""AOTInductor artifacts: a library that was compiled for one kind of CPU, called through torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runtimes.artifact.artifact import Artifact
+from runtimes.engines.torch.session import TorchSession, missing_torch, use_threads
+from runtimes.errors import ArtifactError
+from runtimes.machine.bound import lacking, other_platform, other_version
+from runtimes.session import Session, SessionOptions
+
+
+class AotInductorRuntime:
+    """Opens `format: aot-inductor` on CPUs that have the instructions it was compiled to.
+
+    The file holds machine code, which runs as soon as it is opened: as with any library, what protects the user
+    is that the manifest's sha256 is compared first, and that its maker is trusted.
+    """
+
+    needs_torch = True
+    runs_code = True
+
+    def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
+        """torch, and the CPU that the manifest names: code for a better one would end in an illegal instruction.
+
+        The torch must be the one that compiled it: the library calls it, and its weights lie as oneDNN there wants.
+        """
+        return missing_torch() or other_platform(build) or _lesser(build) or other_version(build, "torch")
+
+    def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
+        """Load the library.
+
+        Not by torch._inductor.aoti_load_package: that imports all of inductor (seconds, 160 MB), asks it for this
+        machine's vectors, which compiles test programs, and fails where there is no C++ compiler.
+        """
+        import torch
+
+        use_threads(options.threads)
+        with _extracted_nowhere():
+            try:
+                library = torch._C._aoti.AOTIModelPackageLoader(str(artifact.entry), "model", False, 1, -1)
+            except RuntimeError as error:
+                raise ArtifactError(f"torch cannot load {artifact.entry.name}: {error}") from error
+        made = artifact.manifest
+        order = _order(library) or list(made.inputs)
+
+        def call(**tensors: torch.Tensor) -> Any:
+            return library.boxed_run([tensors[name] for name in order])
+
+        return TorchSession(call, made.inputs, made.outputs, made.dims, device, by_keyword=True)
+
+
+def _order(library: Any) -> list[str]:
+    """The inputs in the order that the library takes those that forward() takes by name; empty for none."""
+    from torch.utils._pytree import treespec_loads
+
+    keywords: Any = treespec_loads(library.get_call_spec()[0]).child(1)
+    return list(keywords.context)
+
+
+def _lesser(build: Mapping[str, Any]) -> str | None:
+    """Why the code would end in an illegal instruction on this CPU, or None."""
+    if not (absent := lacking(build)):
+        return None
+    return (
+        f"it was compiled to use {', '.join(absent)}, which this CPU lacks: "
+        "build it again here, or for more CPUs with `isa: avx2`"
+    )
+
+
+@contextlib.contextmanager
+def _extracted_nowhere() -> Iterator[None]:
+    """Let the loader extract the library to a folder that is removed at once: it stays mapped all the same.
+
+    The loader's own clean-up would come with the session's end, and never in a process that is killed.
+    """
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before

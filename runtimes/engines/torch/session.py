@@ -1,0 +1,95 @@
+"""What the torch engines share: arrays in, flattened outputs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtimes.errors import BurnishError, UsageError
+from runtimes.session import Session
+from runtimes.spec import Arrays, Dims, Specs
+
+if TYPE_CHECKING:
+    import torch
+
+
+def flatten(result: Any) -> list[torch.Tensor]:
+    """The tensors of a model's result, in order: a tensor, or nested tuples, lists and dicts of them."""
+    import torch
+
+    if isinstance(result, torch.Tensor):
+        return [result]
+    if isinstance(result, Mapping):
+        return [tensor for value in result.values() for tensor in flatten(value)]
+    if isinstance(result, Sequence) and not isinstance(result, str):
+        return [tensor for value in result for tensor in flatten(value)]
+    if result is None:
+        return []
+    raise UsageError(f"the model returns a {type(result).__name__}; only tensors can be exported")
+
+
+class TorchSession(Session):
+    """A callable torch module on one device."""
+
+    def __init__(
+        self, module: Any, inputs: Specs, outputs: Specs, dims: Dims, device: str, by_keyword: bool = False
+    ) -> None:
+        """`by_keyword`: the module takes its inputs by name; otherwise in the order of `inputs`."""
+        super().__init__(inputs, outputs, dims)
+        if device == "cuda":
+            no_tf32()
+        self._module, self._device, self._by_keyword = module, device, by_keyword
+
+    def _run(self, inputs: Arrays) -> Arrays:
+        import torch
+
+        with torch.inference_mode():
+            # order="C": torch refuses negative strides, which a flipped array has
+            arrays = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
+            tensors = {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}
+            result = self._module(**tensors) if self._by_keyword else self._module(*tensors.values())
+            found = [tensor.detach().cpu().numpy() for tensor in flatten(result)]
+        if len(found) != len(self.outputs):
+            raise BurnishError(
+                f"the model returned {len(found)} tensors where {len(self.outputs)} "
+                f"were expected ({', '.join(self.outputs)})"
+            )
+        return dict(zip(self.outputs, found, strict=True))
+
+    def _close(self) -> None:
+        self._module = None
+
+
+def use_threads(threads: int | None) -> None:
+    """Set torch's intra-operator threads for this process."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def no_tf32() -> None:
+    """Compute float32 on a GPU in float32: TF32 keeps 10 bits, a thousand times eager's error on the CPU."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def missing_torch() -> str | None:
+    """Why torch cannot be used here, or None; torch itself is not imported."""
+    from importlib.util import find_spec
+
+    return None if find_spec("torch") else "torch is not installed: pip install 'burnish[convert]'"
+
+
+def matrix_products(side: int, threads: int) -> list[tuple[str, Callable[[], Any]]]:
+    """Products of square matrices to measure a machine's peak by: (precision, function) pairs."""
+    import torch
+
+    use_threads(threads)
+    full = torch.randn(side, side)
+    half = full.bfloat16()
+    return [("fp32", lambda: full @ full), ("bf16", lambda: half @ half)]

@@ -1,0 +1,1 @@
+"""Files: bounded documents, safe names, atomic writes."""

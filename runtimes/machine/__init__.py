@@ -1,0 +1,1 @@
+"""This machine: CPU, devices, instruction sets."""

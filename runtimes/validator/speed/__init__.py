@@ -1,0 +1,1 @@
+"""Speed: interleaved timing, pace of the machine, roofline."""

@@ -1,0 +1,184 @@
+"""What one run tells of a model: its outputs, their dynamic dimensions, and the reference to judge by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from converters.models.facts import ModelFacts, count_classes, study
+from runtimes.errors import UsageError
+from runtimes.spec import DimRange, TensorSpec
+from runtimes.validator.defaults import REPEATED_PROBES
+from runtimes.validator.probes import synthetic_probes
+from runtimes.validator.reference import Reference
+
+BATCH = {"batch": DimRange(min=1, max=8)}
+
+
+class Call(nn.Module):
+    """A module around a function."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
+def facts_of(
+    module: nn.Module, names: Sequence[str] | None = None, task: str | None = None, shape: Any = ("batch", 4)
+) -> tuple[ModelFacts, Reference]:
+    inputs = {"x": TensorSpec(shape=shape)}
+    dims = BATCH if "batch" in shape else {}
+    return study(module.eval(), inputs, dims, synthetic_probes(inputs, dims), names, task)
+
+
+def test_outputs_follow_the_dynamic_dimension_of_the_input() -> None:
+    facts, _ = facts_of(nn.Linear(4, 3))
+    assert facts.outputs == {"output": TensorSpec(shape=("batch", 3))}
+    assert facts.parameters == 15
+
+
+def test_a_size_that_follows_no_input_gets_a_name_of_its_own() -> None:
+    facts, _ = facts_of(Call(lambda x: torch.cat([x, x])))
+    assert facts.outputs["output"].shape == ("output_0", 4)
+
+
+def test_the_output_of_a_classifier_is_called_logits() -> None:
+    assert list(facts_of(nn.Linear(4, 3), task="classification")[0].outputs) == ["logits"]
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (lambda x: {"scores": x, "boxes": 2 * x}, ["scores", "boxes"]),
+        (lambda x: (x, 2 * x), ["output_0", "output_1"]),
+        (lambda x: [x, (x, x)], ["output_0", "output_1", "output_2"]),
+        (lambda x: {"a": x, "b": (x, x)}, ["output_0", "output_1", "output_2"]),
+        (lambda x: {"a": x, "b": None}, ["output_0"]),
+    ],
+)
+def test_several_outputs_are_named(function: Any, names: list[str]) -> None:
+    facts, _ = facts_of(Call(function))
+    assert list(facts.outputs) == (names if len(names) > 1 else ["output"])
+
+
+def test_the_recipe_may_name_the_outputs() -> None:
+    facts, reference = facts_of(Call(lambda x: {"scores": x, "boxes": 2 * x}), ["a", "b"])
+    assert list(facts.outputs) == list(reference.truth[0]) == ["a", "b"]
+
+
+def test_too_few_names_for_the_outputs() -> None:
+    with pytest.raises(UsageError, match="the model has 2 outputs, `outputs:` names 1: a"):
+        facts_of(Call(lambda x: (x, x)), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("function", "words"), [(lambda x: "text", "returns a str"), (lambda x: 3, "returns a int")]
+)
+def test_outputs_that_are_no_tensors(function: Any, words: str) -> None:
+    with pytest.raises(Exception, match=words):
+        facts_of(Call(function))
+
+
+def test_a_dtype_that_no_exporter_can_write() -> None:
+    with pytest.raises(UsageError, match=r"output 'output' is complex64.*which no exporter here can write"):
+        facts_of(Call(lambda x: torch.fft.fft(x)))
+
+
+def test_the_truth_is_the_same_model_in_float64() -> None:
+    _, reference = facts_of(nn.Linear(4, 3))
+    assert reference.truth_dtype == "float64"
+    assert {array.dtype.name for outputs in reference.truth for array in outputs.values()} == {"float64"}
+    assert {array.dtype.name for outputs in reference.eager for array in outputs.values()} == {"float32"}
+    assert reference.notes == []
+
+
+def test_a_model_that_cannot_run_in_float64_is_its_own_truth_and_a_note_says_so() -> None:
+    _, reference = facts_of(Call(lambda x: x @ torch.ones(4, 4)))
+    assert reference.truth_dtype == "float32"
+    assert "does not run in float64" in reference.notes[0]
+    assert np.array_equal(reference.truth[0]["output"], reference.eager[0]["output"])
+
+
+def test_an_eager_model_that_does_not_repeat_itself_is_noted() -> None:
+    _, reference = facts_of(Call(lambda x: x + torch.rand(1)))
+    assert reference.repeat_error > 0
+    assert "eager itself is not deterministic" in reference.notes[0]
+
+
+def test_only_the_first_probes_are_run_twice() -> None:
+    """Repeating all of them would double what a build of a large model costs."""
+    asked: Counter[bytes] = Counter()
+
+    def count(x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.float32:
+            asked[x.numpy().tobytes()] += 1
+        return x
+
+    _, reference = facts_of(Call(count))
+    times = [asked[probe.inputs["x"].tobytes()] for probe in reference.probes]
+    assert min(times[:REPEATED_PROBES]) >= 2
+    assert set(times[REPEATED_PROBES:]) == {1}
+
+
+def test_every_probe_is_answered_and_kept_as_it_was_given() -> None:
+    inputs = {"x": TensorSpec(shape=("batch", 4))}
+    probes = synthetic_probes(inputs, BATCH)
+    _, reference = study(nn.Linear(4, 3), inputs, BATCH, probes, None, None)
+    assert all(kept is given for kept, given in zip(reference.probes, probes, strict=True))
+    for outputs in (reference.eager, reference.truth):
+        assert [len(one["output"]) for one in outputs] == [probe.sizes["batch"] for probe in probes]
+
+
+def test_the_probes_hold_a_batch_that_no_exporter_sees() -> None:
+    _, reference = facts_of(nn.Linear(4, 3))
+    assert {probe.sizes["batch"] for probe in reference.probes} == {1, 3, 8}
+
+
+def test_a_model_that_does_not_take_the_recipes_inputs() -> None:
+    with pytest.raises(UsageError, match=r"not run on the recipe's inputs \(x: float32\[1, 5\]\).*RuntimeError"):
+        facts_of(nn.Linear(4, 3), shape=("batch", 5))
+
+
+@pytest.mark.parametrize(
+    ("function", "classes"),
+    [
+        (lambda x: x, 4),
+        (lambda x: (x[:, :2], x), 2),
+        (lambda x: {"logits": x[:, :3], "features": x}, 3),
+        (lambda x: x[:, 0], None),
+        (lambda x: x.sum(), None),
+    ],
+)
+def test_the_classes_are_the_last_axis_of_the_first_output(function: Any, classes: int | None) -> None:
+    assert count_classes(Call(function).eval(), {"x": TensorSpec(shape=("batch", 4))}, BATCH) == classes
+
+
+class Two(nn.Module):
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return left - right
+
+
+def test_several_inputs_go_by_name_where_forward_knows_them() -> None:
+    inputs = {"right": TensorSpec(shape=(2,)), "left": TensorSpec(shape=(2,))}
+    probes = synthetic_probes(inputs, {})
+    facts, reference = study(Two(), inputs, {}, probes, None, None)
+    assert facts.by_keyword
+    expected = probes[0].inputs["left"] - probes[0].inputs["right"]
+    assert np.array_equal(reference.eager[0]["output"], expected)
+
+
+def test_several_inputs_go_in_order_where_forward_does_not_know_them() -> None:
+    inputs = {"b": TensorSpec(shape=(2,)), "a": TensorSpec(shape=(2,))}
+    probes = synthetic_probes(inputs, {})
+    facts, reference = study(Two(), inputs, {}, probes, None, None)
+    assert not facts.by_keyword
+    assert np.array_equal(reference.eager[0]["output"], probes[0].inputs["b"] - probes[0].inputs["a"])

@@ -1,0 +1,63 @@
+"""The machine that a number was measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import pytest
+
+from runtimes.machine.machine import cores, describe, instruction_sets, own_cpu, system, versions
+
+
+def test_a_description_fits_into_build_json() -> None:
+    found = describe()
+    assert json.loads(json.dumps(found)) == found
+    assert found["cpu"].strip()
+    assert found["memory_bytes"] > 1 << 28
+
+
+def test_versions_are_those_of_the_installed_packages() -> None:
+    assert versions()["numpy"] == version("numpy")
+    assert versions()["onnxruntime"] == version("onnxruntime")
+    assert {"openvino", "nncf"} & set(versions()) == {name for name in ("openvino", "nncf") if find_spec(name)}
+
+
+def test_only_cores_that_this_process_may_use_are_counted() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        assert len(cores()) == os.cpu_count()
+        return
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert cores() == [min(before)]
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_instruction_sets_are_named_as_compilers_name_them() -> None:
+    assert not any("_" in name for name in instruction_sets())
+    assert {name.replace("_", "") for name in describe()["isa"]} <= instruction_sets()
+
+
+@pytest.mark.parametrize(
+    ("machine", "family"),
+    [
+        ("x86_64", "x86"),
+        ("AMD64", "x86"),
+        ("aarch64", "arm"),
+        ("arm64", "arm"),
+        ("armv7l", "arm"),
+        ("ppc64", "x86"),
+    ],
+)
+def test_the_family_of_a_cpu(monkeypatch: pytest.MonkeyPatch, machine: str, family: str) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert own_cpu() == family
+
+
+def test_the_system_that_code_is_compiled_for() -> None:
+    assert system().startswith(f"{sys.platform}-")

@@ -1,0 +1,195 @@
+"""The ratio of latencies. No test here asks how fast anything is: children tell times that are given."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtimes.errors import BurnishError
+from runtimes.process.process import Child, ChildDied
+from runtimes.results import Speed
+from runtimes.session import SessionOptions
+from runtimes.validator import defaults
+from runtimes.validator.host import ArtifactOpener, SessionHost
+from runtimes.validator.speed.speed import collect, interval, summarize
+
+seconds = st.floats(1e-6, 10.0)
+bursts = st.lists(st.lists(seconds, min_size=1, max_size=4), min_size=1, max_size=12)
+
+
+def steady(time: float) -> Callable[[], Any]:
+    """A session that takes `time` seconds in every run, or says so."""
+    return partial(SimpleNamespace, warm_up=partial(float, 1), burst=partial(operator.mul, [time]))
+
+
+def dies_when_timed() -> Callable[[], Any]:
+    return partial(SimpleNamespace, warm_up=partial(float, 1), burst=os._exit)
+
+
+def dies_when_warmed_up() -> Callable[[], Any]:
+    return partial(SimpleNamespace, warm_up=partial(os._exit, 3))
+
+
+def measured(base: str | None = "eager", **sessions: Callable[[], Any]) -> dict[str, Speed | BurnishError]:
+    with ExitStack() as stack:
+        children = {name: stack.enter_context(Child(make, what=name)) for name, make in sessions.items()}
+        found = collect(children, budget=1.0, base=base)
+        return {name: found.speed(name, base) for name in sessions}
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30))
+def test_the_interval_contains_the_lower_quartile(values: list[float]) -> None:
+    middle, low, high = interval([np.array(values)])
+    assert middle == np.percentile(values, 25)
+    assert min(values) <= low <= middle <= high <= max(values)
+
+
+@given(seconds, st.integers(1, 20))
+def test_equal_values_leave_no_doubt(value: float, count: int) -> None:
+    assert interval([np.full(count, value)]) == (value, value, value)
+
+
+def test_more_rounds_make_the_interval_narrower() -> None:
+    values = np.random.default_rng(1).normal(10, 1, 400)
+    _, low_few, high_few = interval([values[:20]])
+    _, low_many, high_many = interval([values])
+    assert high_many - low_many < high_few - low_few
+
+
+@given(bursts, st.integers(-3, 3))
+def test_a_session_that_takes_k_times_as_long_is_k_times_as_slow(eager: list[list[float]], power: int) -> None:
+    factor = 2.0**power
+    found = summarize([[[time * factor for time in burst] for burst in eager]], [eager])
+    assert found.speedup == pytest.approx(1 / factor)
+    assert found.ci95 == pytest.approx((1 / factor, 1 / factor))
+    assert found.stable is (len(eager) >= defaults.MIN_ROUNDS)
+
+
+@given(bursts)
+def test_percentiles_are_of_all_runs_in_milliseconds(times: list[list[float]]) -> None:
+    found = summarize([times])
+    runs = [time for burst in times for time in burst]
+    assert found.median_ms == pytest.approx(1e3 * np.median(runs))
+    assert found.median_ms is not None and found.p90_ms is not None and found.p99_ms is not None
+    assert found.median_ms <= found.p90_ms <= found.p99_ms <= 1e3 * max(runs) * (1 + 1e-9)
+    assert (found.rounds, found.eager_ms, found.speedup, found.ci95) == (len(times), None, None, None)
+
+
+def test_load_that_slows_both_down_does_not_change_the_ratio() -> None:
+    drift = [1.0, 5.0, 2.0, 9.0, 1.0, 3.0, 4.0, 2.0]
+    found = summarize([[[0.001 * load] * 3 for load in drift]], [[[0.004 * load] * 3 for load in drift]])
+    assert found.speedup == pytest.approx(4)
+    assert found.stable
+
+
+def test_ratios_that_scatter_are_unstable() -> None:
+    scattered = np.random.default_rng(0).lognormal(0, 1, 20)
+    found = summarize([[[float(time)] for time in scattered]], [[[1.0]] * 20])
+    assert found.stable is False
+
+
+def test_on_a_machine_that_is_not_at_its_usual_speed_nothing_is_stable() -> None:
+    assert summarize([[[1.0]] * 8], [[[2.0]] * 8]).stable
+    assert not summarize([[[1.0]] * 8], [[[2.0]] * 8], usual=False).stable
+
+
+def test_load_that_only_one_of_them_met_does_not_change_the_ratio() -> None:
+    spoilt = [[9.0] * 3, [1.0, 9.0, 9.0], [9.0] * 3, [1.0] * 3, [9.0, 1.0, 9.0], [1.0] * 3, [1.0] * 3, [1.0] * 3]
+    found = summarize([spoilt], [[[4.0] * 3] * len(spoilt)])
+    assert found.speedup == 4
+
+
+def test_a_round_that_one_session_did_not_finish_does_not_count() -> None:
+    found = summarize([[[1.0]] * 3], [[[2.0]] * 3 + [[100.0]]])
+    assert found.speedup == 2
+
+
+def test_a_process_that_was_placed_badly_is_one_launch_of_several() -> None:
+    steady, lucky = [[1.0]] * 8, [[0.5]] * 8
+    found = summarize([steady, lucky, steady], [[[2.0]] * 8] * 3)
+    assert found.speedup == pytest.approx((2 * 4 * 2) ** (1 / 3)), "the geometric mean of the launches' ratios"
+    assert found.ci95 == pytest.approx((2, 4)), "launches are resampled as wholes"
+    assert (found.rounds, found.stable) == (24, False)
+
+
+def test_without_a_round_of_eager_there_is_no_ratio() -> None:
+    found = summarize([[[1.0]]], [[]])
+    assert (found.median_ms, found.speedup, found.eager_ms) == (1000, None, None)
+
+
+def test_sessions_in_their_processes_are_compared_with_the_base() -> None:
+    found = measured(eager=steady(0.004), fast=steady(0.001), slow=steady(0.008))
+    assert found["fast"] == Speed(
+        eager_ms=4, median_ms=1, speedup=4, ci95=(4, 4), p90_ms=1, p99_ms=1, rounds=defaults.MIN_ROUNDS, stable=True
+    )
+    assert isinstance(found["slow"], Speed)
+    assert (found["slow"].speedup, found["slow"].ci95) == (0.5, (0.5, 0.5))
+    assert isinstance(found["eager"], Speed)
+    assert (found["eager"].median_ms, found["eager"].speedup) == (4, None)
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_each_round_waits_for_the_machine_while_patience_lasts(
+    monkeypatch: pytest.MonkeyPatch, usual: bool
+) -> None:
+    asked: list[float] = []
+
+    def wait(seconds: float) -> tuple[bool, float]:
+        asked.append(seconds)
+        return usual, 8.0
+
+    monkeypatch.setattr("runtimes.validator.speed.speed.Pace", lambda: SimpleNamespace(wait=wait))
+    found = measured(eager=steady(0.004), fast=steady(0.001))["fast"]
+    assert isinstance(found, Speed)
+    assert (found.speedup, found.stable) == (4, usual)
+    left = [max(0.0, defaults.PATIENCE_SECONDS - 8 * turn) for turn in range(len(asked))]
+    assert asked == left
+
+
+def test_without_a_base_there_are_latencies_and_no_ratios() -> None:
+    found = measured(base=None, only=steady(0.001))
+    assert isinstance(found["only"], Speed)
+    assert (found["only"].median_ms, found["only"].speedup) == (1, None)
+
+
+@pytest.mark.parametrize("dying", [dies_when_timed, dies_when_warmed_up])
+def test_a_session_that_dies_does_not_stop_the_others(dying: Callable[[], Any]) -> None:
+    found = measured(eager=steady(0.004), bad=dying(), fast=steady(0.001))
+    assert isinstance(found["bad"], ChildDied)
+    assert isinstance(found["fast"], Speed)
+    assert found["fast"].speedup == 4
+
+
+@pytest.mark.parametrize("dying", [dies_when_timed, dies_when_warmed_up])
+def test_without_a_living_base_there_are_no_ratios(dying: Callable[[], Any]) -> None:
+    found = measured(eager=dying(), fast=steady(0.001))
+    assert isinstance(found["eager"], ChildDied)
+    assert found["fast"] is found["eager"], "why there is no ratio"
+
+
+def test_real_sessions_can_be_measured(small_build: Path) -> None:
+    def host(name: str) -> Callable[[], Any]:
+        return partial(SessionHost, ArtifactOpener(small_build / name, "cpu", SessionOptions(threads=1)))
+
+    with (
+        Child(host("torchscript"), what="base", torch=True) as base,
+        Child(host("onnx"), what="mine") as mine,
+    ):
+        found = collect({"base": base, "mine": mine}, budget=0.1, base="base").speed("mine", "base")
+    assert isinstance(found, Speed)
+    assert found.speedup is not None and found.ci95 is not None and found.median_ms is not None
+    assert found.rounds is not None and found.rounds >= 3
+    assert 0 < found.ci95[0] <= found.speedup <= found.ci95[1] < math.inf
+    assert found.median_ms > 0
