@@ -27,13 +27,14 @@ from runtimes import machine
 from runtimes.artifact import Artifact as Built
 from runtimes.errors import BurnishError, Unavailable, UsageError
 from runtimes.process import Limits, stopwatch
+from runtimes.progress import Advance, Tell, watched
 from runtimes.results import Build, Row, Status, write_atomically
 from runtimes.session import unavailable
 from runtimes.usage import memory_bytes
 from runtimes.validator.defaults import BUDGET_SECONDS
 from runtimes.validator.reference import FILE as REFERENCE
 from runtimes.validator.reference import Reference
-from runtimes.validator.validate import Progress, Target, default_options, validate
+from runtimes.validator.validate import Target, default_options, validate
 
 __all__ = ["CHANGED", "BuildOptions", "build", "devices_of", "source_of", "steps_runner"]
 STEPS = "steps.json"
@@ -92,7 +93,7 @@ def devices_of(artifact: Artifact, asked: Sequence[str]) -> list[str]:
 
 
 def steps_runner(
-    plan: Plan, source: Source, output: Path, options: BuildOptions, progress: Progress, work: Path | None = None
+    plan: Plan, source: Source, output: Path, options: BuildOptions, progress: Tell, work: Path | None = None
 ) -> Runner:
     """What makes the steps of a plan; logs go to `output`, what cannot be kept to `work`."""
     (output / "logs").mkdir(parents=True, exist_ok=True)
@@ -109,7 +110,7 @@ def build(
     output: Path,
     devices: Sequence[str] = (),
     budget: float = BUDGET_SECONDS,
-    progress: Progress = lambda message: None,
+    progress: Tell = lambda message: None,
     options: BuildOptions = DEFAULTS,
 ) -> Build:
     """Build and prove every artifact of a recipe.
@@ -119,7 +120,7 @@ def build(
         output: folder of the build; artifacts that it holds already are replaced one by one.
         devices: instead of the recipe's.
         budget: seconds of timing per artifact; 0 leaves speed unmeasured.
-        progress: told what is being done, from any thread.
+        progress: told what is being done, from any thread; a `Watcher` also how far it is.
         options: cache, jobs, limits.
 
     Returns:
@@ -158,16 +159,12 @@ class _Run:
 
     def run(self) -> Build:
         total = stopwatch()
-        try:
-            self.loaded: LoadedFacts = self.runner.made(LOAD).result
-        except StepFailed as error:
-            raise error.error from error
-        _check_budgets(self.plan, self.loaded.labelled)
-        (self.output / "build.json").unlink(missing_ok=True)
-        self.press = Press(self.plan, self.output, self.work, self.runner, self.loaded)
-        # Before the first artifact, so that each one that is finished can be judged, whatever comes then.
-        self.press.reference(LOAD, self.output)
-        outcomes = self._make()
+        with (
+            watched(self.runner.progress, "artifacts", overall=True) as line,
+            line.task("done", len(self.plan.artifacts)) as advance,
+        ):
+            self._load()
+            outcomes = self._make(advance)
         forget_models(self.output, {chain.model.key for chain in self.runner.steps.chains.values()})
         rows = self._prove(outcomes)
         self.seconds |= {"isolation": self.runner.overhead, "total": total()}
@@ -197,11 +194,29 @@ class _Run:
             raise BurnishError(f"cannot write {self.output / 'build.json'}: {error.strerror}") from error
         return result
 
-    def _make(self) -> dict[str, Built | Row]:
+    def _load(self) -> None:
+        """Load the model, and put its reference in its place."""
+        try:
+            self.loaded: LoadedFacts = self.runner.made(LOAD).result
+        except StepFailed as error:
+            raise error.error from error
+        _check_budgets(self.plan, self.loaded.labelled)
+        (self.output / "build.json").unlink(missing_ok=True)
+        self.press = Press(self.plan, self.output, self.work, self.runner, self.loaded)
+        # Before the first artifact, so that each one that is finished can be judged, whatever comes then.
+        self.press.reference(LOAD, self.output)
+
+    def _make(self, advance: Advance) -> dict[str, Built | Row]:
         """Every artifact, in its place; a row where that did not work."""
+
+        def make(artifact: Artifact) -> Built | Row:
+            outcome = self._artifact(artifact, self.output)
+            advance(1)
+            return outcome
+
         with ThreadPoolExecutor(len(self.plan.artifacts)) as pool:
             try:
-                made = {one.name: pool.submit(self._artifact, one, self.output) for one in self.plan.artifacts}
+                made = {one.name: pool.submit(make, one) for one in self.plan.artifacts}
                 return {name: future.result() for name, future in made.items()}
             except BaseException:  # Ctrl-C, too
                 self.runner.stop()

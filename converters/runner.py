@@ -23,6 +23,7 @@ from converters.step_cache import DIGESTS, FILES, RESULT, Entry, StepCache, seal
 from converters.step_key import Parts, first_key, parts
 from runtimes.errors import BurnishError
 from runtimes.process import Child, ChildDied, Limits, isolated, last_lines, preload, stop_server, stopwatch
+from runtimes.progress import Line, watched
 
 STEP_SECONDS = 3600.0
 """A step that says nothing for so long is stopped, even if it computes."""
@@ -71,7 +72,7 @@ class Runner:
         cache: None where nothing is to be kept or found.
         jobs: how many steps run side by side.
         limits: of each.
-        progress: told what is being done, from any thread.
+        progress: told what is being done, from any thread; a `Watcher` also how far it is.
         fresh: whether nothing is taken from the cache.
         seconds: that steps took; overhead: of that, what processes of their own cost.
         parts: what each depended on; notes: for the build's reader.
@@ -203,7 +204,8 @@ class Runner:
         with self._room(step), self._folder() as folder:
             self._check_stopped()
             self.progress(step.what)
-            done = self._isolated(step, folder, needs)
+            with watched(self.progress, step.what, timed=step.alone) as line:
+                done = self._isolated(step, folder, needs, line)
             self.parts[step.name] = {**known, **done.read}
             (folder / RESULT).write_bytes(TypeAdapter(step.result).dump_json(done.result))
             run_step.describe(folder, step, self.steps.plan)
@@ -272,14 +274,14 @@ class Runner:
         if message not in self.notes:
             self._warn(message)
 
-    def _isolated(self, step: Step, folder: Path, needs: Mapping[str, Made]) -> run_step.Done:
+    def _isolated(self, step: Step, folder: Path, needs: Mapping[str, Made], line: Line) -> run_step.Done:
         self._start_server()
         clock, log = stopwatch(), self.place.logs / f"{step.name}.log"
         log.unlink(missing_ok=True)
         ignored = (*self.place.written, *([self.cache.folder.parent] if self.cache else []))
         job = run_step.Job(step.work, self.place.home, ignored)
         child = Child(run_step.Hand, what=f"the step {step.name!r}", log=log, torch=True, told=self.progress,
-                      limits=self.limits)  # fmt: skip
+                      line=line, limits=self.limits)  # fmt: skip
         with self._running:
             self._children.add(child)
         try:

@@ -29,6 +29,7 @@ from converters.passes.prune.cost import Costs, is_layer
 from converters.passes.prune.single import Alone, depthwise, graph, narrow, some_input, widths
 from runtimes import machine
 from runtimes.child import tell
+from runtimes.progress import counted
 from runtimes.validator.defaults import PATIENCE_SECONDS
 from runtimes.validator.pace import Pace
 
@@ -164,7 +165,7 @@ def _measure(kinds: Mapping[str, _Kind], engine: str) -> dict[str, _Measured]:
     times: dict[str, list[list[float]]] = {}
     rises: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
     pace, patience = Pace(), PATIENCE_SECONDS
-    for number, (name, kind) in enumerate(kinds.items(), 1):
+    for number, (name, kind) in enumerate(counted(kinds.items(), "layers"), 1):
         tell(f"measuring layer {number} of {len(kinds)} in {engine}")
         patience -= pace.wait(patience)[1]
         ins, outs = kind.axes

@@ -23,6 +23,7 @@ from converters.passes.prune.zeros import prune_zeros
 from converters.sources.load import call
 from runtimes import machine
 from runtimes.child import tell
+from runtimes.progress import counted
 
 if TYPE_CHECKING:
     from converters.passes.change import Bench
@@ -90,7 +91,7 @@ def prepare(bench: Bench, one: PassOptions, notes: list[str], original: nn.Modul
         pool, indices = training_pool(bench.recipe, bench.source.folder)
         shelf = Shelf(pool, bench.recipe.inputs, notes.append)
         step = max(1, len(indices) // (_LEARNED * _BATCH))
-        for part in list(batches(indices[::step], _BATCH))[:_LEARNED]:
+        for part in counted(list(batches(indices[::step], _BATCH))[:_LEARNED], "batches"):
             arrays = shelf.batch(part)
             for name, array in arrays.items():
                 key.add(name, array.tobytes())

@@ -97,7 +97,8 @@ def _make(work: Work, samples: Samples, entry: Path) -> None:
     import onnx_ir as ir
 
     entry.mkdir()
-    data = Calibration(samples, samples.count, work.exclude, has_attention(ir.to_proto(work.model.graph)))
+    attention = has_attention(ir.to_proto(work.model.graph))
+    data = Calibration(samples, samples.count, work.exclude, attention, len(samples.digests))
     ranges = quantize_with_best_ranges(work.graph, work.model, work.options, data, entry / _GRAPH)
     if not any(layer.quantized for layer in layers(ir.load(str(entry / _GRAPH)))):
         raise ExportError(f"{work.options.quantizer} quantized none of the graph's layers")
@@ -172,7 +173,8 @@ class Samples:
     def read(self) -> None:
         """Go through all of them once. Raises UsageError as `calibration_batches` does."""
         found: list[str] = []
-        self.digests = [_fingerprint(sample) for sample in calibration_batches(*self._source, found.append)]
+        samples = calibration_batches(*self._source, found.append, "calibration samples")
+        self.digests = [_fingerprint(sample) for sample in samples]
         self.notes += found
 
     def __iter__(self) -> Iterator[Arrays]:

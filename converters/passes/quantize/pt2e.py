@@ -20,6 +20,7 @@ from converters.passes.quantize.options import QuantizeOptions
 from converters.passes.quantize.static import quiet
 from runtimes import machine
 from runtimes.errors import UsageError
+from runtimes.progress import counted
 from runtimes.registry import nearest
 from runtimes.spec import Arrays
 
@@ -118,8 +119,10 @@ def _by_nncf(job: Job, module: torch.fx.GraphModule, quantizer: Any, samples: Sa
         args, kwargs = _call(job, sample)
         return kwargs or args
 
+    size = len(samples.digests)
+    dataset = nncf.Dataset(counted(samples, "calibration", size), call)
     with quiet():
-        return quantize_pt2e(module, quantizer, nncf.Dataset(samples, call), subset_size=len(samples.digests))  # type: ignore[no-any-return]
+        return quantize_pt2e(module, quantizer, dataset, subset_size=size)  # type: ignore[no-any-return]
 
 
 def _by_torchao(job: Job, module: torch.fx.GraphModule, quantizer: Any, samples: Samples) -> torch.fx.GraphModule:
@@ -127,7 +130,7 @@ def _by_torchao(job: Job, module: torch.fx.GraphModule, quantizer: Any, samples:
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     prepared = prepare_pt2e(module, quantizer)
-    for sample in samples:
+    for sample in counted(samples, "calibration", len(samples.digests)):
         args, kwargs = _call(job, sample)
         prepared(*args, **kwargs)
     return convert_pt2e(prepared)  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ from converters.passes.recover.pulse import Pulse
 from converters.passes.recover.shelf import Shelf
 from converters.passes.recover.train import Course, Teaching
 from runtimes.child import tell
+from runtimes.progress import counted
 
 if TYPE_CHECKING:
     from converters.passes.change import Bench
@@ -60,7 +61,8 @@ def prepare(bench: Bench, options: RecoverOptions, teacher: nn.Module, notes: li
     if source is not None and source.random is not None:
         notes.append("recovered on noise, which real inputs are not: name samples in `data: {training: ...}`")
     pulse = Pulse(tell)
-    for number, index in enumerate(indices, 1):  # the shelf keeps what is read here for the training
+    # The shelf keeps what is read here for the training.
+    for number, index in enumerate(counted(indices, "samples"), 1):
         pulse(f"reading sample {number} of {len(indices)}")
         for name, array in (shelf.sample(index) or {}).items():
             key.add(name, array.tobytes())
