@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runtimes.artifact.artifact import Artifact
 from runtimes.process.process import Child
+from runtimes.progress import counted
 from runtimes.results import Speed
 from runtimes.session import SessionOptions, check_device
 from runtimes.validator.defaults import BENCH_LAUNCHES
@@ -41,7 +42,8 @@ def bench(
     targets = {str(one): _target(one, device) for one in (path, versus) if one is not None}
     base = str(versus) if versus else None
     options = default_options(trust)
-    launches = [_launch(targets, options, seconds / BENCH_LAUNCHES, base) for _ in range(BENCH_LAUNCHES)]
+    times = counted(range(BENCH_LAUNCHES), "launches")
+    launches = [_launch(targets, options, seconds / BENCH_LAUNCHES, base) for _ in times]
     with _sessions(targets, options) as children:
         return {
             name: alone(

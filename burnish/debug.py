@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +18,7 @@ from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.errors import Unavailable, UsageError
 from runtimes.files.layout import REFERENCE_FILE
 from runtimes.process.process import isolated
+from runtimes.progress import Tell, watched
 
 
 def debug(
@@ -26,7 +26,7 @@ def debug(
     recipe: str | Path | None,
     memory: int,
     top: int,
-    progress: Callable[[str], None],
+    progress: Tell,
     trust: bool = False,
 ) -> DebugResult:
     """Compare an artifact with the eager model, layer by layer, in a process of its own.
@@ -37,7 +37,7 @@ def debug(
             the user's code; a torchvision model where its weights are a file that the recipe's folder holds.
         memory: megabytes for the values that are compared at once.
         top: how many of the layers that add most error to name.
-        progress: told what is being done.
+        progress: told what is being done; a `Watcher` also how far it is.
         trust: open an artifact that is a program even where this user did not build it here.
 
     Raises:
@@ -55,9 +55,11 @@ def debug(
     # Passes that changed the model left it, and its own reference, with the build.
     changed = path.resolve().parent / made.build["changed"] if "changed" in made.build else None
     reference = (changed or path.resolve().parent) / REFERENCE_FILE
-    job = DebugRequest(path, reference, source, memory * 1_000_000, top, prepared, changed, samples, trust)
-    progress(f"comparing {path}, layer by layer, with {made.model} in float64")
-    found: DebugResult = isolated(run, job, what=f"debugging {path}", timeout=STEP_SECONDS)
+    request = DebugRequest(path, reference, source, memory * 1_000_000, top, prepared, changed, samples, trust)
+    what = f"comparing {path}, layer by layer, with {made.model} in float64"
+    progress(what)
+    with watched(progress, what) as line:
+        found: DebugResult = isolated(run, request, what=f"debugging {path}", timeout=STEP_SECONDS, line=line)
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.errors import InputError
 from runtimes.preprocess.image import read_image
+from runtimes.progress import counted
 from runtimes.session import SessionOptions, load
 from runtimes.spec import Arrays
 
@@ -50,7 +51,8 @@ def predict(
     artifact = Artifact.open(path, key)
     requests = _requests(artifact.manifest, files)
     with load(path, device, SessionOptions(trust=trust), artifact.trust) as session:
-        return [_predict(session.run(arrays), source, artifact.manifest, top) for source, arrays in requests]
+        inputs = counted(requests, "inputs")
+        return [_predict(session.run(arrays), source, artifact.manifest, top) for source, arrays in inputs]
 
 
 def _predict(outputs: Arrays, source: str, manifest: Manifest, top: int) -> Prediction:

@@ -1,15 +1,17 @@
-"""What is being done, on stderr: a live line on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Progress on stderr: live lines on a terminal, a plain line per event elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+
+from runtimes.progress import Tell
 
 
 @contextlib.contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A function that is told each step; the elapsed seconds stand before it."""
+def progress(quiet: bool) -> Iterator[Tell]:
+    """A function that takes a message about each step; on a terminal it takes counts as well, and shows them."""
     if quiet:
         yield lambda message: None
         return
@@ -19,13 +21,11 @@ def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
     from burnish.report.text import line
 
     out, start = console(stderr=True), time.perf_counter()
-    if not out.is_terminal:
+    # FORCE_COLOR asks for colors in a log, not for lines that are drawn over and over.
+    if out.is_interactive and out.file.isatty():
+        from burnish.report.live import Display
+
+        with Display(out) as display:
+            yield display
+    else:
         yield lambda message: out.print(Text(f"{time.perf_counter() - start:6.1f} s  {line(message)}"))
-        return
-    with out.status(Text("starting")) as status:
-
-        def tell(message: str) -> None:
-            out.print(Text(f"{time.perf_counter() - start:6.1f} s  {line(message)}", style="dim"))
-            status.update(Text(line(message)))
-
-        yield tell

@@ -201,10 +201,12 @@ def bench(
     """Time an artifact, alone or against another."""
     from burnish.bench import bench as run
     from burnish.progress import progress
+    from runtimes.progress import watched
 
     with progress(quiet) as tell:
-        tell(f"timing {artifact}" + (f" and {versus}" if versus else ""))
-        found = run(artifact, versus, device, seconds, deadline, trust)
+        tell(what := f"timing {artifact}" + (f" and {versus}" if versus else ""))
+        with watched(tell, what, timed=True):
+            found = run(artifact, versus, device, seconds, deadline, trust)
     if as_json:
         print_json({name: speed.model_dump(mode="json") for name, speed in found.items()})
     elif not quiet:
@@ -270,10 +272,12 @@ def run(
     from burnish.predict import predict, save
     from burnish.progress import progress
     from burnish.report.predictions import as_data, show_predictions
+    from runtimes.progress import watched
 
     with progress(quiet) as tell:
-        tell(f"running {artifact}")
-        found = predict(artifact, inputs, device, top, key, trust)
+        tell(what := f"running {artifact}")
+        with watched(tell, what):
+            found = predict(artifact, inputs, device, top, key, trust)
     if output:
         save(found, output)
     if as_json:

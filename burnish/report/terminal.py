@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from rich import box
 from rich.console import Console
@@ -30,13 +31,16 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Print into nothing from now on, where rich would end the program with exit code 1: a gate's."""
         self.quiet = True
-        nobody_reads()
+        nobody_reads(sys.stderr if self.stderr else sys.stdout)
 
 
-def nobody_reads() -> None:
-    """Have stdout lead nowhere, once its reader has left: else Python complains of it when the program ends."""
+def nobody_reads(stream: TextIO | None = None) -> None:
+    """Have a stream lead nowhere, once its reader has left: else Python complains of it when the program ends.
+
+    `stream`: stdout by default.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, (stream or sys.stdout).fileno())
     os.close(nowhere)
 
 

@@ -27,15 +27,15 @@ from runtimes.files.atomic import write_atomically
 from runtimes.files.layout import BUILD_FILE, CHANGED, LOGS, STEPS_FILE
 from runtimes.machine import machine
 from runtimes.process.process import stopwatch
+from runtimes.progress import Tell, watched
 from runtimes.results import Build, Row
 from runtimes.validator.defaults import BUDGET_SECONDS
-from runtimes.validator.validate import Progress
 
 __all__ = ["DEFAULTS", "BuildOptions", "build", "steps_runner"]
 
 
 def steps_runner(
-    plan: Plan, graph: StepGraph, output: Path, options: BuildOptions, progress: Progress, work: Path | None = None
+    plan: Plan, graph: StepGraph, output: Path, options: BuildOptions, progress: Tell, work: Path | None = None
 ) -> Runner:
     """The runner of a plan's steps; logs go to `output`, what cannot be kept to `work`."""
     logs, scratch = output / LOGS, work or output
@@ -66,7 +66,7 @@ def build(
     output: Path,
     devices: Sequence[str] = (),
     budget: float = BUDGET_SECONDS,
-    progress: Progress = lambda message: None,
+    progress: Tell = lambda message: None,
     options: BuildOptions = DEFAULTS,
 ) -> Build:
     """Build and prove every artifact of a recipe.
@@ -76,7 +76,7 @@ def build(
         output: folder of the build; artifacts that it holds already are replaced one by one.
         devices: instead of the recipe's.
         budget: seconds of timing per artifact; 0 leaves speed unmeasured.
-        progress: is called with messages, from any thread.
+        progress: is called with messages, from any thread; a `Watcher` also gets counts.
         options: cache, jobs, limits.
 
     Returns:
@@ -107,14 +107,18 @@ def _build(
 ) -> Build:
     """Load the model, make the artifacts, prove them, record the result."""
     total = stopwatch()
-    loaded = _load(runner)
-    _check_budgets(plan, loaded.labelled)
-    (output / BUILD_FILE).unlink(missing_ok=True)
-    press = Press(plan, output, work, runner, loaded)
-    # Before the first artifact, so that each one that is finished can be judged, whatever comes then.
-    press.reference(LOAD, output)
-    maker = Maker(plan, graph, runner, press, output, work)
-    outcomes = maker.make_all()
+    with (
+        watched(runner.progress, "artifacts", overall=True) as line,
+        line.task("done", len(plan.artifacts)) as advance,
+    ):
+        loaded = _load(runner)
+        _check_budgets(plan, loaded.labelled)
+        (output / BUILD_FILE).unlink(missing_ok=True)
+        press = Press(plan, output, work, runner, loaded)
+        # Before the first artifact, so that each one that is finished can be judged, whatever comes then.
+        press.reference(LOAD, output)
+        maker = Maker(plan, graph, runner, press, output, work)
+        outcomes = maker.make_all(advance)
     forget_models(output, {chain.model.key for chain in graph.chains.values()})
     clock = stopwatch()
     rows = Prover(plan, graph, runner, maker, loaded.facts, devices, budget).prove(outcomes)

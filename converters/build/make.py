@@ -13,6 +13,7 @@ from converters.plan.step_graph import StepGraph
 from converters.steps.runner import Runner, StepFailed
 from runtimes.artifact.artifact import Artifact
 from runtimes.errors import BurnishError
+from runtimes.progress import Advance
 from runtimes.results import Row, Status
 
 Outcome = Artifact | Row
@@ -30,13 +31,17 @@ class Maker:
     output: Path
     work: Path
 
-    def make_all(self) -> dict[str, Outcome]:
+    def make_all(self, advance: Advance) -> dict[str, Outcome]:
         """Make every artifact of the plan, side by side; the outcomes are in the recipe's order."""
+
+        def make(artifact: ArtifactPlan) -> Outcome:
+            outcome = self.make(artifact, self.output)
+            advance(1)
+            return outcome
+
         with ThreadPoolExecutor(len(self.plan.artifacts)) as pool:
             try:
-                futures = {
-                    artifact.name: pool.submit(self.make, artifact, self.output) for artifact in self.plan.artifacts
-                }
+                futures = {artifact.name: pool.submit(make, artifact) for artifact in self.plan.artifacts}
                 return {name: future.result() for name, future in futures.items()}
             except BaseException:  # Ctrl-C, too
                 self.runner.stop()

@@ -37,7 +37,8 @@ class CalibrationSamples:
     def read(self) -> None:
         """Go through all of them once. Raises UsageError as `calibration_batches` does."""
         found: list[str] = []
-        self.digests = [_fingerprint(sample) for sample in calibration_batches(*self._source, found.append)]
+        samples = calibration_batches(*self._source, found.append, "calibration samples")
+        self.digests = [_fingerprint(sample) for sample in samples]
         self.notes += found
 
     def __iter__(self) -> Iterator[Arrays]:

@@ -11,6 +11,7 @@ import numpy as np
 from converters.data.samples import Pool, Sample, open_pool
 from converters.recipe.schema import Recipe
 from runtimes.errors import InputError, UsageError
+from runtimes.progress import counted
 from runtimes.spec import Arrays, Specs, best_sizes
 from runtimes.validator.defaults import PICTURES
 from runtimes.validator.probes import Probe, synthetic_samples, with_limits
@@ -56,7 +57,7 @@ def evaluation_samples(
     picked = _judging(recipe, folder)
     if not picked:
         raise UsageError("data: every sample calibrates, none is left to judge with: lower calibration's `samples`")
-    samples = list(_readable(pool, picked, recipe.inputs, warn))
+    samples = list(_readable(pool, picked, recipe.inputs, warn, "samples"))
     _check_labels(samples, classes)
     return samples
 
@@ -84,7 +85,11 @@ def _calibrating(recipe: Recipe, folder: Path) -> list[int]:
 
 
 def calibration_batches(
-    recipe: Recipe, folder: Path, count: int | None = None, warn: Warn = lambda note: None
+    recipe: Recipe,
+    folder: Path,
+    count: int | None = None,
+    warn: Warn = lambda note: None,
+    what: str | None = None,
 ) -> Iterator[Arrays]:
     """One sample after the other, as the model takes it; only one is in memory.
 
@@ -93,6 +98,7 @@ def calibration_batches(
         folder: its own.
         count: how many at most; by default all that the recipe's `data.calibration` has.
         warn: told where there are fewer, and of each that was left out.
+        what: the samples are counted as; None if whoever asks for them counts.
 
     Raises:
         UsageError: there are none, they do not fit the model, or more than 1 % cannot be read or are not finite.
@@ -110,7 +116,7 @@ def calibration_batches(
     if (asked := count or source.samples or 0) > used:
         warn(f"calibrated with {len(picked)} samples: there are no more of the {asked} that were asked for")
     size = next(iter(recipe.inputs.values())).concrete(best_sizes(recipe.dims))[0]
-    for sample in _readable(pool, picked, recipe.inputs, warn):
+    for sample in _readable(pool, picked, recipe.inputs, warn, what):
         yield {name: np.stack([array] * size) for name, array in sample.inputs.items()}
 
 
@@ -133,10 +139,15 @@ def some_samples(recipe: Recipe, folder: Path, count: int) -> tuple[str, list[Ar
     return "the recipe's evaluation samples", [probe.inputs for probe in _batches(recipe, samples)]
 
 
-def _readable(pool: Pool, picked: Sequence[int], inputs: Specs, warn: Warn) -> Iterator[Sample]:
-    """The samples that can be read and are finite. Raises UsageError at the end where more than 1 % cannot."""
+def _readable(
+    pool: Pool, picked: Sequence[int], inputs: Specs, warn: Warn, what: str | None = None
+) -> Iterator[Sample]:
+    """The samples that can be read and are finite. Raises UsageError at the end where more than 1 % cannot.
+
+    `what`: they are counted as; None if whoever asks for them counts.
+    """
     broken: list[str] = []
-    for index in picked:
+    for index in picked if what is None else counted(picked, what):
         try:
             yield checked(pool, index, inputs)
         except InputError as error:

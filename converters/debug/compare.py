@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from converters.debug.result import LayerReport
 from converters.debug.search import Search
 from converters.debug.truth import Eager, output_key
 from runtimes.errors import ArtifactError
+from runtimes.progress import task
 from runtimes.spec import Arrays
 
 _BYTES_EAGER = 8 + 4  # per element: the truth in float64, eager in float32
@@ -53,8 +53,15 @@ class Comparison:
             for layer, values in zip(self.layers, self.values, strict=True)
         ]
         sizes = [size + sum(own[one] for one in parents[number]) for number, size in enumerate(own)]
-        search = Search(sizes, parents, self._outputs, partial(self._measure, parents), limit, budget)
-        search.run(top)
+        with task("layers", len(sizes), limit=True) as advance:
+
+            def measure_layers(numbers: Sequence[int]) -> dict[int, Measure]:
+                measures = self._measure(parents, numbers)
+                advance(len(measures))
+                return measures
+
+            search = Search(sizes, parents, self._outputs, measure_layers, limit, budget)
+            search.run(top)
         return self._findings(search, limit)
 
     def _measure(self, parents: Sequence[frozenset[int]], numbers: Sequence[int]) -> dict[int, Measure]:

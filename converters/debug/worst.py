@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from converters.debug.judge import Limit, Measure, measure
 from runtimes.artifact.artifact import Artifact
 from runtimes.errors import BurnishError
+from runtimes.progress import counted
 from runtimes.session import SessionOptions, load
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import EDGE_ALLOWANCE
@@ -36,7 +37,7 @@ def ask(artifact: Artifact, reference: Reference, device: str = "cpu", trust: bo
     lossless = artifact.manifest.precision == "fp32"
     answers, largest = ProbeAnswers(), -math.inf
     with load(artifact.path, device, SessionOptions(trust=trust)) as session:
-        for index, probe in enumerate(reference.probes):
+        for index, probe in enumerate(counted(reference.probes, "probes")):
             if probe.kind == "edge" and not lossless:
                 continue  # what float16 or int8 does to a thousand times the usual input is its nature
             try:

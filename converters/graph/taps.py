@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.errors import ExportError
+from runtimes.progress import counted
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def reduced(
         path = Path(scratch) / "tapped.onnx"
         ir.save(model, str(path), external_data="tapped.data")
         plain = onnx.load(str(path), load_external_data=False)
-        for start in range(0, len(names), TAPS):
+        for start in counted(range(0, len(names), TAPS), "groups of values"):
             chunk = {name: values[name] for name in names[start : start + TAPS]}
             tapped, outputs = _tapped(plain, chunk)
             for found in _run(tapped, samples, Path(scratch)):
@@ -82,7 +83,7 @@ def _run(model: onnx.ModelProto, samples: Iterable[Arrays], folder: Path) -> Ite
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     with _in_words():
         engine = onnxruntime.InferenceSession(model.SerializeToString(), settings, ["CPUExecutionProvider"])
-    for sample in samples:
+    for sample in counted(samples, "samples"):
         with _in_words():
             found = engine.run(None, sample)
         yield found

@@ -12,6 +12,7 @@ from converters.models.call import call, passes_by_keyword
 from converters.models.operations import count
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
+from runtimes.progress import counted
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec
 from runtimes.validator.defaults import REPEATED_PROBES
 from runtimes.validator.probes import Probe, synthetic_samples
@@ -36,10 +37,11 @@ def study(
     """
     keys: list[str] = []
     first = []
-    for probe in probes:
+    for probe in counted(probes, "probes"):
         keys, arrays = _outputs(module, probe.inputs)
         first.append(arrays)
-    second = [_outputs(module, probe.inputs)[1] for probe in probes[:REPEATED_PROBES]]
+    again = counted(probes[:REPEATED_PROBES], "repeated probes")
+    second = [_outputs(module, probe.inputs)[1] for probe in again]
     names = _names(keys, output_names, task)
     eager = [dict(zip(names, arrays, strict=True)) for arrays in first]
     outputs = {name: _spec(name, [one[name] for one in eager], probes) for name in names}
@@ -130,11 +132,8 @@ def _truth(
     """The same model in float64; where it cannot run so, float32 eager is the truth and a note says it."""
     try:
         module.double()
-        return (
-            [dict(zip(names, _outputs(module, _double(p.inputs))[1], strict=True)) for p in probes],
-            "float64",
-            [],
-        )
+        runs = (_outputs(module, _double(probe.inputs))[1] for probe in counted(probes, "float64 probes"))
+        return [dict(zip(names, arrays, strict=True)) for arrays in runs], "float64", []
     except UsageError as error:
         note = f"the model does not run in float64, so its float32 outputs count as the truth ({error})"
         return eager, "float32", [note]

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from converters.steps.step import Made, Step
 from converters.steps.workers.worker import Worker
 from runtimes.errors import BurnishError
 from runtimes.process.process import stopwatch
+from runtimes.progress import Line, Tell, watched
 
 _ROOM = 1 << 20
 """Bytes: a disk with less is full, whatever could not be written."""
@@ -46,7 +47,7 @@ class Runner:
         work: scratch folder, for what cannot be kept.
         cache: None where nothing is to be kept or found.
         jobs: number of steps that may run side by side.
-        progress: is called with messages, from any thread.
+        progress: is called with messages, from any thread; a `Watcher` also gets counts.
         fresh: whether nothing is taken from the cache.
         seconds: duration of each step; overhead: of these, the cost of processes of their own.
         parts: what each step depended on; notes: for the build's reader.
@@ -58,7 +59,7 @@ class Runner:
     work: Path
     cache: StepCache | None
     jobs: int
-    progress: Callable[[str], None]
+    progress: Tell
     fresh: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     parts: dict[str, Parts] = field(default_factory=dict)
@@ -176,7 +177,8 @@ class Runner:
         with self._room(step), self._folder() as folder:
             self._check_stopped()
             self.progress(step.what)
-            done = self._worked(step, folder, needs)
+            with watched(self.progress, step.what, timed=step.alone) as line:
+                done = self._worked(step, folder, needs, line)
             self.parts[step.name] = {**known, **done.read}
             (folder / RESULT).write_bytes(TypeAdapter(step.result).dump_json(done.result))
             describe(folder, step, self.recipe)
@@ -245,10 +247,10 @@ class Runner:
         if message not in self.notes:
             self._warn(message)
 
-    def _worked(self, step: Step, folder: Path, needs: Mapping[str, Made]) -> Done:
+    def _worked(self, step: Step, folder: Path, needs: Mapping[str, Made], line: Line) -> Done:
         clock = stopwatch()
         try:
-            done = self.worker.run(step, needs, folder / FILES)
+            done = self.worker.run(step, needs, folder / FILES, line)
             with self._lock:
                 self.overhead += clock() - done.seconds
             return done

@@ -8,6 +8,7 @@ import ctypes
 import faulthandler
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runtimes.errors import BurnishError
+from runtimes.progress import Counts, report_to
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_SECONDS = 0.2  # between two looks for the parent
@@ -45,29 +47,55 @@ class Told:
     message: str
 
 
+@dataclass(frozen=True)
+class Counted:
+    """How far a child is, on its way through the pipe before its answer."""
+
+    counts: Counts
+
+
 _parent: Any = None  # in a child: the pipe to the process that waits for its answer
+_speaking = threading.Lock()  # what two threads send at once would be one garbled message
 
 
 def tell(message: str) -> None:
     """Say what is being done to the process that waits for this one's answer; nothing outside of a `Child`."""
     if _parent is not None:
-        _parent.send(Told(message))
+        with contextlib.suppress(OSError), _speaking:  # nobody listens any more: that is no fault of the work
+            _parent.send(Told(message))
 
 
-def serve(pipe: Any, make: Callable[[], Any], log: Path | None) -> None:
-    """The child's main loop: make the object, then answer calls until told to stop."""
+def _count(counts: Counts) -> None:
+    """Send counts; they are left out if that would have to wait for a parent that does not read."""
+    with contextlib.suppress(OSError, ValueError), _speaking:
+        room = select.poll()
+        room.register(_parent.fileno(), select.POLLOUT)
+        if room.poll(0):
+            _parent.send(Counted(counts))
+
+
+def serve(pipe: Any, make: Callable[[], Any], log: Path | None, seconds: float | None = None) -> None:
+    """The child's main loop: make the object, then answer calls until told to stop.
+
+    `seconds`: at least between two messages of how far it is; None if the parent has no line for them.
+    """
     global _parent
     _settle(log)
     _parent = pipe
+    if seconds is not None:
+        report_to(_count, seconds)
     target: Any = None
     while (request := _receive(pipe)) is not None:
         method, args = request
         try:
             target = make() if target is None else target
-            pipe.send(getattr(target, method)(*args))
+            answer = getattr(target, method)(*args)
+            with _speaking:
+                pipe.send(answer)
         except BaseException as error:
             traceback.print_exc()
-            pipe.send(Raised(_portable(error)))
+            with _speaking:
+                pipe.send(Raised(_portable(error)))
 
 
 def _receive(pipe: Any) -> Any:

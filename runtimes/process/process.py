@@ -20,8 +20,9 @@ from typing import Any, NoReturn, Self
 import psutil
 
 from runtimes.errors import BurnishError
-from runtimes.process.child import Raised, Told, serve
+from runtimes.process.child import Counted, Raised, Told, serve
 from runtimes.process.usage import usage
+from runtimes.progress import Line
 
 # glibc gives large blocks back to the kernel after every forward pass unless told not to, and each pass then
 # pays for the page faults: eager MobileNetV2 takes 14.5 ms with the default thresholds and 9.9 ms with these.
@@ -83,6 +84,7 @@ class Child:
         log: Path | None = None,
         torch: bool = False,
         told: Callable[[str], None] = lambda message: None,
+        line: Line | None = None,
         limits: Limits = NO_LIMITS,
     ) -> None:
         """Start a process that holds `make()`.
@@ -93,14 +95,16 @@ class Child:
             log: file that the child's stdout and stderr are appended to; discarded where None.
             torch: start from a server process that has imported torch already (20 ms instead of seconds).
             told: is given what the child says with `tell` while it works.
+            line: shows what the child counts while it works.
             limits: what it may take.
         """
-        self.what, self._told, self._limits = what, told, limits
+        self.what, self._told, self._line, self._limits = what, told, line, limits
         context: Any = multiprocessing.get_context("forkserver" if torch else "spawn")
         if torch:
             context.set_forkserver_preload(_preloaded)
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, make, log), name=what, daemon=True)
+        seconds = None if line is None else line.seconds
+        self._process = context.Process(target=serve, args=(theirs, make, log, seconds), name=what, daemon=True)
         with _starting, _allocator(), _no_main():
             self._process.start()
         theirs.close()  # so that a child that dies ends the wait
@@ -116,11 +120,18 @@ class Child:
             self._pipe.send((method, args))
         except (BrokenPipeError, ConnectionResetError):
             raise self._death() from None
-        while isinstance(answer := self._receive(timeout), Told):
-            self._told(answer.message)
+        while isinstance(answer := self._receive(timeout), Told | Counted):
+            self._hear(answer)
         if isinstance(answer, Raised):
             raise answer.error
         return answer
+
+    def _hear(self, news: Told | Counted) -> None:
+        """Pass on what the child says before its answer."""
+        if isinstance(news, Told):
+            self._told(news.message)
+        elif self._line is not None:
+            self._line.relay(news.counts)
 
     def _receive(self, timeout: float | None) -> Any:
         """The next thing that the child says."""
@@ -201,10 +212,12 @@ def isolated(
     timeout: float | None = None,
     torch: bool = True,
     told: Callable[[str], None] = lambda message: None,
+    line: Line | None = None,
     limits: Limits = NO_LIMITS,
 ) -> Any:
     """Run `function(*args)` in a process of its own and return its result; raises as `Child.call` does."""
-    with Child(partial(_Function, function), what=what, log=log, torch=torch, told=told, limits=limits) as child:
+    run = partial(_Function, function)
+    with Child(run, what=what, log=log, torch=torch, told=told, line=line, limits=limits) as child:
         return child.call("run", *args, timeout=timeout)
 
 

@@ -16,6 +16,7 @@ from runtimes.machine.devices import eager_device
 from runtimes.machine.intel import intel_devices
 from runtimes.machine.machine import burnish_version, cores, own_cpu
 from runtimes.process.process import Child
+from runtimes.progress import Advance, Tell, task, watched
 from runtimes.results import GateResult, Parent, Row, Speed, Status
 from runtimes.session import SessionOptions, runtime_of, unavailable
 from runtimes.spec import Arrays
@@ -30,8 +31,6 @@ from runtimes.validator.speed.alone import alone
 
 EagerOpener = Callable[[str], Opener | None]
 """Gives, for a device of `eager_device`, what opens the eager model there; None where there is none at hand."""
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def validate(
     *,
     budget: float = BUDGET_SECONDS,
     log: Path | None = None,
-    progress: Progress = lambda message: None,
+    progress: Tell = lambda message: None,
     trust: bool = False,
 ) -> list[Row]:
     """Judge every target; a target that fails, crashes or hangs does not stop the others.
@@ -90,25 +89,37 @@ def validate(
         eager: opens the eager model for the speed ratio; where it gives None, speed is not judged.
         budget: seconds of timing per artifact; 0 leaves speed unmeasured.
         log: file for the sessions' own output.
-        progress: told what is being done.
+        progress: told what is being done; a `Watcher` also how far it is.
         trust: open artifacts that are programs wherever they were built.
     """
     options = default_options(trust)
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
+        line = stack.enter_context(watched(progress, "artifacts", overall=True))
         alive: dict[int, Child] = {}
-        for index, target in enumerate(targets):
-            progress(f"checking the numbers of {target.artifact.path.name} on {target.device}")
-            row, child = _check(target, target.reference or reference, options, log, stack)
-            rows.append(row)
-            if child is not None:
-                alive[index] = child
-        for device in dict.fromkeys(targets[index].device for index in alive) if budget else ():
+        with line.task("checked", len(targets)) as advance:
+            for index, target in enumerate(targets):
+                what = f"checking the numbers of {target.artifact.path.name} on {target.device}"
+                progress(what)
+                with watched(progress, what, timed=True):  # the cold start is
+                    row, child = _check(target, target.reference or reference, options, log, stack)
+                rows.append(row)
+                if child is not None:
+                    alive[index] = child
+                advance(1)
+        if not budget:
+            return rows
+        timed = stack.enter_context(line.task("timed", len(alive)))
+        for device in dict.fromkeys(targets[index].device for index in alive):
             mine = {index: child for index, child in alive.items() if targets[index].device == device}
-            progress(f"timing {', '.join(targets[index].artifact.path.name for index in mine)} on {device}")
+            what = f"timing {', '.join(targets[index].artifact.path.name for index in mine)} on {device}"
+            progress(what)
             on_device = {index: targets[index] for index in mine}
-            for index, found in _time(mine, on_device, eager(eager_device(device)), device, budget, log, options):
-                rows[index] = _with_speed(rows[index], found, mine[index], targets[index])
+            opener = eager(eager_device(device))
+            with watched(progress, what, timed=True):
+                for index, found in _time(mine, on_device, opener, device, budget, log, options):
+                    rows[index] = _with_speed(rows[index], found, mine[index], targets[index])
+                    timed(1)
     return rows
 
 
@@ -130,8 +141,10 @@ def _check(
     child = start(target, options, log)
     stack.callback(child.kill)
     try:
-        first = _answers(child, reference.probes)
-        second = _answers(child, reference.probes[:REPEATED_PROBES])
+        again = reference.probes[:REPEATED_PROBES]
+        with task("probes", len(reference.probes) + len(again)) as advance:
+            first = _answers(child, reference.probes, advance)
+            second = _answers(child, again, advance)
         layers = child.call("compute_layers")
         return _judged(target, row, reference, first, second, layers), child
     except (ArtifactError, Untrusted) as error:
@@ -140,12 +153,13 @@ def _check(
         return _ended(row, "runs", error), None
 
 
-def _answers(child: Child, probes: Sequence[Probe]) -> list[Arrays]:
+def _answers(child: Child, probes: Sequence[Probe], advance: Advance) -> list[Arrays]:
     """A session's outputs for each probe. They are asked some at a time: what a process once held it keeps."""
     found: list[Arrays] = []
     while len(found) < len(probes):
         asked = [(one.name, one.inputs) for one in probes[len(found) : len(found) + ASKED_PROBES]]
         found += child.call("answer", asked, timeout=REQUEST_SECONDS)
+        advance(len(asked))
     return found
 
 

@@ -22,6 +22,7 @@ from converters.graph.quiet import quiet
 from converters.recipe.quantize import QuantizeOptions
 from runtimes.errors import UsageError
 from runtimes.machine import machine
+from runtimes.progress import counted
 from runtimes.registry import nearest
 from runtimes.spec import Arrays
 
@@ -121,8 +122,10 @@ def _by_nncf(
         args, kwargs = _call(job, sample)
         return kwargs or args
 
+    size = len(samples.digests)
+    dataset = nncf.Dataset(counted(samples, "calibration", size), call)
     with quiet():
-        return quantize_pt2e(module, quantizer, nncf.Dataset(samples, call), subset_size=len(samples.digests))  # type: ignore[no-any-return]
+        return quantize_pt2e(module, quantizer, dataset, subset_size=size)  # type: ignore[no-any-return]
 
 
 def _by_torchao(
@@ -132,7 +135,7 @@ def _by_torchao(
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     prepared = prepare_pt2e(module, quantizer)
-    for sample in samples:
+    for sample in counted(samples, "calibration", len(samples.digests)):
         args, kwargs = _call(job, sample)
         prepared(*args, **kwargs)
     return convert_pt2e(prepared)  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from torch.nn import functional
 from converters.models.operations import Run
 from converters.passes.prune.groups import Score
 from runtimes.engines.torch.session import flatten
+from runtimes.progress import counted
 
 
 def scorer(importance: str) -> Score:
@@ -40,7 +41,7 @@ def gradients(module: nn.Module, runs: Sequence[Run], classification: bool) -> N
     Neural Network Pruning, CVPR 2019.
     """
     module.zero_grad()
-    for run in runs:
+    for run in counted(runs, "batches"):
         outputs = flatten(run(module))
         if classification:
             loss = functional.cross_entropy(outputs[0].flatten(0, -2), outputs[0].flatten(0, -2).argmax(-1))

@@ -25,6 +25,7 @@ from converters.recipe.prune import PruneOptions
 from converters.steps.store import Store
 from runtimes.machine import machine
 from runtimes.process.child import tell
+from runtimes.progress import counted
 
 _LEARNED = 16  # batches that gradients are taken on: a first-order measure settles within some hundred samples
 _BATCH = 16
@@ -89,7 +90,7 @@ def prepare(bench: Bench, one: PassOptions, notes: list[str], original: nn.Modul
         pool, indices = training_pool(bench.recipe, bench.source.folder)
         shelf = Shelf(pool, bench.recipe.inputs, notes.append)
         step = max(1, len(indices) // (_LEARNED * _BATCH))
-        for part in list(batches(indices[::step], _BATCH))[:_LEARNED]:
+        for part in counted(list(batches(indices[::step], _BATCH))[:_LEARNED], "batches"):
             arrays = shelf.batch(part)
             for name, array in arrays.items():
                 key.add(name, array.tobytes())

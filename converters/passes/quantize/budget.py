@@ -22,6 +22,7 @@ from converters.graph.qdq import layers
 from converters.passes.quantize.restore import restore
 from converters.passes.quantize.trial import Trial, layer_times, trial
 from converters.recipe.quantize import MOST, QuantizeOptions
+from runtimes.progress import counted
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def hold_budget(
     curve: list[Point] = []
     kept: list[str] = []
     most = int(MOST * len(ranked))
-    for count in range(most + 1):
+    for count in counted(range(most + 1), "trials", limit=True):
         kept = [layer.layer for layer in ranked[:count]]
         one = trial(format, _restored(quantized, original, kept), precision)
         drop = judge.drop(one, options.metric)
@@ -149,7 +150,7 @@ def _ranked(
     before = {str(node.name): node for node in original.graph}
     costs = _costs(fast, slow, nodes, [before[str(node.name)] for node in nodes])
     found = []
-    for node in nodes:
+    for node in counted(nodes, "layers"):
         one = trial(format, _restored(quantized, original, [str(node.name)]), precision)
         removed = (errors - _errors(one, inputs, truth)) / (errors.mean() or 1.0)
         doubt = float(removed.std() / math.sqrt(len(inputs)))

@@ -91,7 +91,8 @@ def _make(work: CalibrationRequest, samples: CalibrationSamples, entry: Path) ->
     import onnx_ir as ir
 
     entry.mkdir()
-    data = Calibration(samples, samples.count, work.exclude, has_attention(ir.to_proto(work.model.graph)))
+    attention = has_attention(ir.to_proto(work.model.graph))
+    data = Calibration(samples, samples.count, work.exclude, attention, len(samples.digests))
     ranges = quantize_with_best_ranges(work.graph, work.model, work.options, data, entry / _GRAPH)
     if not any(layer.quantized for layer in layers(ir.load(str(entry / _GRAPH)))):
         raise ExportError(f"{work.options.quantizer} quantized none of the graph's layers")

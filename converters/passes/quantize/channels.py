@@ -136,6 +136,9 @@ class _Spread:
         self._samples = samples
         self._picked = {index * count // SAMPLES for index in range(SAMPLES)} if count > SAMPLES else range(count)
 
+    def __len__(self) -> int:
+        return len(self._picked)
+
     def __iter__(self) -> Iterator[Arrays]:
         for index, sample in enumerate(self._samples):
             if index in self._picked:

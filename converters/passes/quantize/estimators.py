@@ -17,6 +17,7 @@ from converters.passes.quantize.static import Calibration, quantize_static
 from converters.passes.quantize.trial import trial
 from converters.recipe.quantize import QuantizeOptions
 from runtimes.process.child import tell
+from runtimes.progress import counted
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def quantize_with_best_ranges(
         quantize_static(graph, options, data, target)
         return {}
     found: dict[str, float] = {}
-    for name in ("auto", "min-max"):
+    for name in counted(("auto", "min-max"), "ranges"):
         tried = target.with_name(f"{name}.onnx")
         quantize_static(graph, options.model_copy(update={"calibrate": name}), data, tried)
         found[name] = sqnr_db(model, tried, data.batches)
@@ -60,7 +61,7 @@ def sqnr_db(model: ir.Model, quantized: Path, batches: Iterable[Arrays]) -> floa
 
     exact, rough = trial("onnx", model, "fp32"), trial("onnx", ir.load(str(quantized)), "fp32")
     signal, noise = np.zeros((2, len(model.graph.outputs)))
-    for sample in islice(iter(batches), _SAMPLES):
+    for sample in counted(islice(iter(batches), _SAMPLES), "compared samples"):
         truth = [np.float64(one) for one in exact.run(sample)]
         signal += [np.square(one).sum() for one in truth]
         noise += [np.square(one - other).sum() for one, other in zip(truth, rough.run(sample), strict=True)]

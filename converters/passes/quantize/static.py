@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from converters.errors import ExportError
 from converters.graph.quiet import quiet
 from converters.recipe.quantize import QuantizeOptions
+from runtimes.progress import counted
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
@@ -26,15 +27,22 @@ class Calibration:
 
     Attributes:
         batches: inputs of the model, one sample after the other; read as often as the quantizer likes.
-        count: how many there are.
+        count: how many are asked for.
         exclude: names of the nodes that stay float.
         transformer: the graph is one of attention, which has rules of its own.
+        size: how many there are, if it is known.
     """
 
     batches: Iterable[Arrays]
     count: int
     exclude: Collection[str] = ()
     transformer: bool = False
+    size: int | None = None
+
+    @property
+    def counted_batches(self) -> counted[Arrays]:
+        """The batches, counted as often as they are gone through."""
+        return counted(self.batches, "calibration", self.size)
 
 
 def quantize_static(graph: Path, options: QuantizeOptions, data: Calibration, target: Path) -> None:
@@ -68,7 +76,7 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
     with quiet():
         quantized = nncf.quantize(
             onnx.load(str(graph)),
-            nncf.Dataset(data.batches),
+            nncf.Dataset(data.counted_batches),
             subset_size=data.count,
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if data.transformer else None,
@@ -92,7 +100,7 @@ def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, targe
     ort_quantize(
         str(prepared),
         str(target),
-        _reader(data.batches),
+        _reader(data.counted_batches),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QUInt8,

@@ -17,6 +17,7 @@ from converters.passes.recover.pulse import Pulse
 from converters.passes.recover.train import Course, Teaching
 from converters.recipe.recover import RecoverOptions
 from runtimes.process.child import tell
+from runtimes.progress import counted
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def prepare(bench: Bench, options: RecoverOptions, teacher: nn.Module, notes: li
     if source is not None and source.random is not None:
         notes.append("recovered on noise, which real inputs are not: name samples in `data: {training: ...}`")
     pulse = Pulse(tell)
-    for number, index in enumerate(indices, 1):  # the shelf keeps what is read here for the training
+    # The shelf keeps what is read here for the training.
+    for number, index in enumerate(counted(indices, "samples"), 1):
         pulse(f"reading sample {number} of {len(indices)}")
         for name, array in (shelf.sample(index) or {}).items():
             key.add(name, array.tobytes())

@@ -26,6 +26,7 @@ from converters.passes.recover.rounding import rounding
 from converters.passes.recover.teacher import Teacher, Tensors, faster
 from converters.recipe.recover import RecoverOptions
 from runtimes.errors import BurnishError, UsageError
+from runtimes.progress import counted
 
 Tell = Callable[[str], object]
 
@@ -165,7 +166,8 @@ class Teaching:
             self.tell(f"going on behind epoch {course.epochs}")
         course.stopped = "all epochs done"
         started = time.monotonic() - course.seconds
-        for epoch in range(course.epochs, options.epochs):
+        epochs = range(course.epochs, options.epochs)
+        for epoch in counted(epochs, "epochs", options.epochs, course.epochs, limit=True):
             finite = self._epoch(optimizer, epoch, started)
             loss = self._held_loss() if finite else math.nan
             course.epochs, course.seconds = epoch + 1, time.monotonic() - started
@@ -218,7 +220,7 @@ class Teaching:
         for norm in norms(self.student.eval()):
             norm.train(self.options.batch > 1)  # dropout stays off: the teacher has none
         parts = list(batches(self.learned, self.options.batch, self.rng))
-        for number, part in enumerate(parts):
+        for number, part in enumerate(counted(parts, "batches")):
             spent = (time.monotonic() - started) / (60 * self.options.minutes)
             if spent >= 1:
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from runtimes.process.process import (
     stop_server,
     stopwatch,
 )
+from runtimes.progress import Line, Tell
 
 STEP_SECONDS = 3600.0
 """A step that says nothing for so long is stopped, even if it computes."""
@@ -38,7 +39,7 @@ class LocalWorker:
         again: command that runs one step again; the step's name is appended.
         ignored: paths that are no input of a step: what the build itself writes, and the cache.
         limits: of each step.
-        progress: is called with messages, from any thread.
+        progress: is called with messages, from any thread; a `Watcher` also gets counts.
         preloads: module that the server imports once for all steps.
         startup_seconds: duration of starting the server; None while it has not been started.
     """
@@ -48,7 +49,7 @@ class LocalWorker:
     again: tuple[str, ...]
     ignored: tuple[Path, ...]
     limits: Limits
-    progress: Callable[[str], None]
+    progress: Tell
     preloads: str
     startup_seconds: float | None = None
     _starting: threading.Lock = field(default_factory=threading.Lock)
@@ -60,14 +61,14 @@ class LocalWorker:
     def __post_init__(self) -> None:
         preload(self.preloads)
 
-    def run(self, step: Step, needs: Mapping[str, Made], folder: Path) -> Done:
+    def run(self, step: Step, needs: Mapping[str, Made], folder: Path, line: Line) -> Done:
         """See `Worker.run`. A step that fails leaves a script beside its log that runs it again."""
         self._start_server()
         log = self.logs / f"{step.name}.log"
         log.unlink(missing_ok=True)
         request = StepRequest(step.work, self.home, self.ignored)
         child = Child(Hand, what=f"the step {step.name!r}", log=log, torch=True, told=self.progress,
-                      limits=self.limits)  # fmt: skip
+                      line=line, limits=self.limits)  # fmt: skip
         with self._running:
             self._children.add(child)
         try:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from converters.steps.child import Done
 from converters.steps.step import Made, Step
+from runtimes.progress import Line
 
 
 class Worker(Protocol):
@@ -19,13 +20,14 @@ class Worker(Protocol):
 
     startup_seconds: float | None
 
-    def run(self, step: Step, needs: Mapping[str, Made], folder: Path) -> Done:
+    def run(self, step: Step, needs: Mapping[str, Made], folder: Path, line: Line) -> Done:
         """Run a step into an empty folder.
 
         Args:
             step: the step.
             needs: results of the steps that it needs, complete on disk.
             folder: takes the step's files.
+            line: takes the step's counts.
 
         Raises:
             BurnishError: as the step did, or because its process died or hung.

@@ -22,6 +22,7 @@ import numpy as np
 
 from runtimes.errors import BurnishError
 from runtimes.process.process import Child
+from runtimes.progress import Advance, task
 from runtimes.results import Speed
 from runtimes.validator import defaults
 from runtimes.validator.speed.pace import Pace
@@ -70,7 +71,9 @@ def collect(
             failed[name] = answer
         else:
             runs[name] = max(defaults.MIN_BURST_RUNS, math.ceil(defaults.BURST_SECONDS / max(answer, 1e-9)))
-    times, usual = _rounds(sessions, runs, failed, budget * max(1, len(runs) - (base in runs)), base)
+    whole = budget * max(1, len(runs) - (base in runs))
+    with task("seconds", math.ceil(whole), limit=True) as advance:
+        times, usual = _rounds(sessions, runs, failed, whole, base, advance)
     return Collected({name: mine for name, mine in times.items() if mine and name not in failed}, failed, usual)
 
 
@@ -80,10 +83,11 @@ def _rounds(
     failed: dict[str, BurnishError],
     budget: float,
     base: str | None,
+    advance: Advance,
 ) -> tuple[dict[str, Times], bool]:
     times: dict[str, Times] = {name: [] for name in runs}
     shuffle, started, pace = random.Random(0), time.perf_counter(), Pace()
-    rounds, unusual, patience = 0, 0, defaults.PATIENCE_SECONDS
+    rounds, unusual, patience, told = 0, 0, defaults.PATIENCE_SECONDS, 0
     while True:
         active = [name for name in runs if name not in failed]
         if not active or (base in failed):
@@ -104,6 +108,9 @@ def _rounds(
         )
         if settled or (spent and rounds >= 3):
             return times, unusual <= rounds * defaults.UNUSUAL_SHARE
+        seconds = int(time.perf_counter() - started)
+        advance(seconds - told)  # between two rounds, so that nothing is drawn while a burst runs
+        told = seconds
 
 
 def summarize(launches: Launches, base: Launches = (), usual: bool = True) -> Speed:

@@ -30,6 +30,7 @@ from converters.passes.prune.cost.single import Alone, depthwise, graph, narrow,
 from converters.steps.store import Store
 from runtimes.machine import machine
 from runtimes.process.child import tell
+from runtimes.progress import counted
 from runtimes.validator.defaults import PATIENCE_SECONDS
 from runtimes.validator.speed.pace import Pace
 
@@ -165,7 +166,7 @@ def _measure(kinds: Mapping[str, _Kind], engine: str) -> dict[str, _Measured]:
     times: dict[str, list[list[float]]] = {}
     rises: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
     pace, patience = Pace(), PATIENCE_SECONDS
-    for number, (name, kind) in enumerate(kinds.items(), 1):
+    for number, (name, kind) in enumerate(counted(kinds.items(), "layers"), 1):
         tell(f"measuring layer {number} of {len(kinds)} in {engine}")
         patience -= pace.wait(patience)[1]
         ins, outs = kind.axes

@@ -1,0 +1,252 @@
+"""How far work is: counts from deep inside a step, on their way to whoever watches it.
+
+A function that goes through many things counts them with `task` or `counted`. The counts belong to a line of work,
+which `watched` opens and shows to a `Watcher`. In a child process they travel to the parent beside its messages.
+Without a line, or if nobody watches, counting does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+Tell = Callable[[str], None]
+"""Takes a message about what is being done; a `Watcher` is one that takes counts as well."""
+Advance = Callable[[int], None]
+"""Adds so many units to what is done."""
+
+_SECONDS = 0.1  # between two reports of a line: no eye follows more
+_TIMED_SECONDS = 1.0  # where time is measured, each report may disturb it
+_UNWATCHED_SECONDS = 20.0  # a step that counts is alive, even if nobody watches: see the limit on silence
+
+
+@dataclass(frozen=True)
+class Count:
+    """Units of work.
+
+    Attributes:
+        what: the unit, in the plural ("probes").
+        done: never decreases.
+        total: None if it is not known.
+        limit: `total` is an upper limit: the work may end earlier.
+    """
+
+    what: str
+    done: int
+    total: int | None = None
+    limit: bool = False
+
+
+Counts = tuple[Count, ...]
+"""Of one line of work; each is a part of one unit of the count before it."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of one line of work.
+
+    Attributes:
+        task: identifies the line; several are open side by side.
+        what: is done there ("exporting onnx").
+        counts: empty if nothing is counted at the moment.
+        timed: time is measured there: nothing should be computed or drawn meanwhile.
+        overall: the line counts the others.
+        ended: the line's last state.
+    """
+
+    task: int
+    what: str
+    counts: Counts = ()
+    timed: bool = False
+    overall: bool = False
+    ended: bool = False
+
+
+class Watcher(ABC):
+    """Function for messages that also takes counts. Both are called from any thread."""
+
+    @abstractmethod
+    def __call__(self, message: str) -> None:
+        """Take a message about what is being done."""
+
+    @abstractmethod
+    def report(self, progress: Progress) -> None:
+        """Take the new state of a line of work."""
+
+
+class Line:
+    """One line of work and its open counts, from any thread."""
+
+    def __init__(self, send: Callable[[Counts], None] | None, seconds: float) -> None:
+        """`send`: takes the counts, at most every `seconds`; None if nobody watches."""
+        self.seconds, self._send = seconds, send
+        self._lock, self._open = threading.RLock(), list[_Task]()
+        self._shown: Counts = ()
+        self._last = float("-inf")
+
+    @contextlib.contextmanager
+    def task(self, what: str, total: int | None = None, *, limit: bool = False) -> Iterator[Advance]:
+        """Count units while inside; the result is called when some more are done."""
+        if self._send is None:
+            yield _ignore
+            return
+        task = _Task(self, what, total, limit)
+        with self._lock:
+            self._open.append(task)
+            self.changed()
+        try:
+            yield task
+        finally:
+            with self._lock:
+                if task.shown:  # so that its end is seen
+                    self._show()
+                self._open.remove(task)
+                if task.shown:
+                    self._show()
+
+    def changed(self) -> None:
+        """Show the counts, unless that was done a moment ago."""
+        if time.monotonic() - self._last >= self.seconds:
+            self._show()
+
+    def relay(self, counts: Counts) -> None:
+        """Show the counts of a child process instead of its own."""
+        if self._send is not None:
+            self._send(counts)
+
+    def _show(self) -> None:
+        with self._lock:
+            counts = tuple(task.count for task in self._open)
+            if self._send is None or counts == self._shown:
+                return
+            self._shown, self._last = counts, time.monotonic()
+            for task in self._open:
+                task.shown = True
+            self._send(counts)
+
+
+class _Task:
+    """One open count of a line."""
+
+    def __init__(self, line: Line, what: str, total: int | None, limit: bool) -> None:
+        self.count, self.shown, self._line = Count(what, 0, total, limit), False, line
+
+    def __call__(self, steps: int = 1) -> None:
+        """Add `steps`, up to the total."""
+        before = self.count
+        done = before.done + max(0, steps)
+        done = done if before.total is None else min(done, before.total)
+        self.count = Count(before.what, done, before.total, before.limit)
+        self._line.changed()
+
+
+def _ignore(steps: int = 1) -> None:
+    """Count for nobody."""
+
+
+_current: ContextVar[Line | None] = ContextVar("line of work", default=None)
+_of_process: Line | None = None  # in a child: the line that its parent has opened for it
+_numbers = itertools.count()
+
+
+def report_to(send: Callable[[Counts], None], seconds: float) -> None:
+    """Have all of this process, a child, count for its parent."""
+    global _of_process
+    _of_process = Line(send, seconds)
+
+
+@contextlib.contextmanager
+def task(what: str, total: int | None = None, *, limit: bool = False) -> Iterator[Advance]:
+    """Count units of the current line of work while inside.
+
+    Args:
+        what: the unit, in the plural.
+        total: of units; None if it is not known.
+        limit: `total` need not be reached.
+
+    Returns:
+        Adds to what is done, one unit if it is called without a number.
+    """
+    line = _current.get() or _of_process
+    if line is None:
+        yield _ignore
+        return
+    with line.task(what, total, limit=limit) as advance:
+        yield advance
+
+
+class counted(Generic[T]):
+    """The same items, counted each time that they are gone through."""
+
+    def __init__(
+        self, items: Iterable[T], what: str, total: int | None = None, done: int = 0, *, limit: bool = False
+    ) -> None:
+        """`total`: by default the length of `items`, if they have one. `done`: how many were done before."""
+        self._items, self._what, self._done, self._limit = items, what, done, limit
+        self._total = len(items) if total is None and isinstance(items, Sized) else total
+
+    def __iter__(self) -> Iterator[T]:
+        """Go through the items; one is done when the next is asked for, or none is any more."""
+        with task(self._what, self._total, limit=self._limit) as advance:
+            advance(self._done)
+            for item in self._items:
+                try:
+                    yield item
+                finally:
+                    advance(1)
+
+
+@contextlib.contextmanager
+def watched(tell: Tell, what: str, *, timed: bool = False, overall: bool = False) -> Iterator[Line]:
+    """Open a line of work: what is counted inside, in this thread or by the line, is reported to `tell`.
+
+    Args:
+        tell: if it is a `Watcher` it gets the line's states; nothing otherwise.
+        what: is done.
+        timed: time is measured.
+        overall: the line counts other lines.
+    """
+    if isinstance(tell, Watcher):
+        reports = _Reports(tell, Progress(next(_numbers), what, (), timed, overall))
+        line = Line(reports.show, _TIMED_SECONDS if timed else _SECONDS)
+    else:
+        reports, line = None, Line(None, _UNWATCHED_SECONDS)
+    before = _current.set(line)
+    if reports is not None:
+        reports.show(())
+    try:
+        yield line
+    finally:
+        _current.reset(before)
+        if reports is not None:
+            reports.show((), ended=True)
+
+
+class _Reports:
+    """The states of one line, on their way to its watcher; what fails there stops the reports and not the work."""
+
+    def __init__(self, watcher: Watcher, blank: Progress) -> None:
+        self._watcher: Watcher | None = watcher
+        self._blank = blank
+
+    def show(self, counts: Counts, ended: bool = False) -> None:
+        blank = self._blank
+        progress = Progress(blank.task, blank.what, counts, blank.timed, blank.overall, ended)
+        if self._watcher is None:
+            return
+        try:
+            self._watcher.report(progress)
+        except Exception:  # a display of anybody's
+            self._watcher = None
+            message = "%s: its progress can no longer be shown"
+            logging.getLogger(__name__).warning(message, blank.what, exc_info=True)
