@@ -1,4 +1,4 @@
-"""What the eager model computes, module call by module call: in float64 (the truth) and in float32."""
+"""Results of the eager model's module calls, in float64 (the truth) and in float32."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Eager:
     """The eager model in both precisions. Hooks are set only while it runs."""
 
     def __init__(self, module: torch.nn.Module, outputs: Sequence[str], exact: bool) -> None:
-        """Keep the module and a float64 copy; `exact` is False for a model that cannot run in float64."""
+        """Keep the module and a float64 copy; `exact` is False if it cannot run in float64."""
         self._single = module.eval()
         self._double = copy.deepcopy(module).double() if exact else module
         self._outputs = list(outputs)
@@ -41,95 +41,109 @@ class Eager:
         return frozenset(name for name, _ in self._single.named_modules() if name)
 
     def calls(self, inputs: Arrays) -> tuple[list[LayerCall], dict[CallKey, tuple[int, ...]]]:
-        """Every call in the order in which it ended, and the shapes of the outputs. Keeps no values."""
+        """Return all calls in the order in which they ended, and the shapes of the outputs.
+
+        Keeps no values.
+        """
         watch = _Watch(())
-        result = self._run(self._single, inputs, watch)
-        shapes = {output_key(name): tuple(one.shape) for name, one in zip(self._outputs, result, strict=True)}
-        return watch.calls, shapes
+        outputs = self._run(self._single, inputs, watch)
+        return watch.calls, {key: tuple(tensor.shape) for key, tensor in outputs.items()}
 
     def values(self, inputs: Arrays, keys: Collection[CallKey], exact: bool) -> LayerValues:
-        """Copies of the results of these calls, from one run in float64 (`exact`) or float32."""
+        """Return copies of these calls' results, from a run in float64 (`exact`) or float32."""
         watch = _Watch(keys)
-        result = self._run(self._double if exact else self._single, inputs, watch)
-        found = [(output_key(name), tensor) for name, tensor in zip(self._outputs, result, strict=True)]
-        return watch.values | {key: _copied(tensor) for key, tensor in found if key in keys}
+        outputs = self._run(self._double if exact else self._single, inputs, watch)
+        return watch.values | _copies(outputs, keys)
 
     def entering(self, inputs: Arrays, key: CallKey, exact: bool) -> np.ndarray[Any, Any] | None:
-        """A copy of the first tensor that this call is given; None where it is given none."""
+        """Return a copy of the first tensor that this call receives; None if it receives none."""
         watch = _Watch((), entry=key)
         self._run(self._double if exact else self._single, inputs, watch)
         return watch.entered
 
     def expected(
-        self, inputs: Arrays, found: LayerValues, entry: tuple[CallKey, np.ndarray[Any, Any]] | None = None
+        self,
+        inputs: Arrays,
+        artifact_values: LayerValues,
+        entry: tuple[CallKey, np.ndarray[Any, Any]] | None = None,
     ) -> LayerValues:
-        """What the truth model makes of an artifact's own values.
+        """Compute from an artifact's own values what the truth model makes of them.
 
-        Each call's result is replaced by the artifact's as soon as it is there, so that what comes after is
-        computed from the artifact's values: the difference to them is what each layer gets wrong by itself.
+        Each call's result is replaced by the artifact's value at once, so that all later calls are
+        computed from the artifact's values: the difference is the error that each layer adds.
 
         Args:
             inputs: the model's.
-            found: the artifact's values, by call; outputs of the model may be among the keys.
-            entry: a call and what it shall be given in place of its first tensor.
+            artifact_values: by call; outputs of the model may be among the keys.
+            entry: a call, and a value that replaces the first tensor that it receives.
         """
         key, value = entry or (None, None)
-        watch = _Watch(found, found, entry=key, put=value)
-        result = self._run(self._double, inputs, watch)
-        ends = [(output_key(name), tensor) for name, tensor in zip(self._outputs, result, strict=True)]
-        return watch.values | {key: _copied(tensor) for key, tensor in ends if key in found}
+        watch = _Watch(artifact_values, artifact_values, entry=key, replacement=value)
+        outputs = self._run(self._double, inputs, watch)
+        return watch.values | _copies(outputs, artifact_values)
 
-    def _run(self, module: torch.nn.Module, inputs: Arrays, watch: _Watch) -> list[torch.Tensor]:
+    def _run(
+        self, module: torch.nn.Module, inputs: Arrays, watch: _Watch
+    ) -> dict[CallKey, torch.Tensor]:
+        """Run one of the two models under `watch`; return its outputs by key."""
         import torch
 
         wide = module is self._double and module is not self._single
-        tensors = {
-            name: torch.from_numpy(array.astype(np.float64) if wide and array.dtype == np.float32 else array)
-            for name, array in inputs.items()
-        }
-        # Not inference_mode: its tensors have no version, which tells a value from what was later written over it.
+        tensors = {}
+        for name, array in inputs.items():
+            widened = array.astype(np.float64) if wide and array.dtype == np.float32 else array
+            tensors[name] = torch.from_numpy(widened)
+        # Not inference_mode: its tensors have no version, which distinguishes a value from what was
+        # later written over it.
         with torch.no_grad(), watch.on(module):
-            return flatten(call(module, tensors))
+            outputs = flatten(call(module, tensors))
+        keys = [output_key(name) for name in self._outputs]
+        return dict(zip(keys, outputs, strict=True))
 
 
 def output_key(name: str) -> CallKey:
-    """The key of one of the model's outputs."""
+    """Return the key of one of the model's outputs."""
     return f"output {name}", 0
 
 
-@dataclass
-class _Open:
-    """A call that has not ended: the tensors it was given, with their versions, and whether it is a leaf."""
+def _copies(outputs: dict[CallKey, torch.Tensor], keys: Collection[CallKey]) -> LayerValues:
+    return {key: _copied(tensor) for key, tensor in outputs.items() if key in keys}
 
-    given: list[tuple[torch.Tensor, int]]
+
+@dataclass
+class _OpenCall:
+    """A call that has not ended: its input tensors with their versions, and whether it is a leaf."""
+
+    inputs: list[tuple[torch.Tensor, int]]
     leaf: bool = True
 
-    def returns_its_own(self, result: torch.Tensor) -> bool:
-        """Whether the result is an input as it came, as of Identity or Dropout in eval mode."""
-        return any(result is one and result._version == version for one, version in self.given)
+    def returns_an_input(self, result: torch.Tensor) -> bool:
+        """Whether the result is an unchanged input, as of Identity or Dropout in eval mode."""
+        return any(result is tensor and result._version == version for tensor, version in self.inputs)
 
 
 @dataclass
 class _Watch:
-    """Forward hooks of one run; `forced` takes the place of results, `put` of what the call `entry` is given.
+    """Forward hooks of one run.
 
-    `_made` tells, by its id, which call made a tensor, and in which version.
+    `forced` replaces the results of calls, `replacement` the first input of the call `entry`.
+    `_makers` maps the id of a tensor to the call that produced it, and to its version then.
     """
 
     keys: Collection[CallKey]
     forced: LayerValues = field(default_factory=dict)
     entry: CallKey | None = None
-    put: np.ndarray[Any, Any] | None = None
+    replacement: np.ndarray[Any, Any] | None = None
     entered: np.ndarray[Any, Any] | None = None
     calls: list[LayerCall] = field(default_factory=list)
     values: LayerValues = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
-    _open: list[_Open] = field(default_factory=list)
-    _made: dict[int, tuple[weakref.ref[Any], int, CallKey]] = field(default_factory=dict)
+    _open: list[_OpenCall] = field(default_factory=list)
+    _makers: dict[int, tuple[weakref.ref[Any], int, CallKey]] = field(default_factory=dict)
 
     @contextmanager
     def on(self, module: torch.nn.Module) -> Iterator[None]:
-        """Watch every module below `module` (not itself: its result is the model's outputs)."""
+        """Watch all modules below `module` (not itself: its result is the model's outputs)."""
         handles = []
         for path, part in module.named_modules():
             if path:
@@ -145,17 +159,18 @@ class _Watch:
         def hook(module: Any, args: Any, kwargs: Any) -> Any:
             if self._open:
                 self._open[-1].leaf = False
-            given = [one for value in (*args, *kwargs.values()) if (one := _first_tensor(value)) is not None]
-            self._open.append(_Open([(one, one._version) for one in given]))
-            if not given or (path, self._counts[path]) != self.entry:
+            tensors = _input_tensors(args, kwargs)
+            self._open.append(_OpenCall([(tensor, tensor._version) for tensor in tensors]))
+            if not tensors or (path, self._counts[path]) != self.entry:
                 return None
-            self.entered = _copied(given[0])  # now: an in-place module writes over it
-            if self.put is None:
+            first = tensors[0]
+            self.entered = _copied(first)  # now: an in-place module writes over it
+            if self.replacement is None:
                 return None
-            other = given[0].new_tensor(self.put)
+            replacement = first.new_tensor(self.replacement)
             return (
-                tuple(other if one is given[0] else one for one in args),
-                {name: other if one is given[0] else one for name, one in kwargs.items()},
+                tuple(replacement if value is first else value for value in args),
+                {name: replacement if value is first else value for name, value in kwargs.items()},
             )
 
         return hook
@@ -165,53 +180,82 @@ class _Watch:
             opened, tensor = self._open.pop(), _first_tensor(result)
             if tensor is None or (not opened.leaf and self._maker(tensor)):
                 return None  # nothing new: no tensor, or the result of a module inside it
-            kind, passive = kind_of_module(module), opened.returns_its_own(tensor)
+            kind, passive = kind_of_module(module), opened.returns_an_input(tensor)
             if passive and (kind == "identity" or not opened.leaf):
                 return None
             key = (path, self._counts[path])
             self._counts[path] += 1
-            source = next((found for one, version in opened.given if (found := self._source(one, version))), None)
-            self.calls.append(LayerCall(key, kind, tuple(tensor.shape), source, opened.leaf, passive))
+            source = self._source_of(opened)
+            shape = tuple(tensor.shape)
+            self.calls.append(LayerCall(key, kind, shape, source, opened.leaf, passive))
             if not passive:
-                self._made[id(tensor)] = (weakref.ref(tensor), tensor._version, key)
+                self._note_maker(tensor, key)
             if key in self.keys:
                 self.values[key] = _copied(tensor)
             if key not in self.forced:
                 return None
-            other = tensor.new_tensor(self.forced[key])
-            self._made[id(other)] = (weakref.ref(other), other._version, key)
-            return _replaced(result, tensor, other)
+            replacement = tensor.new_tensor(self.forced[key])
+            self._note_maker(replacement, key)
+            return _replaced(result, tensor, replacement)
 
         return hook
 
-    def _maker(self, tensor: torch.Tensor) -> CallKey | None:
-        """The call that made this tensor, if nothing has written over it since."""
-        return self._source(tensor, tensor._version)
+    def _note_maker(self, tensor: torch.Tensor, key: CallKey) -> None:
+        self._makers[id(tensor)] = (weakref.ref(tensor), tensor._version, key)
 
-    def _source(self, tensor: torch.Tensor, version: int) -> CallKey | None:
-        """The call that made this tensor as it was in this version."""
-        found = self._made.get(id(tensor))
-        return found[2] if found and found[0]() is tensor and found[1] == version else None
+    def _maker(self, tensor: torch.Tensor, version: int | None = None) -> CallKey | None:
+        """Return the call that produced this tensor, in `version` or as it is now."""
+        entry = self._makers.get(id(tensor))
+        if entry is None:
+            return None
+        reference, made_version, key = entry
+        same_version = made_version == (tensor._version if version is None else version)
+        return key if reference() is tensor and same_version else None
+
+    def _source_of(self, opened: _OpenCall) -> CallKey | None:
+        """Return the call whose result a call takes first, if it takes one unchanged."""
+        for tensor, version in opened.inputs:
+            key = self._maker(tensor, version)
+            if key is not None:
+                return key
+        return None
+
+
+def _input_tensors(args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """Return the first tensor of each argument that holds one."""
+    tensors = []
+    for value in (*args, *kwargs.values()):
+        tensor = _first_tensor(value)
+        if tensor is not None:
+            tensors.append(tensor)
+    return tensors
 
 
 def _first_tensor(value: Any) -> torch.Tensor | None:
     try:
         return next(iter(flatten(value)), None)
-    except BurnishError:  # something that holds no tensors, such as a number or a module's own class
+    except BurnishError:  # something that holds no tensors, such as a number or a custom class
         return None
 
 
-def _replaced(result: Any, tensor: torch.Tensor, other: torch.Tensor) -> Any:
-    """The result with `other` for its first tensor; None, which leaves it, where it is packed in another way."""
+def _replaced(result: Any, tensor: torch.Tensor, replacement: torch.Tensor) -> Any:
+    """Return the result with `replacement` for its first tensor.
+
+    Returns None, which leaves the result as it is, if the tensor is packed in another way.
+    """
     if result is tensor:
-        return other
-    return (other, *result[1:]) if type(result) is tuple and result[0] is tensor else None
+        return replacement
+    if type(result) is tuple and result[0] is tensor:
+        return (replacement, *result[1:])
+    return None
 
 
 def _copied(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """A copy, since a later call may write over the tensor; bfloat16 as float32, which numpy knows."""
+    """Copy a tensor, since a later call may write over it; bfloat16, unknown to numpy, as float32."""
     import torch
 
-    found = tensor.detach().float() if tensor.dtype == torch.bfloat16 else tensor.detach()
-    copied: np.ndarray[Any, Any] = found.cpu().numpy().copy()
+    detached = tensor.detach()
+    if detached.dtype == torch.bfloat16:
+        detached = detached.float()
+    copied: np.ndarray[Any, Any] = detached.cpu().numpy().copy()
     return copied

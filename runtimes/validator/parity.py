@@ -24,11 +24,17 @@ _SQNR_LIMIT_DB = 400.0  # stands for "no error at all" in a file format without 
 
 @dataclass(frozen=True)
 class Distance:
-    """One output of one probe.
+    """Error of one output on one probe. Values at which eager itself is not finite are not compared.
 
-    noise: rmse ratio to eager's error; sqnr_db; cosine; max_abs with its index; not_finite: values that are
-    NaN or Inf where eager's are finite; signal, error: Euclidean norms of the truth and of the difference. Where
-    eager itself is not finite, nothing is compared.
+    Attributes:
+        probe, kind, output: names of the probe, its kind and the output.
+        noise: ratio of the artifact's rms error to eager's.
+        sqnr_db: signal to quantization noise ratio in dB.
+        cosine: between the output and the truth.
+        max_abs: largest absolute error.
+        index: of that error in the output.
+        not_finite: count of values that are NaN or Inf although eager's are finite.
+        signal, error: Euclidean norms of the truth and of the difference.
     """
 
     probe: str
@@ -54,73 +60,85 @@ def rms(values: np.ndarray[Any, Any]) -> float:
     return peak * math.sqrt(float(np.mean(np.square(values / peak))))
 
 
-def error_scale(eager: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], typical: float = 0.0) -> float:
-    """The unit of `noise`: eager's own rms error on an output.
+def error_scale(
+    eager: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], typical: float = 0.0
+) -> float:
+    """Return the unit of `noise`: eager's own rms error on an output.
 
-    At least `typical` (see `typical_errors`) and what float32 cannot resolve, as shares of the truth's rms: on
-    one probe eager may be right by luck, and nobody can be asked for that. Where one of the two is not finite
-    (a mask of -Inf in the logits, say), nothing is counted.
+    It is at least `typical` (see `typical_errors`) and the resolution of float32, as shares of the
+    truth's rms: on one probe eager may be right by luck, which no artifact can be required to match.
+    Values at which one of the two is not finite (a mask of -Inf in the logits, say) do not count.
     """
-    own, exact = np.asarray(eager, np.float64), np.asarray(truth, np.float64)
-    both = np.isfinite(own) & np.isfinite(exact)
-    own, exact = np.where(both, own, 0.0), np.where(both, exact, 0.0)
-    return max(rms(own - exact), max(typical, ERROR_FLOOR) * rms(exact)) or ERROR_FLOOR
+    actual, exact = np.asarray(eager, np.float64), np.asarray(truth, np.float64)
+    comparable = np.isfinite(actual) & np.isfinite(exact)
+    actual, exact = np.where(comparable, actual, 0.0), np.where(comparable, exact, 0.0)
+    smallest = max(typical, ERROR_FLOOR) * rms(exact)
+    return max(rms(actual - exact), smallest) or ERROR_FLOOR
 
 
 def typical_errors(reference: Reference) -> dict[str, float]:
-    """Per output, eager's error as a share of the truth's rms: the median over the probes that are no edge values.
+    """Return eager's error per output as a share of the truth's rms: the median over the probes.
 
-    Edge values and single probes do not count: on a picture of zeros a float32 model may lose all but two digits,
-    and a unit of that size would hide any fault.
+    Edge values do not count: on a picture of zeros a float32 model may lose all but two digits, and a
+    unit of that size would hide any fault. Nor does a single probe, thanks to the median.
     """
     shares: dict[str, list[float]] = {name: [] for name in reference.truth[0]}
     for probe, eager, truth in zip(reference.probes, reference.eager, reference.truth, strict=True):
-        for name, exact in truth.items() if probe.kind != "edge" else ():
+        if probe.kind == "edge":
+            continue
+        for name, exact in truth.items():
             if signal := rms(np.where(np.isfinite(exact), exact, 0.0)):
                 shares[name].append(error_scale(eager[name], exact) / signal)
     return {name: float(np.median(values)) if values else 0.0 for name, values in shares.items()}
 
 
-def distance(
+def measure_distance(
     probe: str,
     output: str,
-    found: np.ndarray[Any, Any],
+    values: np.ndarray[Any, Any],
     eager: np.ndarray[Any, Any],
     truth: np.ndarray[Any, Any],
     kind: str = "noise",
     typical: float = 0.0,
 ) -> Distance:
-    """Compare one output with the truth. All three have one shape; integers and booleans count as numbers.
+    """Compare the values of one output with eager's and with the truth.
 
-    `typical` is eager's usual error, as in `error_scale`.
+    All three arrays have the same shape; integers and booleans count as numbers. `typical` is eager's
+    usual error, as in `error_scale`.
     """
-    comparable = np.isfinite(np.asarray(eager, np.float64)) & np.isfinite(np.asarray(truth, np.float64))
-    got, own, exact = (np.where(comparable, np.asarray(a, np.float64), 0.0) for a in (found, eager, truth))
+    actual, eager_values, exact = (
+        np.asarray(array, np.float64) for array in (values, eager, truth)
+    )
+    comparable = np.isfinite(eager_values) & np.isfinite(exact)
+    actual = np.where(comparable, actual, 0.0)
+    eager_values = np.where(comparable, eager_values, 0.0)
+    exact = np.where(comparable, exact, 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
-        error = got - exact
-    wrong, signal = rms(error), rms(exact)
-    size = np.abs(error)
+        difference = actual - exact
+    error, signal = rms(difference), rms(exact)
+    size = np.abs(difference)
     worst = int(np.argmax(np.where(np.isnan(size), np.inf, size))) if size.size else 0
+    index = tuple(map(int, np.unravel_index(worst, size.shape))) if size.size else ()
     return Distance(
         probe,
         kind,
         output,
-        noise=wrong / error_scale(own, exact, typical),
+        noise=error / error_scale(eager_values, exact, typical),
         signal=signal * math.sqrt(exact.size),
-        error=wrong * math.sqrt(exact.size),
-        sqnr_db=_decibel(signal, wrong),
-        cosine=_cosine(got, exact),
+        error=error * math.sqrt(exact.size),
+        sqnr_db=_decibel(signal, error),
+        cosine=_cosine(actual, exact),
         max_abs=float(size.flat[worst]) if size.size else 0.0,
-        index=tuple(int(i) for i in np.unravel_index(worst, size.shape)) if size.size else (),
-        not_finite=int(np.sum(~np.isfinite(got))),
+        index=index,
+        not_finite=int(np.sum(~np.isfinite(actual))),
     )
 
 
-def _cosine(found: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
-    scale = rms(found) * rms(truth) * found.size
+def _cosine(values: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
+    scale = rms(values) * rms(truth) * values.size
     if not scale or not math.isfinite(scale):
-        return 1.0 if np.array_equal(found, truth) else 0.0
-    return float(np.vdot(found, truth)) / scale
+        return 1.0 if np.array_equal(values, truth) else 0.0
+    return float(np.vdot(values, truth)) / scale
 
 
 def _decibel(signal: float, error: float) -> float:
@@ -133,91 +151,138 @@ def _decibel(signal: float, error: float) -> float:
     return max(-_SQNR_LIMIT_DB, min(_SQNR_LIMIT_DB, 20 * math.log10(signal / error)))
 
 
-def distances(found: Sequence[Arrays], reference: Reference, edges: bool = True) -> list[Distance]:
-    """Every output of every probe; without `edges`, of those that lossy artifacts are judged on."""
-    typical = typical_errors(reference)
-    return [
-        distance(probe.name, name, outputs[name], eager[name], truth[name], probe.kind, typical[name])
-        for probe, outputs, eager, truth in zip(
-            reference.probes, found, reference.eager, reference.truth, strict=True
-        )
-        if edges or probe.kind != "edge"
-        for name in truth
-    ]
+def measure_distances(
+    answers: Sequence[Arrays], reference: Reference, edges: bool = True
+) -> list[Distance]:
+    """Compare every output of every probe with the truth.
 
-
-def summarize(found: Sequence[Arrays], reference: Reference, classification: bool, lossless: bool = True) -> Parity:
-    """The worst of all distances, as build.json tells it; values that are not finite become null.
-
-    The SQNR of a lossy artifact is that of all its samples together, and of each other size by itself: of four
-    hundred photographs the worst is an outlier, not the artifact's precision.
-
-    Edge values have a noise of their own: on a constant picture rounding errors add up instead of averaging
-    out. A lossy artifact is not judged on them at all: what float16 or int8 does to a thousand times the usual
-    input is its nature, not a fault.
+    Args:
+        answers: the artifact's outputs for each probe.
+        reference: eager's outputs and the truth.
+        edges: include edge values, on which lossy artifacts are not judged.
     """
-    compared = distances(found, reference, edges=lossless)
-    every = [one for one in compared if one.kind != "edge"]
-    worst = _worst(every)
-    edge = _worst(edges) if (edges := [one for one in compared if one.kind == "edge"]) else None
-    classes = agreement(found, reference) if classification else None
+    typical = typical_errors(reference)
+    distances: list[Distance] = []
+    for probe, outputs, eager, truth in zip(
+        reference.probes, answers, reference.eager, reference.truth, strict=True
+    ):
+        if probe.kind == "edge" and not edges:
+            continue
+        for name, exact in truth.items():
+            distances.append(
+                measure_distance(
+                    probe.name, name, outputs[name], eager[name], exact, probe.kind, typical[name]
+                )
+            )
+    return distances
+
+
+def summarize(
+    answers: Sequence[Arrays],
+    reference: Reference,
+    classification: bool,
+    lossless: bool = True,
+) -> Parity:
+    """Summarize all distances by the worst one, as build.json reports it; non-finite values become null.
+
+    The SQNR of a lossy artifact is that of all its samples together, and that of each other size by
+    itself: the worst of four hundred photographs is an outlier, not the artifact's precision.
+
+    Edge values have a noise of their own: on a constant picture rounding errors add up instead of
+    averaging out. A lossy artifact is not judged on them at all: an error of float16 or int8 on a
+    thousand times the usual input is to be expected, and is no fault.
+    """
+    distances = measure_distances(answers, reference, edges=lossless)
+    edges = [distance for distance in distances if distance.kind == "edge"]
+    judged = [distance for distance in distances if distance.kind != "edge"]
+    worst = _worst(judged)
+    worst_edge = _worst(edges) if edges else None
+    classes = agreement(answers, reference) if classification else None
+    by_output = _by_output(judged, reference)
     return Parity(
         noise=_finite(worst.noise),
-        sqnr_db=min(_sqnr([one for one in every if one.output == name], lossless) for name in reference.truth[0]),
-        max_abs=_finite(float(np.max([one.max_abs for one in every]))),  # max() may lose a NaN
+        sqnr_db=_lowest_sqnr(by_output, lossless),
+        max_abs=_finite(
+            float(np.max([distance.max_abs for distance in judged]))
+        ),  # max() may lose a NaN
         top1_agreement=classes.top1 if classes else None,
         top5_agreement=classes.top5 if classes else None,
         kl=_finite(classes.kl) if classes else None,
         samples=classes.samples if classes else _samples(reference),
         where=f"{worst.output} at {worst.probe}",
-        edge_noise=_finite(edge.noise) if edge else None,
-        edge_where=f"{edge.output} at {edge.probe}" if edge else None,
-        outputs=[
-            _output(name, [one for one in every if one.output == name], lossless) for name in reference.truth[0]
-        ],
+        edge_noise=_finite(worst_edge.noise) if worst_edge else None,
+        edge_where=f"{worst_edge.output} at {worst_edge.probe}" if worst_edge else None,
+        outputs=[_output(name, group, lossless) for name, group in by_output.items()],
         accuracy=classes.accuracy if classes else None,
-        original_sqnr_db=from_original(found, reference),
+        original_sqnr_db=sqnr_from_original(answers, reference),
     )
 
 
-def from_original(found: Sequence[Arrays], reference: Reference) -> float | None:
-    """SQNR in dB against the model before passes changed it, over all samples together; the worst output's."""
+def sqnr_from_original(answers: Sequence[Arrays], reference: Reference) -> float | None:
+    """Return the worst output's SQNR in dB against the model before its passes, over all samples.
+
+    None if no pass changed the model.
+    """
     if reference.original is None:
         return None
-    plain = replace(reference, eager=reference.original, truth=reference.original, original=None)
-    every = [one for one in distances(found, plain, edges=False) if one.kind in ("data", "noise")]
-    return min(_sqnr([one for one in every if one.output == name], False) for name in reference.truth[0])
+    before = replace(reference, eager=reference.original, truth=reference.original, original=None)
+    distances = _samples_only(measure_distances(answers, before, edges=False))
+    return _lowest_sqnr(_by_output(distances, reference), lossless=False)
 
 
-def _worst(every: Sequence[Distance]) -> Distance:
-    return max(every, key=lambda one: one.noise if math.isfinite(one.noise) else math.inf)
+def _by_output(distances: Sequence[Distance], reference: Reference) -> dict[str, list[Distance]]:
+    groups: dict[str, list[Distance]] = {name: [] for name in reference.truth[0]}
+    for distance in distances:
+        groups[distance.output].append(distance)
+    return groups
 
 
-def _sqnr(every: Sequence[Distance], lossless: bool) -> float:
-    """Of one output: the worst probe's; for a lossy artifact the samples count as one."""
+def _samples_only(distances: Sequence[Distance]) -> list[Distance]:
+    return [distance for distance in distances if distance.kind in ("data", "noise")]
+
+
+def _worst(distances: Sequence[Distance]) -> Distance:
+    return max(distances, key=lambda distance: _nan_as_inf(distance.noise))
+
+
+def _lowest_sqnr(by_output: dict[str, list[Distance]], lossless: bool) -> float:
+    return min(_sqnr(group, lossless) for group in by_output.values())
+
+
+def _sqnr(distances: Sequence[Distance], lossless: bool) -> float:
+    """Return the SQNR of one output: of the worst probe; for a lossy artifact samples count as one."""
     if lossless:
-        return min(one.sqnr_db for one in every)
-    samples = [one for one in every if one.kind in ("data", "noise")]
-    together = _decibel(math.hypot(*(one.signal for one in samples)), math.hypot(*(one.error for one in samples)))
-    return min([together, *(one.sqnr_db for one in every if one not in samples)])
+        return min(distance.sqnr_db for distance in distances)
+    samples = _samples_only(distances)
+    signal = math.hypot(*(sample.signal for sample in samples))
+    error = math.hypot(*(sample.error for sample in samples))
+    resized = [distance.sqnr_db for distance in distances if distance not in samples]
+    return min([_decibel(signal, error), *resized])
 
 
-def _output(name: str, every: Sequence[Distance], lossless: bool) -> OutputParity:
-    far = max(every, key=lambda one: one.max_abs if math.isfinite(one.max_abs) else math.inf)
+def _output(name: str, distances: Sequence[Distance], lossless: bool) -> OutputParity:
+    farthest = max(distances, key=lambda distance: _nan_as_inf(distance.max_abs))
     return OutputParity(
         name=name,
-        noise=_finite(float(np.max([one.noise for one in every]))),
-        sqnr_db=_sqnr(every, lossless),
-        cosine=_finite(float(np.min([one.cosine for one in every]))),
-        max_abs=_finite(far.max_abs),
-        max_abs_at=f"{far.probe}, index {list(far.index)}",
-        not_finite=sum(one.not_finite for one in every),
+        noise=_finite(float(np.max([distance.noise for distance in distances]))),
+        sqnr_db=_sqnr(distances, lossless),
+        cosine=_finite(float(np.min([distance.cosine for distance in distances]))),
+        max_abs=_finite(farthest.max_abs),
+        max_abs_at=f"{farthest.probe}, index {list(farthest.index)}",
+        not_finite=sum(distance.not_finite for distance in distances),
     )
+
+
+def _nan_as_inf(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
 
 
 def _samples(reference: Reference) -> int:
-    firsts = [next(iter(outputs.values())) for outputs in reference.eager]
-    return sum(len(first) if first.ndim else 1 for first in firsts)
+    count = 0
+    for outputs in reference.eager:
+        first = next(iter(outputs.values()))
+        count += len(first) if first.ndim else 1
+    return count
 
 
 def _finite(value: float) -> float | None:

@@ -1,219 +1,104 @@
-"""Which value of an artifact's graph is the result of which call of the eager model.
+"""Match values of an artifact's graph with calls of the eager model's modules.
 
-First by what the artifact tells: the module path on a node. What is left is aligned in order, by kind of
-operator and shape. Where several values of the right shape may be the result (a module that computes more
-than one operator), all are kept: the one nearest the truth is taken when they are measured.
+The artifact's own word comes first: the module path on a node. The remaining calls are aligned in
+order, by kind of operator and shape. If several values of the right shape may be the result (a
+module that computes more than one operator), all are kept: the one nearest the truth is chosen when
+they are measured.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
-from converters.debug.match.fuse import NORMS, Candidates, claim_rounded, fold_norms, fuse, settle
+from converters.debug.match.by_path import match_by_path
+from converters.debug.match.fuse import add_rounded, claim_rounded, fold_norms, fuse_following
 from converters.debug.match.graph import Graph, Node
+from converters.debug.match.in_order import match_between, match_in_order
 from converters.debug.match.kinds import replaces
 from converters.debug.match.layer import CallKey, Layer, LayerCall, Unmatched
-
-# More values than this of one shape inside one module are rare (attention has them); the last ones are its
-# result, and each costs memory and time.
-_CANDIDATES = 4
-_LAYOUT = ("ReorderInput", "ReorderOutput")  # ONNX Runtime's, behind the node that computes
-
-
-def align(calls: Sequence[LayerCall], graph: Graph) -> tuple[list[Layer], list[Unmatched]]:
-    """The layers that can be compared, in the order of the graph, and the calls that cannot."""
-    graph = _without_borrowed_paths(calls, graph)
-    why: dict[CallKey, str] = {}
-    found = _by_path(calls, graph.nodes, why)
-    open_calls = [one for one in calls if one.key not in why]  # a known mismatch is told, not guessed away
-    folded = fold_norms(calls, graph, found)
-    fuse(calls, graph, found, folded, why)
-    # Once more behind: what is found in order may be fused too, and what was fused is no longer looked for.
-    _in_order([one for one in open_calls if one.key not in {*found, *folded.values(), *why}], graph, found)
-    folded |= fold_norms(calls, graph, found)
-    fuse(calls, graph, found, folded, why)
-    inner = {*folded.values(), *why}
-    rest = [one for one in calls if one.key not in inner and not one.passive]
-    claim_rounded(rest, graph, found)
-    _between(rest, graph, found)
-    chains = {key: _chain(key, folded) for key in found}
-    names, settled = _names(calls), settle(graph, found)
-    layers = [
-        Layer(
-            " + ".join(names[key] for key in chains[one.key]),
-            one.key,
-            one.shape,
-            tuple(after for after, _ in settled[one.key]),
-            tuple(index for _, index in settled[one.key]),
-            chains[one.key][0],
-        )
-        for one in calls
-        if one.key in found
-    ]
-    covered = {key for chain in chains.values() for key in chain}
-    missing = [
-        Unmatched(names[one.key], why.get(one.key, _ABSENT))
-        for one in calls
-        if one.key not in covered and not one.passive
-    ]
-    return sorted(layers, key=lambda layer: layer.nodes[-1]), missing
-
-
-def _without_borrowed_paths(calls: Sequence[LayerCall], graph: Graph) -> Graph:
-    """Forget the paths of fused nodes that are named after the activation in them: they compute more than that."""
-    kinds = {one.key[0]: one.kind for one in calls}
-    nodes = [
-        replace(node, path=None) if node.fused and replaces(kinds.get(node.path or "", ""), node.fused) else node
-        for node in graph.nodes
-    ]
-    return Graph(nodes, graph.outputs)
-
+from converters.debug.match.matching import Matching
 
 _ABSENT = "no value of its own in the artifact: removed, fused or folded"
 
 
-def _chain(key: CallKey, folded: Mapping[CallKey, CallKey]) -> list[CallKey]:
-    """The calls that became one, the first one first."""
-    return [*_chain(folded[key], folded), key] if key in folded else [key]
+def align(calls: Sequence[LayerCall], graph: Graph) -> tuple[list[Layer], list[Unmatched]]:
+    """Return the layers that can be compared, in graph order, and the calls that cannot."""
+    graph = _without_borrowed_paths(calls, graph)
+    matching = match_by_path(calls, graph.nodes)
+    matching = _merge(matching, calls, graph)
+    matching = match_in_order(matching, calls, graph)
+    # Calls that were matched in order may share values too.
+    matching = _merge(matching, calls, graph)
+    open_calls = [call for call in calls if not matching.resolved(call) and not call.passive]
+    matching = claim_rounded(matching, open_calls, graph)
+    matching = match_between(matching, open_calls, graph)
+    names = _names(calls)
+    layers = _layers(matching, calls, graph, names)
+    return layers, _unmatched(matching, calls, names)
+
+
+def _merge(matching: Matching, calls: Sequence[LayerCall], graph: Graph) -> Matching:
+    """Find the calls that share a value with the call before them."""
+    return fuse_following(fold_norms(matching, calls, graph), calls, graph)
+
+
+def _layers(
+    matching: Matching, calls: Sequence[LayerCall], graph: Graph, names: dict[CallKey, str]
+) -> list[Layer]:
+    """Return the matched layers in the order of the graph."""
+    pairs = add_rounded(matching.candidates, graph)
+    layers = []
+    for call in calls:
+        if call.key not in matching.candidates:
+            continue
+        chain = matching.chain(call.key)
+        layer = Layer(
+            name=" + ".join(names[key] for key in chain),
+            key=call.key,
+            shape=call.shape,
+            nodes=tuple(node for node, _ in pairs[call.key]),
+            made_by=tuple(maker for _, maker in pairs[call.key]),
+            start=chain[0],
+        )
+        layers.append(layer)
+    return sorted(layers, key=lambda layer: layer.nodes[-1])
+
+
+def _unmatched(
+    matching: Matching, calls: Sequence[LayerCall], names: dict[CallKey, str]
+) -> list[Unmatched]:
+    """Return the calls that no layer covers, with the reason."""
+    covered: set[CallKey] = set()
+    for key in matching.candidates:
+        covered.update(matching.chain(key))
+    unmatched = []
+    for call in calls:
+        if call.key not in covered and not call.passive:
+            why = matching.mismatches.get(call.key, _ABSENT)
+            unmatched.append(Unmatched(names[call.key], why))
+    return unmatched
+
+
+def _without_borrowed_paths(calls: Sequence[LayerCall], graph: Graph) -> Graph:
+    """Drop the paths of fused nodes that are named after their activation: they compute more."""
+    kinds = {call.key[0]: call.kind for call in calls}
+
+    def is_borrowed(node: Node) -> bool:
+        module_kind = kinds.get(node.path or "", "")
+        return bool(node.fused and replaces(module_kind, node.fused))
+
+    nodes = [replace(node, path=None) if is_borrowed(node) else node for node in graph.nodes]
+    return Graph(nodes, graph.outputs)
 
 
 def _names(calls: Sequence[LayerCall]) -> dict[CallKey, str]:
-    counts = Counter(one.key[0] for one in calls)
-    return {
-        (path, index): f"{path} (call {index + 1} of {counts[path]})" if counts[path] > 1 else path
-        for path, index in (one.key for one in calls)
-    }
-
-
-def _by_path(calls: Sequence[LayerCall], nodes: Sequence[Node], why: dict[CallKey, str]) -> Candidates:
-    """Match the nodes that say which module they come from."""
-    by_path: dict[str, list[LayerCall]] = defaultdict(list)
-    for one in calls:
-        by_path[one.key[0]].append(one)
-    found: Candidates = {}
-    for path, group in by_path.items():
-        mine = [index for index, node in enumerate(nodes) if node.path == path and node.value]
-        if not mine:
-            continue
-        parts = _split(mine, nodes, path, len(group))
-        for number, one in enumerate(group):
-            if len(parts) != len(group):
-                why[one.key] = f"the module ran {len(group)} times, its nodes form {len(parts)} runs"
-                continue
-            fitting = [index for index in parts[number] if nodes[index].shape in (one.shape, None)]
-            last = nodes[parts[number][-1]]
-            if fitting:
-                found[one.key] = tuple(fitting[-_CANDIDATES:])
-            elif _resized(one, last):
-                found[one.key] = (parts[number][-1],)
-            else:
-                why[one.key] = f"{last.name} makes {list(last.shape or ())}, the module {list(one.shape)}"
-    return found
-
-
-def _resized(call: LayerCall, node: Node) -> bool:
-    """Whether the node does what the call does at another size, as after a constant folded at one batch size.
-
-    Anything else of another shape is taken for an inner step or another layout, and not compared.
-    """
-    if node.shape is None or len(node.shape) != len(call.shape):
-        return False
-    if call.kind and not replaces(call.kind, node.kind):
-        return False
-    return sum(one != other for one, other in zip(call.shape, node.shape, strict=True)) == 1
-
-
-def _split(mine: Sequence[int], nodes: Sequence[Node], path: str, calls: int) -> list[list[int]]:
-    """The nodes of each call: runs that a node of a module outside this one ends."""
-    if calls == 1:
-        return [list(mine)]
-    runs: list[list[int]] = [[]]
-    for index in range(mine[0], mine[-1] + 1):
-        other = nodes[index].path
-        if other == path:
-            runs[-1].append(index)
-        elif other is not None and not other.startswith(f"{path}.") and runs[-1]:
-            runs.append([])
-    if len(runs) == calls:
-        return runs
-    # Calls right behind each other look like one run: tell them apart by the operation they are parts of.
-    origins: dict[str, list[int]] = defaultdict(list)
-    for index in mine:
-        origins[nodes[index].origin].append(index)
-    return list(origins.values()) if len(origins) == calls else runs
-
-
-def _in_order(calls: Sequence[LayerCall], graph: Graph, found: Candidates) -> None:
-    """Match the longest common sequence of the calls and of the nodes that say nothing."""
-    leaves = [one for one in calls if one.leaf and one.kind]
-    free = [index for index, node in enumerate(graph.nodes) if node.path is None and node.shape is not None]
-    for call, index in _longest(leaves, [graph.nodes[index] for index in free]):
-        node = free[index]
-        found[leaves[call].key] = (node, *_bias(graph, node), *_gated(graph, node, leaves[call]))
-
-
-def _longest(calls: Sequence[LayerCall], nodes: Sequence[Node]) -> list[tuple[int, int]]:
-    """Pairs (call, node), both rising, that fit best together; see `_fit`."""
-    best = [[0] * (len(nodes) + 1) for _ in range(len(calls) + 1)]
-    for i in range(len(calls) - 1, -1, -1):
-        for j in range(len(nodes) - 1, -1, -1):
-            best[i][j] = max(best[i + 1][j], best[i][j + 1], _fit(calls[i], nodes[j], best[i + 1][j + 1]))
-    pairs, i, j = [], 0, 0
-    while i < len(calls) and j < len(nodes):
-        if best[i][j] == _fit(calls[i], nodes[j], best[i + 1][j + 1]):
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif best[i][j] == best[i + 1][j]:
-            i += 1
-        else:
-            j += 1
-    return pairs
-
-
-def _fit(call: LayerCall, node: Node, rest: int) -> int:
-    """The score of this pair and all behind it; below any score where the two do not fit."""
-    score = replaces(call.kind, node.kind)
-    if call.shape != node.shape:  # nothing else tells that they belong together: another batch size is all
-        score = min(score, 1) if _resized(call, node) and call.shape[1:] == (node.shape or ())[1:] else 0
-    return score + rest if score else -1
-
-
-def _bias(graph: Graph, index: int) -> list[int]:
-    """The addition of a constant behind a matrix product: the two together are one linear layer."""
-    node = graph.nodes[index]
-    after = graph.consumers(node.value) if node.kind == "linear" else []
-    if len(after) == 1 and after[0].kind == "add" and after[0].inputs == (node.value,):
-        return [graph.nodes.index(after[0])]
-    return []
-
-
-def _gated(graph: Graph, index: int, call: LayerCall) -> list[int]:
-    """The product of an activation with its own input, where another one was wanted: SiLU is x times sigmoid(x)."""
-    node = graph.nodes[index]
-    if call.kind == node.kind:
-        return []
-    after = [one for one in graph.consumers(node.value) if one.kind == "mul" and set(one.inputs) & set(node.inputs)]
-    return [graph.nodes.index(one) for one in after if one.shape == call.shape][:1]
-
-
-def _between(calls: Sequence[LayerCall], graph: Graph, found: Candidates) -> None:
-    """For calls still without one: the values of their shape between those of the calls before and after."""
-    nodes, taken = graph.nodes, {index for indices in found.values() for index in indices}
-    free = [
-        i
-        for i, node in enumerate(nodes)
-        if node.path is None and node.shape is not None and i not in taken
-        if node.op not in _LAYOUT and not graph.dequantizers(i)
-    ]
-    ahead = [min((found[one.key][0] for one in calls[p:] if one.key in found), default=len(nodes))
-             for p in range(len(calls))]  # fmt: skip
-    last = -1
-    for position, one in enumerate(calls):
-        if one.key in found:
-            last = max(last, found[one.key][-1])
-        elif one.kind not in NORMS:
-            fitting = [i for i in free if last < i < ahead[position] and nodes[i].shape == one.shape]
-            if fitting:
-                found[one.key] = tuple(fitting[-_CANDIDATES:])
+    """Return the name of each call: its path, with a number if the module runs several times."""
+    counts = Counter(call.key[0] for call in calls)
+    names = {}
+    for call in calls:
+        path, index = call.key
+        several = counts[path] > 1
+        names[call.key] = f"{path} (call {index + 1} of {counts[path]})" if several else path
+    return names

@@ -1,8 +1,9 @@
-"""Layers that share one value of an artifact: what an exporter, an engine or a quantizer made one of."""
+"""Layers that share one value: an exporter, an engine or a quantizer merged them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,120 +11,146 @@ import numpy as np
 from converters.debug.match.graph import Graph
 from converters.debug.match.kinds import ACTIVATIONS, replaces
 from converters.debug.match.layer import CallKey, Layer, LayerCall
+from converters.debug.match.matching import Candidates, Matching
 
 NORMS = ("batchnorm",)
 _FOLDED_INTO = ("conv", "convtranspose", "linear")
 
 
-Candidates = dict[CallKey, tuple[int, ...]]
-"""Per call the indices of the nodes that may make its result."""
-
-
-def fold_norms(calls: Sequence[LayerCall], graph: Graph, found: Candidates) -> dict[CallKey, CallKey]:
-    """BatchNorms that became part of the layer before: their result is that layer's. -> what each is in."""
-    kinds = {one.key: one.kind for one in calls}
-    folded: dict[CallKey, CallKey] = {}
-    for one in calls:
-        if one.kind not in NORMS or one.source is None or kinds[one.source] not in _FOLDED_INTO:
+def fold_norms(matching: Matching, calls: Sequence[LayerCall], graph: Graph) -> Matching:
+    """Give a folded BatchNorm the value of the layer before it, which computes both."""
+    kinds = {call.key: call.kind for call in calls}
+    candidates, fused = dict(matching.candidates), dict(matching.fused)
+    for call in calls:
+        source = call.source
+        if call.kind not in NORMS or source is None or kinds[source] not in _FOLDED_INTO:
             continue
-        if one.source in found and one.key not in found and not _normalised(graph, found[one.source]):
-            found[one.key] = found.pop(one.source)
-        if one.key in found and one.source not in found:
-            folded[one.key] = one.source
-    return folded
+        unmatched = call.key not in candidates
+        if unmatched and source in candidates and not _normalised(graph, candidates[source]):
+            candidates[call.key] = candidates.pop(source)
+        if call.key in candidates and source not in candidates:
+            fused[call.key] = source
+    return replace(matching, candidates=candidates, fused=fused)
 
 
 def _normalised(graph: Graph, nodes: Iterable[int]) -> bool:
-    """Whether a normalisation of its own takes one of these nodes' values."""
-    return any(after.kind in NORMS for index in nodes for after in graph.consumers(graph.nodes[index].value))
+    """Whether a separate normalisation takes the value of one of these nodes."""
+    for index in nodes:
+        consumers = graph.consumers(graph.nodes[index].value)
+        if any(consumer.kind in NORMS for consumer in consumers):
+            return True
+    return False
 
 
-def fuse(
-    calls: Sequence[LayerCall],
-    graph: Graph,
-    found: Candidates,
-    folded: dict[CallKey, CallKey],
-    why: dict[CallKey, str],
-) -> None:
-    """Give the value of a node that computes what comes next too (FusedConv) to the call that does so.
+def fuse_following(matching: Matching, calls: Sequence[LayerCall], graph: Graph) -> Matching:
+    """Give the value of a node that also computes what follows (FusedConv) to the call that does.
 
-    That is an activation, or a block that ends in an addition. Where it is no module, there is nothing that the
-    value can be compared with.
+    That is an activation, or a block that ends in an addition. If no module does it, the value
+    cannot be compared with anything.
     """
-    for position, one in enumerate(calls):
-        node = graph.nodes[found[one.key][-1]] if one.key in found else None
-        if node is None or not node.fused or _does(one, node.fused):
+    candidates, fused = dict(matching.candidates), dict(matching.fused)
+    mismatches = dict(matching.mismatches)
+    for position, call in enumerate(calls):
+        node = graph.nodes[candidates[call.key][-1]] if call.key in candidates else None
+        if node is None or not node.fused or _computes(call, node.fused):
             continue
-        nodes = found.pop(one.key)
-        behind = _behind(calls[position + 1 :], graph, found, nodes[-1])
-        if behind is None:
-            hidden = f"{node.name} computes {node.fused} too, which is no module"
-            why.update(dict.fromkeys([one.key, *([folded[one.key]] if one.key in folded else [])], hidden))
-        else:
-            found[behind], folded[behind] = nodes, one.key
+        nodes = candidates.pop(call.key)
+        following = _following(calls[position + 1 :], graph, candidates, nodes[-1])
+        if following is not None:
+            candidates[following], fused[following] = nodes, call.key
+            continue
+        why = f"{node.name} computes {node.fused} too, which is no module"
+        mismatches[call.key] = why
+        if call.key in fused:
+            mismatches[fused[call.key]] = why
+    return Matching(candidates, fused, mismatches)
 
 
-def _behind(calls: Sequence[LayerCall], graph: Graph, found: Candidates, index: int) -> CallKey | None:
-    """The call that still has no value and fits, among those up to the first one later in the graph."""
+def _following(
+    calls: Sequence[LayerCall], graph: Graph, candidates: Candidates, index: int
+) -> CallKey | None:
+    """Return the first call that fits and has no value, up to the first one later in the graph."""
     node = graph.nodes[index]
-    for one in calls:
-        if one.key in found:
-            if found[one.key][-1] > index:
+    for call in calls:
+        if call.key in candidates:
+            if candidates[call.key][-1] > index:
                 return None
-        elif one.shape == node.shape and _does(one, node.fused):
-            return one.key
+        elif call.shape == node.shape and _computes(call, node.fused):
+            return call.key
     return None
 
 
-def _does(call: LayerCall, fused: str) -> bool:
-    """Whether a call computes what is fused into a node: an activation, or a sum that no module inside it makes."""
+def _computes(call: LayerCall, fused: str) -> bool:
+    """Whether a call computes what is fused into a node.
+
+    That is an activation, or an addition that no module inside the call makes.
+    """
     return bool(replaces(call.kind, fused)) or (fused == "add" and not call.leaf)
 
 
-def claim_rounded(calls: Sequence[LayerCall], graph: Graph, found: Candidates) -> None:
-    """Give an activation that a quantizer made superfluous the value behind that quantizer."""
-    taken = {index for indices in found.values() for index in indices}
-    for one in calls:
-        if one.key in found or one.kind not in ACTIVATIONS or one.source not in found:
+def claim_rounded(matching: Matching, calls: Sequence[LayerCall], graph: Graph) -> Matching:
+    """Give an activation that a quantizer made superfluous the value after that quantizer."""
+    taken = matching.taken_nodes()
+    candidates = dict(matching.candidates)
+    for call in calls:
+        is_open = call.key not in candidates and call.kind in ACTIVATIONS
+        if not is_open or call.source not in candidates:
             continue
-        rounded = [index for index in graph.rounded(found[one.source][-1]) if index not in taken]
-        if rounded and graph.nodes[rounded[0]].shape == one.shape:
-            found[one.key] = tuple(rounded)
+        rounded = graph.rounded(candidates[call.source][-1])
+        rounded = [index for index in rounded if index not in taken]
+        if rounded and graph.nodes[rounded[0]].shape == call.shape:
+            candidates[call.key] = tuple(rounded)
+    return replace(matching, candidates=candidates)
 
 
-def settle(graph: Graph, found: Candidates) -> dict[CallKey, list[tuple[int, int]]]:
-    """Add the values behind quantizers. -> pairs of the node to read and the node that computes it.
+def add_rounded(
+    candidates: Candidates, graph: Graph
+) -> Mapping[CallKey, tuple[tuple[int, int], ...]]:
+    """Add the values after quantizers; return pairs of the node to read and the one that computes.
 
-    What a layer is rounded to is part of it: the layers behind take nothing else. Not before an activation:
-    there a quantizer may cut off what the activation cuts off anyway.
+    What a layer is rounded to is part of it: the layers after it take nothing else. Not before an
+    activation: there a quantizer may cut off what the activation cuts off anyway.
     """
-    taken = {index for indices in found.values() for index in indices}
+    taken = set().union(*candidates.values())
+    pairs = {}
+    for key, indices in candidates.items():
+        of_call: list[tuple[int, int]] = []
+        for index in indices:
+            of_call.append((index, index))
+            rounded = [number for number in graph.rounded(index) if number not in taken]
+            if not _feeds_activations(graph, rounded):
+                of_call.extend((number, index) for number in rounded)
+        pairs[key] = tuple(of_call)
+    return pairs
 
-    def behind(index: int) -> list[int]:
-        rounded = [one for one in graph.rounded(index) if one not in taken]
-        users = {node.kind for one in rounded for node in graph.consumers(graph.nodes[one].value)}
-        return [] if users and users <= ACTIVATIONS else rounded
 
-    return {
-        key: [(one, index) for index in indices for one in (index, *behind(index))]
-        for key, indices in found.items()
-    }
+def _feeds_activations(graph: Graph, nodes: Sequence[int]) -> bool:
+    """Whether these nodes' values are read, and only by activations."""
+    kinds: set[str] = set()
+    for index in nodes:
+        consumers = graph.consumers(graph.nodes[index].value)
+        kinds.update(consumer.kind for consumer in consumers)
+    return bool(kinds) and kinds <= ACTIVATIONS
 
 
-def last_of_each(layer: Layer, values: Sequence[np.ndarray[Any, Any]], truth: np.ndarray[Any, Any]) -> list[int]:
-    """Which of a layer's candidates to compare: those behind quantizers rather than those before.
+def last_of_each(
+    layer: Layer, values: Sequence[np.ndarray[Any, Any]], truth: np.ndarray[Any, Any]
+) -> list[int]:
+    """Select the candidates of a layer to compare: those after quantizers, not those before.
 
-    A quantizer that lets nothing below zero through does the work of an activation that was removed for it:
-    where the layer's truth goes below zero, that activation is a step of its own, and the value before it counts.
+    A quantizer that lets nothing below zero through does the work of an activation that was removed
+    for it. If the layer's truth goes below zero, that activation is a step of its own, and the
+    value before the quantizer counts.
     """
-    rounded = {
-        number
-        for number, (node, maker) in enumerate(zip(layer.nodes, layer.made_by, strict=True))
-        if node != maker and not (values[number].min(initial=0) >= 0 > truth.min(initial=0))
-    }
-    settled = {layer.made_by[number] for number in rounded}
-    return [
-        number
-        for number, (node, maker) in enumerate(zip(layer.nodes, layer.made_by, strict=True))
-        if number in rounded or (node == maker and maker not in settled)
-    ]
+    settled: set[int] = set()
+    rounded: set[int] = set()
+    for number, (node, maker) in enumerate(zip(layer.nodes, layer.made_by, strict=True)):
+        clamps = values[number].min(initial=0) >= 0 > truth.min(initial=0)
+        if node != maker and not clamps:
+            rounded.add(number)
+            settled.add(maker)
+    selected = []
+    for number, (node, maker) in enumerate(zip(layer.nodes, layer.made_by, strict=True)):
+        if number in rounded or (node == maker and maker not in settled):
+            selected.append(number)
+    return selected

@@ -1,4 +1,4 @@
-"""An artifact's graph as debugging sees it: nodes, what depends on what, and values that can be read."""
+"""An artifact's graph for debugging: nodes, what depends on what, and values that can be read."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ class Node:
     Attributes:
         name: as the artifact names it.
         op: the operator's name there.
-        inputs: the values it depends on, constants left out.
-        outputs: the values it makes.
-        value: the first of them that is a tensor; "" where none is.
-        shape: of `value`; None where it is not known.
-        path: the module that it comes from, where the artifact tells.
-        origin: what the exporter calls the operation that the node is a part of.
-        fused: what the node computes last, where an engine fused it into it: an activation's kind, or "add".
+        inputs: the values it depends on, without constants.
+        outputs: the values it produces.
+        value: the first of them that is a tensor; "" if none is.
+        shape: of `value`; None if unknown.
+        path: the module that it comes from, if the artifact says.
+        origin: the exporter's name for the operation that the node is a part of.
+        fused: the operation that an engine fused into the end of the node: the kind of an
+            activation, or "add".
     """
 
     name: str
@@ -38,7 +39,7 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """What it computes, in the words of `converters.debug.match.kinds`."""
+        """The operation, in the vocabulary of `converters.debug.match.kinds`."""
         return kind_of_operator(self.op)
 
 
@@ -50,49 +51,61 @@ class Graph:
     outputs: Sequence[str]
 
     def makers(self) -> dict[str, int]:
-        """Which node makes each value."""
-        return {value: index for index, node in enumerate(self.nodes) for value in node.outputs}
+        """Return the index of the node that produces each value."""
+        makers = {}
+        for index, node in enumerate(self.nodes):
+            makers.update(dict.fromkeys(node.outputs, index))
+        return makers
 
     def consumers(self, value: str) -> list[Node]:
-        """The nodes that take a value."""
+        """Return the nodes that take a value."""
         return [node for node in self.nodes if value in node.inputs]
 
     def rounded(self, index: int) -> list[int]:
-        """The nodes of the values behind a quantizer that alone takes a node's value; none where there is none."""
-        makers, after = self.makers(), self.consumers(self.nodes[index].value)
-        if len(after) != 1 or after[0].op != "QuantizeLinear" or self.nodes[index].value in self.outputs:
+        """Return the nodes of the rounded values of a node: those of the quantizer that follows it.
+
+        Empty unless a quantizer alone takes the node's value.
+        """
+        node = self.nodes[index]
+        consumers = self.consumers(node.value)
+        if len(consumers) != 1 or consumers[0].op != "QuantizeLinear" or node.value in self.outputs:
             return []
-        quantizer = makers[after[0].value]
-        return [makers[one.value] for one in self.dequantizers(quantizer)] or [quantizer]
+        makers = self.makers()
+        quantizer = makers[consumers[0].value]
+        dequantizers = [makers[dequantizer.value] for dequantizer in self.dequantizers(quantizer)]
+        return dequantizers or [quantizer]
 
     def dequantizers(self, index: int) -> list[Node]:
-        """The nodes that take a node's value, where all of them turn it into float values."""
-        behind = self.consumers(self.nodes[index].value)
-        return behind if all(one.op == "DequantizeLinear" for one in behind) else []
+        """Return the nodes that take a node's value, if all of them turn it into float values."""
+        consumers = self.consumers(self.nodes[index].value)
+        floats = all(consumer.op == "DequantizeLinear" for consumer in consumers)
+        return consumers if floats else []
 
 
 class Taps(Protocol):
-    """Reads the values inside an artifact."""
+    """A reader of the values inside an artifact."""
 
     graph: Graph
     notes: list[str]
 
     def read(self, inputs: Arrays, values: Sequence[str]) -> Arrays:
-        """The values that these inputs give, by name, from one run."""
+        """Return the values that these inputs give, by name, from one run."""
 
     def runs_to(self, inputs: Arrays, index: int) -> bool:
-        """Whether the nodes up to this one run, whatever sizes the graph declares for its inputs."""
+        """Check that the nodes up to this one run, whatever input sizes the graph declares."""
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """What a value is made of: layers, and the nodes on the way that belong to none."""
+    """The layers that a value is made of, and the nodes on the way that belong to none."""
 
     layers: frozenset[int]
     through: tuple[int, ...]
 
 
-def dependencies(graph: Graph, layer_values: Sequence[Iterable[str]], outputs: int) -> list[Dependency]:
+def dependencies(
+    graph: Graph, layer_values: Sequence[Iterable[str]], outputs: int
+) -> list[Dependency]:
     """Walk back from each layer's last value to the values of other layers.
 
     Args:
@@ -101,26 +114,32 @@ def dependencies(graph: Graph, layer_values: Sequence[Iterable[str]], outputs: i
         outputs: how many layers at the end are the model's outputs; nothing is made of those.
     """
     makers = graph.makers()
-    ends = len(layer_values) - outputs
-    owner = {value: index for index, values in enumerate(layer_values[:ends]) for value in values}
-    return [
-        _walk(graph, makers, owner, list(values)[-1], index if index < ends else -1)
-        for index, values in enumerate(layer_values)
-    ]
+    output_start = len(layer_values) - outputs
+    owners: dict[str, int] = {}
+    for layer, values in enumerate(layer_values[:output_start]):
+        owners.update(dict.fromkeys(values, layer))
+    result = []
+    for layer, values in enumerate(layer_values):
+        result.append(_walk(graph, makers, owners, layer, list(values)[-1]))
+    return result
 
 
-def _walk(graph: Graph, makers: Mapping[str, int], owner: Mapping[str, int], start: str, own: int) -> Dependency:
-    layers, through, seen, todo = set(), set(), {start}, [start]
-    while todo:
-        value = todo.pop()
-        found = owner.get(value)
-        if found is not None and found != own:
-            layers.add(found)
+def _walk(
+    graph: Graph, makers: Mapping[str, int], owners: Mapping[str, int], layer: int, start: str
+) -> Dependency:
+    """Walk back from the value `start` of a layer to values of other layers, or to the inputs."""
+    layers, through, seen, pending = set(), set(), {start}, [start]
+    while pending:
+        value = pending.pop()
+        owner = owners.get(value, layer)
+        if owner != layer:
+            layers.add(owner)
             continue
         if value not in makers:
             continue  # an input of the graph
         through.add(makers[value])
-        fresh = [one for one in graph.nodes[makers[value]].inputs if one not in seen]
-        seen.update(fresh)
-        todo += fresh
+        for source in graph.nodes[makers[value]].inputs:
+            if source not in seen:
+                seen.add(source)
+                pending.append(source)
     return Dependency(frozenset(layers), tuple(sorted(through)))

@@ -1,4 +1,4 @@
-"""What an operator or a module computes, in one vocabulary for torch's classes, aten, ONNX and OpenVINO."""
+"""Kinds of operations: one vocabulary for torch's classes, aten, ONNX and OpenVINO."""
 
 from __future__ import annotations
 
@@ -37,17 +37,29 @@ _ALIASES = {
     "alphadropout": "dropout",
     "qgemm": "linear",
 }
-# ONNX Runtime's own operators compute what the plain ones do, in integers or with an activation behind.
+# ONNX Runtime's own operators compute the same, in integers or with a fused activation.
 _ENGINE_PREFIXES = ("nhwcfused", "fused", "qlinear")
 
 ACTIVATIONS = frozenset(
-    {"relu", "relu6", "silu", "gelu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "elu", "leakyrelu", "mish"}
+    {
+        "relu",
+        "relu6",
+        "silu",
+        "gelu",
+        "sigmoid",
+        "tanh",
+        "hardswish",
+        "hardsigmoid",
+        "elu",
+        "leakyrelu",
+        "mish",
+    }
 )
-"""One may stand where another should: an activation that was replaced is a fault to find, not another layer."""
+"""Any of them may match any other: a replaced activation is a fault to find, not another layer."""
 
 
 def kind_of_operator(name: str) -> str:
-    """The kind of `aten::conv2d`, `aten::relu_`, `Conv`, `BatchNormalization`."""
+    """Return the kind of `aten::conv2d`, `aten::relu_`, `Conv`, `BatchNormalization`."""
     plain = name.rpartition("::")[2].replace("_", "").lower()
     plain = re.sub(r"\dd$", "", plain)
     for prefix in _ENGINE_PREFIXES:
@@ -56,15 +68,19 @@ def kind_of_operator(name: str) -> str:
 
 
 def kind_of_module(module: Any) -> str:
-    """The kind of one of torch's own layers or of a class derived from one; "" for all others."""
-    own = next(kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules"))
-    return "" if own.__name__ == "Module" else kind_of_operator(own.__name__)
+    """Return the kind of a torch.nn layer or of a class derived from one; "" for all others."""
+    layer_class = next(
+        base for base in type(module).__mro__ if base.__module__.startswith("torch.nn.modules")
+    )
+    if layer_class.__name__ == "Module":
+        return ""
+    return kind_of_operator(layer_class.__name__)
 
 
-def replaces(wanted: str, found: str) -> int:
-    """How well an operator's kind fits a module's: 3 the same, 1 another activation, 0 not at all."""
-    if not wanted:
+def replaces(module_kind: str, operator_kind: str) -> int:
+    """Return how well an operator fits a module: 3 the same, 1 another activation, 0 not at all."""
+    if not module_kind:
         return 0
-    if wanted == found:
+    if module_kind == operator_kind:
         return 3
-    return int(wanted in ACTIVATIONS and found in ACTIVATIONS)
+    return int(module_kind in ACTIVATIONS and operator_kind in ACTIVATIONS)

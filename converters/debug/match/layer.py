@@ -1,4 +1,4 @@
-"""Layers and calls, as both sides of a comparison know them."""
+"""Layers and module calls, as both sides of a comparison know them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layer:
-    """What is compared: a call's truth with the value of a node.
+    """A unit of comparison: the truth of a call and the node values that may be its result.
 
     Attributes:
-        name: module path, with the call's number where there are several; more than one path where several
-            calls became one.
+        name: module path, with the number of the call if the module runs several times; several
+            paths if several calls share one value.
         key: the call whose result is the truth.
         shape: of the result.
-        nodes: indices of the nodes that may make it, in order.
-        made_by: per node the one that computes it; another one where a quantizer stands behind that.
-        start: the call that takes the layer's input: the first of those that became one.
+        nodes: indices of the nodes that may produce it, in order.
+        made_by: per node the one that computes it; a different one if a quantizer follows that.
+        start: the call that takes the layer's input: the first of those that share the value.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Unmatched:
 
 
 CallKey = tuple[str, int]
-"""A module's path and which of its calls, from 0; an output of the model is (its label, 0)."""
+"""A module's path and the number of the call, from 0; (label, 0) for an output of the model."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,14 @@ class LayerCall:
 
     Attributes:
         key: path and number of the call.
-        kind: what it computes ("conv", "relu"); "" if its class does not tell (`converters.debug.match.kinds`).
+        kind: the operation ("conv", "relu"), see `converters.debug.match.kinds`; "" if its class
+            does not say.
         shape: of the first tensor of its result.
-        source: the call whose output it takes first, where it takes one unchanged.
-        leaf: no other module ran inside it. Other calls are kept only where an operator of their own made
-            their result, as the addition at the end of a residual block.
-        passive: it returned its input, as Dropout does in eval mode: an artifact has a value for it only where
-            something is wrong.
+        source: the call whose output it takes first, if it takes one unchanged.
+        leaf: no other module ran inside it. A call that is no leaf is only recorded if an operator
+            of its own produced the result, as the addition at the end of a residual block.
+        passive: it returned its input, as Dropout does in eval mode: an artifact has a value for it
+            only if something is wrong.
     """
 
     key: CallKey

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from runtimes.session import load
 from runtimes.validator.agreement import agreement
-from runtimes.validator.parity import Distance, distance, distances, error_scale, rms, summarize
+from runtimes.validator.parity import Distance, measure_distance, measure_distances, error_scale, rms, summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 
@@ -22,8 +22,8 @@ values = st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e
 vectors = hnp.arrays(np.float64, 6, elements=values)
 
 
-def compare(found: np.ndarray, eager: np.ndarray, truth: np.ndarray) -> Distance:
-    return distance("probe", "y", found, eager, truth)
+def compare(values: np.ndarray, eager: np.ndarray, truth: np.ndarray) -> Distance:
+    return measure_distance("probe", "y", values, eager, truth)
 
 
 def reference(*outputs: np.ndarray) -> Reference:
@@ -34,8 +34,8 @@ def reference(*outputs: np.ndarray) -> Reference:
 
 @given(vectors, vectors)
 def test_no_error_is_the_highest_sqnr_and_no_noise(truth: np.ndarray, eager: np.ndarray) -> None:
-    found = compare(truth, eager, truth)
-    assert (found.noise, found.sqnr_db, found.max_abs) == (0, MAX_DB, 0)
+    distance = compare(truth, eager, truth)
+    assert (distance.noise, distance.sqnr_db, distance.max_abs) == (0, MAX_DB, 0)
 
 
 def test_where_eager_is_right_by_luck_its_usual_error_counts() -> None:
@@ -43,7 +43,7 @@ def test_where_eager_is_right_by_luck_its_usual_error_counts() -> None:
     eager = [truth[0] * (1 + 1e-6), truth[1] * (1 + 1e-6), truth[2]]
     probes = [Probe(name, {}) for name in ("usual", "usual too", "lucky")]
     pair = Reference(probes, [{"y": a} for a in eager], [{"y": a} for a in truth])
-    usual, _, lucky = distances([{"y": a * (1 - 1e-6)} for a in truth], pair)
+    usual, _, lucky = measure_distances([{"y": a * (1 - 1e-6)} for a in truth], pair)
     assert usual.noise == pytest.approx(1)
     assert lucky.noise == pytest.approx(1), "the usual error is the median over the probes"
 
@@ -54,8 +54,8 @@ def test_eager_s_error_on_an_edge_value_hides_no_fault_elsewhere() -> None:
     eager = [a * (1 + 1e-6) for a in truth[:3]] + [truth[3] * 1.2]
     probes = [Probe(str(index), {}) for index in range(3)] + [Probe("edge zeros", {}, "edge")]
     answers = Reference(probes, [{"y": a} for a in eager], [{"y": a} for a in truth])
-    wrong = distances([{"y": a * 1.01} for a in truth], answers)
-    assert min(one.noise for one in wrong[:3]) > 5000
+    wrong = measure_distances([{"y": a * 1.01} for a in truth], answers)
+    assert min(distance.noise for distance in wrong[:3]) > 5000
 
 
 @given(vectors, vectors)
@@ -67,19 +67,19 @@ def test_eagers_own_error_is_the_unit_of_noise(truth: np.ndarray, error: np.ndar
 
 @given(vectors, vectors, vectors, st.integers(-40, 40))
 def test_scaling_everything_changes_neither_noise_nor_sqnr(
-    found: np.ndarray, eager: np.ndarray, truth: np.ndarray, power: int
+    output: np.ndarray, eager: np.ndarray, truth: np.ndarray, power: int
 ) -> None:
     assume(truth.any())  # the floor of an all-zero truth is absolute
     scale = 2.0**power
-    plain, scaled = compare(found, eager, truth), compare(found * scale, eager * scale, truth * scale)
+    plain, scaled = compare(output, eager, truth), compare(output * scale, eager * scale, truth * scale)
     assert scaled.noise == pytest.approx(plain.noise)
     assert scaled.sqnr_db == pytest.approx(plain.sqnr_db)
     assert scaled.max_abs == pytest.approx(plain.max_abs * scale)
 
 
 @given(vectors, vectors, st.permutations(range(6)))
-def test_the_order_of_the_values_does_not_matter(found: np.ndarray, truth: np.ndarray, order: list[int]) -> None:
-    plain, shuffled = compare(found, truth, truth), compare(found[order], truth[order], truth[order])
+def test_the_order_of_the_values_does_not_matter(output: np.ndarray, truth: np.ndarray, order: list[int]) -> None:
+    plain, shuffled = compare(output, truth, truth), compare(output[order], truth[order], truth[order])
     assert shuffled.noise == pytest.approx(plain.noise)
     assert shuffled.sqnr_db == pytest.approx(plain.sqnr_db)
 
@@ -94,10 +94,10 @@ def test_a_tenth_of_the_error_is_twenty_decibel_more(truth: np.ndarray, error: n
 
 def test_a_known_error() -> None:
     truth = np.array([3.0, 4.0])
-    found = compare(np.array([3.3, 4.4]), np.array([3.03, 3.96]), truth)
-    assert found.noise == pytest.approx(10)
-    assert found.sqnr_db == pytest.approx(20)
-    assert found.max_abs == pytest.approx(0.4)
+    distance = compare(np.array([3.3, 4.4]), np.array([3.03, 3.96]), truth)
+    assert distance.noise == pytest.approx(10)
+    assert distance.sqnr_db == pytest.approx(20)
+    assert distance.max_abs == pytest.approx(0.4)
 
 
 def test_where_eager_is_exact_its_error_counts_as_float32_rounding() -> None:
@@ -108,9 +108,9 @@ def test_where_eager_is_exact_its_error_counts_as_float32_rounding() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_the_worst_there_is(bad: float) -> None:
     truth = np.array([1.0, 2.0])
-    found = compare(np.array([1.0, bad]), truth, truth)
-    assert found.sqnr_db == -MAX_DB
-    assert not math.isfinite(found.noise)
+    distance = compare(np.array([1.0, bad]), truth, truth)
+    assert distance.sqnr_db == -MAX_DB
+    assert not math.isfinite(distance.noise)
 
 
 def test_an_error_where_the_truth_is_zero_has_no_signal() -> None:
@@ -134,33 +134,33 @@ def test_rms_does_not_overflow() -> None:
 
 
 @given(vectors, vectors)
-def test_the_cosine_knows_direction_and_not_length(found: np.ndarray, truth: np.ndarray) -> None:
-    cosine = compare(found, truth, truth).cosine
+def test_the_cosine_knows_direction_and_not_length(output: np.ndarray, truth: np.ndarray) -> None:
+    cosine = compare(output, truth, truth).cosine
     assert abs(cosine) <= 1 + 1e-9
-    assert compare(found * 4, truth, truth).cosine == pytest.approx(cosine)
+    assert compare(output * 4, truth, truth).cosine == pytest.approx(cosine)
     if truth.any():
         assert compare(truth * 3, truth, truth).cosine == pytest.approx(1)
         assert compare(-truth, truth, truth).cosine == pytest.approx(-1)
 
 
-@pytest.mark.parametrize(("found", "truth"), [([0.0, 0.0], [1.0, 0.0]), ([math.nan, 1.0], [1.0, 1.0])])
-def test_without_a_direction_nothing_agrees(found: list[float], truth: list[float]) -> None:
-    assert compare(np.array(found), np.array(truth), np.array(truth)).cosine == 0
+@pytest.mark.parametrize(("output", "truth"), [([0.0, 0.0], [1.0, 0.0]), ([math.nan, 1.0], [1.0, 1.0])])
+def test_without_a_direction_nothing_agrees(output: list[float], truth: list[float]) -> None:
+    assert compare(np.array(output), np.array(truth), np.array(truth)).cosine == 0
 
 
 @given(vectors, st.integers(0, 5), st.sampled_from([1e7, math.nan, -math.inf]))
 def test_the_largest_error_is_found_where_it_is(truth: np.ndarray, place: int, error: float) -> None:
-    found = truth + 1e-3
-    found[place] += error
-    one = compare(found.reshape(2, 3), truth.reshape(2, 3), truth.reshape(2, 3))
-    assert one.index == divmod(place, 3)
-    assert one.not_finite == (not math.isfinite(error))
+    output = truth + 1e-3
+    output[place] += error
+    distance = compare(output.reshape(2, 3), truth.reshape(2, 3), truth.reshape(2, 3))
+    assert distance.index == divmod(place, 3)
+    assert distance.not_finite == (not math.isfinite(error))
 
 
 def test_where_eager_is_not_finite_nothing_is_compared() -> None:
     eager = np.array([1.0, math.nan, -math.inf])
-    found = compare(np.array([1.0, 5.0, math.nan]), eager, eager)
-    assert (found.noise, found.sqnr_db, found.not_finite) == (0, MAX_DB, 0)
+    distance = compare(np.array([1.0, 5.0, math.nan]), eager, eager)
+    assert (distance.noise, distance.sqnr_db, distance.not_finite) == (0, MAX_DB, 0)
     assert error_scale(eager, eager) == error_scale(np.array([1.0, 0, 0]), np.array([1.0, 0, 0]))
 
 
@@ -172,8 +172,8 @@ def edges_wrong() -> tuple[Reference, list[dict[str, np.ndarray]]]:
 
 
 def test_a_lossless_artifact_is_judged_on_edge_values() -> None:
-    reference, found = edges_wrong()
-    summary = summarize(found, reference, classification=False, lossless=True)
+    reference, answers = edges_wrong()
+    summary = summarize(answers, reference, classification=False, lossless=True)
     assert (summary.edge_where, summary.where) == ("y at edge large", "y at noise 0")
     assert summary.edge_noise is not None
     assert summary.edge_noise > 1e6
@@ -181,10 +181,10 @@ def test_a_lossless_artifact_is_judged_on_edge_values() -> None:
 
 
 def test_a_lossy_artifact_is_not_judged_on_edge_values() -> None:
-    reference, found = edges_wrong()
-    summary = summarize(found, reference, classification=False, lossless=False)
+    reference, answers = edges_wrong()
+    summary = summarize(answers, reference, classification=False, lossless=False)
     assert (summary.noise, summary.max_abs, summary.sqnr_db) == (0, 0, MAX_DB)
-    assert [one.max_abs for one in summary.outputs] == [0]
+    assert [output.max_abs for output in summary.outputs] == [0]
 
 
 def test_integers_and_booleans_count_as_numbers() -> None:
@@ -195,12 +195,12 @@ def test_integers_and_booleans_count_as_numbers() -> None:
 
 def test_the_summary_is_the_worst_output_of_the_worst_probe() -> None:
     eager = [{"y": np.ones((1, 2)), "z": np.ones((1, 2))} for _ in range(2)]
-    both = Reference([Probe("first", {}), Probe("second", {})], eager, eager)
-    found = [{"y": np.ones((1, 2)), "z": np.ones((1, 2))}, {"y": np.ones((1, 2)), "z": np.array([[1.0, 1.5]])}]
-    summary = summarize(found, both, classification=False)
+    reference_of_two = Reference([Probe("first", {}), Probe("second", {})], eager, eager)
+    answers = [{"y": np.ones((1, 2)), "z": np.ones((1, 2))}, {"y": np.ones((1, 2)), "z": np.array([[1.0, 1.5]])}]
+    summary = summarize(answers, reference_of_two, classification=False)
     assert summary.where == "z at second"
     assert summary.max_abs == 0.5
-    assert summary.sqnr_db == min(one.sqnr_db for one in distances(found, both))
+    assert summary.sqnr_db == min(distance.sqnr_db for distance in measure_distances(answers, reference_of_two))
     assert (summary.top1_agreement, summary.samples) == (None, 2)
     first, second = summary.outputs
     assert (first.name, first.max_abs, first.sqnr_db, first.noise) == ("y", 0, MAX_DB, 0)
@@ -212,14 +212,14 @@ def test_a_nan_is_the_worst_and_becomes_null() -> None:
     truth = reference(np.ones((1, 2)), np.ones((1, 2)))
     summary = summarize([{"y": np.array([[1.0, 99.0]])}, {"y": np.array([[1.0, np.nan]])}], truth, False)
     assert (summary.noise, summary.max_abs, summary.sqnr_db, summary.where) == (None, None, -MAX_DB, "y at 1")
-    [one] = summary.outputs
-    assert (one.noise, one.max_abs, one.max_abs_at, one.not_finite) == (None, None, "1, index [0, 1]", 1)
+    [output] = summary.outputs
+    assert (output.noise, output.max_abs, output.max_abs_at, output.not_finite) == (None, None, "1, index [0, 1]", 1)
 
 
 def test_top1_counts_the_samples_of_every_probe() -> None:
     truth = reference(np.eye(3), np.eye(3)[:1])
-    found = [{"y": np.eye(3)[[0, 1, 0]]}, {"y": np.eye(3)[:1]}]
-    assert (agreement(found, truth).top1, agreement(found, truth).samples) == (0.75, 4)
+    answers = [{"y": np.eye(3)[[0, 1, 0]]}, {"y": np.eye(3)[:1]}]
+    assert (agreement(answers, truth).top1, agreement(answers, truth).samples) == (0.75, 4)
 
 
 @given(
@@ -228,16 +228,16 @@ def test_top1_counts_the_samples_of_every_probe() -> None:
     )
 )
 def test_top1_of_the_same_answers_is_full_whatever_their_scale(outputs: list[np.ndarray]) -> None:
-    found = [{"y": array * 4} for array in outputs]
-    one = agreement(found, reference(*outputs))
-    assert (one.top1, one.top5, one.samples) == (1.0, 1.0, sum(map(len, outputs)))
+    answers = [{"y": array * 4} for array in outputs]
+    decisions = agreement(answers, reference(*outputs))
+    assert (decisions.top1, decisions.top5, decisions.samples) == (1.0, 1.0, sum(map(len, outputs)))
 
 
 @pytest.mark.parametrize("name", ["torchscript", "onnx"])
 def test_a_correct_artifact_is_as_noisy_as_eager(small_build: Path, small_reference: Reference, name: str) -> None:
     with load(small_build / name) as session:
-        found = [session.run(probe.inputs) for probe in small_reference.probes]
-    summary = summarize(found, small_reference, classification=True)
+        answers = [session.run(probe.inputs) for probe in small_reference.probes]
+    summary = summarize(answers, small_reference, classification=True)
     assert summary.noise is not None
     assert 0.2 < summary.noise < 5
     assert summary.sqnr_db is not None
