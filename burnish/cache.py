@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from converters.steps.cache import CACHE_LIMIT, Entry, StepCache, digest_of
+from converters.steps.cache import CACHE_LIMIT, EntryInfo, StepCache
+from converters.steps.entry import Entry
 from runtimes.errors import UsageError
 from runtimes.machine.machine import cache_folder
 
@@ -33,16 +34,19 @@ def opened() -> StepCache:
 
 def kept(cache: StepCache) -> list[Kept]:
     """Every entry, the last used first."""
-    return [
-        Kept(folder.name, str(step.get("step", "?")), str(step.get("recipe", "?")), size,
-             datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"), folder)
-        for folder, step, size, used in cache.entries()
-    ]  # fmt: skip
+    return [_entry(info) for info in cache.entries()]
+
+
+def _entry(info: EntryInfo) -> Kept:
+    step = info.description
+    used = datetime.fromtimestamp(info.used, UTC).isoformat(timespec="seconds")
+    name, recipe = str(step.get("step", "?")), str(step.get("recipe", "?"))
+    return Kept(info.folder.name, name, recipe, info.size, used, info.folder)
 
 
 def damaged(cache: StepCache) -> list[Kept]:
     """Entries whose files are not what they were; they are removed."""
-    found = [one for one in kept(cache) if not Entry(one.folder, digest_of(one.folder)).is_whole()]
+    found = [one for one in kept(cache) if not Entry.at(one.folder).is_intact()]
     for one in found:
         cache.drop(one.folder, lambda message: None)
     return found

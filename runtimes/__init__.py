@@ -1,4 +1,4 @@
-"""Run time: an artifact becomes a session. Nothing here needs torch, except the engines that are torch."""
+"""Run time: an artifact becomes a session. Only the engines of PyTorch need torch."""
 
 from runtimes.artifact.artifact import Artifact
 from runtimes.session import Session, load

@@ -1,26 +1,26 @@
-"""The errors that a user may see. Each knows the exit code that the command line ends with."""
+"""Errors that a user may see. Each has the exit status of the command line."""
 
 from __future__ import annotations
 
 
 class BurnishError(Exception):
-    """Something went wrong that the user can be told about in words: what, why, and what to do next."""
+    """An error whose message says what is wrong, why, and what to do next."""
 
     exit_code = 3
 
 
 class UsageError(BurnishError):
-    """The request itself cannot be carried out: a wrong name, value, path or device."""
+    """The request is invalid: a wrong name, value, path or device."""
 
     exit_code = 2
 
 
 class ArtifactError(BurnishError):
-    """An artifact on disk is not what its manifest says, or cannot be read."""
+    """An artifact on disk does not match its manifest, or cannot be read."""
 
 
 class Untrusted(UsageError):
-    """An artifact is a program, was not built here by this user, and nobody said that its maker is trusted."""
+    """An artifact is a program that this user neither built here nor declared trusted."""
 
 
 class InputError(UsageError):
@@ -28,4 +28,4 @@ class InputError(UsageError):
 
 
 class Unavailable(BurnishError):
-    """This machine lacks what a step needs (a package, a driver, a device); the message names it."""
+    """A package, driver or device that a step needs is missing here; the message names it."""

@@ -1,4 +1,4 @@
-"""What readers of a manifest rely on in its free parts: these keys are of these types, or it is damaged."""
+"""Types of the keys that readers use in a manifest's free parts; others mean it is damaged."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _Words = Mapping[str, str]
 
 
 class _Open(BaseModel):
-    """Exporters, those of other packages too, may add what keys they like."""
+    """Facts to which exporters, including those of other packages, may add keys of their own."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
 
 class _Build(_Open):
-    """`Manifest.build`: what the exporter reports."""
+    """`Manifest.build`: the exporter's report."""
 
     changed: str | None = Field(None, pattern=r"^models/[0-9A-Za-z]{1,64}$")
     compute_layers: _Counts = None
@@ -48,7 +48,7 @@ class _Weights(_Open):
 
 
 class _Machine(_Open):
-    """`Build.machine`: what tables show of it."""
+    """`Build.machine`: the keys that tables show."""
 
     cpu: str | None = None
     isa: Sequence[str] | None = None

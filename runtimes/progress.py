@@ -1,8 +1,8 @@
-"""How far work is: counts from deep inside a step, on their way to whoever watches it.
+"""Progress: counts from deep inside a step, on their way to a watcher.
 
-A function that goes through many things counts them with `task` or `counted`. The counts belong to a line of work,
-which `watched` opens and shows to a `Watcher`. In a child process they travel to the parent beside its messages.
-Without a line, or if nobody watches, counting does nothing.
+A function that iterates over many items counts them with `task` or `counted`. The counts belong to
+a line, which `watched` opens and shows to a `Watcher`. In a child process they travel to the parent
+like its messages. Without a line or a watcher, counting does nothing.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 Tell = Callable[[str], None]
-"""Takes a message about what is being done; a `Watcher` is one that takes counts as well."""
+"""Takes a message about the current activity; a `Watcher` also takes counts."""
 Advance = Callable[[int], None]
-"""Adds so many units to what is done."""
+"""Adds units to those that are done."""
 
 _SECONDS = 0.1  # between two reports of a line: no eye follows more
-_TIMED_SECONDS = 1.0  # where time is measured, each report may disturb it
-_UNWATCHED_SECONDS = 20.0  # a step that counts is alive, even if nobody watches: see the limit on silence
+_TIMED_SECONDS = 1.0  # while time is measured, which each report may disturb
+_UNWATCHED_SECONDS = 20.0  # without a watcher: a step that counts is alive (see the idle limit)
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,18 @@ class Count:
 
 
 Counts = tuple[Count, ...]
-"""Of one line of work; each is a part of one unit of the count before it."""
+"""Counts of one line; each is a part of one unit of the count before it."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """State of one line of work.
+    """State of one line.
 
     Attributes:
         task: identifies the line; several are open side by side.
-        what: is done there ("exporting onnx").
+        what: the activity ("exporting onnx").
         counts: empty if nothing is counted at the moment.
-        timed: time is measured there: nothing should be computed or drawn meanwhile.
+        timed: time is measured: nothing should be computed or drawn meanwhile.
         overall: the line counts the others.
         ended: the line's last state.
     """
@@ -77,15 +77,15 @@ class Watcher(ABC):
 
     @abstractmethod
     def __call__(self, message: str) -> None:
-        """Take a message about what is being done."""
+        """Take a message about the current activity."""
 
     @abstractmethod
     def report(self, progress: Progress) -> None:
-        """Take the new state of a line of work."""
+        """Take the new state of a line."""
 
 
 class Line:
-    """One line of work and its open counts, from any thread."""
+    """One line and its open counts, usable from any thread."""
 
     def __init__(self, send: Callable[[Counts], None] | None, seconds: float) -> None:
         """`send`: takes the counts, at most every `seconds`; None if nobody watches."""
@@ -95,8 +95,10 @@ class Line:
         self._last = float("-inf")
 
     @contextlib.contextmanager
-    def task(self, what: str, total: int | None = None, *, limit: bool = False) -> Iterator[Advance]:
-        """Count units while inside; the result is called when some more are done."""
+    def task(
+        self, what: str, total: int | None = None, *, limit: bool = False
+    ) -> Iterator[Advance]:
+        """Count units while inside; the result is called after further units are done."""
         if self._send is None:
             yield _ignore
             return
@@ -115,7 +117,7 @@ class Line:
                     self._show()
 
     def changed(self) -> None:
-        """Show the counts, unless that was done a moment ago."""
+        """Show the counts, unless they were shown a moment ago."""
         if time.monotonic() - self._last >= self.seconds:
             self._show()
 
@@ -160,14 +162,14 @@ _numbers = itertools.count()
 
 
 def report_to(send: Callable[[Counts], None], seconds: float) -> None:
-    """Have all of this process, a child, count for its parent."""
+    """Have this child process send all its counts to its parent."""
     global _of_process
     _of_process = Line(send, seconds)
 
 
 @contextlib.contextmanager
 def task(what: str, total: int | None = None, *, limit: bool = False) -> Iterator[Advance]:
-    """Count units of the current line of work while inside.
+    """Count units of the current line while inside.
 
     Args:
         what: the unit, in the plural.
@@ -175,7 +177,7 @@ def task(what: str, total: int | None = None, *, limit: bool = False) -> Iterato
         limit: `total` need not be reached.
 
     Returns:
-        Adds to what is done, one unit if it is called without a number.
+        A function that adds done units, by default one.
     """
     line = _current.get() or _of_process
     if line is None:
@@ -186,17 +188,23 @@ def task(what: str, total: int | None = None, *, limit: bool = False) -> Iterato
 
 
 class counted(Generic[T]):
-    """The same items, counted each time that they are gone through."""
+    """Iterable over the same items that counts them in each iteration."""
 
     def __init__(
-        self, items: Iterable[T], what: str, total: int | None = None, done: int = 0, *, limit: bool = False
+        self,
+        items: Iterable[T],
+        what: str,
+        total: int | None = None,
+        done: int = 0,
+        *,
+        limit: bool = False,
     ) -> None:
-        """`total`: by default the length of `items`, if they have one. `done`: how many were done before."""
+        """`total`: by default the length of `items`, if known. `done`: count of earlier units."""
         self._items, self._what, self._done, self._limit = items, what, done, limit
         self._total = len(items) if total is None and isinstance(items, Sized) else total
 
     def __iter__(self) -> Iterator[T]:
-        """Go through the items; one is done when the next is asked for, or none is any more."""
+        """Iterate over the items; an item is done when the next is requested."""
         with task(self._what, self._total, limit=self._limit) as advance:
             advance(self._done)
             for item in self._items:
@@ -208,12 +216,12 @@ class counted(Generic[T]):
 
 @contextlib.contextmanager
 def watched(tell: Tell, what: str, *, timed: bool = False, overall: bool = False) -> Iterator[Line]:
-    """Open a line of work: what is counted inside, in this thread or by the line, is reported to `tell`.
+    """Open a line: counts of this thread inside, or by the line itself, are reported to `tell`.
 
     Args:
-        tell: if it is a `Watcher` it gets the line's states; nothing otherwise.
-        what: is done.
-        timed: time is measured.
+        tell: receives the line's states if it is a `Watcher`.
+        what: the activity.
+        timed: time is measured inside.
         overall: the line counts other lines.
     """
     if isinstance(tell, Watcher):
@@ -233,7 +241,7 @@ def watched(tell: Tell, what: str, *, timed: bool = False, overall: bool = False
 
 
 class _Reports:
-    """The states of one line, on their way to its watcher; what fails there stops the reports and not the work."""
+    """The states of one line, on their way to its watcher, whose errors end the reports only."""
 
     def __init__(self, watcher: Watcher, blank: Progress) -> None:
         self._watcher: Watcher | None = watcher
@@ -246,7 +254,7 @@ class _Reports:
             return
         try:
             self._watcher.report(progress)
-        except Exception:  # a display of anybody's
+        except Exception:  # the display may be foreign code
             self._watcher = None
             message = "%s: its progress can no longer be shown"
             logging.getLogger(__name__).warning(message, blank.what, exc_info=True)

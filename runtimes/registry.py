@@ -1,10 +1,10 @@
-"""Named plug-ins: what this repository ships, and what other packages add through entry points."""
+"""Named plug-ins: those shipped here, and those that packages add through entry points."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -12,27 +12,28 @@ from typing import Any
 from runtimes.errors import UsageError
 
 
-def nearest(word: str, known: object) -> str:
-    """A hint such as "; did you mean 'onnx'?", or the list of what there is, or nothing."""
-    words = sorted(map(str, known))  # type: ignore[call-overload]
+def nearest(word: str, names: Iterable[object]) -> str:
+    """Return a hint such as "; did you mean 'onnx'?", or the list of names, or nothing."""
+    words = sorted(map(str, names))
     if close := difflib.get_close_matches(word, words, n=1, cutoff=0.55):
         return f"; did you mean {close[0]!r}?"
     return f"; there are {', '.join(words)}" if 0 < len(words) <= 12 else ""
 
 
 class Registry:
-    """Names to objects, each imported on first use. An entry point never replaces what is shipped."""
+    """Objects by name, imported on first use. An entry point never replaces a shipped object."""
 
     def __init__(self, kind: str, group: str, shipped: Mapping[str, str]) -> None:
-        """`shipped` maps a name to "module:attribute"; `group` is the entry-point group of third parties."""
+        """`shipped` maps names to "module:attribute"; `group` is the group of entry points."""
         self.kind, self.group, self.shipped = kind, group, dict(shipped)
 
     def names(self) -> list[str]:
-        """Every name, shipped ones first."""
-        return [*self.shipped, *(name for name in sorted(_plugins(self.group)) if name not in self.shipped)]
+        """Return all names, shipped ones first."""
+        added = set(_plugins(self.group)) - set(self.shipped)
+        return [*self.shipped, *sorted(added)]
 
     def get(self, name: str) -> Any:
-        """The object called `name`. Raises UsageError with the nearest name where there is none."""
+        """Return the object called `name`. Raises UsageError with the nearest name if unknown."""
         if name in self.shipped:
             module, attribute = self.shipped[name].split(":")
             return getattr(importlib.import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""What a build found out: the contract of build.json, and the exit code computed from it."""
+"""Results of a build: the contract of build.json, and the exit status computed from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Status(StrEnum):
 
 
 class Record(BaseModel):
-    """A part of build.json. Readers accept keys they do not know, so that old readers read new files."""
+    """A part of build.json. Unknown keys are accepted, so that old readers read new files."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -36,8 +36,10 @@ class Record(BaseModel):
 class OutputParity(Record):
     """One output's distance from the truth, at its worst over the probes.
 
-    cosine: between artifact and truth, -1..1; max_abs_at: probe and index of the largest error;
-    not_finite: how many values are NaN or Inf where eager's are not.
+    Attributes:
+        cosine: between artifact and truth, -1..1.
+        max_abs_at: probe and index of the largest error.
+        not_finite: count of values that are NaN or Inf although eager's are finite.
     """
 
     name: str
@@ -50,7 +52,7 @@ class OutputParity(Record):
 
 
 class Accuracy(Record):
-    """Accuracy on labelled samples, shares of 0..1; `drop` is eager's minus the artifact's, with its interval."""
+    """Accuracy on labelled samples in 0..1; `drop` is eager's minus the artifact's."""
 
     samples: int
     artifact: float
@@ -61,14 +63,19 @@ class Accuracy(Record):
 
 
 class Parity(Record):
-    """How far an artifact's outputs are from the truth; the worst output of the worst probe.
+    """Distance of an artifact's outputs from the truth: the worst output of the worst probe.
 
-    noise: rmse(artifact, truth) / rmse(eager, truth), no unit; sqnr_db: signal to error ratio in dB;
-    max_abs: largest absolute error, in the output's unit; top1_agreement: share of samples, 0..1,
-    whose largest output is the same as eager's; top5_agreement: mean share of eager's five best that are
-    among the artifact's; edge_noise: the noise on edge values, which count nowhere else; kl: mean
-    Kullback-Leibler divergence of the softmaxes in nats. What passes pruned or trained is held to the model as it
-    was exported; its classes, accuracy and `original_sqnr_db` are compared with the model before the passes.
+    A model that passes pruned or trained is compared as it was exported; only its classes, accuracy
+    and `original_sqnr_db` are compared with the model before the passes.
+
+    Attributes:
+        noise: rmse(artifact, truth) / rmse(eager, truth), no unit.
+        sqnr_db: signal to quantization noise ratio in dB.
+        max_abs: largest absolute error, in the output's unit.
+        top1_agreement: share of samples, 0..1, whose largest output is the same as eager's.
+        top5_agreement: mean share of eager's five best that are among the artifact's.
+        edge_noise: the noise on edge values, which count nowhere else.
+        kl: mean Kullback-Leibler divergence of the softmaxes in nats.
     """
 
     noise: float | None = None
@@ -87,7 +94,7 @@ class Parity(Record):
 
 
 class Deadline(Record):
-    """Single requests at the rate of a camera or microphone: how many were answered in time."""
+    """Latency and misses of single requests at a fixed rate, as of a camera or microphone."""
 
     deadline_ms: float
     requests: int
@@ -96,7 +103,7 @@ class Deadline(Record):
 
 
 class Parent(Record):
-    """The artifact without its passes, timed beside it; `speedup`: how many times as fast as that this one is."""
+    """The artifact without its passes, timed beside it; `speedup`: the artifact's over it."""
 
     name: str
     size_bytes: int = Field(..., gt=0, lt=1 << 63)
@@ -107,10 +114,12 @@ class Parent(Record):
 class Speed(Record):
     """Latency in milliseconds, and the ratio to eager with its 95 % interval (above 1: faster).
 
-    cold_start_ms: loading and the first answer, without importing libraries; peak_memory_bytes: resident
-    memory of the session's process over a bare interpreter; throughput: samples per second by batch size;
-    compute_share: floating-point operations per second over the machine's measured peak in that precision;
-    parent: the comparison with the same format without quantization and pruning.
+    Attributes:
+        cold_start_ms: loading and the first answer, without importing libraries.
+        peak_memory_bytes: resident memory of the session's process over a bare interpreter.
+        throughput: samples per second by batch size.
+        compute_share: operations per second over the machine's measured peak in that precision.
+        parent: comparison with the same format without quantization and pruning.
     """
 
     eager_ms: float | None = None
@@ -130,7 +139,7 @@ class Speed(Record):
 
 
 class GateResult(Record):
-    """One gate: its name, whether it holds (None: it does not apply here), and what was found."""
+    """Result of one gate: its name, whether it holds (None: not applicable), and the details."""
 
     gate: str
     ok: bool | None
@@ -138,7 +147,7 @@ class GateResult(Record):
 
 
 class Row(Record):
-    """The verdict on one artifact on one device. `judged`: when that was, if in an earlier build."""
+    """The verdict on one artifact on one device. `judged`: date of an earlier build's verdict."""
 
     name: str
     format: str
@@ -156,7 +165,7 @@ class Row(Record):
 
 
 class Build(Record):
-    """Everything that one `burnish convert` found out. build.json is this, and nothing else is the truth."""
+    """All results of one `burnish convert`. build.json is this, the only source of reports."""
 
     recipe: dict[str, Any]
     model: str
@@ -169,7 +178,7 @@ class Build(Record):
     created: str | None = None
 
     def write(self, path: Path) -> None:
-        """Write build.json whole or not at all."""
+        """Write build.json atomically."""
         write_atomically(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
@@ -180,10 +189,12 @@ class Build(Record):
             return cls.model_validate(read_json(path))
         except OSError as error:
             raise UsageError(
-                f"no build at {path}: {error.strerror}. `burnish convert RECIPE` makes one."
+                f"no build at {path}: {error.strerror}. Run `burnish convert RECIPE` first."
             ) from error
         except (ValueError, ValidationError) as error:
-            raise UsageError(f"{path} is not a build.json that this Burnish can read: {error}") from error
+            raise UsageError(
+                f"cannot read {path} as a build.json of this Burnish version: {error}"
+            ) from error
 
 
 def check_required(require: Iterable[str], names: Iterable[str]) -> None:
@@ -195,19 +206,24 @@ def check_required(require: Iterable[str], names: Iterable[str]) -> None:
 
 
 def unmet(rows: Iterable[Row], require: Iterable[str] = ()) -> list[str]:
-    """Names of required artifacts (or of all, for `all`) that have a row which did not pass.
+    """Return the names of required artifacts (for `all`: all) with a row that did not pass.
 
     Raises UsageError for a required name that no artifact has.
     """
     rows, require = list(rows), list(require)
     names = {row.name for row in rows}
     check_required(require, names)
-    wanted = names if "all" in require else set(require)
-    return sorted({row.name for row in rows if row.name in wanted and row.status is not Status.PASSED})
+    required = names if "all" in require else set(require)
+    not_passed = {row.name for row in rows if row.status is not Status.PASSED}
+    return sorted(required & not_passed)
 
 
 def exit_code(rows: Iterable[Row], require: Iterable[str] = ()) -> int:
-    """0 nothing failed; 1 a gate failed or a required artifact is not `passed`; 3 a step ended in error."""
+    """Return the exit status of the rows.
+
+    0: nothing failed. 1: a gate failed or a required artifact did not pass. 3: a step ended in
+    error.
+    """
     rows = list(rows)
     if any(row.status is Status.ERROR for row in rows):
         return 3

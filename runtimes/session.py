@@ -1,4 +1,4 @@
-"""One loaded artifact, ready to run: NumPy arrays in, NumPy arrays out."""
+"""Sessions: loaded artifacts, ready to run, with NumPy arrays as inputs and outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from typing import Any, Protocol, Self
 from runtimes.artifact import trust
 from runtimes.artifact.artifact import MANIFEST, Artifact
 from runtimes.artifact.signature import KeySource
-from runtimes.errors import ArtifactError, BurnishError, InputError, Unavailable, Untrusted, UsageError
+from runtimes.errors import (
+    ArtifactError,
+    BurnishError,
+    InputError,
+    Unavailable,
+    Untrusted,
+    UsageError,
+)
 from runtimes.machine.devices import DEVICES, absent
 from runtimes.registry import Registry, nearest
 from runtimes.spec import Arrays, Dims, Specs, mismatch
@@ -34,12 +41,14 @@ RUNTIMES = Registry(
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How a session may use the machine.
+    """Resources that a session may use.
 
     Attributes:
         threads: CPU threads inside one operator; None leaves the engine's default.
-        cache: keep what the engine compiles in the user's cache folder, so that the next load is faster (OpenVINO).
-        trust: open artifacts that are programs even where this user did not build them here (`trust.py`).
+        cache: keep compiled models in the user's cache folder, so that the next load is faster
+            (OpenVINO).
+        trust: also open artifacts that are programs and were not built here by this user
+            (`trust.py`).
     """
 
     threads: int | None = None
@@ -51,7 +60,7 @@ class Session(ABC):
     """A model that can be run. Use it as a context manager, or close it when done."""
 
     def __init__(self, inputs: Specs, outputs: Specs, dims: Dims) -> None:
-        """`inputs` and `outputs` name the tensors in order; `dims` bounds their dynamic dimensions."""
+        """`inputs` and `outputs` name the tensors in order; `dims` bounds dynamic dimensions."""
         self.inputs, self.outputs, self.dims = inputs, outputs, dims
         self._closed = False
 
@@ -65,7 +74,7 @@ class Session(ABC):
             One NumPy array for each name in `self.outputs`.
 
         Raises:
-            InputError: a name, dtype or shape is not what the artifact was built for.
+            InputError: a name, dtype or shape does not match the artifact's inputs.
             UsageError: the session was closed.
             BurnishError: the engine refused the values.
         """
@@ -77,25 +86,29 @@ class Session(ABC):
             return self._run(dict(inputs))
         except BurnishError:
             raise
-        except Exception as error:  # engines refuse values (an index out of range) in their own ways
-            raise BurnishError(f"the engine could not run these inputs: {type(error).__name__}: {error}") from error
+        except (
+            Exception
+        ) as error:  # engines refuse values (an index out of range) by errors of their own
+            raise BurnishError(
+                f"the engine could not run these inputs: {type(error).__name__}: {error}"
+            ) from error
 
     @abstractmethod
     def _run(self, inputs: Arrays) -> Arrays:
-        """Run on inputs that are known to fit."""
+        """Run on inputs that match the specification."""
 
     def compute_layers(self) -> dict[str, int] | None:
-        """Computing layers by the precision that they run in here, or None where the engine does not tell."""
+        """Return counts of computing layers by executed precision, or None if it is unknown."""
         return None
 
     def close(self) -> None:
-        """Give back what the engine holds; the session cannot run afterwards. Closing twice does nothing."""
+        """Release the engine's resources; the session cannot run afterwards. Idempotent."""
         if not self._closed:
             self._closed = True
             self._close()
 
-    def _close(self) -> None:  # noqa: B027 - an engine may have nothing to give back
-        """Give back what this engine holds; called once."""
+    def _close(self) -> None:  # noqa: B027 - an engine may have nothing to release
+        """Release this engine's resources; called once."""
 
     def __enter__(self) -> Self:
         return self
@@ -110,67 +123,76 @@ class Session(ABC):
 
 
 class Runtime(Protocol):
-    """An engine that opens artifacts of one format. Third parties add one under `burnish.runtimes`."""
+    """An engine that opens artifacts of one format. Entry points: `burnish.runtimes`."""
 
     needs_torch: bool
     runs_code: bool
-    """Whether a file of the format is a program, not data: opening or running it can do whatever its maker wrote.
-    A runtime that does not say so counts as one that does."""
+    """Whether files of the format are programs: opening or running one executes its author's code.
+    A runtime without this attribute counts as True."""
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
-        """Why this machine cannot run the format on `device`, or None. Imports nothing heavy.
+        """Return why this machine cannot run the format on `device`, or None; imports little.
 
-        `build` is what the manifest says of how the artifact was made; empty where any would do.
+        `build` has the manifest's facts about the build; it is empty if any build will do.
         """
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
-        """Load a verified artifact, trusted where `runs_code`. What is raised and no BurnishError becomes one."""
+        """Load a verified artifact, trusted if `runs_code`. Any error becomes a BurnishError."""
 
 
 def runtime_of(artifact: Artifact) -> Runtime:
-    """The runtime that an artifact's manifest asks for. Raises UsageError where there is none such."""
+    """Return the runtime that an artifact's manifest names. Raises UsageError if it is unknown."""
     runtime: Runtime = RUNTIMES.get(artifact.manifest.runtime)()
     return runtime
 
 
 def unavailable(artifact: Artifact, device: str) -> str | None:
-    """Why this machine cannot run `artifact` on `device`, or None. Raises ArtifactError for a strange manifest."""
+    """Return why this machine cannot run `artifact` on `device`, or None.
+
+    Raises ArtifactError if the manifest does not fit the format.
+    """
     try:
         return absent(device) or runtime_of(artifact).missing(device, artifact.manifest.build)
     except BurnishError:
         raise
     except Exception as error:  # no exporter writes such a device or such facts
-        told = f"{type(error).__name__}: {error}"
-        raise ArtifactError(f"{artifact.path.name}: its manifest does not fit its format ({told})") from error
+        cause = f"{type(error).__name__}: {error}"
+        raise ArtifactError(
+            f"{artifact.path.name}: its manifest does not fit its format ({cause})"
+        ) from error
 
 
 def check_device(artifact: Artifact, device: str) -> None:
-    """Raise UsageError for a device that is not one, Unavailable for one that cannot run `artifact` here."""
+    """Raise UsageError for an unknown device, Unavailable if it cannot run `artifact` here."""
     if device not in DEVICES:
         raise UsageError(f"unknown device {device!r}{nearest(device, DEVICES)}")
     if device not in artifact.manifest.devices:
         devices = ", ".join(artifact.manifest.devices)
-        raise UsageError(f"{artifact.path.name} ({artifact.manifest.format}) runs on {devices}, not on {device}")
+        name = f"{artifact.path.name} ({artifact.manifest.format})"
+        raise UsageError(f"{name} runs on {devices}, not on {device}")
     if problem := unavailable(artifact, device):
         raise Unavailable(f"{artifact.path.name} cannot run on {device} here: {problem}")
 
 
 def check_trust(artifact: Artifact, trusted: bool) -> None:
-    """Raise Untrusted for an artifact that is a program, unless it is trusted, signed or built here."""
+    """Raise Untrusted for a program, unless it is trusted, signed or built here."""
     signed = artifact.trust.key is not None
     if trusted or signed or not getattr(runtime_of(artifact), "runs_code", True):
         return
     if not trust.built_here(artifact.path / MANIFEST):
         raise Untrusted(
-            f"{artifact.path.name} ({artifact.manifest.runtime}) is a program: opening it runs what its maker put "
-            "in, with all that you may do, and you did not build it here (or it was changed since). If you trust "
-            "where it comes from, say so with --trust (trust=True in Python); onnx and openvino artifacts are "
-            "data, and need no trust"
+            f"{artifact.path.name} ({artifact.manifest.runtime}) is a program: opening it runs its "
+            "author's code with your permissions, and you did not build it here (or it was changed "
+            "since). If you trust its origin, say so with --trust (trust=True in Python); onnx and "
+            "openvino artifacts are data, and need no trust"
         )
 
 
 def load(
-    path: str | Path, device: str | None = None, options: SessionOptions | None = None, key: KeySource = None
+    path: str | Path,
+    device: str | None = None,
+    options: SessionOptions | None = None,
+    key: KeySource = None,
 ) -> Session:
     """Load an artifact.
 
@@ -178,13 +200,13 @@ def load(
         path: the artifact's folder.
         device: one of DEVICES; by default the first that the artifact was made for.
         options: threads and the like.
-        key: file of the public key that must have signed it; by default that of BURNISH_TRUSTED_KEY, if any.
+        key: file of the public key that must have signed it; by default BURNISH_TRUSTED_KEY's.
 
     Raises:
-        UsageError: no artifact or key there, or a device that it cannot run on.
+        UsageError: there is no such artifact or key, or it cannot run on the device.
         SignatureError: the key has not signed it.
-        ArtifactError: a file is missing, changed or not listed (checked before any engine sees it).
-        Untrusted: the artifact is a program, was not built here by this user, and `options.trust` is not set.
+        ArtifactError: a file is missing, changed or not listed (checked before an engine opens it).
+        Untrusted: the artifact is a program not built here by this user, and not `options.trust`.
         Unavailable: this machine lacks the device or the engine.
     """
     artifact, options = Artifact.open(path, key), options or SessionOptions()
@@ -197,5 +219,5 @@ def load(
     except BurnishError:
         raise
     except Exception as error:  # engines, and those of other packages, fail in their own ways
-        told = f"{type(error).__name__}: {error}"
-        raise ArtifactError(f"{artifact.path.name} cannot be opened: {told}") from error
+        cause = f"{type(error).__name__}: {error}"
+        raise ArtifactError(f"{artifact.path.name} cannot be opened: {cause}") from error

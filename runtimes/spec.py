@@ -15,22 +15,25 @@ Shape = tuple[int | str, ...]
 
 
 class Strict(BaseModel):
-    """The base of everything that is read from a file: unknown keys are errors, values do not change."""
+    """Base of all classes that are read from files: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DimRange(Strict):
-    """The sizes that one dynamic dimension may take; `opt` is the one to be fastest at."""
+    """Legal sizes of one dynamic dimension; `opt` is the size to be fastest at."""
 
     min: PositiveInt = Field(1, description="Smallest legal size.")
-    opt: PositiveInt | None = Field(None, description="The size to optimize for; defaults to `min`.")
+    opt: PositiveInt | None = Field(
+        None, description="The size to optimize for; defaults to `min`."
+    )
     max: PositiveInt = Field(..., description="Largest legal size.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.min <= self.best <= self.max:
-            raise ValueError(f"sizes must rise: min {self.min} <= opt {self.best} <= max {self.max} does not hold")
+            order = f"min {self.min} <= opt {self.best} <= max {self.max}"
+            raise ValueError(f"sizes must rise: {order} does not hold")
         return self
 
     @property
@@ -47,7 +50,9 @@ class DimRange(Strict):
 class TensorSpec(Strict):
     """One input or output: its shape (a string names a dynamic dimension) and dtype."""
 
-    shape: Shape = Field(..., description="Sizes; a name instead of a number makes the dimension dynamic.")
+    shape: Shape = Field(
+        ..., description="Sizes; a name instead of a number makes the dimension dynamic."
+    )
     dtype: DType = Field("float32", description="Element type.")
     range: tuple[float, float] | None = Field(
         None, description="Legal values [low, high]; integers are drawn from it (default [0, 1])."
@@ -59,14 +64,22 @@ class TensorSpec(Strict):
             if isinstance(size, int) and size < 1:
                 raise ValueError(f"a size must be at least 1, not {size}")
         if self.range is not None and not self.range[0] <= self.range[1]:
-            raise ValueError(f"range must be [low, high], not [{self.range[0]:g}, {self.range[1]:g}]")
+            raise ValueError(
+                f"range must be [low, high], not [{self.range[0]:g}, {self.range[1]:g}]"
+            )
         integer = self.dtype != "bool" and not self.dtype.startswith("float")
-        if self.range is not None and integer and math.ceil(self.range[0]) > math.floor(self.range[1]):
-            raise ValueError(f"there is no {self.dtype} in the range [{self.range[0]:g}, {self.range[1]:g}]")
+        if (
+            self.range is not None
+            and integer
+            and math.ceil(self.range[0]) > math.floor(self.range[1])
+        ):
+            raise ValueError(
+                f"there is no {self.dtype} in the range [{self.range[0]:g}, {self.range[1]:g}]"
+            )
         return self
 
     def concrete(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """The shape with every named dimension replaced by its size in `sizes`."""
+        """Return the shape with every named dimension replaced by its size in `sizes`."""
         return tuple(sizes[size] if isinstance(size, str) else size for size in self.shape)
 
     def __str__(self) -> str:
@@ -74,8 +87,12 @@ class TensorSpec(Strict):
 
 
 def profile_shapes(spec: TensorSpec, dims: Mapping[str, DimRange]) -> list[tuple[int, ...]]:
-    """The shapes of an optimization profile: every dynamic dimension at its min, its opt and its max."""
-    return [spec.concrete({name: dim.bounds[point] for name, dim in dims.items()}) for point in range(3)]
+    """Return the shapes of an optimization profile: at the dynamic dimensions' min, opt and max."""
+    shapes = []
+    for point in range(3):
+        sizes = {name: dim.bounds[point] for name, dim in dims.items()}
+        shapes.append(spec.concrete(sizes))
+    return shapes
 
 
 Specs = dict[str, TensorSpec]
@@ -84,16 +101,16 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def mismatch(arrays: Mapping[str, Any], specs: Specs, dims: Dims) -> str | None:
-    """Say how `arrays` differ from what `specs` and `dims` ask for, or None where they fit.
+    """Return how `arrays` differ from `specs` and `dims`, or None if they match.
 
     Checks names, dtypes, ranks, fixed sizes, ranges of dynamic sizes, and that a dimension that
     appears twice has one size.
     """
-    wanted = ", ".join(f"{name}: {spec}" for name, spec in specs.items())
+    expected = ", ".join(f"{name}: {spec}" for name, spec in specs.items())
     if unknown := [name for name in arrays if name not in specs]:
-        return f"unknown name {', '.join(map(repr, unknown))}; expected {wanted}"
+        return f"unknown name {', '.join(map(repr, unknown))}; expected {expected}"
     if missing := [name for name in specs if name not in arrays]:
-        return f"missing {', '.join(map(repr, missing))}; expected {wanted}"
+        return f"missing {', '.join(map(repr, missing))}; expected {expected}"
     sizes: dict[str, int] = {}
     for name, spec in specs.items():
         if problem := _tensor_mismatch(arrays[name], spec, dims, sizes):
@@ -108,22 +125,22 @@ def _tensor_mismatch(array: Any, spec: TensorSpec, dims: Dims, sizes: dict[str, 
         return f"has dtype {array.dtype}"
     if array.ndim != len(spec.shape):
         return f"has {array.ndim} dimensions (shape {list(array.shape)})"
-    for axis, (size, want) in enumerate(zip(array.shape, spec.shape, strict=True)):
-        if isinstance(want, int):
-            if size != want:
-                return f"has shape {list(array.shape)}: axis {axis} is {size}, not {want}"
-        elif sizes.setdefault(want, size) != size:
-            return f"has {want}={size} where another dimension has {want}={sizes[want]}"
-        elif want in dims and not dims[want].min <= size <= dims[want].max:
-            return f"has {want}={size}, outside {dims[want].min}..{dims[want].max}"
+    for axis, (size, expected) in enumerate(zip(array.shape, spec.shape, strict=True)):
+        if isinstance(expected, int):
+            if size != expected:
+                return f"has shape {list(array.shape)}: axis {axis} is {size}, not {expected}"
+        elif sizes.setdefault(expected, size) != size:
+            return f"has {expected}={size}, but another dimension has {expected}={sizes[expected]}"
+        elif expected in dims and not dims[expected].min <= size <= dims[expected].max:
+            return f"has {expected}={size}, outside {dims[expected].min}..{dims[expected].max}"
     return None
 
 
 def export_sizes(dims: Dims) -> dict[str, int]:
-    """The sizes an exporter traces with: never 0 or 1, which exporters specialise, where the range allows."""
+    """Return the sizes to trace with: if possible not 0 or 1, which exporters specialize."""
     return {name: max(dim.best, min(2, dim.max)) for name, dim in dims.items()}
 
 
 def best_sizes(dims: Dims) -> dict[str, int]:
-    """Every dynamic dimension at the size to be fastest at."""
+    """Return for every dynamic dimension the size to be fastest at."""
     return {name: dim.best for name, dim in dims.items()}

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from burnish.cache import Kept
 from burnish.report.text import clean, line
-from converters.build.explain import Explained
+from converters.build.explain import Explanation
 from converters.steps.cache import CACHE_LIMIT
 
 
@@ -31,7 +31,7 @@ def show_cache(entries: Sequence[Kept], folder: str, console: Console) -> None:
     )
 
 
-def show_explained(steps: Sequence[Explained], console: Console) -> None:
+def show_explained(steps: Sequence[Explanation], console: Console) -> None:
     """A line for each step."""
     for one in steps:
         word = Text("cached  ", style="green") if one.cached else Text("must run", style="yellow")

@@ -1,4 +1,4 @@
-"""One step of a recipe again, alone and in the foreground: what the script beside a failed step's log runs."""
+"""Run one step of a recipe again, alone and in the foreground, for the script beside its log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run `python -m converters.build.again RECIPE [--set KEY=VALUE]... STEP`, in this process, uncaught."""
+    """Run `python -m converters.build.again RECIPE [--set KEY=VALUE]... STEP` in this process."""
     import argparse
     import tempfile
 
@@ -22,18 +22,20 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("step")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        plan = load_recipe(asked.recipe, asked.settings)
+        plan = load_recipe(arguments.recipe, arguments.settings)
         with tempfile.TemporaryDirectory() as folder:
             graph = StepGraph.of(plan, source_of(plan))
             runner = steps_runner(plan, graph, Path(folder), BuildOptions(cache=True), print)
-            step = graph.by_name.get(asked.step)
+            step = graph.by_name.get(arguments.step)
             if step is None:
-                sys.exit(f"error: no step {asked.step!r}; there are {', '.join(graph.by_name)}")
-            needs = {name: runner.whole(name) for name in step.needs}
+                steps = ", ".join(graph.by_name)
+                sys.exit(f"error: no step {arguments.step!r}; the steps are {steps}")
+            needs = {name: runner.verified_output(name) for name in step.needs}
             (target := Path(folder) / "result").mkdir()
-            sys.stdout.write(f"{step.what}\n{step.work(target, needs)}\n")
+            result = step.action(target, needs)
+            sys.stdout.write(f"{step.description}\n{result}\n")
     except BurnishError as error:
         sys.exit(f"error: {error}")
 

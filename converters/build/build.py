@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from converters.build.folders import foreign, forget_models, output_folder
+from converters.build.folders import check_replaceable, output_folder, remove_changed_models
 from converters.build.make import Maker
 from converters.build.options import DEFAULTS, BuildOptions
 from converters.build.prove import Prover
-from converters.build.publish import Press
-from converters.build.verdicts import judged_before
+from converters.build.publish import Publisher
+from converters.build.verdicts import cached_verdicts_note
 from converters.plan.plan import Plan, source_of
 from converters.plan.step_graph import StepGraph
 from converters.plan.work import LOAD, LoadedFacts
@@ -35,30 +36,53 @@ __all__ = ["DEFAULTS", "BuildOptions", "build", "steps_runner"]
 
 
 def steps_runner(
-    plan: Plan, graph: StepGraph, output: Path, options: BuildOptions, progress: Tell, work: Path | None = None
+    plan: Plan,
+    graph: StepGraph,
+    output: Path,
+    options: BuildOptions,
+    progress: Tell,
+    scratch: Path | None = None,
 ) -> Runner:
-    """The runner of a plan's steps; logs go to `output`, what cannot be kept to `work`."""
-    logs, scratch = output / LOGS, work or output
+    """Return the runner of a plan's steps.
+
+    Logs go to `output`, results that cannot be cached to `scratch` (by default `output`).
+    """
+    logs, scratch = output / LOGS, scratch or output
     logs.mkdir(parents=True, exist_ok=True)
-    cache = StepCache(machine.cache_folder() / "steps", plan.folder, CACHE_LIMIT) if options.cache else None
     # The output folder as a whole is an input: a recipe and its code may lie in it.
-    written = (logs, scratch, output / CHANGED, *(output / artifact.name for artifact in plan.artifacts))
+    ignored = [logs, scratch, output / CHANGED]
+    ignored += [output / artifact.name for artifact in plan.artifacts]
+    cache = None
+    if options.cache:
+        cache = StepCache(machine.cache_folder() / "steps", plan.folder, CACHE_LIMIT)
+        ignored.append(cache.folder.parent)
     worker = LocalWorker(
         home=plan.folder,
         logs=logs,
-        again=_again(plan),
-        ignored=(*written, *([cache.folder.parent] if cache else [])),
+        command=_reproduce_command(plan),
+        ignored=tuple(ignored),
         limits=options.limits,
         progress=progress,
         preloads="converters.build._preload",
     )
-    return Runner(graph.by_name, plan.name, worker, scratch, cache, options.most_jobs, progress, options.fresh)
+    return Runner(
+        steps=graph.by_name,
+        recipe=plan.name,
+        worker=worker,
+        work=scratch,
+        cache=cache,
+        jobs=options.most_jobs,
+        progress=progress,
+        fresh=options.fresh,
+    )
 
 
-def _again(plan: Plan) -> tuple[str, ...]:
-    """The command that runs one step of a plan again; the step's name is appended."""
-    settings = [part for setting in plan.settings for part in ("--set", setting)]
-    return (sys.executable, "-m", "converters.build.again", str(plan.document.path.resolve()), *settings)
+def _reproduce_command(plan: Plan) -> tuple[str, ...]:
+    """Return the command that runs one step of a plan again; the step's name is appended."""
+    command = [sys.executable, "-m", "converters.build.again", str(plan.document.path.resolve())]
+    for setting in plan.settings:
+        command += ["--set", setting]
+    return tuple(command)
 
 
 def build(
@@ -73,7 +97,7 @@ def build(
 
     Args:
         plan: a checked recipe.
-        output: folder of the build; artifacts that it holds already are replaced one by one.
+        output: folder of the build; artifacts in it are replaced one by one.
         devices: instead of the recipe's.
         budget: seconds of timing per artifact; 0 leaves speed unmeasured.
         progress: is called with messages, from any thread; a `Watcher` also gets counts.
@@ -88,13 +112,14 @@ def build(
     """
     if not find_spec("torch"):
         raise Unavailable("converting needs PyTorch: pip install 'burnish[convert]'")
-    output = output.resolve()  # the user's factory may change the working folder
-    foreign(plan, output)
+    output = output.resolve()  # the user's factory may change the working directory
+    check_replaceable(plan, output)
     graph = StepGraph.of(plan, source_of(plan))
-    with output_folder(output) as work:
-        runner = steps_runner(plan, graph, output, options, progress, work)
+    with output_folder(output) as scratch:
+        runner = steps_runner(plan, graph, output, options, progress, scratch)
+        job = _BuildRun(plan, graph, runner, output, scratch)
         try:
-            return _build(plan, graph, runner, output, work, tuple(devices) or plan.recipe.devices, budget)
+            return job.run(tuple(devices) or plan.recipe.devices, budget)
         except (KeyboardInterrupt, SystemExit):
             runner.stop()
             raise
@@ -102,75 +127,96 @@ def build(
             runner.close()
 
 
-def _build(
-    plan: Plan, graph: StepGraph, runner: Runner, output: Path, work: Path, devices: Sequence[str], budget: float
-) -> Build:
-    """Load the model, make the artifacts, prove them, record the result."""
-    total = stopwatch()
-    with (
-        watched(runner.progress, "artifacts", overall=True) as line,
-        line.task("done", len(plan.artifacts)) as advance,
-    ):
-        loaded = _load(runner)
-        _check_budgets(plan, loaded.labelled)
-        (output / BUILD_FILE).unlink(missing_ok=True)
-        press = Press(plan, output, work, runner, loaded)
-        # Before the first artifact, so that each one that is finished can be judged, whatever comes then.
-        press.reference(LOAD, output)
-        maker = Maker(plan, graph, runner, press, output, work)
-        outcomes = maker.make_all(advance)
-    forget_models(output, {chain.model.key for chain in graph.chains.values()})
-    clock = stopwatch()
-    rows = Prover(plan, graph, runner, maker, loaded.facts, devices, budget).prove(outcomes)
-    durations = {"validate": clock(), "isolation": runner.overhead, "total": total()}
-    if (startup := runner.worker.startup_seconds) is not None:
-        durations["server"] = startup
-    return _record(plan, graph, runner, loaded, rows, durations, output)
+@dataclass(frozen=True)
+class _BuildRun:
+    """One build: its plan, its steps, and its folders."""
 
+    plan: Plan
+    graph: StepGraph
+    runner: Runner
+    output: Path
+    scratch: Path
 
-def _load(runner: Runner) -> LoadedFacts:
-    try:
-        loaded: LoadedFacts = runner.made(LOAD).result
-    except StepFailed as error:
-        raise error.error from error
-    return loaded
+    def run(self, devices: Sequence[str], budget: float) -> Build:
+        """Load the model, make the artifacts, prove them, record the result."""
+        total = stopwatch()
+        with (
+            watched(self.runner.progress, "artifacts", overall=True) as line,
+            line.task("done", len(self.plan.artifacts)) as advance,
+        ):
+            loaded = self._load()
+            maker = self._maker(loaded)
+            outcomes = maker.make_all(advance)
+        models = {chain.model.key for chain in self.graph.chains.values()}
+        remove_changed_models(self.output, keep=models)
+        clock = stopwatch()
+        prover = Prover(self.plan, self.graph, self.runner, maker, loaded.facts, devices, budget)
+        rows = prover.prove(outcomes)
+        durations = {"validate": clock(), "isolation": self.runner.overhead, "total": total()}
+        if (startup := self.runner.worker.startup_seconds) is not None:
+            durations["server"] = startup
+        return self._record(loaded, rows, durations)
 
+    def _load(self) -> LoadedFacts:
+        """Load the model, and check the recipe against it."""
+        try:
+            loaded: LoadedFacts = self.runner.output(LOAD).result
+        except StepFailed as error:
+            raise error.error from error
+        _check_budgets(self.plan, loaded.labelled)
+        return loaded
 
-def _record(
-    plan: Plan,
-    graph: StepGraph,
-    runner: Runner,
-    loaded: LoadedFacts,
-    rows: list[Row],
-    durations: Mapping[str, float],
-    output: Path,
-) -> Build:
-    """Write build.json and steps.json. Raises BurnishError if they cannot be written."""
-    result = Build(
-        recipe={"name": plan.name, **plan.recipe.model_dump(mode="json", exclude_defaults=True)},
-        model=plan.recipe.model,
-        weights=loaded.weights,
-        machine=machine.describe(),
-        artifacts=rows,
-        notes=[*code_notes(graph.source), *loaded.notes, *runner.notes, *judged_before(rows)],
-        seconds={name: round(value, 3) for name, value in {**runner.seconds, **durations}.items()},
-        burnish=machine.burnish_version(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    try:
-        write_atomically(output / STEPS_FILE, json.dumps(runner.parts, indent=1, sort_keys=True) + "\n")
-        result.write(output / BUILD_FILE)
-    except OSError as error:
-        raise BurnishError(f"cannot write {output / BUILD_FILE}: {error.strerror}") from error
-    return result
+    def _maker(self, loaded: LoadedFacts) -> Maker:
+        """Return the maker of the artifacts, after replacing the last build's result by the reference."""
+        (self.output / BUILD_FILE).unlink(missing_ok=True)
+        publisher = Publisher(self.plan, self.output, self.scratch, self.runner, loaded)
+        # Before the first artifact, so that finished artifacts can be judged whatever happens then.
+        publisher.publish_reference(LOAD, self.output)
+        return Maker(self.plan, self.graph, self.runner, publisher, self.output, self.scratch)
+
+    def _record(
+        self, loaded: LoadedFacts, rows: list[Row], durations: Mapping[str, float]
+    ) -> Build:
+        """Write build.json and steps.json. Raises BurnishError if they cannot be written."""
+        plan, runner = self.plan, self.runner
+        seconds = {**runner.seconds, **durations}
+        result = Build(
+            recipe={
+                "name": plan.name,
+                **plan.recipe.model_dump(mode="json", exclude_defaults=True),
+            },
+            model=plan.recipe.model,
+            weights=loaded.weights,
+            machine=machine.describe(),
+            artifacts=rows,
+            notes=[
+                *code_notes(self.graph.source),
+                *loaded.notes,
+                *runner.notes,
+                *cached_verdicts_note(rows),
+            ],
+            seconds={name: round(value, 3) for name, value in seconds.items()},
+            burnish=machine.burnish_version(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        parts = json.dumps(runner.parts, indent=1, sort_keys=True) + "\n"
+        try:
+            write_atomically(self.output / STEPS_FILE, parts)
+            result.write(self.output / BUILD_FILE)
+        except OSError as error:
+            file = self.output / BUILD_FILE
+            raise BurnishError(f"cannot write {file}: {error.strerror}") from error
+        return result
 
 
 def _check_budgets(plan: Plan, labelled: bool) -> None:
-    """Raise UsageError if a budget is one of accuracy on labels, and no sample has brought one along."""
+    """Raise UsageError if a budget is one of accuracy on labels, but no sample has a label."""
+    if labelled:
+        return
     for artifact in plan.artifacts:
         quantize = artifact.options.quantize
-        if quantize and quantize.max_drop and quantize.metric == "top1" and not labelled:
+        if quantize and quantize.max_drop and quantize.metric == "top1":
             raise UsageError(
                 f"artifacts.{artifact.name}: metric: top1 is accuracy on labels, and the samples of "
-                "data.evaluation have none: add them, or use metric: agreement"
+                "data.evaluation have no labels: add them, or use metric: agreement"
             )

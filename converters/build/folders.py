@@ -1,4 +1,4 @@
-"""The folder of a build: what may be replaced in it, and the scratch that never stays."""
+"""The folder of a build: what may be replaced in it, and the scratch folder that is always removed."""
 
 from __future__ import annotations
 
@@ -17,86 +17,101 @@ from runtimes.files.layout import BUILD_FILE, CHANGED, LOGS, REFERENCE_FILE
 from runtimes.process.process import ChildDied
 from runtimes.results import Build
 
-_WORK = ".work"
-_KEY = re.compile("[0-9a-f]{12}")  # names of changed models: those of their passes
-_LEFT = re.compile(r"\.(.+\.old\.\d+|(build|steps)\.json\.\d+)$")
+_SCRATCH = ".work"
+_MODEL_KEY = re.compile("[0-9a-f]{12}")  # names of changed models: the keys of their passes
+_LEFTOVER = re.compile(r"\.(.+\.old\.\d+|(build|steps)\.json\.\d+)$")
 
 
-def foreign(plan: Plan, output: Path) -> None:
-    """Raise UsageError where the build would replace something that Burnish did not make."""
-    taken = [name for one in plan.artifacts if (output / (name := one.name)).exists()]
-    found = [name for name in taken if not (output / name / MANIFEST).is_file()]
-    if not (output / BUILD_FILE).exists() and not taken and not _unfinished(output):
-        found += [name for name in (REFERENCE_FILE, CHANGED) if (output / name).exists()]
-    elif not (output / BUILD_FILE).exists() and _strange(output / CHANGED):
-        found.append(CHANGED)
+def check_replaceable(plan: Plan, output: Path) -> None:
+    """Raise UsageError if the build would replace something that Burnish did not make."""
+    existing = [artifact.name for artifact in plan.artifacts if (output / artifact.name).exists()]
+    foreign = [name for name in existing if not (output / name / MANIFEST).is_file()]
     if (output / BUILD_FILE).exists():
         try:
             Build.read(output)
         except UsageError:
-            found.append(BUILD_FILE)
-    if found:
+            foreign.append(BUILD_FILE)
+    elif not existing and not _is_unfinished_build(output):
+        foreign += [name for name in (REFERENCE_FILE, CHANGED) if (output / name).exists()]
+    elif _has_foreign_models(output / CHANGED):
+        foreign.append(CHANGED)
+    if foreign:
         raise UsageError(
-            f"{output} holds {', '.join(found)}, which no build made and this one would replace: "
-            "choose another --output, or remove it"
+            f"{output} holds {', '.join(foreign)}, which Burnish did not make and this build would "
+            "replace: choose another --output, or remove it"
         )
 
 
-def _unfinished(output: Path) -> bool:
-    """Whether a build was killed here, or interrupted behind its first artifact. `logs` alone proves nothing."""
-    return (output / _WORK).is_dir() or any(output.glob(f"*/{MANIFEST}"))
+def _is_unfinished_build(output: Path) -> bool:
+    """Return whether a build was killed here, or interrupted after its first artifact.
+
+    A folder `logs` alone proves nothing.
+    """
+    return (output / _SCRATCH).is_dir() or any(output.glob(f"*/{MANIFEST}"))
 
 
-def _strange(models: Path) -> bool:
-    """Whether something lies among the changed models that is none: projects have a folder of that name, too."""
-    return models.is_dir() and not all(_KEY.fullmatch(path.name) and path.is_dir() for path in models.iterdir())
+def _has_foreign_models(models: Path) -> bool:
+    """Return whether the folder of changed models holds anything else.
+
+    A project may have a folder of that name, too.
+    """
+    if not models.is_dir():
+        return False
+    return not all(_MODEL_KEY.fullmatch(path.name) and path.is_dir() for path in models.iterdir())
 
 
-def _tidy(output: Path) -> None:
-    """Remove what a build that was killed in the middle of a rename has left."""
+def _remove_leftovers(output: Path) -> None:
+    """Remove the leftovers of a build that was killed in the middle of a rename."""
     for path in output.iterdir():
-        if _LEFT.match(path.name):
+        if _LEFTOVER.match(path.name):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextlib.contextmanager
 def output_folder(output: Path) -> Iterator[Path]:
-    """The output folder, for this build alone, and a scratch folder in it; what stays empty is removed again.
+    """Lock the output folder for this build, and yield a scratch folder in it.
 
-    Raises UsageError where it cannot be written, or another build is writing into it.
+    Folders that stay empty are removed. Raises UsageError if the folder cannot be written, or if
+    another build is writing into it.
     """
-    created = not output.exists()
-    parent = not output.parent.exists()
+    is_new, parent_is_new = not output.exists(), not output.parent.exists()
     with contextlib.ExitStack() as stack:
         try:
             output.mkdir(parents=True, exist_ok=True)
-            _alone(output, stack)
-            work = output / _WORK
-            shutil.rmtree(work, ignore_errors=True)
-            _tidy(output)
-            work.mkdir()
+            _lock(output, stack)
+            scratch = output / _SCRATCH
+            shutil.rmtree(scratch, ignore_errors=True)
+            _remove_leftovers(output)
+            scratch.mkdir()
             (output / LOGS).mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write to {output}: {error.strerror}") from error
         died = False
         try:
-            yield work
+            yield scratch
         except ChildDied:  # the message names its log, and the script that runs the step again
             died = True
             raise
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
             if not (output / BUILD_FILE).exists() and not any(output.glob(f"*/{MANIFEST}")):
-                forget_models(output, ())  # nothing was finished that they would judge
+                remove_changed_models(output, ())  # no artifact was finished that they could judge
                 (output / REFERENCE_FILE).unlink(missing_ok=True)
-            if created and not died and not any(path.name != LOGS for path in output.iterdir()):
-                shutil.rmtree(output, ignore_errors=True)
-                if parent and not any(output.parent.iterdir()):
-                    output.parent.rmdir()
+            if is_new and not died:
+                _remove_if_empty(output, parent_is_new)
 
 
-def _alone(output: Path, stack: contextlib.ExitStack) -> None:
-    """Lock the folder until the stack unwinds. Raises UsageError where another build holds it."""
+def _remove_if_empty(output: Path, with_parent: bool) -> None:
+    """Remove an output folder that holds nothing but logs."""
+    if any(path.name != LOGS for path in output.iterdir()):
+        return
+    shutil.rmtree(output, ignore_errors=True)
+    if with_parent and not any(output.parent.iterdir()):
+        output.parent.rmdir()
+
+
+def _lock(output: Path, stack: contextlib.ExitStack) -> None:
+    """Lock the folder until the stack unwinds. Raises UsageError if another build holds it."""
     handle = os.open(output, os.O_RDONLY)
     stack.callback(os.close, handle)
     try:
@@ -107,10 +122,11 @@ def _alone(output: Path, stack: contextlib.ExitStack) -> None:
         ) from None
 
 
-def forget_models(output: Path, keys: Collection[str]) -> None:
-    """Remove the changed models of earlier builds but those of these keys, and nothing else."""
-    for folder in (output / CHANGED).iterdir() if (output / CHANGED).is_dir() else ():
-        if _KEY.fullmatch(folder.name) and folder.name not in keys:
+def remove_changed_models(output: Path, keep: Collection[str]) -> None:
+    """Remove the changed models of earlier builds, except those with these keys."""
+    models = output / CHANGED
+    for folder in models.iterdir() if models.is_dir() else ():
+        if _MODEL_KEY.fullmatch(folder.name) and folder.name not in keep:
             shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # none, or one that is not empty
-        (output / CHANGED).rmdir()
+    with contextlib.suppress(OSError):  # there is none, or it is not empty
+        models.rmdir()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.build.publish import Press
+from converters.build.publish import Publisher
 from converters.plan.plan import ArtifactPlan, Plan
 from converters.plan.step_graph import StepGraph
 from converters.steps.runner import Runner, StepFailed
@@ -17,19 +17,25 @@ from runtimes.progress import Advance
 from runtimes.results import Row, Status
 
 Outcome = Artifact | Row
-"""An artifact that was built, or the row that says why it was not."""
+"""An artifact that was built, or the row with the reason why it was not."""
 
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes the artifacts of one build."""
+    """Makes the artifacts of one build.
+
+    Attributes:
+        plan, graph, runner, publisher: of the build.
+        output: folder of the build.
+        scratch: folder for artifacts that are only timed.
+    """
 
     plan: Plan
     graph: StepGraph
     runner: Runner
-    press: Press
+    publisher: Publisher
     output: Path
-    work: Path
+    scratch: Path
 
     def make_all(self, advance: Advance) -> dict[str, Outcome]:
         """Make every artifact of the plan, side by side; the outcomes are in the recipe's order."""
@@ -39,43 +45,52 @@ class Maker:
             advance(1)
             return outcome
 
-        with ThreadPoolExecutor(len(self.plan.artifacts)) as pool:
+        artifacts = self.plan.artifacts
+        with ThreadPoolExecutor(len(artifacts)) as pool:
             try:
-                futures = {artifact.name: pool.submit(make, artifact) for artifact in self.plan.artifacts}
+                futures = {artifact.name: pool.submit(make, artifact) for artifact in artifacts}
                 return {name: future.result() for name, future in futures.items()}
             except BaseException:  # Ctrl-C, too
                 self.runner.stop()
                 raise
 
     def make_parent(self, artifact: ArtifactPlan) -> Outcome:
-        """Make an artifact that only serves to be timed beside another; it goes to the scratch folder."""
+        """Make an artifact that is only timed beside another; it goes to the scratch folder."""
         self.graph.chain(artifact)
-        return self.make(artifact, self.work / "parents")
+        return self.make(artifact, self.scratch / "parents")
 
     def make(self, artifact: ArtifactPlan, folder: Path) -> Outcome:
         """Make one artifact and publish it in `folder`."""
-        row = Row(
-            name=artifact.name,
-            format=artifact.exporter.format,
-            device="",
-            status=Status.ERROR,
-            precision=artifact.options.asked_precision,
-        )
         if missing := artifact.exporter.missing(artifact.options):
-            return row.model_copy(update={"status": Status.SKIPPED, "reason": missing})
+            return _unbuilt_row(artifact, missing, Status.SKIPPED)
         chain = self.graph.chains[artifact.name]
         try:
-            self.runner.made(chain.export)
-            return self.press.publish(artifact, chain, folder / artifact.name)
+            self.runner.output(chain.export)
+            return self.publisher.publish_artifact(artifact, chain, folder / artifact.name)
         except StepFailed as error:
-            waits = "" if error.step == chain.export else f"waits for the step {error.step!r}, which failed: "
-            return row.model_copy(update={"reason": f"{waits}{error}"})
+            reason = str(error)
+            if error.step != chain.export:
+                reason = f"needs the step {error.step!r}, which failed: {error}"
+            return _unbuilt_row(artifact, reason)
         except BurnishError as error:
-            return row.model_copy(update={"reason": str(error)})
+            return _unbuilt_row(artifact, str(error))
         except OSError as error:
-            return row.model_copy(update={"reason": f"cannot write {artifact.name}: {_why(error)}"})
+            return _unbuilt_row(artifact, f"cannot write {artifact.name}: {_reason(error)}")
 
 
-def _why(error: OSError) -> str:
-    """In the system's words; if several files could not be copied, those for the first."""
-    return str(error.args[0][0][-1]) if isinstance(error, shutil.Error) else error.strerror or str(error)
+def _unbuilt_row(artifact: ArtifactPlan, reason: str, status: Status = Status.ERROR) -> Row:
+    return Row(
+        name=artifact.name,
+        format=artifact.exporter.format,
+        device="",
+        status=status,
+        precision=artifact.options.asked_precision,
+        reason=reason,
+    )
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's message; if several files could not be copied, that for the first."""
+    if isinstance(error, shutil.Error):
+        return str(error.args[0][0][-1])
+    return error.strerror or str(error)

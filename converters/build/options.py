@@ -1,4 +1,4 @@
-"""How a build is run."""
+"""Options of a build."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from runtimes.machine import machine
 from runtimes.process.process import Limits
 from runtimes.process.usage import memory_bytes
 
-_MEMORY_SHARE = 0.9  # of this machine's memory that one step may take, so that the kernel need not choose
-
-
-_JOB_BYTES = 4 << 30  # of free memory for each step beside another: ViT-B/16 is exported in three
+_MEMORY_SHARE = 0.9  # of this machine's memory for one step, so that the kernel kills no process
+_JOB_BYTES = 4 << 30  # of free memory for each step beside another: exporting ViT-B/16 takes three
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How a build is run; what is made is the recipe's.
+    """How a build is run; its result depends on the recipe only.
 
     Attributes:
-        cache: whether results of steps, and verdicts, are taken from earlier builds and kept for later ones.
-        fresh: whether all is made and judged anew, and kept.
-        jobs: steps side by side; None for what cores and memory allow.
-        memory: bytes that a step may take; None for most of this machine's.
+        cache: whether results of steps, and verdicts, are reused from earlier builds and cached.
+        fresh: whether every step runs and every artifact is judged, and the results are cached.
+        jobs: steps that run side by side; None for as many as cores and memory allow.
+        memory: bytes that a step may use; None for most of this machine's.
         idle: seconds without any progress after which a step is stopped.
     """
 
@@ -37,14 +35,15 @@ class BuildOptions:
 
     @property
     def most_jobs(self) -> int:
-        """As asked, or what cores and memory allow."""
+        """Number of steps that may run side by side."""
         if self.jobs is not None:
             return self.jobs
-        return max(1, min(len(machine.cores()), psutil.virtual_memory().available // _JOB_BYTES))
+        by_memory = psutil.virtual_memory().available // _JOB_BYTES
+        return max(1, min(len(machine.cores()), by_memory))
 
     @property
     def limits(self) -> Limits:
-        """Of each step."""
+        """Limits of each step."""
         return Limits(self.idle, self.memory or int(_MEMORY_SHARE * memory_bytes()))
 
 

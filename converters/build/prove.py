@@ -1,4 +1,4 @@
-"""Prove the artifacts of a build: verdicts from the validator, or kept ones if nothing has changed."""
+"""Prove the artifacts of a build: verdicts of the validator, or cached ones if nothing has changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Prover:
     Attributes:
         plan, graph, runner, maker: of the build.
         facts: of the model as it was loaded.
-        devices: those asked for.
+        devices: that were requested.
         budget: seconds of timing per artifact; 0 leaves speed unmeasured.
     """
 
@@ -48,52 +48,59 @@ class Prover:
         return self.maker.output
 
     def prove(self, outcomes: Mapping[str, Outcome]) -> list[Row]:
-        """Rows in the recipe's order: the validator's if an artifact was built, else its outcome."""
-        placed = [
-            (artifact, device) for artifact in self.plan.artifacts for device in devices_of(artifact, self.devices)
-        ]
-        targets = [
-            self._target(built, artifact, device, outcomes)
-            for artifact, device in placed
-            if isinstance(built := outcomes[artifact.name], Artifact)
-        ]
-        judged = {(row.name, row.device): row for row in self._judged(targets)}
-        return [
-            judged.get((artifact.name, device)) or _unbuilt(outcomes[artifact.name], device)
-            for artifact, device in placed
-        ]
+        """Return rows in the recipe's order: a verdict if the artifact was built, else its outcome."""
+        placed = []
+        for artifact in self.plan.artifacts:
+            for device in devices_of(artifact, self.devices):
+                placed.append((artifact, device))
+        targets = []
+        for artifact, device in placed:
+            outcome = outcomes[artifact.name]
+            if isinstance(outcome, Artifact):
+                targets.append(self._target(outcome, artifact, device, outcomes))
+        judged = {(row.name, row.device): row for row in self._judge(targets)}
+        rows = []
+        for artifact, device in placed:
+            row = judged.get((artifact.name, device))
+            rows.append(row or _unbuilt_row(outcomes[artifact.name], device))
+        return rows
 
     def _target(
         self, built: Artifact, artifact: ArtifactPlan, device: str, outcomes: Mapping[str, Outcome]
     ) -> Target:
         parent = self._parent(built, artifact, device, outcomes)
-        return Target(built, device, parent, self._own_reference(artifact))
+        return Target(built, device, parent, self._changed_reference(artifact))
 
-    def _judged(self, targets: Sequence[Target]) -> list[Row]:
-        """The validator's rows, or those of an earlier build if nothing has changed since."""
+    def _judge(self, targets: Sequence[Target]) -> list[Row]:
+        """Return the validator's rows, or those of an earlier build if nothing has changed since."""
         if self.runner.cache is None:
-            return self._validated(targets)
+            return self._validate(targets)
         reference = self.output / REFERENCE_FILE
-        now = conditions(self.budget, self.runner.made(LOAD).digest, reference)
-        verdicts = Verdicts(machine.cache_folder() / "verdicts", now)
-        kept = [None if self.runner.fresh else verdicts.get(target) for target in targets]
-        new = iter(self._validated([target for target, row in zip(targets, kept, strict=True) if row is None]))
-        rows = [row or next(new) for row in kept]
-        for target, row in zip(targets, rows, strict=True):
+        digest = conditions(self.budget, self.runner.output(LOAD).digest, reference)
+        verdicts = Verdicts(machine.cache_folder() / "verdicts", digest)
+        cached = [None if self.runner.fresh else verdicts.get(target) for target in targets]
+        pairs = list(zip(targets, cached, strict=True))
+        new_rows = iter(self._validate([target for target, row in pairs if row is None]))
+        rows = []
+        for target, cached_row in pairs:
+            row = cached_row or next(new_rows)
             verdicts.put(target, row)
+            rows.append(row)
         return rows
 
-    def _validated(self, targets: Sequence[Target]) -> list[Row]:
+    def _validate(self, targets: Sequence[Target]) -> list[Row]:
         if not targets:
             return []
-        loaded = self.runner.whole(LOAD)
+        loaded = self.runner.verified_output(LOAD)
 
         def eager(device: str) -> EagerFromState:
-            return EagerFromState(self.graph.source, self.facts, loaded.folder, device, default_options())
+            return EagerFromState(
+                self.graph.source, self.facts, loaded.folder, device, default_options()
+            )
 
         log = self.output / LOGS / "validate.log"
         log.unlink(missing_ok=True)
-        # Trusted: they were made a moment ago, whether or not that could be noted in the user's folder.
+        # Trusted: they were made a moment ago, even if the user's folder could not record that.
         return validate(
             targets,
             Reference.load(self.output / REFERENCE_FILE),
@@ -104,15 +111,15 @@ class Prover:
             trust=True,
         )
 
-    def _own_reference(self, artifact: ArtifactPlan) -> Reference | None:
-        """The reference of the model that the artifact was exported from, if passes changed it."""
-        model = self.graph.chains[artifact.name].model
-        return Reference.load(self.output / CHANGED / model.key / REFERENCE_FILE) if model.key else None
+    def _changed_reference(self, artifact: ArtifactPlan) -> Reference | None:
+        """Return the reference of the model that the artifact was exported from, if passes changed it."""
+        key = self.graph.chains[artifact.name].model.key
+        return Reference.load(self.output / CHANGED / key / REFERENCE_FILE) if key else None
 
     def _parent(
         self, built: Artifact, artifact: ArtifactPlan, device: str, outcomes: Mapping[str, Outcome]
     ) -> Artifact | None:
-        """The artifact without its passes: the recipe's own, if it has such a one, else one made to be timed."""
+        """Return the artifact without its passes: the recipe's, or one that is made to be timed."""
         if not artifact.options.passes:
             return None
         if twin := _without_passes(artifact, self.plan.artifacts):
@@ -120,27 +127,33 @@ class Prover:
         elif not self.budget or unavailable(built, device):
             return None
         else:
-            plain = artifact.options.model_copy(update={"passes": (), "format": artifact.exporter.format})
-            outcome = self.maker.make_parent(replace(artifact, name=f"{artifact.name}-float", options=plain))
+            without = {"passes": (), "format": artifact.exporter.format}
+            options = artifact.options.model_copy(update=without)
+            plain = replace(artifact, name=f"{artifact.name}-float", options=options)
+            outcome = self.maker.make_parent(plain)
         return outcome if isinstance(outcome, Artifact) else None
 
 
 def devices_of(artifact: ArtifactPlan, requested: Sequence[str]) -> list[str]:
-    """The devices an artifact is judged on: those requested that it can run on, else its first one."""
+    """Return the requested devices that an artifact can run on, or else its first device."""
     able = artifact.exporter.runs_on(artifact.options)
     return [device for device in requested if device in able] or [able[0]]
 
 
-def _without_passes(artifact: ArtifactPlan, others: Sequence[ArtifactPlan]) -> ArtifactPlan | None:
-    """The artifact of the recipe that has the same options but no passes."""
+def _without_passes(
+    artifact: ArtifactPlan, artifacts: Sequence[ArtifactPlan]
+) -> ArtifactPlan | None:
+    """Return the artifact of the recipe with the same options but no passes."""
     neutral = {"passes": (), "gates": None}
-    wanted = artifact.options.model_copy(update=neutral)
-    for other in others:
-        if not other.options.passes and other.options.model_copy(update=neutral) == wanted:
-            return other
+    options = artifact.options.model_copy(update=neutral)
+    for candidate in artifacts:
+        if candidate.options.passes:
+            continue
+        if candidate.options.model_copy(update=neutral) == options:
+            return candidate
     return None
 
 
-def _unbuilt(outcome: Outcome, device: str) -> Row:
-    assert isinstance(outcome, Row)  # what was built has been judged
+def _unbuilt_row(outcome: Outcome, device: str) -> Row:
+    assert isinstance(outcome, Row)  # built artifacts have been judged
     return outcome.model_copy(update={"device": device})

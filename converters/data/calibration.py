@@ -46,8 +46,8 @@ class CalibrationSamples:
         """Go through the samples from the start."""
         count = 0
         for sample in calibration_batches(*self._arguments):
-            known = count < len(self.digests)
-            self.changed |= not known or self.digests[count] != _fingerprint(sample)
+            expected = self.digests[count] if count < len(self.digests) else None
+            self.changed |= expected != _fingerprint(sample)
             count += 1
             yield sample
         self.changed |= count != len(self.digests)

@@ -1,4 +1,4 @@
-"""Where samples come from: pictures, arrays in a file, a Python factory, noise. Each is read when asked for."""
+"""Sources of samples: pictures, arrays in a file, a Python factory, noise. Samples are read on request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INTEGER = re.compile(r"^\s*-?\d+\s*$")
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: an array without batch axis per input, the true class where it is known, a name for messages."""
+    """One sample: an array without batch axis per input, its label if it has one, a name for messages."""
 
     inputs: Arrays
     label: int | None = None
@@ -40,25 +40,25 @@ class Pool:
     """All samples of a source.
 
     Attributes:
-        names: of each, for messages.
-        read: gives the sample of an index. Raises InputError where it cannot be read.
+        names: one per sample, for messages.
+        read: returns the sample of an index. Raises InputError if it cannot be read.
     """
 
     names: Sequence[str]
     read: Callable[[int], Sample]
 
     def spread(self, count: int, without: Sequence[int] = ()) -> list[int]:
-        """At most `count` indices spread evenly over those not in `without`."""
-        left = sorted(set(range(len(self.names))) - set(without))
-        count = min(count, len(left))
-        return [left[index * len(left) // count] for index in range(count)]
+        """Return at most `count` indices spread evenly over those not in `without`."""
+        indices = sorted(set(range(len(self.names))) - set(without))
+        count = min(count, len(indices))
+        return [indices[index * len(indices) // count] for index in range(count)]
 
 
 def open_pool(recipe: Recipe, source: SampleSource, folder: Path) -> Pool:
-    """The samples that a recipe names; `folder` is what its paths are relative to.
+    """Open the samples that a recipe names; its paths are relative to `folder`.
 
     Raises:
-        UsageError: there are none, or they cannot fit the model.
+        UsageError: there are no samples, or they cannot fit the model.
     """
     if source.images is not None:
         return _pictures(recipe, source, folder)
@@ -70,25 +70,27 @@ def open_pool(recipe: Recipe, source: SampleSource, folder: Path) -> Pool:
 
 
 def _pictures(recipe: Recipe, source: SampleSource, folder: Path) -> Pool:
-    how, name = recipe.preprocess, _only(recipe.inputs, "pictures")
-    assert how is not None and source.images is not None  # the recipe was checked
+    preprocess, name = recipe.preprocess, _single_input(recipe.inputs, "pictures")
+    assert preprocess is not None and source.images is not None  # the recipe was checked
     files = picture_files(folder / source.images)
     labels = read_labels(folder / source.images, files, source.labels, folder)
-    return Pool([str(file) for file in files], partial(_picture, files, labels, how, name))
+    return Pool(list(map(str, files)), partial(_read_picture, files, labels, preprocess, name))
 
 
-def _picture(files: Sequence[Path], labels: Sequence[int], how: Preprocess, name: str, index: int) -> Sample:
-    return Sample({name: read_image(files[index], how)}, labels[index] if labels else None)
+def _read_picture(
+    files: Sequence[Path], labels: Sequence[int], preprocess: Preprocess, name: str, index: int
+) -> Sample:
+    return Sample({name: read_image(files[index], preprocess)}, labels[index] if labels else None)
 
 
-def _only(inputs: Specs, what: str) -> str:
+def _single_input(inputs: Specs, samples: str) -> str:
     if len(inputs) != 1:
-        raise UsageError(f"data: {what} fit a model with one input; this one has several")
+        raise UsageError(f"data: {samples} fit a model with one input; this one has several")
     return next(iter(inputs))
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """All pictures of a folder, by name. Raises UsageError where it has none."""
+    """Return all pictures of a folder, by name. Raises UsageError if it has none."""
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder} of pictures")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
@@ -102,35 +104,44 @@ def _arrays(inputs: Specs, source: SampleSource, path: Path) -> Pool:
     names = [*inputs, *([source.labels] if source.labels else [])]
     if missing := [name for name in names if name not in arrays]:
         raise UsageError(f"{path} has no array {', '.join(missing)}; it has {', '.join(arrays)}")
-    count = len(arrays[names[0]])
-    if any(len(arrays[name]) != count for name in names) or not count:
-        sizes = ", ".join(f"{name} {len(arrays[name])}" for name in names)
-        raise UsageError(f"{path}: the arrays need as many samples each, and at least one: {sizes}")
+    lengths = {name: len(arrays[name]) for name in names}
+    count = lengths[names[0]]
+    if len(set(lengths.values())) > 1 or not count:
+        sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise UsageError(f"{path}: the arrays must have the same, non-zero number of samples: {sizes}")
     labels = arrays[source.labels] if source.labels else None
     titles = [f"{path} [{index}]" for index in range(count)]
-    return Pool(titles, partial(_row, arrays, list(inputs), labels, titles))
+    return Pool(titles, partial(_read_row, arrays, list(inputs), labels, titles))
 
 
-def _row(arrays: Mapping[str, Any], names: Sequence[str], labels: Any, titles: Sequence[str], index: int) -> Sample:
+def _read_row(
+    arrays: Mapping[str, Any], names: Sequence[str], labels: Any, titles: Sequence[str], index: int
+) -> Sample:
     inputs = {name: np.asarray(arrays[name][index]) for name in names}
-    return Sample(inputs, None if labels is None else _label(labels[index], titles[index]))
+    return Sample(inputs, None if labels is None else _class_index(labels[index], titles[index]))
 
 
-def _label(given: Any, title: str) -> int:
-    """A label as an integer. Raises UsageError where it is none: to round it would be to guess."""
-    value = np.asarray(given)
-    one = value.reshape(-1)[0] if value.size == 1 else None
-    if one is None or not (value.dtype.kind in "iub" or (value.dtype.kind == "f" and float(one).is_integer())):
-        shown = f"{value.dtype}{list(value.shape)}" if one is None else one
-        raise UsageError(f"labels: that of {title} is {shown}, not the number of a class (0, 1, ...)")
-    return int(one)
+def _class_index(label: Any, title: str) -> int:
+    """Return a label as an integer. Raises UsageError if it is none: rounding would be a guess."""
+    array = np.asarray(label)
+    if array.size != 1:
+        raise UsageError(_BAD_LABEL.format(title=title, label=f"{array.dtype}{list(array.shape)}"))
+    value = array.reshape(-1)[0]
+    whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and float(value).is_integer())
+    if not whole:
+        raise UsageError(_BAD_LABEL.format(title=title, label=value))
+    return int(value)
+
+
+_BAD_LABEL = "labels: the label of {title} is {label}, not the index of a class (0, 1, ...)"
 
 
 def _load(path: Path, inputs: Specs) -> dict[str, Any]:
-    """The arrays of a file; a .npy file stays on the disk. Nothing is unpickled."""
+    """Return the arrays of a file; a .npy file stays on the disk. Nothing is unpickled."""
     try:
         if path.suffix == ".npy":
-            return {_only(inputs, "a .npy file's samples"): np.load(path, mmap_mode="r", allow_pickle=False)}
+            name = _single_input(inputs, "the samples of a .npy file")
+            return {name: np.load(path, mmap_mode="r", allow_pickle=False)}
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
@@ -143,74 +154,107 @@ def _load(path: Path, inputs: Specs) -> dict[str, Any]:
         raise
     except Exception as error:  # each of the three formats has errors of its own
         raise UsageError(f"{path} cannot be read: {error}") from error
-    raise UsageError(f"{path}: arrays come in .npy, .npz and .safetensors files")
+    raise UsageError(f"{path}: arrays must be in a .npy, .npz or .safetensors file")
 
 
 def _dataset(recipe: Recipe, source: SampleSource, folder: Path) -> Pool:
-    made = python.call_factory(str(source.factory).removeprefix("python:"), source.args, folder, "data")
+    factory = str(source.factory).removeprefix("python:")
+    dataset = python.call_factory(factory, source.args, folder, "data")
     try:
-        count = len(made)
+        count = len(dataset)
     except TypeError as error:
-        raise UsageError(f"data: {source.factory} returned a {type(made).__name__}, which has no length") from error
+        kind = type(dataset).__name__
+        raise UsageError(f"data: {source.factory} returned a {kind}, which has no length") from error
     if not count:
         raise UsageError(f"data: {source.factory} returned no samples")
-    names = [f"{source.factory} [{index}]" for index in range(count)]
-    return Pool(names, partial(_item, made, list(recipe.inputs), names, recipe.task == "classification"))
+    titles = [f"{source.factory} [{index}]" for index in range(count)]
+    classifies = recipe.task == "classification"
+    return Pool(titles, partial(_read_item, dataset, list(recipe.inputs), titles, classifies))
 
 
-def _item(made: Any, names: Sequence[str], titles: Sequence[str], classifies: bool, index: int) -> Sample:
-    given = None
+def _read_item(
+    dataset: Any, names: Sequence[str], titles: Sequence[str], classifies: bool, index: int
+) -> Sample:
+    label = None
     try:
-        found = made[index]
-        if isinstance(found, tuple) and len(found) == 2:
-            found, given = found
-        if not isinstance(found, Mapping):
-            found = {names[0]: found} if len(names) == 1 else {}
-        arrays = {name: np.asarray(found[name]) for name in names if name in found}
-    except Exception as error:  # a dataset of the user's own: it may raise what it likes
+        inputs = dataset[index]
+        if isinstance(inputs, tuple) and len(inputs) == 2:
+            inputs, label = inputs
+        if not isinstance(inputs, Mapping):
+            inputs = {names[0]: inputs} if len(names) == 1 else {}
+        arrays = {name: np.asarray(inputs[name]) for name in names if name in inputs}
+    except Exception as error:  # the user's own dataset: it may raise anything
         raise InputError(f"{titles[index]} cannot be read: {type(error).__name__}: {error}") from error
     if missing := [name for name in names if name not in arrays]:
         raise InputError(f"{titles[index]} has no {', '.join(missing)}")
-    # What comes with the samples of another task (a number, a mask) is no class.
-    return Sample(arrays, _label(given, titles[index]) if classifies and given is not None else None)
+    # The second element of a sample of another task (a number, a mask) is no class.
+    if not classifies or label is None:
+        return Sample(arrays)
+    return Sample(arrays, _class_index(label, titles[index]))
 
 
 def _noise(recipe: Recipe, seed: int) -> Pool:
-    """A thousand samples of seeded noise; each from a seed of its own, so that it can be drawn alone."""
-    return Pool([f"noise {index}" for index in range(1000)], partial(_drawn, recipe, seed))
+    """Return a thousand samples of noise, each with its own seed so that it can be drawn alone."""
+    return Pool([f"noise {index}" for index in range(1000)], partial(_draw_sample, recipe, seed))
 
 
-def _drawn(recipe: Recipe, seed: int, index: int) -> Sample:
+def _draw_sample(recipe: Recipe, seed: int, index: int) -> Sample:
     rng, sizes = np.random.default_rng((seed, index)), best_sizes(recipe.dims)
     return Sample({name: draw(spec, sizes, rng)[0] for name, spec in recipe.inputs.items()})
 
 
-def read_labels(root: Path, files: Sequence[Path], how: str | None, folder: Path) -> list[int]:
-    """The class index of each picture; empty where the recipe names no labels.
+def read_labels(root: Path, files: Sequence[Path], scheme: str | None, folder: Path) -> list[int]:
+    """Return the class index of each picture; empty if the recipe names no labels.
 
     Args:
         root: the folder of the pictures.
         files: the pictures.
-        how: `folder` (class folders, numbered by name, as ImageFolder does), `prefix` (the digits that a
-            file's name starts with), or a CSV file of name,index rows.
+        scheme: `folder` (class folders, numbered by name, as ImageFolder does), `prefix` (the digits
+            that a file's name starts with), or a CSV file of name,index rows.
         folder: what a CSV file's path is relative to.
 
     Raises:
         UsageError: a picture has no label.
     """
-    if how is None:
+    if scheme is None:
         return []
-    if how == "folder":
-        classes = sorted(path.name for path in root.iterdir() if path.is_dir())
-        named = {file: classes.index(file.relative_to(root).parts[0]) for file in files if file.parent != root}
-    elif how == "prefix":
-        named = {file: int(match.group(1)) for file in files if (match := _PREFIX.match(file.name))}
+    if scheme == "folder":
+        labels = _labels_by_folder(root, files)
+    elif scheme == "prefix":
+        labels = _labels_by_prefix(files)
     else:
-        table = _read_csv(folder / how)
-        named = {file: table[key] for file in files if (key := file.relative_to(root).as_posix()) in table}
-    if missing := [file.name for file in files if file not in named]:
-        raise UsageError(f"labels: {how} gives no label to {len(missing)} pictures, the first is {missing[0]}")
-    return [named[file] for file in files]
+        labels = _labels_by_table(root, files, _read_csv(folder / scheme))
+    if missing := [file.name for file in files if file not in labels]:
+        raise UsageError(
+            f"labels: {scheme} gives no label to {len(missing)} pictures, the first is {missing[0]}"
+        )
+    return [labels[file] for file in files]
+
+
+def _labels_by_folder(root: Path, files: Sequence[Path]) -> dict[Path, int]:
+    classes = sorted(path.name for path in root.iterdir() if path.is_dir())
+    labels = {}
+    for file in files:
+        if file.parent != root:
+            labels[file] = classes.index(file.relative_to(root).parts[0])
+    return labels
+
+
+def _labels_by_prefix(files: Sequence[Path]) -> dict[Path, int]:
+    labels = {}
+    for file in files:
+        if match := _PREFIX.match(file.name):
+            labels[file] = int(match.group(1))
+    return labels
+
+
+def _labels_by_table(root: Path, files: Sequence[Path], table: Mapping[str, int]) -> dict[Path, int]:
+    labels = {}
+    for file in files:
+        name = file.relative_to(root).as_posix()
+        if name in table:
+            labels[file] = table[name]
+    return labels
 
 
 def _read_csv(path: Path) -> dict[str, int]:

@@ -1,1 +1,1 @@
-"""Where an artifact goes wrong: its values against the eager model's, layer by layer."""
+"""Find the layer at which an artifact diverges from the eager model."""

@@ -1,4 +1,4 @@
-"""All that can be said of the fault of the first layer that diverges."""
+"""Details of the fault of the first layer that diverges."""
 
 from __future__ import annotations
 
@@ -9,66 +9,85 @@ from typing import Any
 
 import numpy as np
 
-from converters.debug.entry import entering
+from converters.debug.entry import Entry, entry_of
 from converters.debug.judge import own_error, own_fault
-from converters.debug.looks import looks
+from converters.debug.looks import describe
 from converters.debug.match.graph import Dependency, Taps
 from converters.debug.match.layer import CallKey, Layer
 from converters.debug.result import LayerReport
-from converters.debug.truth import Eager
+from converters.debug.truth import Eager, LayerValues
 from runtimes.spec import Arrays
 from runtimes.validator.parity import rms
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A layer to look at.
+    """A layer to examine.
 
     Attributes:
         layer, value: the layer and the artifact's value of it.
         above: the layers that it is made of, with their values.
         made_of: the nodes on the way from those.
-        others: layers and outputs of the same shape, by name.
+        alike: layers and outputs of the same shape, by name.
     """
 
     layer: Layer
     value: str
     above: Mapping[CallKey, str]
     made_of: Dependency
-    others: Mapping[str, CallKey]
+    alike: Mapping[str, CallKey]
 
 
-def examine(report: LayerReport, suspect: Suspect, taps: Taps, eager: Eager, inputs: Arrays) -> LayerReport:
-    """The report with what enters the layer, whether that explains its error, and what its values look like."""
+def examine(
+    report: LayerReport, suspect: Suspect, taps: Taps, eager: Eager, inputs: Arrays
+) -> LayerReport:
+    """Add to the report how the values look, what enters the layer, and if that is the cause."""
     key = suspect.layer.key
-    values = [*suspect.above.values(), suspect.value]
-    read, again = taps.read(inputs, values), taps.read(inputs, values)
-    truth = eager.values(inputs, [key, *suspect.others.values()], exact=True)
-    found = {one: read[name] for one, name in suspect.above.items()} | {key: read[suspect.value]}
-    others = {name: truth[one] for name, one in suspect.others.items()}
-    words = looks(found[key], truth[key], others)
-    if _moves(found[key], again[suspect.value]):
-        words = ["two runs differ: it is random, as a dropout that was left on"]
-    report = replace(report, looks=tuple(words))
-    entry = entering(taps, eager, inputs, suspect.layer, suspect.made_of.through) if report.through else None
+    names = [*suspect.above.values(), suspect.value]
+    first_run, second_run = taps.read(inputs, names), taps.read(inputs, names)
+    truth = eager.values(inputs, [key, *suspect.alike.values()], exact=True)
+    values = {parent: first_run[name] for parent, name in suspect.above.items()}
+    values[key] = first_run[suspect.value]
+    if _is_random(values[key], second_run[suspect.value]):
+        looks = ["two runs differ: it is random, as a dropout that was left on"]
+    else:
+        alike = {name: truth[other_key] for name, other_key in suspect.alike.items()}
+        looks = describe(values[key], truth[key], alike)
+    report = replace(report, looks=tuple(looks))
+    if not report.through:
+        return report
+    entry = entry_of(taps, eager, inputs, suspect.layer, suspect.made_of.through)
     if entry is None or suspect.layer.start is None:
         return report
-    error, value, exact = entry
-    if found[key].shape == truth[key].shape and value.shape == exact.shape:
-        expected = eager.expected(inputs, found, (suspect.layer.start, value))[key]
-        own = own_error(found[key], expected, truth[key])
-        blameless = not own_fault(report.error_after, min(own, report.error_after))
-    else:
-        blameless = value.shape != exact.shape
+    blameless = _is_blameless(report, suspect.layer, values, truth[key], entry, eager, inputs)
     if blameless:
-        words = looks(value, exact, {})
-    return replace(report, error_entering=error, blameless=blameless, looks=tuple(words))
+        looks = describe(entry.value, entry.truth, {})
+    return replace(report, error_entering=entry.error, blameless=blameless, looks=tuple(looks))
 
 
-def _moves(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
-    """Whether two runs gave other values; by more than a change of the order of sums could."""
-    if one.shape != other.shape:
+def _is_blameless(
+    report: LayerReport,
+    layer: Layer,
+    values: LayerValues,
+    truth: np.ndarray[Any, Any],
+    entry: Entry,
+    eager: Eager,
+    inputs: Arrays,
+) -> bool:
+    """Whether what enters the layer explains its error."""
+    assert layer.start is not None
+    value = values[layer.key]
+    if value.shape != truth.shape or entry.value.shape != entry.truth.shape:
+        return entry.value.shape != entry.truth.shape
+    expected = eager.expected(inputs, values, (layer.start, entry.value))[layer.key]
+    added = min(own_error(value, expected, truth), report.error_after)
+    return not own_fault(report.error_after, added)
+
+
+def _is_random(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:
+    """Whether two runs differ by more than the order of a sum could explain."""
+    if first.shape != second.shape:
         return True
-    sound = np.isfinite(one) & np.isfinite(other)
-    apart = rms(one[sound].astype(np.float64) - other[sound])
-    return math.isfinite(apart) and apart > 1e-3 * rms(one[sound])
+    finite = np.isfinite(first) & np.isfinite(second)
+    difference = rms(first[finite].astype(np.float64) - second[finite])
+    return math.isfinite(difference) and difference > 1e-3 * rms(first[finite])

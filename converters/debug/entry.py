@@ -1,12 +1,14 @@
-"""What enters a layer: whether it is to blame itself, or what reaches it is wrong already.
+"""Inputs of a layer: whether the layer is to blame, or its input is wrong already.
 
-Layers are the eager model's modules. What lies between two of them (a normalization of the input, a change of
-layout, a quantizer) has no truth of its own; but the truth of what the next module takes is known.
+Layers are the eager model's modules. The operations between two of them (a normalization of the
+input, a change of layout, a quantizer) have no truth of their own; but the truth of the next
+module's input is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,52 +20,83 @@ from converters.debug.truth import Eager
 from runtimes.spec import Arrays
 
 
-def before(graph: Graph, layer: Layer, through: Collection[int]) -> list[int]:
-    """Those of the nodes on the way to a layer's value that are not its own."""
-    own = _own(graph, layer, through)
-    return [index for index in sorted(through) if index not in own]
+@dataclass(frozen=True)
+class Entry:
+    """The value that enters a layer.
 
-
-def entering(
-    taps: Taps, eager: Eager, inputs: Arrays, layer: Layer, through: Collection[int]
-) -> tuple[float, np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
-    """What a layer takes from nodes before it that are no layer's.
-
-    Returns:
-        its relative rms error (infinite at another batch size), its values, and what they should be; None
-        where nothing of the kind is taken.
+    Attributes:
+        error: its relative rms error; infinite at another batch size.
+        value: the artifact's.
+        truth: the value that it should be.
     """
-    values = sorted(_entries(taps.graph, _own(taps.graph, layer, through)) & taps.graph.makers().keys())
-    if layer.start is None or not values:
+
+    error: float
+    value: np.ndarray[Any, Any]
+    truth: np.ndarray[Any, Any]
+
+
+def nodes_before(graph: Graph, layer: Layer, through: Collection[int]) -> list[int]:
+    """Return the nodes on the way to a layer's value that are not the layer's own."""
+    layer_nodes = _layer_nodes(graph, layer, through)
+    return [index for index in sorted(through) if index not in layer_nodes]
+
+
+def entry_of(
+    taps: Taps, eager: Eager, inputs: Arrays, layer: Layer, through: Collection[int]
+) -> Entry | None:
+    """Measure the value that a layer takes from nodes before it that belong to no layer.
+
+    Returns the nearest to the truth if there are several, and None if there is none.
+    """
+    entries = _entries(taps.graph, _layer_nodes(taps.graph, layer, through))
+    names = sorted(entries & taps.graph.makers().keys())
+    if layer.start is None or not names:
         return None
-    truth, single = (eager.entering(inputs, layer.start, exact) for exact in (True, False))
+    truth = eager.entering(inputs, layer.start, exact=True)
+    single = eager.entering(inputs, layer.start, exact=False)
     if truth is None or single is None:
         return None
-    found = [one for one in taps.read(inputs, values).values() if one.ndim == truth.ndim > 0]
-    fitting = [one for one in found if one.shape[1:] == truth.shape[1:]]
-    measured = [(measure(0, one, single, truth).error, one, truth) for one in fitting]
-    return min(measured, key=lambda one: one[0], default=None)
+    nearest: Entry | None = None
+    for value in taps.read(inputs, names).values():
+        if value.ndim != truth.ndim or not truth.ndim or value.shape[1:] != truth.shape[1:]:
+            continue
+        error = measure(0, value, single, truth).error
+        if nearest is None or error < nearest.error:
+            nearest = Entry(error, value, truth)
+    return nearest
 
 
-def _entries(graph: Graph, own: Collection[int]) -> set[str]:
-    made = {value for index in own for value in graph.nodes[index].outputs}
-    return {value for index in own for value in graph.nodes[index].inputs} - made
+def _entries(graph: Graph, nodes: Collection[int]) -> set[str]:
+    """Return the values that nodes take from outside of these nodes."""
+    produced: set[str] = set()
+    taken: set[str] = set()
+    for index in nodes:
+        produced.update(graph.nodes[index].outputs)
+        taken.update(graph.nodes[index].inputs)
+    return taken - produced
 
 
-def _own(graph: Graph, layer: Layer, through: Collection[int]) -> set[int]:
-    """The nodes from the first that is the layer's up to its value.
+def _layer_nodes(graph: Graph, layer: Layer, through: Collection[int]) -> set[int]:
+    """Return the nodes from the layer's first one up to its value.
 
-    Its are those that carry its path, and those that may compute it: a matrix product before its bias, both
-    halves of a quantizer that does an activation's work.
+    A node is the layer's if it carries the layer's path or may compute the value: a matrix product
+    before its bias, both halves of a quantizer that does an activation's work.
     """
     paths = {key[0] for key in (layer.key, layer.start) if key}
-    own = {index for index in through if graph.nodes[index].path in paths or index in layer.made_by}
+    indices: set[int] = set()
+    for index in through:
+        if graph.nodes[index].path in paths or index in layer.made_by:
+            indices.add(index)
     makers = graph.makers()
-    for index in [one for one in own if graph.nodes[one].op == "DequantizeLinear"]:
-        own.update(makers[value] for value in graph.nodes[index].inputs if makers.get(value) in through)
-    made = {value for index in own for value in graph.nodes[index].outputs}
+    for index in list(indices):
+        if graph.nodes[index].op == "DequantizeLinear":
+            sources = [makers[value] for value in graph.nodes[index].inputs if value in makers]
+            indices.update(set(sources).intersection(through))
+    produced: set[str] = set()
+    for index in indices:
+        produced.update(graph.nodes[index].outputs)
     for index in sorted(through):
-        if made & set(graph.nodes[index].inputs):
-            own.add(index)
-            made.update(graph.nodes[index].outputs)
-    return own
+        if produced & set(graph.nodes[index].inputs):
+            indices.add(index)
+            produced.update(graph.nodes[index].outputs)
+    return indices

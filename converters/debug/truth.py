@@ -112,14 +112,15 @@ def _copies(outputs: dict[CallKey, torch.Tensor], keys: Collection[CallKey]) -> 
 
 @dataclass
 class _OpenCall:
-    """A call that has not ended: its input tensors with their versions, and whether it is a leaf."""
+    """A call that has not ended: its input tensors with their versions; whether it is a leaf."""
 
     inputs: list[tuple[torch.Tensor, int]]
     leaf: bool = True
 
     def returns_an_input(self, result: torch.Tensor) -> bool:
         """Whether the result is an unchanged input, as of Identity or Dropout in eval mode."""
-        return any(result is tensor and result._version == version for tensor, version in self.inputs)
+        unchanged = [tensor for tensor, version in self.inputs if tensor._version == version]
+        return any(result is tensor for tensor in unchanged)
 
 
 @dataclass
@@ -147,15 +148,16 @@ class _Watch:
         handles = []
         for path, part in module.named_modules():
             if path:
-                handles.append(part.register_forward_pre_hook(self._before(path), with_kwargs=True))
-                handles.append(part.register_forward_hook(self._after(path), with_kwargs=True))
+                enter, leave = self._enter(path), self._leave(path)
+                handles.append(part.register_forward_pre_hook(enter, with_kwargs=True))
+                handles.append(part.register_forward_hook(leave, with_kwargs=True))
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _before(self, path: str) -> Any:
+    def _enter(self, path: str) -> Any:
         def hook(module: Any, args: Any, kwargs: Any) -> Any:
             if self._open:
                 self._open[-1].leaf = False
@@ -175,7 +177,7 @@ class _Watch:
 
         return hook
 
-    def _after(self, path: str) -> Any:
+    def _leave(self, path: str) -> Any:
         def hook(module: Any, args: Any, kwargs: Any, result: Any) -> Any:
             opened, tensor = self._open.pop(), _first_tensor(result)
             if tensor is None or (not opened.leaf and self._maker(tensor)):
@@ -251,7 +253,7 @@ def _replaced(result: Any, tensor: torch.Tensor, replacement: torch.Tensor) -> A
 
 
 def _copied(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """Copy a tensor, since a later call may write over it; bfloat16, unknown to numpy, as float32."""
+    """Copy a tensor, since a later call may write over it; bfloat16 as float32, for numpy."""
     import torch
 
     detached = tensor.detach()

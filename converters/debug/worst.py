@@ -1,4 +1,4 @@
-"""Which probe to debug on: the one whose outputs are furthest from the truth."""
+"""The probe to debug on: the one whose outputs are furthest from the truth."""
 
 from __future__ import annotations
 
@@ -15,57 +15,66 @@ from runtimes.validator.defaults import EDGE_ALLOWANCE
 from runtimes.validator.reference import Reference
 
 
-@dataclass
+@dataclass(frozen=True)
 class ProbeAnswers:
-    """What an artifact, run by its own engine, makes of the probes.
+    """Answers of an artifact, run by its own engine, to the probes.
 
     Attributes:
-        worst: index of the probe whose outputs are furthest from the truth, and what is wrong there.
-        stopped: what the engine says on the probes that it does not run on, by index.
+        worst: index of the probe whose outputs are furthest from the truth.
+        measured: the outputs on that probe.
+        stopped: the engine's errors on the probes that it does not run on, by index.
     """
 
-    worst: int = -1
-    measured: list[Measure] = field(default_factory=list)
+    worst: int
+    measured: list[Measure]
     stopped: dict[int, str] = field(default_factory=dict)
 
 
-def ask(artifact: Artifact, reference: Reference, device: str = "cpu", trust: bool = False) -> ProbeAnswers:
-    """Run every probe that an artifact of this precision is judged on.
+def run_probes(
+    artifact: Artifact, reference: Reference, device: str = "cpu", trust: bool = False
+) -> ProbeAnswers:
+    """Run the probes that an artifact of this precision is judged on.
 
-    Raises BurnishError where it runs on none.
+    Raises BurnishError if it runs on none.
     """
     lossless = artifact.manifest.precision == "fp32"
-    answers, largest = ProbeAnswers(), -math.inf
+    worst: int | None = None
+    worst_measures: list[Measure] = []
+    largest = -math.inf
+    stopped: dict[int, str] = {}
     with load(artifact.path, device, SessionOptions(trust=trust)) as session:
         for index, probe in enumerate(counted(reference.probes, "probes")):
-            if probe.kind == "edge" and not lossless:
-                continue  # what float16 or int8 does to a thousand times the usual input is its nature
+            is_edge = probe.kind == "edge"
+            if is_edge and not lossless:
+                continue  # float16 or int8 cannot hold a thousand times the usual input
             try:
-                found = session.run(probe.inputs)
+                outputs = session.run(probe.inputs)
             except Exception as error:  # engines fail in any way their libraries please
-                answers.stopped[index] = str(error)
+                stopped[index] = str(error)
                 continue
-            measured = _measured(found, reference, index)
-            size = max(_badness(one, lossless, probe.kind == "edge") for one in measured)
-            if size > largest:
-                answers.worst, answers.measured, largest = index, measured, size
-    if answers.worst < 0:
-        told = (f"{reference.probes[index].name!r}: {error}" for index, error in answers.stopped.items())
-        raise BurnishError("the artifact runs on no probe: " + "; ".join(told))
-    return answers
+            measures = _measures(outputs, reference, index)
+            badness = max(_badness(measured, lossless, is_edge) for measured in measures)
+            if badness > largest:
+                worst, worst_measures, largest = index, measures, badness
+    if worst is None:
+        errors = [f"{reference.probes[index].name!r}: {error}" for index, error in stopped.items()]
+        raise BurnishError("the artifact runs on no probe: " + "; ".join(errors))
+    return ProbeAnswers(worst, worst_measures, stopped)
 
 
 def exceeded(answers: ProbeAnswers, limit: Limit) -> Measure | None:
-    """The worst of the outputs beyond the limit, if one is."""
-    over = [one for one in answers.measured if limit.exceeded(one)]
-    return max(over, key=lambda one: one.error, default=None)
+    """Return the worst of the outputs beyond the limit, if one is."""
+    over = [measured for measured in answers.measured if limit.exceeded(measured)]
+    return max(over, key=lambda measured: measured.error, default=None)
 
 
-def _measured(found: Arrays, reference: Reference, index: int) -> list[Measure]:
+def _measures(outputs: Arrays, reference: Reference, index: int) -> list[Measure]:
     eager, truth = reference.eager[index], reference.truth[index]
-    return [measure(0, found[name], eager[name], exact) for name, exact in truth.items()]
+    return [measure(0, outputs[name], eager[name], exact) for name, exact in truth.items()]
 
 
-def _badness(one: Measure, lossless: bool, edge: bool) -> float:
-    """In units of the gate that judges it."""
-    return one.noise / (EDGE_ALLOWANCE if edge else 1) if lossless else -one.sqnr_db
+def _badness(measured: Measure, lossless: bool, is_edge: bool) -> float:
+    """Return the distance in units of the gate that judges it."""
+    if not lossless:
+        return -measured.sqnr_db
+    return measured.noise / (EDGE_ALLOWANCE if is_edge else 1)

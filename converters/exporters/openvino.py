@@ -18,8 +18,8 @@ from converters.errors import ExportError
 from converters.exporters.base import Exporter, check_precision
 from converters.exporters.job import Exported, ExportJob
 from converters.graph.names import module_path
-from converters.graph.qdq import left_float
-from converters.graph.unfused.openvino import left_by_openvino
+from converters.graph.qdq import count_float_products
+from converters.graph.unfused.openvino import find_unfused_in_openvino
 from converters.graph.unfused.report import listed, notes
 from converters.recipe.artifact import PrecisionOptions
 from runtimes.engines.openvino.openvino import at_best_sizes, count_layers, lacking, properties
@@ -96,11 +96,11 @@ class OpenVinoExporter(Exporter):
             return Exported(MODEL_FILE, options.asked_precision, build, [note])
         compiled, saved = _compiled(job, build)
         layers = count_layers(compiled, saved)
-        left = left_float(job.graph) if options.quantize else 0
+        left = count_float_products(job.graph) if options.quantize else 0
         check_precision(layers["compute_layers"], options.asked_precision, options.least_share, left=left)
         told = [] if layers["compute_layers"] else ["the model has no convolution or matrix product to count"]
         if options.quantize:
-            unfused = left_by_openvino(compiled, saved, modules)
+            unfused = find_unfused_in_openvino(compiled, saved, modules)
             build, told = {**build, "unfused": listed(unfused)}, [*told, *notes(unfused)]
         return Exported(MODEL_FILE, options.asked_precision, {**build, **layers}, told)
 

@@ -1,7 +1,7 @@
 """Cast a float32 ONNX graph to float16 or bfloat16; its inputs and outputs stay float32.
 
-Everything becomes low precision first, then islands of float32 are put back where an operator needs them.
-Which do is asked of ONNX's own operator schemas, not of a list kept here: Resize's scales and
+Everything becomes low precision first, then islands of float32 are restored for operators that need
+them. ONNX's own operator schemas decide which do, not a list kept here: Resize's scales and
 NonMaxSuppression, for example, are float32 by definition.
 """
 
@@ -22,7 +22,7 @@ Precision = Literal["fp16", "bf16"]
 
 @dataclass
 class CastReport:
-    """What a cast did: nodes that compute in low precision, and operators that stay float32."""
+    """Result of a cast: nodes that compute in low precision, and operators that stay float32."""
 
     converted: int = 0
     kept: dict[str, int] = field(default_factory=dict)
@@ -33,9 +33,9 @@ def cast_graph(model: ir.Model, precision: Precision, keep: Collection[str] = ()
 
     Args:
         model: a float32 model whose values have types (run shape inference first).
-        precision: what to compute in wherever the operator's schema allows it; Conv allows bf16 from
-            opset 22 on.
-        keep: names of nodes that stay float32; between two of them no value is rounded.
+        precision: the precision of all operators whose schema allows it; Conv allows bf16 from opset
+            22 on.
+        keep: names of nodes that stay float32; no value is rounded between two of them.
 
     Raises:
         ExportError: the graph has control flow, whose bodies read outer values by their old type.
@@ -43,7 +43,9 @@ def cast_graph(model: ir.Model, precision: Precision, keep: Collection[str] = ()
     import onnx_ir as ir
 
     if any(graph is not model.graph for graph in model.graph.subgraphs()):
-        raise ExportError(f"a graph with control flow (If, Loop, Scan) cannot be cast to {precision}")
+        raise ExportError(
+            f"a graph with control flow (If, Loop, Scan) cannot be cast to {precision}"
+        )
     low = ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.BFLOAT16
     return _Cast(model, low, keep).run()
 
@@ -55,16 +57,17 @@ class _Cast:
         self.graph, self.low, self.high = model.graph, low, ir.DataType.FLOAT
         self.opsets, self.keep, self.report = dict(model.opset_imports), keep, CastReport()
         self.exact: dict[ir.Value, ir.TensorProtocol] = {}  # constants as they were
-        self.raised: dict[ir.Value, ir.Value] = {}  # low values to what they are in float32, where that is at hand
+        # Low values, and the same values in float32 if the graph has them.
+        self.raised: dict[ir.Value, ir.Value] = {}
         self.casts = 0
         self.type_name = "tensor(float16)" if low == ir.DataType.FLOAT16 else "tensor(bfloat16)"
 
     def run(self) -> CastReport:
         nodes = list(self.graph)
-        # Decided before anything changes: which nodes stay float32, and which inputs of the others do.
+        # Decide before anything changes: which nodes stay float32, and which inputs of the others.
         plan = [self._high_inputs(node) for node in nodes]
         inputs = [value for value in self.graph.inputs if value.dtype == self.high]
-        outputs = [index for index, value in enumerate(self.graph.outputs) if value.dtype == self.high]
+        outputs = self._indices(self.graph.outputs, self.high)
         self._lower(nodes)
         for value in inputs:
             self._cast_input(value)
@@ -84,25 +87,35 @@ class _Cast:
         return self.report
 
     def _drop(self, value: ir.Value) -> None:
-        """Remove a low value that nothing reads: everything that did reads it in float32."""
-        self.graph.initializers.pop(str(value.name), None)  # none where a node makes it
+        """Remove a low value that nothing reads: all former readers read it in float32."""
+        self.graph.initializers.pop(str(value.name), None)  # none if a node computes it
         producer = value.producer()
         if producer is not None and producer.op_type == "Cast" and not value.is_graph_output():
             self.graph.remove(producer, safe=True)
 
     def _high_inputs(self, node: ir.Node) -> list[int] | None:
-        """Indices of float inputs that must stay float32; None where the whole node must."""
-        floats = [i for i, value in enumerate(node.inputs) if value is not None and value.dtype == self.high]
-        made = [i for i, value in enumerate(node.outputs) if value.dtype == self.high]
-        if not floats and not made:
+        """Return the indices of inputs that must stay float32; None if the whole node must."""
+        inputs = self._indices(node.inputs, self.high)
+        outputs = self._indices(node.outputs, self.high)
+        if not inputs and not outputs:
             return []
         schema = self._schema(node)
-        able = schema is not None and all(self._allows(schema, schema.outputs, index) for index in made)
+        able = schema is not None and all(
+            self._allows(schema, schema.outputs, index) for index in outputs
+        )
         if schema is None or not able or node.name in self.keep:
             self.report.kept[node.op_type] = self.report.kept.get(node.op_type, 0) + 1
             return None
         self.report.converted += 1
-        return [index for index in floats if not self._allows(schema, schema.inputs, index)]
+        return [index for index in inputs if not self._allows(schema, schema.inputs, index)]
+
+    def _indices(self, values: Sequence[ir.Value | None], dtype: ir.DataType) -> list[int]:
+        """Return the indices of the values of a type."""
+        indices = []
+        for index, value in enumerate(values):
+            if value is not None and value.dtype == dtype:
+                indices.append(index)
+        return indices
 
     def _schema(self, node: ir.Node) -> OpSchema | None:
         from onnx import defs
@@ -112,8 +125,10 @@ class _Cast:
         except defs.SchemaError:
             return None
 
-    def _allows(self, schema: OpSchema, formals: Sequence[OpSchema.FormalParameter], index: int) -> bool:
-        """Whether the formal parameter at `index` (the last one may be variadic) may have the low type."""
+    def _allows(
+        self, schema: OpSchema, formals: Sequence[OpSchema.FormalParameter], index: int
+    ) -> bool:
+        """Whether the formal parameter at `index` may have the low type; the last may be variadic."""
         kind = formals[min(index, len(formals) - 1)].type_str
         for constraint in schema.type_constraints:
             if constraint.type_param_str == kind:
@@ -121,7 +136,7 @@ class _Cast:
         return kind == self.type_name
 
     def _lower(self, nodes: Sequence[ir.Node]) -> None:
-        """Give every float initializer and every node's float output the low type."""
+        """Give all float initializers and float outputs of nodes the low type."""
         for value in self.graph.initializers.values():
             if value.dtype == self.high and value.const_value is not None:
                 self.exact[value] = value.const_value
@@ -133,7 +148,7 @@ class _Cast:
                     value.dtype = self.low
 
     def _lower_attributes(self, node: ir.Node) -> None:
-        """Give what a node's attributes say of its output the low type: a Cast's target, a constant."""
+        """Give the output type in a node's attributes the low type: a Cast's target, a constant."""
         import onnx_ir as ir
 
         for key in ("to", "dtype"):
@@ -150,19 +165,19 @@ class _Cast:
         node.attributes["value"] = ir.AttrTensor("value", self._lowered(tensor, tensor.name))
 
     def _lowered(self, tensor: ir.TensorProtocol, name: str | None) -> ir.TensorProtocol:
-        """The tensor in the low type; what is beyond its range (masks of -3e38) becomes its largest value."""
+        """Cast a tensor to the low type; clip values beyond its range (masks of -3e38)."""
         import ml_dtypes
         import numpy as np
         import onnx_ir as ir
 
         kind: Any = self.low.numpy()
         limit = float(ml_dtypes.finfo(kind).max)  # type: ignore[no-untyped-call]
-        return ir.Tensor(np.clip(tensor.numpy(), -limit, limit).astype(kind), dtype=self.low, name=name)
+        lowered = np.clip(tensor.numpy(), -limit, limit).astype(kind)
+        return ir.Tensor(lowered, dtype=self.low, name=name)
 
     def _island(self, node: ir.Node) -> None:
-        """Keep a node float32: cast its low inputs up and its outputs down again."""
-        floats = [i for i, value in enumerate(node.inputs) if value is not None and value.dtype == self.low]
-        self._raise_inputs(node, floats)
+        """Keep a node float32: cast its low inputs up and its outputs down."""
+        self._raise_inputs(node, self._indices(node.inputs, self.low))
         for value in node.outputs:
             if value.dtype == self.low:
                 uses = [(use.node, use.idx) for use in value.uses()]
@@ -185,13 +200,15 @@ class _Cast:
             self.raised[value] = cast.outputs[0]
 
     def _exact_copy(self, value: ir.Value) -> ir.Value:
-        """A constant in float32, never rounded: Resize's scales of 1.1 decide a shape."""
+        """Return a constant in float32, never rounded: Resize's scales of 1.1 determine a shape."""
         import onnx_ir as ir
 
         if value not in self.raised:
             name = f"{value.name}_exact"
             tensor = ir.Tensor(self.exact[value].numpy(), name=name)
-            copy = ir.Value(name=name, shape=value.shape, type=ir.TensorType(self.high), const_value=tensor)
+            copy = ir.Value(
+                name=name, shape=value.shape, type=ir.TensorType(self.high), const_value=tensor
+            )
             self.graph.register_initializer(copy)
             self.raised[value] = copy
         return self.raised[value]
@@ -215,8 +232,8 @@ class _Cast:
         """Cast a graph output up; the new value takes its name."""
         value = self.graph.outputs[index]
         producer = value.producer()
-        if producer is None or value.dtype == self.high:  # an input or an island's output passed through
-            return
+        if producer is None or value.dtype == self.high:
+            return  # an input or an island's output passed through
         name, value.name = value.name, f"{value.name}_low"
         cast = self._cast_node(value, self.high)
         cast.outputs[0].name = name
@@ -233,7 +250,7 @@ class _Cast:
 
 
 def _held(node: ir.Node) -> ir.TensorProtocol | None:
-    """The tensor in a node's attributes (Constant, ConstantOfShape), however it is written."""
+    """Return the tensor in a node's attributes (Constant, ConstantOfShape) in any notation."""
     import numpy as np
     import onnx_ir as ir
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def plain_equation(equation: str) -> str:
-    """The same equation with labels a, b, c, ... in order of appearance; unchanged above 26 labels."""
-    labels = dict.fromkeys(letter for letter in equation if letter.isalpha())
+    """Relabel an equation a, b, c, ... in order of appearance; not if it has over 26 labels."""
+    labels = dict.fromkeys(filter(str.isalpha, equation))
     if len(labels) > len(ascii_lowercase):
         return equation
     renamed = dict(zip(labels, ascii_lowercase, strict=False))
@@ -29,8 +29,9 @@ def plain_einsums(model: onnx_ir.Model) -> int:
     for node in model.graph.all_nodes():
         if node.op_type != "Einsum":
             continue
-        before = node.attributes["equation"].as_string()
-        if (after := plain_equation(before)) != before:
-            node.attributes["equation"] = onnx_ir.AttrString("equation", after)
+        equation = node.attributes["equation"].as_string()
+        plain = plain_equation(equation)
+        if plain != equation:
+            node.attributes["equation"] = onnx_ir.AttrString("equation", plain)
             changed += 1
     return changed

@@ -5,19 +5,23 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-_SCOPES = "pkg.torch.onnx.name_scopes"  # where the dynamo exporter notes the modules around a node
+# The dynamo exporter records the modules around a node here.
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def scopes(metadata: Mapping[str, str]) -> list[str]:
-    """The names of the modules around a node, from its metadata; last the operation's own. Empty where untold."""
+    """Return the names of the modules around a node from its metadata, the operation's name last.
+
+    Empty if the metadata does not hold them.
+    """
     try:
-        found = ast.literal_eval(metadata.get(_SCOPES, "[]"))
+        names = ast.literal_eval(metadata.get(_SCOPES, "[]"))
     except (ValueError, SyntaxError):
         return []
-    return [str(one) for one in found] if isinstance(found, list) else []
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def module_path(metadata: Mapping[str, str]) -> str:
-    """The path of a node's module, such as layer2.0.conv1; "" where the metadata does not tell."""
-    found = scopes(metadata)
-    return found[-2] if len(found) > 1 else ""
+    """Return the path of a node's module, such as layer2.0.conv1; "" if the metadata has none."""
+    names = scopes(metadata)
+    return names[-2] if len(names) > 1 else ""

@@ -1,8 +1,8 @@
-"""What every rewrite of a QDQ graph needs to ask: pairs, layers, their scales."""
+"""Queries of a QDQ graph for its rewrites: pairs, layers, their scales."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,16 +18,18 @@ COMPUTE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Layers whose weights are quantized."""
 
 MOVERS = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
-"""Operators that move or choose values and change none: a dequantization is the same before and after them."""
+"""Operators that move or select values and change none.
+
+A dequantization is the same before and after them."""
 
 
 @dataclass(frozen=True)
 class GraphLayer:
-    """A computing node with the dequantizations of its input and of its weight; None where one is float.
+    """A computing node with the dequantizations of its input and its weight; None for a float one.
 
     Attributes:
         node: the convolution or matrix product.
-        activation: DequantizeLinear of its first input, also from behind operators that only move values.
+        activation: DequantizeLinear of its first input; it may precede operators that move values.
         weight: DequantizeLinear of its constant second input.
     """
 
@@ -42,23 +44,27 @@ class GraphLayer:
 
 
 def layers(model: ir.Model) -> Iterator[GraphLayer]:
-    """The computing nodes of the main graph, in its order."""
+    """Yield the computing nodes of the main graph, in its order."""
     for node in model.graph:
         if node.op_type in COMPUTE and node.domain in ("", "ai.onnx"):
-            weight = dequantizer(node.inputs[1])
-            yield GraphLayer(node, _behind_movers(node.inputs[0]), weight)
+            activation = dequantizer(_before_movers(node.inputs[0]))
+            yield GraphLayer(node, activation, dequantizer(node.inputs[1]))
 
 
 def float_products(model: ir.Model) -> list[str]:
-    """The names of the products of two computed values that are not quantized.
+    """Return the names of the products of two computed values that are not quantized.
 
     They have no weights, and quantizers leave some of them float: NNCF those that follow a softmax.
     """
-    return [str(one.node.name) for one in layers(model) if not one.quantized and not _is_weight(one.node.inputs[1])]
+    names = []
+    for layer in layers(model):
+        if not layer.quantized and not _is_weight(layer.node.inputs[1]):
+            names.append(str(layer.node.name))
+    return names
 
 
-def left_float(graph: Path) -> int:
-    """How many of them the ONNX file `graph` has."""
+def count_float_products(graph: Path) -> int:
+    """Count the `float_products` of the ONNX file `graph`."""
     import onnx_ir as ir
 
     return len(float_products(ir.load(str(graph))))
@@ -66,34 +72,40 @@ def left_float(graph: Path) -> int:
 
 def _is_weight(value: ir.Value | None) -> bool:
     """Whether a value is a constant, plain or quantized."""
-    made = value.producer() if value is not None else None
-    while made is not None and made.op_type in (*MOVERS, "QuantizeLinear", "DequantizeLinear"):
-        value = made.inputs[0]
-        made = value.producer() if value is not None else None
-    return constant(value) is not None
+    return constant(_before(value, (*MOVERS, "QuantizeLinear", "DequantizeLinear"))) is not None
 
 
 def dequantizer(value: ir.Value | None) -> ir.Node | None:
-    """The DequantizeLinear that makes a value."""
-    made = value.producer() if value is not None else None
-    return made if made is not None and made.op_type == "DequantizeLinear" else None
+    """Return the DequantizeLinear that computes a value."""
+    producer = value.producer() if value is not None else None
+    if producer is None or producer.op_type != "DequantizeLinear":
+        return None
+    return producer
 
 
-def _behind_movers(value: ir.Value | None) -> ir.Node | None:
-    made = value.producer() if value is not None else None
-    while made is not None and made.op_type in MOVERS:
-        value = made.inputs[0]
-        made = value.producer() if value is not None else None
-    return dequantizer(value)
+def _before_movers(value: ir.Value | None) -> ir.Value | None:
+    """Return the value before operators that only move or select values."""
+    return _before(value, MOVERS)
+
+
+def _before(value: ir.Value | None, operators: Collection[str]) -> ir.Value | None:
+    """Follow the first inputs of these operators back to the value before them."""
+    while value is not None:
+        producer = value.producer()
+        if producer is None or producer.op_type not in operators:
+            return value
+        value = producer.inputs[0]
+    return None
 
 
 def quantizers(model: ir.Model) -> list[ir.Node]:
-    """The QuantizeLinear nodes of values that are computed, not constant."""
-    return [node for node in model.graph if node.op_type == "QuantizeLinear" and constant(node.inputs[0]) is None]
+    """Return the QuantizeLinear nodes of values that are computed, not constant."""
+    nodes = [node for node in model.graph if node.op_type == "QuantizeLinear"]
+    return [node for node in nodes if constant(node.inputs[0]) is None]
 
 
 def constant(value: ir.Value | None) -> Array | None:
-    """What a value always is; None where it is computed."""
+    """Return the constant that a value is; None if it is computed."""
     import onnx_ir as ir
 
     if value is None:
@@ -103,32 +115,37 @@ def constant(value: ir.Value | None) -> Array | None:
 
 
 def scale_of(node: ir.Node) -> Array:
-    """The scale of a QuantizeLinear or DequantizeLinear."""
+    """Return the scale of a QuantizeLinear or DequantizeLinear."""
     scale = constant(node.inputs[1])
     assert scale is not None  # Burnish quantizes with constant scales only
     return scale
 
 
 def zero_point_of(node: ir.Node) -> Array:
-    """Its zero point; that of a missing one is 0, in uint8 as ONNX says."""
-    found = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    return np.zeros((), np.uint8) if found is None else found
+    """Return the zero point of such a node; a missing one is 0, in uint8 as ONNX says."""
+    zero_point = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    return np.zeros((), np.uint8) if zero_point is None else zero_point
 
 
 def new_constant(model: ir.Model, name: str, array: Array) -> ir.Value:
-    """An initializer; the one of that name where the graph has it already."""
+    """Add an initializer; return the existing one if the graph has one of that name."""
     import onnx_ir as ir
 
     if name in model.graph.initializers:
         return model.graph.initializers[name]
     tensor = ir.Tensor(array, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(
+        name=name,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
     model.graph.register_initializer(value)
     return value
 
 
 def users(value: ir.Value) -> list[ir.Node]:
-    """The nodes that read a value."""
+    """Return the nodes that read a value."""
     return [use.node for use in value.uses()]
 
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """NNCF tells its progress to whoever listens: a step's log has better things to say."""
+    """Silence NNCF's progress messages, which would drown a step's log."""
     import nncf
 
-    before = logging.getLogger("nncf").level
+    level = logging.getLogger("nncf").level
     nncf.set_log_level(logging.WARNING)
     try:
         yield
     finally:
-        nncf.set_log_level(before or logging.INFO)
+        nncf.set_log_level(level or logging.INFO)

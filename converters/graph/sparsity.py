@@ -1,4 +1,4 @@
-"""Whether the pattern 2:4 is really there in a graph: a sparse kernel cannot use what an export or a fold undid."""
+"""Check a graph for the pattern 2:4, which an export or a fold may have undone."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ _OF, _KEEP = 4, 2
 
 
 def sparse_layers(model: ir.Model) -> dict[str, int]:
-    """How many convolutions and matrix products with constant weights `follow` the pattern, `of` all.
+    """Count convolutions and matrix products with constant weights that `follow` the pattern.
 
-    Raises ExportError where none does.
+    `of` is the number of all such layers. Raises ExportError if none follows the pattern.
     """
-    found = [follows(weight, axis) for weight, axis in _weights(model)]
-    if not any(found):
-        raise ExportError("prune: no layer of the exported graph follows the pattern 2:4, which was asked for")
-    return {"follow": sum(found), "of": len(found)}
+    sparse = [follows(weight, axis) for weight, axis in _weights(model)]
+    if not any(sparse):
+        raise ExportError(
+            "prune: no layer of the exported graph follows the pattern 2:4, which was requested"
+        )
+    return {"follow": sum(sparse), "of": len(sparse)}
 
 
 def _weights(model: ir.Model) -> Iterator[tuple[np.ndarray[Any, Any], int]]:
-    """Each layer's weight, and the axis that is summed over."""
+    """Yield each layer's weight, and the axis that is summed over."""
     for node in model.graph:
         if node.op_type not in COMPUTE:
             continue
@@ -36,12 +38,13 @@ def _weights(model: ir.Model) -> Iterator[tuple[np.ndarray[Any, Any], int]]:
         weight = constant(quantized.inputs[0] if quantized else node.inputs[1])
         if weight is None or weight.ndim < 2:
             continue
-        transposed = node.op_type == "Gemm" and (flag := node.attributes.get("transB")) and flag.as_int()
-        yield weight, 1 if node.op_type == "Conv" or transposed else weight.ndim - 2
+        transposition = node.attributes.get("transB") if node.op_type == "Gemm" else None
+        is_transposed = transposition is not None and transposition.as_int()
+        yield weight, 1 if node.op_type == "Conv" or is_transposed else weight.ndim - 2
 
 
 def follows(weight: np.ndarray[Any, Any], axis: int) -> bool:
-    """Whether of every four neighbours along `axis` at most two are not zero."""
+    """Whether at most two of each four neighbours along `axis` are not zero."""
     if weight.shape[axis] % _OF:
         return False
     fours = np.moveaxis(weight, axis, -1).reshape(-1, _OF)

@@ -1,4 +1,4 @@
-"""Attention whose heads can go: nn.MultiheadAttention ties their number to the width of the model."""
+"""Attention with removable heads: nn.MultiheadAttention ties their number to the model's width."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from converters.models.parts import put
 
 
 class HeadAttention(nn.Module):
-    """Attention with any number of heads; its parameters have the names that nn.MultiheadAttention's have."""
+    """Attention with any number of heads; its parameters are named as nn.MultiheadAttention's."""
 
-    # nn.TransformerEncoderLayer hands attentions of which this is true to a kernel of its own, which reads their
-    # weights and takes heads times their size for the width of the model.
+    # If this is true, nn.TransformerEncoderLayer uses a kernel of its own, which reads the weights
+    # of the attention and assumes that heads times their size is the width of the model.
     _qkv_same_embed_dim = False
 
     def __init__(self, origin: nn.MultiheadAttention) -> None:
         """Take over the parameters of `origin`, which must be one that `replaceable` accepts."""
         super().__init__()
-        self.embed_dim, self.num_heads, self.head_dim = origin.embed_dim, origin.num_heads, origin.head_dim
+        self.embed_dim = origin.embed_dim
+        self.num_heads, self.head_dim = origin.num_heads, origin.head_dim
         self.batch_first = bool(origin.batch_first)
         self.in_proj_weight = origin.in_proj_weight
         self.in_proj_bias: torch.Tensor | None = origin.in_proj_bias
@@ -39,55 +40,66 @@ class HeadAttention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What nn.MultiheadAttention makes of the same arguments in eval mode, by the heads that are left.
+        """Compute nn.MultiheadAttention's result in eval mode, with the remaining heads.
 
-        `is_causal` only hints at what `attn_mask` says, there as here. Raises NotImplementedError for a mask of
-        each head, and for one sample without a batch.
+        As there, `is_causal` is only a hint at the content of `attn_mask`. Raises
+        NotImplementedError for masks per head, and for a sample without a batch.
         """
         if query.dim() != 3 or (attn_mask is not None and attn_mask.dim() != 2):
-            raise NotImplementedError("inputs without a batch, and a mask for each head")
-        asked, known, told = self._projected(query, key, value)
-        mask = _merged(attn_mask, key_padding_mask, asked.dtype)
+            raise NotImplementedError(
+                "HeadAttention supports neither inputs without a batch nor masks per head"
+            )
+        queries, keys, values = self._projected(query, key, value)
+        mask = _merged(attn_mask, key_padding_mask, queries.dtype)
         weights: torch.Tensor | None = None
         if need_weights:
-            scores = asked @ known.transpose(-2, -1) / math.sqrt(self.head_dim)
+            scores = queries @ keys.transpose(-2, -1) / math.sqrt(self.head_dim)
             shares = (scores if mask is None else scores + mask).softmax(-1)
-            mixed = shares @ told
+            mixed = shares @ values
             weights = shares.mean(1) if average_attn_weights else shares
         else:
-            mixed = functional.scaled_dot_product_attention(asked, known, told, mask)
+            mixed = functional.scaled_dot_product_attention(queries, keys, values, mask)
         batch, _, tokens, _ = mixed.shape
-        made = self.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.head_dim))
-        return made if self.batch_first else made.transpose(0, 1), weights
+        inner = self.num_heads * self.head_dim
+        output = self.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, inner))
+        return output if self.batch_first else output.transpose(0, 1), weights
 
     def _projected(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Query, key and value, each [batch, heads, tokens, head size]; by one product where they are the same."""
-        alone = query is key and key is value
+        """Project query, key and value to [batch, heads, tokens, head size] each.
+
+        Uses one product if they are the same tensor.
+        """
+        same = query is key and key is value
         if not self.batch_first:
-            query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
-        if alone:
+            query, key, value = (tensor.transpose(0, 1) for tensor in (query, key, value))
+        if same:
             batch, tokens, _ = query.shape
             packed = functional.linear(query, self.in_proj_weight, self.in_proj_bias)
-            parts = packed.view(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+            split = packed.view(batch, tokens, 3, self.num_heads, self.head_dim)
+            parts = split.permute(2, 0, 3, 1, 4)
             return parts[0], parts[1], parts[2]
         return self._part(query, 0), self._part(key, 1), self._part(value, 2)
 
-    def _part(self, given: torch.Tensor, part: int) -> torch.Tensor:
-        """One of the three products [batch, heads, tokens, head size]."""
+    def _part(self, tensor: torch.Tensor, part: int) -> torch.Tensor:
+        """Compute one of the three products [batch, heads, tokens, head size]."""
         inner, bias = self.num_heads * self.head_dim, self.in_proj_bias
         first, last = part * inner, (part + 1) * inner
-        own = None if bias is None else bias[first:last]
-        made = functional.linear(given, self.in_proj_weight[first:last], own)
-        return made.view(given.shape[0], given.shape[1], self.num_heads, self.head_dim).transpose(1, 2)
+        part_bias = None if bias is None else bias[first:last]
+        product = functional.linear(tensor, self.in_proj_weight[first:last], part_bias)
+        batch, tokens = tensor.shape[:2]
+        return product.view(batch, tokens, self.num_heads, self.head_dim).transpose(1, 2)
 
     def extra_repr(self) -> str:
-        """What tells it from others, beside its layers."""
+        """Describe the heads, for repr()."""
         return f"{self.num_heads} heads of {self.head_dim}"
 
     def scores(self, gradients: bool = False) -> torch.Tensor:
-        """The worth of each head [heads]: the squared norm of its weights, or of weight times gradient."""
+        """Return the importance of each head [heads].
+
+        It is the squared norm of its weights, or of weight times gradient.
+        """
         heads, size, width = self.num_heads, self.head_dim, self.out_proj.out_features
         inner, outer = self.in_proj_weight, self.out_proj.weight
         if gradients and inner.grad is not None and outer.grad is not None:
@@ -110,8 +122,10 @@ class HeadAttention(nn.Module):
         self.num_heads, self.out_proj.in_features = len(kept), len(kept) * size
 
 
-def _merged(mask: torch.Tensor | None, padding: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """A mask [queries, keys] and one of padding [batch, keys] as one that is added to the scores."""
+def _merged(
+    mask: torch.Tensor | None, padding: torch.Tensor | None, dtype: torch.dtype
+) -> torch.Tensor | None:
+    """Merge a mask [queries, keys] and a padding mask [batch, keys] to a summand of the scores."""
     if padding is None:
         return None if mask is None else _added(mask, dtype)
     rows = _added(padding, dtype)[:, None, None, :]
@@ -119,7 +133,7 @@ def _merged(mask: torch.Tensor | None, padding: torch.Tensor | None, dtype: torc
 
 
 def _added(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """What leaves out a score where it is added: minus infinity where the mask is true."""
+    """Return the mask as a summand of scores, minus infinity for true."""
     if mask.dtype == torch.bool:
         return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, float("-inf"))
     return mask.to(dtype)
@@ -135,12 +149,13 @@ def replaceable(module: nn.Module) -> bool:
     )
 
 
-def replace(root: nn.Module, paths: Sequence[str] | None = None) -> list[str]:
-    """Put HeadAttention in the place of each attention, or of those at `paths`; return their module paths."""
-    found = []
+def replace_attentions(root: nn.Module, paths: Sequence[str] | None = None) -> list[str]:
+    """Replace all attentions, or those at `paths`, by HeadAttention; return their module paths."""
+    replaced = []
     for path, module in list(root.named_modules()):
-        if path and replaceable(module) if paths is None else path in paths:
+        chosen = bool(path) and replaceable(module) if paths is None else path in paths
+        if chosen:
             assert isinstance(module, nn.MultiheadAttention)
             put(root, path, HeadAttention(module))
-            found.append(path)
-    return found
+            replaced.append(path)
+    return replaced

@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics, found anew from forward passes."""
+"""Re-estimate BatchNorm running statistics from forward passes."""
 
 from __future__ import annotations
 
@@ -10,27 +10,34 @@ from torch import nn
 
 
 def norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """The norms of a module that keep statistics."""
-    found = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    return [norm for norm in found if norm.running_mean is not None]
+    """Return the norms of a module that keep statistics."""
+    norms = []
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
+            norms.append(part)
+    return norms
 
 
 def learn_statistics(module: nn.Module, forwards: Iterable[Callable[[], object]]) -> int:
-    """Average the statistics of all forward passes; the module is left in eval mode. Returns how many norms."""
+    """Average the statistics of all forward passes; return the number of norms.
+
+    The module is left in eval mode.
+    """
     module.eval()
-    found = norms(module)
-    if not found:
+    tracking = norms(module)
+    if not tracking:
         return 0
-    momenta = [norm.momentum for norm in found]
-    for norm in found:
+    momenta = [norm.momentum for norm in tracking]
+    for norm in tracking:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average
         norm.train()
-    # A model whose inputs have one sample of one position has no variance to learn: it keeps mean 0, variance 1.
+    # A model whose inputs have one sample of one position has no variance to learn: it keeps mean 0
+    # and variance 1.
     with torch.no_grad(), contextlib.suppress(ValueError):
         for forward in forwards:
             forward()
-    for norm, momentum in zip(found, momenta, strict=True):
+    for norm, momentum in zip(tracking, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
-    return len(found)
+    return len(tracking)

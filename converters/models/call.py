@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 def passes_by_keyword(module: torch.nn.Module, names: list[str]) -> bool:
-    """Whether several inputs go by name: forward() knows all the recipe's names. One input goes by position."""
+    """Whether inputs go by name: there are several, and forward() has all the recipe's names.
+
+    A single input goes by position.
+    """
     if len(names) < 2:
         return False
     parameters = inspect.signature(module.forward).parameters
@@ -18,7 +21,7 @@ def passes_by_keyword(module: torch.nn.Module, names: list[str]) -> bool:
 
 
 def call(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> Any:
-    """Run the module on named tensors, by name where forward() knows the names, else in order."""
+    """Run the module on named tensors, by name if forward() has the names, else in order."""
     if passes_by_keyword(module, list(tensors)):
         return module(**tensors)
     return module(*tensors.values())

@@ -1,4 +1,4 @@
-"""Example inputs of a model: what it is traced with, what its graphs are run on."""
+"""Example inputs of a model, to trace it and to run its graphs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 InputReader = Callable[[int], tuple[str, list[Arrays]]]
-"""Gives at most so many inputs of a recipe, and says where they are from."""
+"""Reads at most the given number of a recipe's inputs; returns their description too."""
 
 
 @dataclass(frozen=True)
@@ -23,45 +23,53 @@ class Examples:
 
     Attributes:
         facts: the model's inputs and outputs.
-        samples: gives inputs of the recipe; None where the recipe is not at hand.
+        samples: reads inputs of the recipe; None without a recipe.
     """
 
     facts: ModelFacts
     samples: InputReader | None = None
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Inputs to trace with: seeded noise at sizes that exporters do not specialise (never 0 or 1)."""
+        """Draw inputs to trace with: seeded noise at sizes that exporters do not specialise.
+
+        These are never 0 or 1.
+        """
         import numpy as np
         import torch
 
         rng, sizes = np.random.default_rng(0), export_sizes(self.facts.dims)
-        return {name: torch.from_numpy(draw(spec, sizes, rng)) for name, spec in self.facts.inputs.items()}
+        tensors = {}
+        for name, spec in self.facts.inputs.items():
+            tensors[name] = torch.from_numpy(draw(spec, sizes, rng))
+        return tensors
 
     def call(self) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
-        """Inputs to trace with, as (args, kwargs) of forward()."""
+        """Draw inputs to trace with, as (args, kwargs) of forward()."""
         tensors = self.tensors()
         return ((), tensors) if self.facts.by_keyword else (tuple(tensors.values()), {})
 
     def some_inputs(self, count: int) -> tuple[str, list[Arrays]]:
-        """At most `count` inputs at the sizes to be fastest at, and what they are: noise without a recipe."""
+        """Return a description of at most `count` inputs at the `opt` sizes, and these inputs.
+
+        Without a recipe they are noise.
+        """
         if self.samples is not None:
             return self.samples(count)
         noise = synthetic_samples(self.facts.inputs, self.facts.dims, count=count)
         return "seeded noise", [probe.inputs for probe in noise]
 
     def dynamic_shapes(self) -> Any:
-        """What torch.export takes for the named dimensions, in the form of the call; None for static shapes."""
+        """Return the dynamic shapes for torch.export, structured as the call; None if all are static."""
         import torch
 
-        dims = {
-            name: torch.export.Dim(name, min=dim.min, max=dim.max)
-            for name, dim in self.facts.dims.items()
-            if dim.min != dim.max
-        }
-        shapes = {
-            name: {axis: dims[size] for axis, size in enumerate(spec.shape) if size in dims}
-            for name, spec in self.facts.inputs.items()
-        }
+        dims = {}
+        for name, dim in self.facts.dims.items():
+            if dim.min != dim.max:
+                dims[name] = torch.export.Dim(name, min=dim.min, max=dim.max)
         if not dims:
             return None
+        shapes = {}
+        for name, spec in self.facts.inputs.items():
+            sizes = enumerate(spec.shape)
+            shapes[name] = {axis: dims[size] for axis, size in sizes if size in dims}
         return shapes if self.facts.by_keyword else tuple(shapes.values())

@@ -1,4 +1,4 @@
-"""What one run tells of a model: outputs, their names and shapes, and the reference to judge by."""
+"""Facts of a model from running it: names and shapes of outputs, and the reference to judge by."""
 
 from __future__ import annotations
 
@@ -30,94 +30,109 @@ def study(
     output_names: Sequence[str] | None,
     task: str | None,
 ) -> tuple[ModelFacts, Reference]:
-    """Run the eager model on every probe, in float32 twice and in float64.
+    """Run the eager model on all probes, in float32 twice and in float64.
 
     Raises:
-        UsageError: the model does not take the recipe's inputs, or the names of the outputs are too few.
+        UsageError: the model does not take the recipe's inputs, or the recipe names another number
+            of outputs.
     """
     keys: list[str] = []
-    first = []
+    first_run = []
     for probe in counted(probes, "probes"):
         keys, arrays = _outputs(module, probe.inputs)
-        first.append(arrays)
-    again = counted(probes[:REPEATED_PROBES], "repeated probes")
-    second = [_outputs(module, probe.inputs)[1] for probe in again]
+        first_run.append(arrays)
+    repeated = counted(probes[:REPEATED_PROBES], "repeated probes")
+    second_run = [_outputs(module, probe.inputs)[1] for probe in repeated]
     names = _names(keys, output_names, task)
-    eager = [dict(zip(names, arrays, strict=True)) for arrays in first]
-    outputs = {name: _spec(name, [one[name] for one in eager], probes) for name in names}
-    by_keyword = passes_by_keyword(module, list(inputs))
-    parameters = sum(p.numel() for p in module.parameters())
-    facts = ModelFacts(inputs, outputs, dims, by_keyword, parameters, _flops(module, probes[0].inputs))
-    truth, dtype, notes = _truth(module, probes, names, eager)
-    repeat = _largest_difference(first, second)
+    eager = [dict(zip(names, arrays, strict=True)) for arrays in first_run]
+    outputs = {}
+    for name in names:
+        outputs[name] = _spec(name, [answer[name] for answer in eager], probes)
+    facts = ModelFacts(
+        inputs,
+        outputs,
+        dims,
+        by_keyword=passes_by_keyword(module, list(inputs)),
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        flops=_flops(module, probes[0].inputs),
+    )
+    truth = _truth(module, probes, names, eager)
+    notes = list(truth.notes)
+    repeat = _largest_difference(first_run, second_run)
     if repeat:
         notes.append(f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}")
-    return facts, Reference(list(probes), eager, truth, dtype, repeat, notes)
+    return facts, Reference(list(probes), eager, truth.outputs, truth.dtype, repeat, notes)
 
 
 def count_classes(module: torch.nn.Module, inputs: Specs, dims: Dims) -> int | None:
-    """How many classes a classifier tells apart: the last axis of its first output; None where it has no such axis.
+    """Count a classifier's classes: the last axis of its first output; None if it has no such axis.
 
-    Raises UsageError where the model does not take the recipe's inputs.
+    Raises UsageError if the model does not take the recipe's inputs.
     """
     [noise] = synthetic_samples(inputs, dims, count=1)
     _, [scores, *_] = _outputs(module, noise.inputs)
     return int(scores.shape[-1]) if scores.ndim > 1 else None
 
 
-def _outputs(module: torch.nn.Module, arrays: Arrays) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
-    """One run: what the model calls its outputs (an index where it returns a tuple), and the outputs."""
+def _outputs(
+    module: torch.nn.Module, arrays: Arrays
+) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
+    """Run the model; return its own names of its outputs (indices for a tuple), and the outputs."""
     import torch
 
-    tensors = {
-        name: torch.from_numpy(array.copy()) for name, array in arrays.items()
-    }  # forward() may write to them
+    # Copies, since forward() may write to its inputs.
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     try:
         with torch.inference_mode():
             result = call(module, tensors)
     except Exception as error:
-        shapes = ", ".join(f"{name}: {array.dtype}{list(array.shape)}" for name, array in arrays.items())
+        shapes = [f"{name}: {array.dtype}{list(array.shape)}" for name, array in arrays.items()]
         raise UsageError(
-            f"the eager model does not run on the recipe's inputs ({shapes}): {type(error).__name__}: {error}"
+            f"the eager model does not run on the recipe's inputs ({', '.join(shapes)}): "
+            f"{type(error).__name__}: {error}"
         ) from error
-    found = [tensor.numpy() for tensor in flatten(result)]
-    if not found:
-        raise UsageError(f"the eager model returns {type(result).__name__} with no tensor in it: nothing to export")
-    if isinstance(result, Mapping) and len(result) == len(found):
-        return [str(key) for key in result], found
-    return [f"output_{index}" for index in range(len(found))], found
+    outputs = [tensor.numpy() for tensor in flatten(result)]
+    if not outputs:
+        raise UsageError(
+            f"the eager model returns {type(result).__name__} with no tensor in it: nothing to "
+            "export"
+        )
+    if isinstance(result, Mapping) and len(result) == len(outputs):
+        return [str(key) for key in result], outputs
+    return [f"output_{index}" for index in range(len(outputs))], outputs
 
 
 def _flops(module: torch.nn.Module, arrays: Arrays) -> int | None:
-    """Operations of the convolutions and matrix products in one run (two for a multiply-add)."""
+    """Count the operations of convolutions and matrix products in a run (two per multiply-add)."""
     import torch
 
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-    return 2 * count(module, lambda one: call(one, tensors)).total or None
+    return 2 * count(module, lambda copied: call(copied, tensors)).total or None
 
 
-def _names(keys: Sequence[str], asked: Sequence[str] | None, task: str | None) -> list[str]:
-    if asked is not None:
-        if len(asked) != len(keys):
+def _names(keys: Sequence[str], recipe_names: Sequence[str] | None, task: str | None) -> list[str]:
+    """Return the names of the outputs: the recipe's, or else names for the model's keys."""
+    if recipe_names is not None:
+        if len(recipe_names) != len(keys):
+            names = ", ".join(recipe_names)
             raise UsageError(
-                f"the model has {len(keys)} outputs, `outputs:` names {len(asked)}: {', '.join(asked)}"
+                f"the model has {len(keys)} outputs, `outputs:` names {len(recipe_names)}: {names}"
             )
-        return list(asked)
+        return list(recipe_names)
     if list(keys) == ["output_0"]:
         return ["logits" if task == "classification" else "output"]
     return list(keys)
 
 
 def _spec(name: str, arrays: Sequence[np.ndarray[Any, Any]], probes: Sequence[Probe]) -> TensorSpec:
-    """The shape of an output, its dynamic dimensions named after the input's that they follow."""
+    """Return the spec of an output; dynamic dimensions get the names of the inputs' they follow."""
     shape: list[int | str] = []
     for axis in range(arrays[0].ndim):
-        seen = [array.shape[axis] for array in arrays]
-        if len(set(seen)) == 1:
-            shape.append(seen[0])
-            continue
-        same = (dim for dim in probes[0].sizes if [probe.sizes[dim] for probe in probes] == seen)
-        shape.append(next(same, f"{name}_{axis}"))
+        sizes = [array.shape[axis] for array in arrays]
+        if len(set(sizes)) == 1:
+            shape.append(sizes[0])
+        else:
+            shape.append(_followed_dim(sizes, probes) or f"{name}_{axis}")
     try:
         return TensorSpec.model_validate({"shape": shape, "dtype": str(arrays[0].dtype)})
     except ValueError as error:
@@ -126,47 +141,78 @@ def _spec(name: str, arrays: Sequence[np.ndarray[Any, Any]], probes: Sequence[Pr
         ) from error
 
 
+def _followed_dim(sizes: Sequence[int], probes: Sequence[Probe]) -> str | None:
+    """Return the input dimension that has these sizes on the probes."""
+    for dim in probes[0].sizes:
+        if [probe.sizes[dim] for probe in probes] == sizes:
+            return dim
+    return None
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """The outputs of the truth model on the probes, its precision, and notes for the reader."""
+
+    outputs: list[Arrays]
+    dtype: str
+    notes: tuple[str, ...] = ()
+
+
 def _truth(
     module: torch.nn.Module, probes: Sequence[Probe], names: Sequence[str], eager: list[Arrays]
-) -> tuple[list[Arrays], str, list[str]]:
-    """The same model in float64; where it cannot run so, float32 eager is the truth and a note says it."""
+) -> _Truth:
+    """Run the model in float64; if it cannot, use its float32 outputs and say so in a note."""
+    outputs = []
     try:
         module.double()
-        runs = (_outputs(module, _double(probe.inputs))[1] for probe in counted(probes, "float64 probes"))
-        return [dict(zip(names, arrays, strict=True)) for arrays in runs], "float64", []
+        for probe in counted(probes, "float64 probes"):
+            _, arrays = _outputs(module, _double(probe.inputs))
+            outputs.append(dict(zip(names, arrays, strict=True)))
     except UsageError as error:
-        note = f"the model does not run in float64, so its float32 outputs count as the truth ({error})"
-        return eager, "float32", [note]
+        note = (
+            "the model does not run in float64, so its float32 outputs count as the truth "
+            f"({error})"
+        )
+        return _Truth(eager, "float32", (note,))
+    return _Truth(outputs, "float64")
 
 
 def _double(arrays: Arrays) -> Arrays:
-    return {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in arrays.items()}
+    doubled = {}
+    for name, array in arrays.items():
+        doubled[name] = array.astype(np.float64) if array.dtype == np.float32 else array
+    return doubled
 
 
-def _largest_difference(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]]) -> float:
-    return max(
-        _difference(np.asarray(a, np.float64), np.asarray(b, np.float64))
-        for one, other in zip(first, second, strict=False)
-        for a, b in zip(one, other, strict=True)
-    )
+def _largest_difference(
+    first_run: Sequence[Sequence[Any]], second_run: Sequence[Sequence[Any]]
+) -> float:
+    """Return the largest difference of two runs, over the probes that both ran on."""
+    largest = 0.0
+    for first_arrays, second_arrays in zip(first_run, second_run, strict=False):
+        for first, second in zip(first_arrays, second_arrays, strict=True):
+            gap = _difference(np.asarray(first, np.float64), np.asarray(second, np.float64))
+            largest = max(largest, gap)
+    return largest
 
 
-def _difference(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
-    """The largest difference; values that are the same NaN or Inf in both do not differ."""
+def _difference(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> float:
+    """Return the largest difference; the same NaN or Inf in both is no difference."""
+    same = (first == second) | (np.isnan(first) & np.isnan(second))
     with np.errstate(invalid="ignore"):
-        gap = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, np.abs(one - other))
+        gap = np.where(same, 0.0, np.abs(first - second))
     return float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0.0))
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a model after it has run once.
+    """Facts that are known of a model after it has run once.
 
     Attributes:
         inputs, outputs, dims: tensors in order, with named dynamic dimensions.
         by_keyword: forward() takes the inputs by name.
         parameters: number of parameters.
-        flops: floating-point operations of one run at the sizes to be fastest at; None where not countable.
+        flops: floating-point operations of one run at the `opt` sizes; None if not countable.
     """
 
     inputs: Specs

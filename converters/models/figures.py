@@ -1,4 +1,4 @@
-"""What tools like to mix up, apart: zeros, parameters, multiply-adds, bytes, bytes when compressed."""
+"""Sizes of a module that are often confused: parameters, zeros, multiply-adds, bytes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from torch import nn
 
 from converters.models.operations import Run, count
 
-_FASTEST = 1  # zlib's level: what is told is how much zeros help, not the best that a packer can do
+# zlib's level: the figure shows how much zeros help, not the best possible compression.
+_FASTEST = 1
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one module.
+    """Sizes of one module.
 
     Attributes:
-        parameters: how many.
+        parameters: their number.
         zeros: share of them that are zero.
-        macs: multiply-adds of one run at the sizes to be fastest at.
+        macs: multiply-adds of one run at the `opt` sizes.
         bytes: of parameters and buffers.
         compressed_bytes: of the same, deflated.
     """
@@ -32,19 +33,24 @@ class Figures:
     compressed_bytes: int
 
     def as_dict(self) -> dict[str, float]:
-        """For a manifest."""
+        """Return the figures for a manifest."""
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
 def figures(module: nn.Module, run: Run) -> Figures:
-    """Count them."""
-    parameters = sum(one.numel() for one in module.parameters())
-    zeros = sum(one.numel() - int(torch.count_nonzero(one)) for one in module.parameters())
-    tensors = [*module.parameters(), *module.buffers()]
+    """Compute the figures of a module."""
+    parameters = zeros = size = compressed_size = 0
+    for parameter in module.parameters():
+        parameters += parameter.numel()
+        zeros += parameter.numel() - int(torch.count_nonzero(parameter))
+    for tensor in [*module.parameters(), *module.buffers()]:
+        data = tensor.detach().contiguous().numpy().tobytes()
+        size += tensor.nbytes
+        compressed_size += len(zlib.compress(data, _FASTEST))
     return Figures(
-        parameters,
-        zeros / max(1, parameters),
-        count(module, run).total,
-        sum(one.nbytes for one in tensors),
-        sum(len(zlib.compress(one.detach().contiguous().numpy().tobytes(), _FASTEST)) for one in tensors),
+        parameters=parameters,
+        zeros=zeros / max(1, parameters),
+        macs=count(module, run).total,
+        bytes=size,
+        compressed_bytes=compressed_size,
     )

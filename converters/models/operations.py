@@ -1,9 +1,9 @@
-"""Multiply-adds of one forward pass: in all, and of each module.
+"""Multiply-adds of one forward pass: in total, and of each module.
 
-Counted on the *meta* device, where tensors have shapes and no values: nothing is computed, and no fused kernel (the
-fast path of nn.MultiheadAttention, scaled dot product attention) hides its products from torch's counter. A model
-whose forward pass looks at values cannot run there; it is counted on the CPU, without those kernels, to the same
-number.
+They are counted on the *meta* device, where tensors have shapes and no values: nothing is computed,
+and no fused kernel (the fast path of nn.MultiheadAttention, scaled dot product attention) hides its
+products from torch's counter. A model whose forward pass depends on values cannot run there; it is
+counted on the CPU, without those kernels, with the same result.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Run = Callable[["torch.nn.Module"], Any]
 
 @dataclass(frozen=True)
 class Operations:
-    """Multiply-adds of convolutions and matrix products, those of attention among them.
+    """Multiply-adds of convolutions and matrix products, including those of attention.
 
     Attributes:
         total: of the whole run.
-        modules: by module path; what a module does itself, without the modules that it calls. They add up to the
-            total, since the root (the empty path) has what no other module does.
+        modules: by module path, without the modules that a module calls. They add up to the total,
+            since the root (the empty path) has all that no other module computes.
     """
 
     total: int
@@ -52,29 +52,33 @@ def _counted(module: torch.nn.Module, run: Run) -> Operations:
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         ledger = _Ledger(counter)
-        with ledger.listening(module):
+        with ledger.recording(module):
             run(module)
-    return Operations(counter.get_total_flops() // 2, {name: found // 2 for name, found in ledger.own.items()})
+    modules = {name: flops // 2 for name, flops in ledger.flops.items()}
+    return Operations(counter.get_total_flops() // 2, modules)
 
 
 class _Ledger:
-    """What each module does itself: the counter is read whenever a module is entered or left."""
+    """A ledger of each module's own operations.
+
+    The counter is read whenever a module is entered or left.
+    """
 
     def __init__(self, counter: FlopCounterMode) -> None:
-        self.own: Counter[str] = Counter()
+        self.flops: Counter[str] = Counter()
         self._counter, self._entered, self._seen = counter, [""], 0
 
     @contextlib.contextmanager
-    def listening(self, module: torch.nn.Module) -> Iterator[None]:
-        """Hear of every call of a module inside, but for compiled ones, which take no hooks."""
+    def recording(self, module: torch.nn.Module) -> Iterator[None]:
+        """Record the calls of all modules inside, except compiled ones, which take no hooks."""
         import torch
 
         hooks = []
-        for name, one in module.named_modules():
-            if isinstance(one, torch.jit.ScriptModule):
+        for name, part in module.named_modules():
+            if isinstance(part, torch.jit.ScriptModule):
                 continue
-            hooks.append(one.register_forward_pre_hook(self._enter(name)))
-            hooks.append(one.register_forward_hook(self._leave, always_call=True))
+            hooks.append(part.register_forward_pre_hook(self._enter(name)))
+            hooks.append(part.register_forward_hook(self._leave, always_call=True))
         try:
             yield
         finally:
@@ -82,57 +86,66 @@ class _Ledger:
                 hook.remove()
 
     def _enter(self, name: str) -> Callable[..., None]:
-        def note(module: Any, given: Any) -> None:
+        def note(module: Any, args: Any) -> None:
             self._settle()
             self._entered.append(name)
 
         return note
 
-    def _leave(self, module: Any, given: Any, made: Any) -> None:
+    def _leave(self, module: Any, args: Any, result: Any) -> None:
         self._settle()
         self._entered.pop()
 
     def _settle(self) -> None:
-        now = self._counter.get_total_flops()
-        self.own[self._entered[-1]] += now - self._seen
-        self._seen = now
+        total = self._counter.get_total_flops()
+        self.flops[self._entered[-1]] += total - self._seen
+        self._seen = total
 
 
 def _on_meta(module: torch.nn.Module) -> torch.nn.Module:
-    """A copy without values, which moves what it is given to the meta device. What it keeps stays in the copy."""
+    """Copy a module without values; the copy moves its inputs to the meta device.
+
+    All that a forward pass stores stays in the copy.
+    """
     import torch
 
     def bare(tensor: torch.Tensor) -> torch.Tensor:
         empty = torch.empty_like(tensor, device="meta")
-        return torch.nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else empty
+        if isinstance(tensor, torch.nn.Parameter):
+            return torch.nn.Parameter(empty, tensor.requires_grad)
+        return empty
 
-    held = [value for one in module.modules() for value in vars(one).values() if isinstance(value, torch.Tensor)]
-    tensors = [*module.parameters(), *module.buffers(), *held]
-    # A deepcopy takes what its memo has for a copy: the weights are never there twice.
+    tensors = [*module.parameters(), *module.buffers()]
+    for part in module.modules():
+        tensors += [value for value in vars(part).values() if isinstance(value, torch.Tensor)]
+    # A deepcopy uses the copies in its memo: the weights are never in memory twice.
     copied = copy.deepcopy(module, {id(tensor): bare(tensor) for tensor in tensors})
     copied.register_forward_pre_hook(_moved, with_kwargs=True, prepend=True)
     return copied
 
 
-def _moved(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _moved(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Move the tensors among the arguments to the meta device."""
     import torch
 
     def move(value: Any) -> Any:
         return value.to("meta") if isinstance(value, torch.Tensor) else value
 
-    return tuple(map(move, given)), {name: move(value) for name, value in named.items()}
+    return tuple(map(move, args)), {name: move(value) for name, value in kwargs.items()}
 
 
 @contextlib.contextmanager
 def _without_fused_kernels() -> Iterator[None]:
-    """Attention as plain products, which the counter knows."""
+    """Compute attention as plain products, which the counter supports."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    before = torch.backends.mha.get_fastpath_enabled()
+    enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        torch.backends.mha.set_fastpath_enabled(enabled)

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def put(root: torch.nn.Module, path: str, part: torch.nn.Module | None) -> None:
-    """Put a module, or None, at a path."""
+    """Set the module at a path; None leaves the place empty."""
     parent, _, name = path.rpartition(".")
     setattr(root.get_submodule(parent), name, part)
 
 
 def drop(root: nn.Module, paths: Iterable[str]) -> None:
-    """Put None in the place of these modules, as torchvision does for `aux_logits=False`."""
+    """Set these modules to None, as torchvision does for `aux_logits=False`."""
     for path in paths:
         put(root, path, None)
         holder: Any = root.get_submodule(path.rpartition(".")[0])
@@ -26,14 +26,17 @@ def drop(root: nn.Module, paths: Iterable[str]) -> None:
             holder.aux_logits = False
 
 
-def where(error: BaseException, module: nn.Module) -> str:
-    """The innermost module whose forward pass raised, as the end of a sentence; empty for the root."""
-    names = {id(one): name for name, one in module.named_modules()}
-    trace, found = error.__traceback__, ""
+def failing_module(error: BaseException, module: nn.Module) -> str:
+    """Name the innermost module whose forward pass raised, for the end of a sentence.
+
+    Empty if it is the root.
+    """
+    names = {id(part): name for name, part in module.named_modules()}
+    trace, innermost = error.__traceback__, ""
     while trace is not None:
-        found = names.get(id(trace.tb_frame.f_locals.get("self")), "") or found
+        innermost = names.get(id(trace.tb_frame.f_locals.get("self")), "") or innermost
         trace = trace.tb_next
-    return f" (in {found})" if found else ""
+    return f" (in {innermost})" if innermost else ""
 
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)

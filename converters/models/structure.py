@@ -1,8 +1,9 @@
-"""What passes changed of a module's structure, as data: sizes that its layers note, and shapes of their tensors.
+"""Changes of a module's structure by passes, as data: sizes in its layers and shapes of tensors.
 
-A pruned module is no longer what its factory makes. Pickling it would make every reader run its code; so the
-differences are written down, and the factory's module is given them again. Forward passes read the sizes (a
-convolution its `groups`, a view its `heads`), and the weights come from a state_dict.
+A pruned module differs from the one that its factory makes. Pickling it would make every reader run
+its code; so the differences are recorded, and applied to the factory's module again. Forward passes
+read the sizes (a convolution its `groups`, a view its `heads`), and the weights come from a
+state_dict.
 """
 
 from __future__ import annotations
@@ -21,10 +22,6 @@ from runtimes.errors import ArtifactError, UsageError
 if TYPE_CHECKING:
     import torch
 
-
-if TYPE_CHECKING:
-    import torch
-
 STRUCTURE_FILE = "structure.json"
 
 Note = int | float | bool | list[int]
@@ -32,12 +29,12 @@ Note = int | float | bool | list[int]
 
 @dataclass(frozen=True)
 class Structure:
-    """Differences to what a factory makes; empty where there are none.
+    """Differences from the factory's module; empty if there are none.
 
     Attributes:
         notes: per module path, attributes and their values (numbers, tuples of numbers).
         shapes: per parameter and buffer, its shape.
-        attentions: module paths of nn.MultiheadAttention that became `prune.attention.HeadAttention`.
+        attentions: module paths of nn.MultiheadAttention that became `HeadAttention`.
         dropped: module paths of parts that are None.
     """
 
@@ -54,71 +51,86 @@ class Structure:
 
     @classmethod
     def load(cls, folder: Path) -> Structure:
-        """Read it from a folder; empty where that has none. Raises ArtifactError where it is damaged."""
+        """Read it from a folder; empty if that has none. Raises ArtifactError if it is damaged."""
         path = folder / STRUCTURE_FILE
         if not path.exists():
             return cls()
         try:
-            # By json itself: a module may have an attribute that is infinite.
+            # By json itself: a module may have an infinite attribute.
             return TypeAdapter(cls).validate_python(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{path} is damaged: {error}") from error
 
 
 def difference(factory: torch.nn.Module, changed: torch.nn.Module) -> Structure:
-    """What differs in `changed` from the module that the factory makes (of which attentions are replaced).
+    """Return the differences of `changed` from the factory's module, whose attentions are replaced.
 
-    Raises UsageError where modules, parameters or buffers were added, or removed but for whole parts: that cannot
-    be told as sizes.
+    Raises UsageError if modules, parameters or buffers were added or, except for whole parts,
+    removed: sizes cannot express that.
     """
-    from converters.models.attention import HeadAttention, replace
+    from converters.models.attention import HeadAttention, replace_attentions
     from converters.models.parts import drop
 
-    attentions = [path for path, module in changed.named_modules() if isinstance(module, HeadAttention)]
-    replace(factory, attentions)
+    attentions = [
+        path for path, module in changed.named_modules() if isinstance(module, HeadAttention)
+    ]
+    replace_attentions(factory, attentions)
     places, parts = _places(changed), _places(factory)
-    dropped = [path for path, part in parts.items() if part is not None and places.get(path, part) is None]
+    dropped = []
+    for path, part in parts.items():
+        if part is not None and places.get(path, part) is None:
+            dropped.append(path)
     drop(factory, dropped)
-    before, after = dict(factory.named_modules()), dict(changed.named_modules())
-    known, own = _tensors(factory), _tensors(changed)
-    if strange := sorted(before.keys() ^ after.keys() | known.keys() ^ own.keys()):
-        raise UsageError(f"the structure changed beyond sizes: {', '.join(strange[:5])} were added or removed")
-    notes = {path: found for path in before if (found := _changed_notes(before[path], after[path]))}
-    shapes = {name: list(one.shape) for name, one in own.items() if one.shape != known[name].shape}
+    modules, changed_modules = dict(factory.named_modules()), dict(changed.named_modules())
+    tensors, changed_tensors = _tensors(factory), _tensors(changed)
+    unexpected = modules.keys() ^ changed_modules.keys() | tensors.keys() ^ changed_tensors.keys()
+    if unexpected:
+        names = ", ".join(sorted(unexpected)[:5])
+        raise UsageError(f"the structure changed beyond sizes: {names} were added or removed")
+    notes = {}
+    for path, module in modules.items():
+        changed_notes = _changed_notes(module, changed_modules[path])
+        if changed_notes:
+            notes[path] = changed_notes
+    shapes = {}
+    for name, tensor in changed_tensors.items():
+        if tensor.shape != tensors[name].shape:
+            shapes[name] = list(tensor.shape)
     return Structure(notes, shapes, attentions, dropped)
 
 
 def apply(structure: Structure, module: torch.nn.Module) -> None:
-    """Give the factory's module a structure, in place; its weights are then to be loaded."""
+    """Apply a structure to the factory's module in place; its weights must be loaded afterwards."""
     import torch
 
-    from converters.models.attention import replace
+    from converters.models.attention import replace_attentions
     from converters.models.parts import drop
 
-    replace(module, structure.attentions)
+    replace_attentions(module, structure.attentions)
     drop(module, structure.dropped)
     modules = dict(module.named_modules())
     for path, notes in structure.notes.items():
         for name, value in notes.items():
             setattr(modules[path], name, tuple(value) if isinstance(value, list) else value)
     for name, shape in structure.shapes.items():
-        path, _, own = name.rpartition(".")
+        path, _, attribute = name.rpartition(".")
         holder = modules[path]
-        old = getattr(holder, own)
+        old = getattr(holder, attribute)
         new = torch.zeros(shape, dtype=old.dtype)
         if isinstance(old, torch.nn.Parameter):
-            setattr(holder, own, torch.nn.Parameter(new, requires_grad=old.requires_grad))
+            setattr(holder, attribute, torch.nn.Parameter(new, requires_grad=old.requires_grad))
         else:
-            holder.register_buffer(own, new, persistent=own not in holder._non_persistent_buffers_set)
+            persistent = attribute not in holder._non_persistent_buffers_set
+            holder.register_buffer(attribute, new, persistent=persistent)
 
 
 def _places(root: torch.nn.Module) -> dict[str, torch.nn.Module | None]:
-    """Modules by path, and None where there is a place for one."""
-    return {
-        f"{path}.{name}" if path else name: part
-        for path, module in root.named_modules()
-        for name, part in module._modules.items()
-    }
+    """Return the modules by path, and None for places without one."""
+    places = {}
+    for path, module in root.named_modules():
+        for name, part in module._modules.items():
+            places[f"{path}.{name}" if path else name] = part
+    return places
 
 
 def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -126,28 +138,38 @@ def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _changed_notes(before: torch.nn.Module, after: torch.nn.Module) -> dict[str, Note]:
-    mine, theirs = _notes(after), _notes(before)
-    return {name: _plain(value) for name, value in mine.items() if theirs.get(name, value) != value}
+    old_notes = _notes(before)
+    changed = {}
+    for name, value in _notes(after).items():
+        if old_notes.get(name, value) != value:
+            changed[name] = _plain(value)
+    return changed
 
 
 def _notes(module: torch.nn.Module) -> Mapping[str, Any]:
-    """The numbers that a module keeps beside its parameters."""
-    return {name: value for name, value in vars(module).items() if name != "training" and _is_note(value)}
+    """Return the numbers that a module holds beside its parameters."""
+    notes = {name: value for name, value in vars(module).items() if _is_note(value)}
+    notes.pop("training", None)
+    return notes
 
 
 def _is_note(value: object) -> bool:
     if isinstance(value, (tuple, list)):
-        return bool(value) and all(isinstance(one, int) for one in value)
+        return bool(value) and all(isinstance(item, int) for item in value)
     return isinstance(value, (int, float))
 
 
 def _plain(value: Any) -> Note:
-    return [int(one) for one in value] if isinstance(value, (tuple, list)) else value
+    if isinstance(value, (tuple, list)):
+        return [int(item) for item in value]
+    number: int | float | bool = value
+    return number
 
 
 def state_digest(module: torch.nn.Module) -> str:
-    """sha256 over the names, shapes and values of a module's state."""
+    """Return the sha256 of the names, shapes and values of a module's state."""
     key = Key()
     for name, tensor in module.state_dict().items():
-        key.add(f"{name} {tuple(tensor.shape)} {tensor.dtype}", tensor.contiguous().cpu().numpy().tobytes())
+        label = f"{name} {tuple(tensor.shape)} {tensor.dtype}"
+        key.add(label, tensor.contiguous().cpu().numpy().tobytes())
     return key.hex()

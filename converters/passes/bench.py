@@ -1,4 +1,4 @@
-"""The workbench of a pass over an eager module."""
+"""The input and the result of a pass over an eager module."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bench:
-    """What every pass over a module works with; `kept`: folder of training that was interrupted."""
+    """Input of every pass over a module; `kept`: folder of interrupted trainings."""
 
     source: Source
     recipe: Recipe
@@ -32,7 +32,10 @@ class Bench:
         return self.recipe.task == "classification"
 
     def run(self, traced: bool = False) -> Callable[[torch.nn.Module], Any]:
-        """A forward pass on seeded noise: at the sizes to be fastest at, or at those that exporters trace with."""
+        """Return a forward pass on seeded noise.
+
+        Its sizes are those to be fastest at, or with `traced` those that exporters trace with.
+        """
         import torch
 
         examples = Examples(self.facts)
@@ -42,3 +45,12 @@ class Bench:
             _, (arrays, *_) = examples.some_inputs(1)
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return lambda module: call(module, tensors)
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """The changed module, the entry of the manifest, and notes for the report."""
+
+    module: torch.nn.Module
+    report: dict[str, Any]
+    notes: list[str]

@@ -1,4 +1,4 @@
-"""One pass over the eager module. What training has reached is kept by content, and goes on from there."""
+"""One pass over the eager module. A training's progress is kept by content, and continues from there."""
 
 from __future__ import annotations
 
@@ -21,58 +21,62 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Changed:
-    """What a pass did: for the manifest, and for a reader."""
+    """Report of a pass, for the manifest, and notes for a reader."""
 
     report: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
 
 def change(
-    bench: Bench, one: PassOptions, teacher: torch.nn.Module, module: torch.nn.Module, after: Path
+    bench: Bench, options: PassOptions, teacher: torch.nn.Module, module: torch.nn.Module, after: Path
 ) -> Changed:
     """Apply a pass to `module` and leave its state and structure in the folder `after`.
 
     Args:
-        bench: the recipe and what is known of the model.
-        one: prune or recover.
+        bench: the recipe and the facts of the model.
+        options: prune or recover.
         teacher: the model as it was loaded.
         module: the model to change.
         after: a folder for it.
 
     Raises:
-        UsageError: names that match nothing, no data, or more to remove than can be.
+        UsageError: names that match nothing, no data, or more to remove than possible.
     """
     import torch
 
-    from converters.passes.prune import run as prune
-    from converters.passes.recover import run as recover
+    from converters.passes.prune.run import Pruning, prepare_pruning
+    from converters.passes.recover.run import Recovery, prepare_recovery
 
-    notes: list[str] = []
-    work = (
-        recover.prepare(bench, one.recover, teacher, notes)
-        if one.recover
-        else prune.prepare(bench, one, notes, teacher)
-    )
-    key = _key(bench, one, module, work.digest)
-    changed, report, said = work.apply(module, bench.kept / key / "checkpoint.pt")
-    torch.save(changed.state_dict(), after / STATE_FILE)
-    difference(build_module(bench.source), changed).save(after)
-    return Changed({one.name: {"options": _asked(one), **report}}, [*said, *notes])
-
-
-def _asked(one: PassOptions) -> dict[str, Any]:
-    return getattr(one, one.name).model_dump(mode="json", exclude_defaults=True)  # type: ignore[no-any-return]
+    task: Pruning | Recovery
+    if options.recover:
+        task = prepare_recovery(bench, options.recover, teacher)
+    else:
+        task = prepare_pruning(bench, options, teacher)
+    key = _key(bench, options, module, task.digest)
+    result = task.apply(module, bench.kept / key / "checkpoint.pt")
+    torch.save(result.module.state_dict(), after / STATE_FILE)
+    difference(build_module(bench.source), result.module).save(after)
+    return Changed({options.name: {"options": _recipe_options(options), **result.report}}, result.notes)
 
 
-def _key(bench: Bench, one: PassOptions, module: torch.nn.Module, data: str) -> str:
-    """The digest of all that the result depends on: weights, options with defaults, samples, code, versions."""
+def _recipe_options(options: PassOptions) -> dict[str, Any]:
+    """Return the options that differ from the defaults."""
+    pass_options = getattr(options, options.name)
+    return pass_options.model_dump(mode="json", exclude_defaults=True)  # type: ignore[no-any-return]
+
+
+def _key(bench: Bench, options: PassOptions, module: torch.nn.Module, data: str) -> str:
+    """Return the digest of everything that the result depends on.
+
+    That is: weights, options with defaults, samples, code, versions.
+    """
     key = Key()
     key.add("model", state_digest(module))
-    known = {**bench.facts.inputs, **bench.facts.dims}
-    sizes = {name: one.model_dump(mode="json") for name, one in known.items()}
+    specs = {**bench.facts.inputs, **bench.facts.dims}
+    sizes = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
     key.add("sizes", json.dumps(sizes))
     key.add("factory", json.dumps([bench.source.model, bench.source.args], default=str))
-    key.add("pass", one.model_dump_json())
+    key.add("pass", options.model_dump_json())
     key.add("samples", data)
     key.add("task", str(bench.recipe.task))
     key.add("code", source_digest(__name__))

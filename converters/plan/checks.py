@@ -1,4 +1,4 @@
-"""What cannot be in a recipe's `data:`, or is missing there for what its artifacts ask."""
+"""Checks of a recipe across its keys: contradictions, and what its artifacts need but it lacks."""
 
 from __future__ import annotations
 
@@ -13,132 +13,175 @@ from converters.sources import torchvision_names
 from runtimes.registry import nearest
 from runtimes.spec import profile_shapes
 
-_NO_DATA = (
-    "static quantization finds its ranges on samples: add `data: {calibration: {images: FOLDER}}` (or arrays: "
-    "FILE, factory: python:module:function; `random: 0` calibrates for noise, which real inputs are not)"
+_NO_CALIBRATION_DATA = (
+    "static quantization needs calibration data: add `data: {calibration: {images: FOLDER}}` (or "
+    "arrays: FILE, factory: python:module:function; `random: 0` calibrates on noise, which is not "
+    "representative of real inputs)"
 )
 _NO_LABELS = (
-    "metric: top1 is accuracy on labels: name them in `data: {evaluation: {labels: ...}}` (folder, prefix or a CSV "
-    "file for pictures, the name of an array for arrays), or use metric: agreement, which needs none"
+    "metric: top1 is accuracy on labels, and the evaluation data has none: add "
+    "`data: {evaluation: {labels: ...}}` (folder, prefix or a CSV file for images, the name of an "
+    "array for arrays), or use metric: agreement, which needs no labels"
 )
-_NOTHING_TO_LEARN_FROM = (
-    "this pass learns from samples: add `data: {training: {images: FOLDER}}` (or arrays: FILE, factory: "
-    "python:module:function); labels are not needed"
+_NO_TRAINING_DATA = (
+    "this pass needs training data: add `data: {training: {images: FOLDER}}` (or arrays: FILE, "
+    "factory: python:module:function); labels are not needed"
 )
-_NO_CLASSIFIER = "only a classifier has it: add `task: classification`, or use metric: sqnr"
+_NEEDS_CLASSIFIER = "needs a classifier: add `task: classification`"
+
+_MAX_INPUT_VALUES = 1 << 28  # a gigabyte of float32
 
 
 def data_problems(recipe: Recipe, document: Document) -> list[Problem]:
-    """What is wrong with the sources of samples."""
+    """Return the problems of the sources of samples."""
     problems = []
     for use in ("calibration", "training", "evaluation"):
-        found: SampleSource | None = getattr(recipe.data, use)
+        source: SampleSource | None = getattr(recipe.data, use)
+        if source is None:
+            continue
         mark, key = document.mark(("data", use)), f"data.{use}"
-        if found and found.images and recipe.preprocess is None:
-            problems.append(Problem(mark, key, "pictures need `preprocess:` to become inputs"))
-        if found and use == "evaluation" and found.random is not None:
-            problems.append(Problem(mark, key, "noise is what the validator uses anyway: leave it out"))
+        if source.images and recipe.preprocess is None:
+            message = "images need `preprocess:` to become inputs of the model"
+            problems.append(Problem(mark, key, message))
+        if use == "evaluation" and source.random is not None:
+            message = "the validator uses noise by default: remove `data.evaluation`"
+            problems.append(Problem(mark, key, message))
     return problems
 
 
-def calibration_problems(recipe: Recipe, artifacts: Sequence[ArtifactPlan], document: Document) -> list[Problem]:
-    """Artifacts that would be calibrated with nothing."""
+def calibration_problems(
+    recipe: Recipe, artifacts: Sequence[ArtifactPlan], document: Document
+) -> list[Problem]:
+    """Return the artifacts with static quantization, if there is no calibration data."""
     if recipe.data.calibration is not None:
         return []
-    static = [one.name for one in artifacts if one.options.quantize and one.options.quantize.mode == "static"]
-    return [Problem(document.mark(("artifacts", name)), f"artifacts.{name}.passes", _NO_DATA) for name in static]
+    problems = []
+    for artifact in artifacts:
+        quantize = artifact.options.quantize
+        if quantize and quantize.mode == "static":
+            problems.append(_passes_problem(artifact, document, _NO_CALIBRATION_DATA))
+    return problems
 
 
-def training_problems(recipe: Recipe, artifacts: Sequence[ArtifactPlan], document: Document) -> list[Problem]:
-    """Artifacts whose passes would learn from nothing."""
+def training_problems(
+    recipe: Recipe, artifacts: Sequence[ArtifactPlan], document: Document
+) -> list[Problem]:
+    """Return the artifacts whose passes train, if there is no training data."""
     if recipe.data.training or recipe.data.calibration:
         return []
-    learning = [
-        artifact.name
-        for artifact in artifacts
-        if any(one.recover or (one.prune and one.prune.importance == "taylor") for one in artifact.options.passes)
-    ]
-    return [
-        Problem(document.mark(("artifacts", name)), f"artifacts.{name}.passes", _NOTHING_TO_LEARN_FROM)
-        for name in learning
-    ]
+    problems = []
+    for artifact in artifacts:
+        if _needs_training_data(artifact):
+            problems.append(_passes_problem(artifact, document, _NO_TRAINING_DATA))
+    return problems
 
 
-def budget_problems(recipe: Recipe, artifacts: Sequence[ArtifactPlan], document: Document) -> Iterator[Problem]:
-    """Accuracy budgets in a metric that the recipe's model or data cannot have."""
-    for one in artifacts:
-        quantize, mark = one.options.quantize, document.mark(("artifacts", one.name, "passes"))
+def _needs_training_data(artifact: ArtifactPlan) -> bool:
+    for options in artifact.options.passes:
+        if options.recover or (options.prune and options.prune.importance == "taylor"):
+            return True
+    return False
+
+
+def _passes_problem(artifact: ArtifactPlan, document: Document, message: str) -> Problem:
+    mark = document.mark(("artifacts", artifact.name))
+    return Problem(mark, f"artifacts.{artifact.name}.passes", message)
+
+
+def budget_problems(
+    recipe: Recipe, artifacts: Sequence[ArtifactPlan], document: Document
+) -> Iterator[Problem]:
+    """Yield the accuracy budgets in a metric that the recipe's model or data does not have."""
+    for artifact in artifacts:
+        quantize = artifact.options.quantize
         if quantize is None or quantize.max_drop is None or quantize.metric == "sqnr":
             continue
-        where = f"artifacts.{one.name}.passes"
+        mark = document.mark(("artifacts", artifact.name, "passes"))
+        key = f"artifacts.{artifact.name}.passes"
         if recipe.task != "classification":
-            yield Problem(mark, where, f"metric: {quantize.metric}: {_NO_CLASSIFIER}")
+            message = f"metric: {quantize.metric} {_NEEDS_CLASSIFIER}, or use metric: sqnr"
+            yield Problem(mark, key, message)
         if quantize.metric == "top1" and not _may_have_labels(recipe.data.evaluation):
-            yield Problem(mark, where, _NO_LABELS)
+            yield Problem(mark, key, _NO_LABELS)
 
 
 def _may_have_labels(source: SampleSource | None) -> bool:
-    """Whether samples have labels, or bring them along: those of a factory are known when they are read."""
+    """Return whether samples may have labels: for a factory this is known only when they are read."""
     return source is not None and (source.labels is not None or source.factory is not None)
 
 
 def model_problems(document: Document) -> list[Problem]:
+    """Return the problem of `model:`, if it names no model."""
     model = document.data.get("model")
     if not isinstance(model, str):
-        return []  # the schema has said so
-    kind, _, rest = model.partition(":")
-    mark = document.mark(("model",))
+        return []  # the schema reports it
+    kind, _, target = model.partition(":")
+    message = "must be torchvision:NAME or python:package.module:factory"
     if kind == "torchvision":
         names = torchvision_names()
-        if names and rest not in names:
-            return [
-                Problem(mark, "model", f"torchvision has no classification model {rest!r}{nearest(rest, names)}")
-            ]
-        return []
-    if kind == "python":
-        module, _, factory = rest.partition(":")
-        if not module or not factory.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-            return [Problem(mark, "model", "must look like python:package.module:factory")]
-        return []
-    return [Problem(mark, "model", "must be torchvision:NAME or python:package.module:factory")]
+        if not names or target in names:
+            return []
+        suggestion = nearest(target, names)
+        message = f"torchvision has no classification model {target!r}{suggestion}"
+    elif kind == "python":
+        if _is_factory(target):
+            return []
+        message = "must look like python:package.module:factory"
+    return [Problem(document.mark(("model",)), "model", message)]
+
+
+def _is_factory(target: str) -> bool:
+    """Return whether a text looks like package.module:factory."""
+    module, _, factory = target.partition(":")
+    return factory.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def gate_problems(recipe: Recipe, document: Document) -> list[Problem]:
-    asked = [name for name in ("top1_agreement", "accuracy_drop") if getattr(recipe.gates, name) is not None]
+    """Return the gates that only a classifier can have, if the model is none."""
     if recipe.task == "classification":
         return []
-    why = "only a classifier has it: add `task: classification`"
-    return [Problem(document.mark(("gates", name)), f"gates.{name}", why) for name in asked]
-
-
-_LARGEST_INPUT = 1 << 28  # values; a gigabyte of float32
+    problems = []
+    for name in ("top1_agreement", "accuracy_drop"):
+        if getattr(recipe.gates, name) is not None:
+            mark = document.mark(("gates", name))
+            problems.append(Problem(mark, f"gates.{name}", _NEEDS_CLASSIFIER))
+    return problems
 
 
 def output_problems(recipe: Recipe, document: Document) -> list[Problem]:
+    """Return the names of outputs that occur twice."""
     names = recipe.outputs or ()
     mark = document.mark(("outputs",))
-    return [Problem(mark, "outputs", f"{name!r} is named twice") for name in set(names) if names.count(name) > 1]
+    repeated = {name for name in names if names.count(name) > 1}
+    return [Problem(mark, "outputs", f"{name!r} is named twice") for name in repeated]
 
 
 def dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
+    """Return the dimensions without a range, ranges without a dimension, and inputs that are too large."""
     used = {size for spec in recipe.inputs.values() for size in spec.shape if isinstance(size, str)}
-    problems = [
-        Problem(
-            document.mark(("inputs",)),
-            f"dims.{name}",
-            f"the dimension {name!r} has no range; add it to `dims:`",
-        )
-        for name in sorted(used - set(recipe.dims))
-    ]
-    problems += [
-        Problem(document.mark(("dims", name)), f"dims.{name}", f"no input has this dimension{nearest(name, used)}")
-        for name in recipe.dims
-        if name not in used
-    ]
+    problems = []
+    for name in sorted(used - set(recipe.dims)):
+        message = f"the dimension {name!r} has no range; add it to `dims:`"
+        problems.append(Problem(document.mark(("inputs",)), f"dims.{name}", message))
+    for name in recipe.dims:
+        if name not in used:
+            message = f"no input has this dimension{nearest(name, used)}"
+            problems.append(Problem(document.mark(("dims", name)), f"dims.{name}", message))
+    return problems + _size_problems(recipe, document)
+
+
+def _size_problems(recipe: Recipe, document: Document) -> list[Problem]:
+    """Return the inputs that are too large to run at the maximum of their dimensions."""
+    problems = []
     for name, spec in recipe.inputs.items():
-        known = all(size in recipe.dims for size in spec.shape if isinstance(size, str))
-        count = math.prod(profile_shapes(spec, recipe.dims)[-1]) if known else 0
-        if count > _LARGEST_INPUT:
-            why = f"at its largest this input has {count:.3g} values, and the validator runs it: lower the `max`"
-            problems.append(Problem(document.mark(("inputs", name)), f"inputs.{name}", why))
+        dims = {size for size in spec.shape if isinstance(size, str)}
+        if dims - set(recipe.dims):
+            continue  # reported already
+        count = math.prod(profile_shapes(spec, recipe.dims)[-1])
+        if count > _MAX_INPUT_VALUES:
+            message = (
+                f"at its maximum size this input has {count:.3g} values, and the validator runs it: "
+                "lower the `max` of its dimensions"
+            )
+            problems.append(Problem(document.mark(("inputs", name)), f"inputs.{name}", message))
     return problems

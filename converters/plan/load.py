@@ -1,4 +1,4 @@
-"""The recipe: its schema and every default. Nothing heavy is imported to check one."""
+"""Load a recipe: find, read and check it. Checking a recipe imports no heavy library."""
 
 from __future__ import annotations
 
@@ -37,16 +37,18 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 """The recipes that come with a clone of the repository."""
 
 
-def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequence[Path] = ()) -> Plan:
+def load_recipe(
+    name: str | Path, settings: Sequence[str] = (), folders: Sequence[Path] = ()
+) -> Plan:
     """Find, read and check a recipe.
 
     Args:
         name: a path, or the name of a recipe in `folders`, ./configs or Burnish's own configs.
         settings: overrides such as `artifacts.onnx.opset=18`.
-        folders: looked in before the usual ones.
+        folders: searched before the usual ones.
 
     Raises:
-        RecipeError: with everything that is wrong at once, each with file, line and key.
+        RecipeError: with all problems at once, each with file, line and key.
         UsageError: there is no such recipe.
     """
     path = find(str(name), [*folders, Path("configs"), CONFIGS])
@@ -54,101 +56,133 @@ def load_recipe(name: str | Path, settings: Sequence[str] = (), folders: Sequenc
     for setting in settings:
         document = override(document, setting)
     recipe, problems = explain(Recipe, document.data, document, ())
-    artifacts, more = _artifacts(document, recipe.gates if recipe else Gates())
-    problems += [*more, *model_problems(document)]
-    known = recipe or _readable(document.data)
-    unreadable = {name for name in Recipe.model_fields if name in document.data} - known.model_fields_set
-    if known.model_fields_set >= {"inputs"} and not unreadable & {"dims", "data", "preprocess"}:
-        problems += [*dim_problems(known, document), *data_problems(known, document)]
-        problems += calibration_problems(known, artifacts, document)
-        problems += training_problems(known, artifacts, document)
-    if not unreadable & {"task", "data"}:
-        problems += budget_problems(known, artifacts, document)
-    if not unreadable & {"task", "gates"}:
-        problems += gate_problems(known, document)
-    problems += output_problems(known, document)
+    artifacts, artifact_problems = _artifacts(document, recipe.gates if recipe else Gates())
+    problems += [*artifact_problems, *model_problems(document)]
+    problems += _cross_problems(recipe or _readable(document.data), artifacts, document)
     if problems or recipe is None:
-        order = {str(document.path): 0}
-        raise RecipeError(sorted(problems, key=lambda p: (order.get(p.mark.file, 1), p.mark.line or 0)))
-    name = path.stem.encode("utf-8", "replace").decode()  # a file name may be no UTF-8
-    return Plan(name, document, recipe, tuple(artifacts), tuple(settings))
+        raise RecipeError(_sorted(problems, document))
+    stem = path.stem.encode("utf-8", "replace").decode()  # a file name may be no UTF-8
+    return Plan(stem, document, recipe, tuple(artifacts), tuple(settings))
+
+
+def _sorted(problems: Sequence[Problem], document: Document) -> list[Problem]:
+    """Sort problems by line; those of the recipe itself come before those of recipes it extends."""
+    own_file = str(document.path)
+    return sorted(problems, key=lambda p: (p.mark.file != own_file, p.mark.line or 0))
+
+
+def _cross_problems(
+    recipe: Recipe, artifacts: Sequence[ArtifactPlan], document: Document
+) -> list[Problem]:
+    """Return the problems between keys, as far as the keys could be read."""
+    problems: list[Problem] = []
+    present = {name for name in Recipe.model_fields if name in document.data}
+    unreadable = present - recipe.model_fields_set
+    if recipe.model_fields_set >= {"inputs"} and not unreadable & {"dims", "data", "preprocess"}:
+        problems += dim_problems(recipe, document)
+        problems += data_problems(recipe, document)
+        problems += calibration_problems(recipe, artifacts, document)
+        problems += training_problems(recipe, artifacts, document)
+    if not unreadable & {"task", "data"}:
+        problems += budget_problems(recipe, artifacts, document)
+    if not unreadable & {"task", "gates"}:
+        problems += gate_problems(recipe, document)
+    return problems + output_problems(recipe, document)
 
 
 def _artifacts(document: Document, gates: Gates) -> tuple[list[ArtifactPlan], list[Problem]]:
     """Check the options of every artifact by the classes of their exporters."""
     listed = document.data.get("artifacts")
-    found, problems = [], []
-    for name, raw in listed.items() if isinstance(listed, dict) else ():
-        keys = ("artifacts", name)
-        if raw is not None and not isinstance(raw, dict):
-            continue  # the recipe's own schema has said so
-        options = {"format": name, **(raw or {})}
-        if not _is_folder_name(name):
-            words = f"a name is letters, digits, - _ . ({_LONGEST} bytes at most) and none of {', '.join(RESERVED)}"
-            problems.append(Problem(document.mark(keys), f"artifacts.{name}", words))
-        try:
-            exporter: Exporter = EXPORTERS.get(str(options["format"]))()
-        except UsageError as error:
-            given = isinstance(raw, dict) and "format" in raw
-            key = (*keys, "format") if given else keys
-            hint = "" if given else " (an artifact whose name is not a format needs `format:`)"
-            problems.append(Problem(document.mark(key), f"artifacts.{name}", f"{error}{hint}"))
-            continue
-        checked, wrong = explain(exporter.Options, options, document, keys)
-        problems += wrong
-        if checked and (why := _impossible(exporter, checked)):
-            problems.append(Problem(document.mark((*keys, "passes")), f"artifacts.{name}.passes", why))
-        if checked:
-            asked = checked.gates.model_dump(exclude_unset=True) if checked.gates else {}
-            merged = gates.model_copy(update={**_budget_gate(checked.quantize), **asked})
-            found.append(ArtifactPlan(name, exporter, checked, merged))
-    return found, problems
+    artifacts: list[ArtifactPlan] = []
+    problems: list[Problem] = []
+    for name, options in listed.items() if isinstance(listed, dict) else ():
+        if options is not None and not isinstance(options, dict):
+            continue  # the recipe's own schema reports it
+        artifact, artifact_problems = _artifact(name, options or {}, document, gates)
+        problems += artifact_problems
+        if artifact is not None:
+            artifacts.append(artifact)
+    return artifacts, problems
 
 
-def _impossible(exporter: Exporter, options: ExporterOptions) -> str | None:
-    """Why a format cannot have the passes that are asked for, or None."""
+def _artifact(
+    name: str, options: dict[str, Any], document: Document, gates: Gates
+) -> tuple[ArtifactPlan | None, list[Problem]]:
+    """Check the options of one artifact."""
+    keys, key = ("artifacts", name), f"artifacts.{name}"
+    problems = []
+    if not _is_folder_name(name):
+        message = (
+            f"a name has letters, digits, - _ . ({_MAX_NAME_BYTES} bytes at most) and is none of "
+            f"{', '.join(RESERVED)}"
+        )
+        problems.append(Problem(document.mark(keys), key, message))
+    try:
+        exporter: Exporter = EXPORTERS.get(str(options.get("format", name)))()
+    except UsageError as error:
+        if "format" in options:
+            problems.append(Problem(document.mark((*keys, "format")), key, str(error)))
+        else:
+            hint = "(an artifact whose name is not a format needs `format:`)"
+            problems.append(Problem(document.mark(keys), key, f"{error} {hint}"))
+        return None, problems
+    checked, option_problems = explain(
+        exporter.Options, {"format": name, **options}, document, keys
+    )
+    problems += option_problems
+    if checked is None:
+        return None, problems
+    if message := _passes_problem(exporter, checked):
+        problems.append(Problem(document.mark((*keys, "passes")), f"{key}.passes", message))
+    overrides = checked.gates.model_dump(exclude_unset=True) if checked.gates else {}
+    merged = gates.model_copy(update={**_budget_gate(checked.quantize), **overrides})
+    return ArtifactPlan(name, exporter, checked, merged), problems
+
+
+def _passes_problem(exporter: Exporter, options: ExporterOptions) -> str | None:
+    """Return why a format cannot have these passes, or None."""
     if problem := order_problem(options.passes):
         return problem
     if options.quantize is None:
         return None
-    every = {name: EXPORTERS.get(name).quantization for name in EXPORTERS.shipped}
     mode = options.quantize.mode
     if mode in exporter.quantization:
         return None
-    able = ", ".join(name for name, modes in every.items() if mode in modes)
-    return f"{exporter.format} has no {mode} quantization; those that do: {able}"
+    formats = [name for name in EXPORTERS.shipped if mode in EXPORTERS.get(name).quantization]
+    return f"{exporter.format} has no {mode} quantization; formats that have: {', '.join(formats)}"
 
 
 def _budget_gate(quantize: QuantizeOptions | None) -> dict[str, float]:
-    """The gate that proves an accuracy budget: what was searched for is judged like everything else."""
+    """Return the gate that proves an accuracy budget: the search for it proves nothing by itself."""
     if quantize is None or quantize.max_drop is None:
         return {}
     share = quantize.max_drop / 100
-    return {
-        "agreement": {"top1_agreement": 1 - share},
-        "top1": {"accuracy_drop": share},
-        "sqnr": {"sqnr_db": -20 * math.log10(share)},
-    }[quantize.metric]
+    if quantize.metric == "agreement":
+        return {"top1_agreement": 1 - share}
+    if quantize.metric == "top1":
+        return {"accuracy_drop": share}
+    return {"sqnr_db": -20 * math.log10(share)}
 
 
 def _readable(data: dict[str, Any]) -> Recipe:
-    """The parts of a faulty recipe that can be read, so that what is wrong between them is told at once too."""
-    whole = {"model": "", "inputs": {"x": {"shape": [1]}}, "artifacts": {"x": {}}}
-    parts: dict[str, Any] = {}
+    """Return the readable keys of a faulty recipe, so that problems between them are reported too."""
+    minimal = {"model": "", "inputs": {"x": {"shape": [1]}}, "artifacts": {"x": {}}}
+    values: dict[str, Any] = {}
     for name in Recipe.model_fields:
         if name in data:
-            with contextlib.suppress(ValidationError):  # its own mistakes have been told
-                parts[name] = getattr(Recipe.model_validate({**whole, name: data[name]}), name)
-    return Recipe.model_construct(set(parts), **{"inputs": {}, **parts})
+            with contextlib.suppress(ValidationError):  # its own problems are reported already
+                recipe = Recipe.model_validate({**minimal, name: data[name]})
+                values[name] = getattr(recipe, name)
+    return Recipe.model_construct(set(values), **{"inputs": {}, **values})
 
 
-_LONGEST = 100  # bytes: its log, its script and its scratch have longer names, and file systems take 255
+_MAX_NAME_BYTES = 100  # its log, script and scratch have longer names; file systems allow 255
 
 
 def _is_folder_name(name: str) -> bool:
     return (
         name not in RESERVED
-        and len(name.encode()) <= _LONGEST
+        and len(name.encode()) <= _MAX_NAME_BYTES
         and name[:1].isalnum()
         and all(letter.isalnum() or letter in "-_." for letter in name)
     )

@@ -15,7 +15,7 @@ from runtimes.artifact.gates import Gates
 
 @dataclass(frozen=True)
 class ArtifactPlan:
-    """One artifact of a recipe: its exporter and options."""
+    """One artifact of a recipe: its exporter, options and gates."""
 
     name: str
     exporter: Exporter
@@ -25,7 +25,7 @@ class ArtifactPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe that has been checked, with where it stands, and the overrides that it was read with."""
+    """A checked recipe, its document, and the overrides that it was read with."""
 
     name: str
     document: Document
@@ -35,14 +35,21 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """The folder that the recipe's relative paths start from."""
+        """Folder that the recipe's relative paths start from."""
         return self.document.path.resolve().parent
 
 
 def source_of(plan: Plan) -> Source:
-    """What the model of a recipe is loaded from."""
+    """Return the source of a recipe's model."""
     recipe = plan.recipe
-    where = str(plan.document.mark(("model",)))
+    location = str(plan.document.mark(("model",)))
     return Source(
-        recipe.model, recipe.args, recipe.weights, plan.folder, where, recipe.inputs, recipe.dims, recipe.trust
+        recipe.model,
+        recipe.args,
+        recipe.weights,
+        plan.folder,
+        location,
+        recipe.inputs,
+        recipe.dims,
+        recipe.trust,
     )

@@ -1,4 +1,4 @@
-"""What an artifact's manifest says of its origin, from the recipe alone: no folder, machine or time is in it."""
+"""Provenance of an artifact for its manifest, from the recipe alone: without folders, machine or time."""
 
 from __future__ import annotations
 
@@ -10,63 +10,71 @@ from pathlib import Path
 from typing import Any
 
 from converters.plan.plan import ArtifactPlan, Plan
-from converters.recipe.order import on_the_model
+from converters.recipe.order import model_passes
 from converters.recipe.schema import Recipe
-from converters.steps.trace import module_file
+from converters.steps.dependencies import module_file
 from runtimes.artifact.artifact import sha256
 from runtimes.artifact.provenance import Origin, Provenance, SourceOrigin, StepRecord
 from runtimes.machine.machine import burnish_version, python_version, versions
 
 _NO_PARAMETERS = ("format", "gates", "passes")
-"""Options of an artifact that are no parameters of its export: its name for it, the verdict's, and other steps."""
+"""Options of an artifact that are no parameters of its export: its name, its gates, other steps."""
 
 
-def provenance(plan: Plan, artifact: ArtifactPlan, weights: Mapping[str, Any], state: str) -> Provenance:
-    """Where an artifact comes from.
+def provenance(
+    plan: Plan, artifact: ArtifactPlan, weights: Mapping[str, Any], state: str
+) -> Provenance:
+    """Return the provenance of an artifact.
 
     Args:
         plan: the recipe.
-        artifact: which of its artifacts.
-        weights: the record of those that were found (`WeightsRecord.as_dict`).
+        artifact: one of its artifacts.
+        weights: record of the loaded weights (`WeightsRecord.as_dict`).
         state: sha256 of the file of the loaded model's tensors.
     """
     recipe = plan.recipe
+    code = _factory_digest(recipe.model, plan.folder)
     return Provenance(
         recipe=Origin(name=plan.name, sha256=recipe_digest(recipe)),
-        source=SourceOrigin(model=recipe.model, args=recipe.args, sha256=_source_digest(recipe.model, plan.folder)),
+        source=SourceOrigin(model=recipe.model, args=recipe.args, sha256=code),
         weights=Origin(name=weights["source"], sha256=weights["sha256"]),
         state=state,
-        steps=steps(artifact),
+        steps=step_records(artifact),
         varies=artifact.exporter.varies(artifact.options),
         versions={"burnish": burnish_version(), "python": python_version(), **versions()},
     )
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """sha256 of what a recipe asks for, however it is written: JSON with every default, keys in order."""
+    """Return the sha256 of a recipe's meaning: JSON with every default, keys in order."""
     text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def steps(artifact: ArtifactPlan) -> tuple[StepRecord, ...]:
-    """What is done between the loaded model and the artifact's files: passes, the ONNX graph, the export."""
+def step_records(artifact: ArtifactPlan) -> tuple[StepRecord, ...]:
+    """Return the steps from the loaded model to the artifact's files: passes, ONNX graph, export."""
     options, exporter = artifact.options, artifact.exporter
+    records = []
+    for pass_options in model_passes(options.passes):
+        name = pass_options.name
+        records.append(StepRecord(name=name, parameters=_dumped(pass_options)[name]))
     graph = exporter.graph_options(options)
-    found = [StepRecord(name=one.name, parameters=_dumped(one)[one.name]) for one in on_the_model(options.passes)]
     if graph is not None:
-        found.append(StepRecord(name="export-graph", parameters={"format": "onnx", **graph}))
+        records.append(StepRecord(name="export-graph", parameters={"format": "onnx", **graph}))
     if options.quantize:
-        found.append(StepRecord(name="quantize", parameters=_dumped(options.quantize)))
-    asked = {"format": exporter.format, **_dumped(options, _NO_PARAMETERS)}
-    return (*found, StepRecord(name="export", parameters=asked))
+        records.append(StepRecord(name="quantize", parameters=_dumped(options.quantize)))
+    parameters = {"format": exporter.format, **_dumped(options, _NO_PARAMETERS)}
+    return (*records, StepRecord(name="export", parameters=parameters))
 
 
 def _dumped(options: Any, without: Iterable[str] = ()) -> dict[str, Any]:
     return options.model_dump(mode="json", exclude=set(without))  # type: ignore[no-any-return]
 
 
-def _source_digest(model: str, folder: Path) -> str | None:
-    """sha256 of the file that a `python:` model's factory is in; None for others, or where there is none."""
-    kind, _, rest = model.partition(":")
-    file = module_file(rest.partition(":")[0], (folder, *sys.path)) if kind == "python" else None
+def _factory_digest(model: str, folder: Path) -> str | None:
+    """Return the sha256 of the file of a `python:` model's factory; None for other models."""
+    kind, _, target = model.partition(":")
+    if kind != "python":
+        return None
+    file = module_file(target.partition(":")[0], (folder, *sys.path))
     return sha256(file) if file else None

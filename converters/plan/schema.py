@@ -1,4 +1,4 @@
-"""The JSON Schema of recipes, for editors. Kept in configs/recipe.schema.json; `make schema` writes it anew."""
+"""The JSON Schema of recipes, for editors. `make schema` writes it to configs/recipe.schema.json."""
 
 from __future__ import annotations
 
@@ -15,41 +15,53 @@ SCHEMA_FILE = CONFIGS / "recipe.schema.json"
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The schema, from the classes that check recipes.
+    """Return the schema, from the classes that check recipes.
 
-    Nothing is required at the top, since `extends:` may bring it. An artifact that is named after a shipped
-    format has that format's options; any other has the options of one of them.
+    No key is required at the top, since `extends:` may provide it. An artifact that is named after
+    a shipped format has that format's options; any other has the options of one of them.
     """
     options = {name: EXPORTERS.get(name).Options for name in EXPORTERS.shipped}
-    models: list[Any] = [(Recipe, "validation"), *((model, "validation") for model in options.values())]
-    references, definitions = models_json_schema(models)
+    models: list[Any] = [Recipe, *options.values()]
+    references, definitions = models_json_schema([(model, "validation") for model in models])
     shared = definitions["$defs"]
-    recipe = shared.pop(references[(Recipe, "validation")]["$ref"].rpartition("/")[2])
-    named = {name: _optional(references[(model, "validation")]) for name, model in options.items()}
+
+    def shared_name(model: Any) -> str:
+        reference: str = references[(model, "validation")]["$ref"]
+        return reference.rpartition("/")[2]
+
+    recipe = shared.pop(shared_name(Recipe))
+    by_name, alternatives = {}, []
     for name, model in options.items():
-        definition = shared[references[(model, "validation")]["$ref"].rpartition("/")[2]]
-        definition.pop("required", None)  # `format` is the artifact's name where it is not given
-        definition["properties"]["format"] = {"const": name, "description": "The exporter."}
+        definition = shared[shared_name(model)]
+        definition.pop("required", None)  # `format` defaults to the artifact's name
+        definition["properties"]["format"] = {
+            "const": name,
+            "description": "Format of the artifact.",
+        }
+        reference = references[(model, "validation")]
+        alternatives.append(reference)
+        by_name[name] = {"anyOf": [reference, {"type": "null"}]}
     recipe.pop("required")
     recipe["properties"]["artifacts"] |= {
-        "properties": named,
-        "additionalProperties": {"anyOf": [reference for one in named.values() for reference in one["anyOf"][:1]]},
+        "properties": by_name,
+        "additionalProperties": {"anyOf": alternatives},
     }
-    recipe["properties"]["extends"] = {"type": "string", "description": "A recipe whose values this one adds to."}
+    recipe["properties"]["extends"] = {
+        "type": "string",
+        "description": "Name or file of a recipe to start from. Mappings are merged key by key, "
+        "other values are replaced, and null removes a mapping.",
+    }
+    recipe.pop("title")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Burnish recipe",
-        **{key: value for key, value in recipe.items() if key != "title"},
+        **recipe,
         "$defs": shared,
     }
 
 
-def _optional(reference: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [reference, {"type": "null"}]}
-
-
 def schema_text() -> str:
-    """The schema as it is written to the file."""
+    """Return the schema as it is written to the file."""
     return json.dumps(recipe_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,7 @@
-"""The steps of a build: each a picklable call that runs in a process of its own and writes into a new folder."""
+"""The actions of a build's steps.
+
+Each is a picklable call that runs in a process of its own and writes into a new folder.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from converters.recipe.quantize import QuantizeOptions
 from converters.recipe.schema import Recipe
 from converters.sources.load import Source, load_model
 from converters.sources.restore import restore
-from converters.steps.step import Made
+from converters.steps.step import StepOutput
 from converters.steps.store import Store
 from runtimes.errors import UsageError
 from runtimes.files.layout import REFERENCE_FILE, STATE_FILE
@@ -34,7 +37,15 @@ LOAD = "load"
 
 @dataclass(frozen=True)
 class LoadedFacts:
-    """What the load step tells the rest of the build; `labelled`: whether the samples that judge have labels."""
+    """Facts of the loaded model for the other steps.
+
+    Attributes:
+        facts: inputs, outputs, parameters.
+        weights: record of the weights that were loaded.
+        notes: for the build's reader.
+        classes: names of the classes, if there are any.
+        labelled: whether the evaluation samples have labels.
+    """
 
     facts: ModelFacts
     weights: dict[str, Any]
@@ -50,26 +61,29 @@ class Load:
     source: Source
     recipe: Recipe
 
-    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> LoadedFacts:
-        """Raises UsageError where the recipe's samples, labels or class names do not fit the model."""
+    def __call__(self, folder: Path, needs: Mapping[str, StepOutput]) -> LoadedFacts:
+        """Raise UsageError if the recipe's samples, labels or class names do not fit the model."""
         import torch
 
         recipe, loaded = self.recipe, load_model(self.source)
         torch.save(loaded.module.state_dict(), folder / STATE_FILE)
-        notes: list[str] = []
-        names, count = _classes(recipe), None
+        names, count = _class_names(recipe), None
         if names is not None or recipe.task == "classification":
             count = count_classes(loaded.module, recipe.inputs, recipe.dims)
         if names is not None and count not in (None, len(names)):
             raise UsageError(f"classes: {len(names)} names, but the model has {count} classes")
+        notes: list[str] = []
         samples = probes(recipe, self.source.folder, notes.append, count)
-        facts, reference = study(loaded.module, recipe.inputs, recipe.dims, samples, recipe.outputs, recipe.task)
+        facts, reference = study(
+            loaded.module, recipe.inputs, recipe.dims, samples, recipe.outputs, recipe.task
+        )
         reference.save(folder / REFERENCE_FILE)
         labelled = any(probe.labels for probe in samples)
-        return LoadedFacts(facts, loaded.weights.as_dict(), [*notes, *reference.notes], names, labelled)
+        weights = loaded.weights.as_dict()
+        return LoadedFacts(facts, weights, [*notes, *reference.notes], names, labelled)
 
 
-def _classes(recipe: Recipe) -> tuple[str, ...] | None:
+def _class_names(recipe: Recipe) -> tuple[str, ...] | None:
     from converters.sources.torchvision import imagenet_classes
 
     return imagenet_classes() if recipe.classes == "imagenet" else recipe.classes
@@ -77,27 +91,35 @@ def _classes(recipe: Recipe) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True)
 class Change:
-    """Apply one pass to the model, as the step `before` left it. `kept`: where training that goes on is kept."""
+    """Apply one pass to the model.
+
+    Attributes:
+        source, recipe: of the model.
+        options: of the pass.
+        before: name of the step whose output the pass changes.
+        checkpoints: folder of unfinished training, which a later build continues.
+    """
 
     source: Source
     recipe: Recipe
-    one: PassOptions
+    options: PassOptions
     before: str
-    kept: Path
+    checkpoints: Path
 
-    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Changed:
-        """Leave state and structure in `folder`."""
+    def __call__(self, folder: Path, needs: Mapping[str, StepOutput]) -> Changed:
+        """Write state and structure of the changed model into `folder`."""
         from converters.passes.change import change
 
         loaded = needs[LOAD]
-        teacher, module = (restore(self.source, one.folder) for one in (loaded, needs[self.before]))
-        bench = Bench(self.source, self.recipe, loaded.result.facts, self.kept)
-        return change(bench, self.one, teacher, module, folder)
+        teacher = restore(self.source, loaded.folder)
+        module = restore(self.source, needs[self.before].folder)
+        bench = Bench(self.source, self.recipe, loaded.result.facts, self.checkpoints)
+        return change(bench, self.options, teacher, module, folder)
 
 
 @dataclass(frozen=True)
 class Studied:
-    """What is known of a changed model."""
+    """Facts of a changed model."""
 
     facts: ModelFacts
     notes: list[str] = field(default_factory=list)
@@ -105,24 +127,35 @@ class Studied:
 
 @dataclass(frozen=True)
 class Study:
-    """Study a changed model as the loaded one was: its facts, and the reference that judges its artifacts."""
+    """Study a changed model as the loaded one was: its facts, and the reference for its artifacts."""
 
     source: Source
     recipe: Recipe
     changed: str
 
-    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Studied:
+    def __call__(self, folder: Path, needs: Mapping[str, StepOutput]) -> Studied:
         """Write the reference into `folder`."""
         recipe, before = self.recipe, Reference.load(needs[LOAD].folder / REFERENCE_FILE)
         module = restore(self.source, needs[self.changed].folder)
-        facts, found = study(module, recipe.inputs, recipe.dims, before.probes, recipe.outputs, recipe.task)
-        replace(found, original=before.eager).save(folder / REFERENCE_FILE)
-        return Studied(facts, found.notes)
+        facts, reference = study(
+            module, recipe.inputs, recipe.dims, before.probes, recipe.outputs, recipe.task
+        )
+        replace(reference, original=before.eager).save(folder / REFERENCE_FILE)
+        return Studied(facts, reference.notes)
 
 
 @dataclass(frozen=True)
 class Quantize:
-    """Quantize the ONNX graph that the step `graph` has written. `store`: of calibrations."""
+    """Quantize an ONNX graph.
+
+    Attributes:
+        recipe: names the samples.
+        home: the recipe's folder.
+        options: of the quantization.
+        engine: in which an accuracy budget is measured.
+        graph: name of the step that wrote the graph.
+        store: of calibrations.
+    """
 
     recipe: Recipe
     home: Path
@@ -131,14 +164,16 @@ class Quantize:
     graph: str
     store: Store
 
-    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Quantized:
+    def __call__(self, folder: Path, needs: Mapping[str, StepOutput]) -> Quantized:
         """Write the quantized graph into `folder`."""
         from converters.passes.quantize.run import quantize
 
         graph = needs[self.graph]
         start = graph.folder / graph.result.entry
-        found = quantize(start, self.recipe, self.home, self.options, self.engine, folder, self.store)
-        return replace(found, graph=Path(found.graph.name))
+        quantized = quantize(
+            start, self.recipe, self.home, self.options, self.engine, folder, self.store
+        )
+        return replace(quantized, graph=Path(quantized.graph.name))
 
 
 @dataclass(frozen=True)
@@ -146,10 +181,10 @@ class Export:
     """Write one format.
 
     Attributes:
-        source, recipe: of the model; the exporter restores its state where it starts from the module.
+        source, recipe: of the model; its state is restored if the exporter starts from the module.
         format, options: of the artifact.
-        model: the step that left the model's state; None where the exporter starts from a graph.
-        facts: the step that knows the model's inputs and outputs.
+        model: the step that wrote the model's state; None if the exporter starts from a graph.
+        facts: the step that has the model's inputs and outputs.
         start: the step that wrote the graph to start from.
     """
 
@@ -161,19 +196,19 @@ class Export:
     facts: str
     start: str | None = None
 
-    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Exported:
+    def __call__(self, folder: Path, needs: Mapping[str, StepOutput]) -> Exported:
         """Write the files into `folder`."""
         exporter: Exporter = EXPORTERS.get(self.format)()
         module = restore(self.source, needs[self.model].folder) if self.model else None
-        graph = needs[self.start] if self.start else None
+        start = graph_file(needs[self.start]) if self.start else None
         samples = partial(some_samples, self.recipe, self.source.folder)
         calibration = partial(CalibrationSamples, self.recipe, self.source.folder)
-        start = graph_file(graph) if graph else None
-        job = ExportJob(module, needs[self.facts].result.facts, folder, start, samples, calibration)
+        facts = needs[self.facts].result.facts
+        job = ExportJob(module, facts, folder, start, samples, calibration)
         return exporter.export(job, self.options)
 
 
-def graph_file(made: Made) -> Path:
-    """The ONNX file of a step that exported or quantized one."""
-    name = made.result.graph if isinstance(made.result, Quantized) else made.result.entry
-    return made.folder / name
+def graph_file(output: StepOutput) -> Path:
+    """Return the ONNX file of a step that exported or quantized a graph."""
+    result = output.result
+    return output.folder / (result.graph if isinstance(result, Quantized) else result.entry)

@@ -1,1 +1,1 @@
-"""What a recipe may say: its schema, its defaults, its errors."""
+"""The recipe format: its schema, its defaults, its errors."""

@@ -10,40 +10,54 @@ from runtimes.spec import Strict
 
 
 class SampleSource(Strict):
-    """Real samples: a folder of pictures, a file of arrays, or a Python factory of a dataset."""
+    """Source of samples: a folder of images, a file of arrays, a Python factory, or noise."""
 
-    images: str | None = Field(None, description="Folder of pictures, relative to the recipe; needs `preprocess:`.")
+    images: str | None = Field(
+        None,
+        description="Folder of images (searched recursively), relative to the recipe. Needs "
+        "`preprocess:`.",
+    )
     arrays: str | None = Field(
         None,
-        description="A .npy file (one input), or .npz or .safetensors with an array for each input; the first axis "
-        "counts the samples. Relative to the recipe.",
+        description="A .npy file (for a model with one input), or a .npz or .safetensors file with "
+        "an array per input, relative to the recipe. The first axis counts the samples.",
     )
     factory: str | None = Field(
         None,
-        description="python:package.module:function, which returns a sequence of samples: an array for each "
-        "sample, or a mapping of input names to arrays, alone or with its label; without a batch axis.",
+        description="python:package.module:function that returns a sequence of samples without a "
+        "batch axis. A sample is an array, or a mapping of input names to arrays, or a pair of "
+        "that and its label.",
     )
-    random: int | None = Field(None, ge=0, description="Seed of noise in place of data. It calibrates for noise.")
-    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the factory.")
-    samples: PositiveInt | None = Field(None, description="How many to use, spread evenly over all there are.")
+    random: int | None = Field(
+        None,
+        ge=0,
+        description="Seed of random noise in place of data. Ranges calibrated on noise do not fit "
+        "real inputs.",
+    )
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="Keyword arguments of `factory`."
+    )
+    samples: PositiveInt | None = Field(
+        None, description="Number of samples to use, spread evenly over the source."
+    )
     labels: str | None = Field(
         None,
-        description="Of pictures: folder (names of class folders), prefix (digits of file names), or a CSV of "
-        "name,index. Of arrays: the name of the array that holds them.",
+        description="Labels of the samples. For `images`: `folder` (a folder per class, numbered in "
+        "alphabetical order), `prefix` (the digits that a file name starts with), or a CSV file with "
+        "rows of file name and class index. For `arrays`: name of the array with class indices.",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [name for name in SOURCES if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"name one of {', '.join(SOURCES)}" + (f", not {' and '.join(given)}" if given else "")
-            )
+        names = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(names) != 1:
+            but = f", not {' and '.join(names)}" if names else ""
+            raise ValueError(f"name one of {', '.join(SOURCES)}{but}")
         return self
 
     @property
     def origin(self) -> tuple[str | None, ...]:
-        """Where the samples come from: two with the same share them."""
+        """Origin of the samples: two sources with the same origin share them."""
         return self.images, self.arrays, self.factory, str(sorted(self.args.items()))
 
 
@@ -51,18 +65,21 @@ SOURCES = ("images", "arrays", "factory", "random")
 
 
 class Data(Strict):
-    """Real samples."""
+    """Sources of samples, by their use."""
 
     calibration: SampleSource | None = Field(
-        None, description="What the ranges of static quantization are found on; never used to judge."
+        None,
+        description="Samples for calibration of static quantization. They are never used for "
+        "evaluation.",
     )
     training: SampleSource | None = Field(
         None,
-        description="What the pass `recover` learns from; no labels needed. Default: all of calibration's source. "
-        "What judges is left out.",
+        description="Samples that the pass `recover` and `importance: taylor` train on, without "
+        "labels. By default every sample of the calibration source. Samples of the evaluation are "
+        "left out.",
     )
     evaluation: SampleSource | None = Field(
         None,
-        description="Probes of the validator, in place of seeded noise. Where both name the same source, the "
-        "samples that calibrate are left out here.",
+        description="Samples that the validator compares artifacts on. By default seeded noise. If "
+        "calibration has the same source, its samples are left out here.",
     )

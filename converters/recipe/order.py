@@ -1,4 +1,4 @@
-"""In which order passes may stand, and what steps they are done in."""
+"""The order of passes: which may follow which, and the steps that they are done in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from converters.recipe.prune import PruneOptions
 from converters.recipe.quantize import QuantizeOptions
 from converters.recipe.recover import RecoverOptions
 
-ON_THE_MODEL = ("prune", "recover")
+MODEL_PASSES = ("prune", "recover")
 """Passes that change the eager module; the others change the graph that is exported from it."""
 
 FOLLOWS: dict[str, tuple[str, ...]] = {
@@ -18,71 +18,93 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "recover": ("prune", "recover", "quantize"),
     "quantize": (),
 }
-"""Which passes may stand behind which; behind nothing, all."""
+"""Passes that may follow a pass; any may come first."""
 
-LEGAL_ORDER = "prune -> recover -> quantize; prune and recover may come several times, quantize ends it"
+LEGAL_ORDER = (
+    "prune -> recover -> quantize; prune and recover may be repeated, quantize must be the last"
+)
 
 
 def order_problem(passes: Sequence[PassOptions]) -> str | None:
-    """Why the passes cannot be done in this order, or None."""
+    """Return why the passes cannot be done in this order, or None."""
     before: PassOptions | None = None
-    patterned = False
-    for one in passes:
+    has_pattern = False
+    for options in passes:
         name = before.name if before else ""
-        if one.name not in FOLLOWS[name]:
-            return f"{one.name} cannot follow {name}: the legal order is {LEGAL_ORDER}"
-        if one.recover and one.recover.iterative > 1 and (problem := _turns_problem(one.recover, before)):
+        if options.name not in FOLLOWS[name]:
+            return f"{options.name} cannot follow {name}: the legal order is {LEGAL_ORDER}"
+        if options.recover and (problem := _iterative_problem(options.recover, before)):
             return problem
-        if one.prune and one.prune.structured is not None and patterned:
-            return "prune: `structured` cannot follow `pattern`, whose fours it would tear: put `structured` first"
-        patterned = patterned or bool(one.prune and one.prune.pattern)
-        before = one
+        if options.prune and options.prune.structured is not None and has_pattern:
+            return (
+                "prune: `structured` cannot follow `pattern`, because removing channels breaks the "
+                "2:4 pattern: put `structured` first"
+            )
+        has_pattern = has_pattern or bool(options.prune and options.prune.pattern)
+        before = options
     return _aware_problem(passes, before.quantize if before else None)
 
 
-def _turns_problem(recover: RecoverOptions, before: PassOptions | None) -> str | None:
-    """Why pruning and recovering cannot take turns, or None."""
+def _iterative_problem(recover: RecoverOptions, before: PassOptions | None) -> str | None:
+    """Return why pruning and recovery cannot alternate, or None."""
+    if recover.iterative == 1:
+        return None
     if not (before and before.prune and not before.prune.pattern):
-        return "recover: `iterative` alternates with a prune (structured or unstructured) right before it"
+        return "recover: `iterative` needs a prune (structured or unstructured) right before it"
     if recover.distill != "batchnorm" and recover.epochs < recover.iterative:
-        return f"recover: {recover.epochs} epochs are too few for {recover.iterative} turns: each has one at least"
+        return (
+            f"recover: {recover.epochs} epochs are too few for `iterative: {recover.iterative}`: "
+            "each round needs at least one epoch"
+        )
     return None
 
 
 def _aware_problem(passes: Sequence[PassOptions], quantize: QuantizeOptions | None) -> str | None:
-    """Why training with int8 rounding prepares for nothing, or None."""
-    if not any(one.recover and one.recover.aware for one in passes):
+    """Return why quantization-aware training is useless here, or None."""
+    if not any(options.recover and options.recover.aware for options in passes):
         return None
     if quantize is None:
-        return "recover: `aware` prepares for a quantization: add `- quantize: int8` behind it"
+        return (
+            "recover: `aware` is quantization-aware training, but nothing is quantized: add "
+            "`- quantize: int8` after it"
+        )
     if quantize.to != "int8":
-        return f"recover: `aware` rounds to int8, not to {quantize.to}: leave it out, or quantize to int8"
+        return f"recover: `aware` trains for int8, not for {quantize.to}: remove it, or quantize to int8"
     return None
 
 
-def on_the_model(passes: Sequence[PassOptions]) -> list[PassOptions]:
-    """The passes that change the module, those that alternate written out."""
-    found: list[PassOptions] = []
-    for one in passes:
-        if one.recover and one.recover.iterative > 1 and found and found[-1].prune:
-            found += _alternated(found.pop().prune, one.recover)
-        elif one.name in ON_THE_MODEL:
-            found.append(one)
-    return found
+def model_passes(passes: Sequence[PassOptions]) -> list[PassOptions]:
+    """Return the passes that change the module; iterative ones are expanded into rounds."""
+    expanded: list[PassOptions] = []
+    for options in passes:
+        if options.recover and options.recover.iterative > 1 and expanded and expanded[-1].prune:
+            expanded += _rounds(expanded.pop().prune, options.recover)
+        elif options.name in MODEL_PASSES:
+            expanded.append(options)
+    return expanded
 
 
-def _alternated(prune: PruneOptions | None, recover: RecoverOptions) -> list[PassOptions]:
-    """Prune and recover in turns: the same share of what is left each time, with its part of epochs and minutes."""
-    assert prune is not None  # the order was checked
-    times = recover.iterative
-    lesson = recover.model_copy(
-        update={"iterative": 1, "epochs": max(1, recover.epochs // times), "minutes": recover.minutes / times}
+def _rounds(prune: PruneOptions | None, recover: RecoverOptions) -> list[PassOptions]:
+    """Return rounds of prune and recover.
+
+    Each round removes the same share of the remaining model, and has its part of the epochs and
+    minutes.
+    """
+    assert prune is not None  # the order has been checked
+    count = recover.iterative
+    round_recover = recover.model_copy(
+        update={
+            "iterative": 1,
+            "epochs": max(1, recover.epochs // count),
+            "minutes": recover.minutes / count,
+        }
     )
-    found = []
-    for turn in range(1, times + 1):
+    passes = []
+    for number in range(1, count + 1):
         if prune.structured is not None:
-            part = {"structured": 1 - (1 - prune.structured) ** (1 / times)}
+            share = {"structured": 1 - (1 - prune.structured) ** (1 / count)}
         else:  # zeros stay, so the share grows
-            part = {"unstructured": 1 - (1 - (prune.unstructured or 0)) ** (turn / times)}
-        found += [PassOptions(prune=prune.model_copy(update=part)), PassOptions(recover=lesson)]
-    return found
+            share = {"unstructured": 1 - (1 - (prune.unstructured or 0)) ** (number / count)}
+        round_prune = prune.model_copy(update=share)
+        passes += [PassOptions(prune=round_prune), PassOptions(recover=round_recover)]
+    return passes

@@ -1,4 +1,4 @@
-"""The passes of an artifact: what a recipe may ask for."""
+"""The schema of `passes:` of an artifact."""
 
 from __future__ import annotations
 
@@ -11,37 +11,47 @@ from converters.recipe.quantize import QuantizeOptions
 from converters.recipe.recover import RecoverOptions
 from runtimes.spec import Strict
 
-_Word = Literal["int8", "int4", "dynamic", "weight-only"]
-_Lesson = Literal["logits", "features", "both", "batchnorm"]
+_QuantizeWord = Literal["int8", "int4", "dynamic", "weight-only"]
+_RecoverWord = Literal["logits", "features", "both", "batchnorm"]
 
 
 class PassOptions(Strict):
-    """One pass: a mapping with its name as the only key."""
+    """One pass: a mapping with the pass's name as its only key."""
 
-    prune: PruneOptions | None = Field(None, description="Make the model smaller: `prune: {structured: 0.5}`.")
-    # The validators change nothing: they tell the JSON Schema of the words that the options take as well.
+    prune: PruneOptions | None = Field(
+        None,
+        description="Prune the model: remove channels, or set weights to zero, for example "
+        "`prune: {structured: 0.5}`.",
+    )
+    # The validators change nothing: they add the words that the options accept to the JSON Schema.
     recover: Annotated[
-        RecoverOptions | None, BeforeValidator(lambda v: v, json_schema_input_type=_Lesson | RecoverOptions)
+        RecoverOptions | None,
+        BeforeValidator(lambda value: value, json_schema_input_type=_RecoverWord | RecoverOptions),
     ] = Field(
-        None, description="Give a pruned model its accuracy back: `recover: logits`, or a mapping of options."
+        None,
+        description="Recover the accuracy of a pruned model by distillation from the original: "
+        "`recover: logits`, or a mapping of options.",
     )
     quantize: Annotated[
-        QuantizeOptions | None, BeforeValidator(lambda v: v, json_schema_input_type=_Word | QuantizeOptions)
-    ] = Field(None, description="Integers in place of floats: `quantize: int8`, or a mapping of options.")
+        QuantizeOptions | None,
+        BeforeValidator(
+            lambda value: value, json_schema_input_type=_QuantizeWord | QuantizeOptions
+        ),
+    ] = Field(None, description="Quantize the graph: `quantize: int8`, or a mapping of options.")
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
-        if len(self.model_fields_set) != 1 or getattr(self, next(iter(self.model_fields_set))) is None:
-            raise ValueError("each pass is one mapping with one key, as in `- quantize: int8`")
+    def _one_pass(self) -> Self:
+        if len(self.model_fields_set) != 1 or getattr(self, self.name) is None:
+            raise ValueError("each pass is a mapping with one key, as in `- quantize: int8`")
         return self
 
     @property
     def name(self) -> str:
-        """Which pass it is."""
+        """Name of the pass."""
         return next(iter(self.model_fields_set))
 
     @property
     def varies(self) -> str | None:
-        """Why doing it again may give another result, or None."""
+        """Reason why the pass may give another result when it is repeated, or None."""
         options: PruneOptions | RecoverOptions | QuantizeOptions = getattr(self, self.name)
         return options.varies

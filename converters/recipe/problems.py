@@ -1,8 +1,10 @@
-"""From pydantic's errors to sentences with a file, a line and the word that was meant."""
+"""Problems of a recipe from pydantic's errors: sentences with file, line, key, and a suggestion."""
 
 from __future__ import annotations
 
+import types
 import typing
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,80 +15,104 @@ from runtimes.registry import nearest
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def explain(model: type[Model], data: Any, document: Document, prefix: Keys) -> tuple[Model | None, list[Problem]]:
-    """Validate `data`, which stands at `prefix` in `document`; return the model or all that is wrong."""
+def explain(
+    model: type[Model], data: Any, document: Document, prefix: Keys
+) -> tuple[Model | None, list[Problem]]:
+    """Validate `data`, which stands at `prefix` in `document`; return the model or all problems."""
     try:
         return model.model_validate(data), []
-    except ValidationError as error:
+    except ValidationError as validation:
         problems: dict[tuple[object, ...], Problem] = {}
-        for one in error.errors(include_url=False):
-            problem = _problem(model, one, document, prefix)
-            # Each branch of a union complains of a value; keys that are missing or unknown are one problem each.
-            word = one["loc"][-1] if one["type"] in ("missing", "extra_forbidden") else None
+        for error in validation.errors(include_url=False):
+            problem = _problem(model, error, document, prefix)
+            # Each branch of a union reports a wrong value; missing and unknown keys are separate
+            # problems.
+            word = None
+            if error["type"] in ("missing", "extra_forbidden"):
+                word = error["loc"][-1]
             problems.setdefault((problem.key, str(problem.mark), word), problem)
         return None, list(problems.values())
 
 
 def _problem(model: type[BaseModel], error: Any, document: Document, prefix: Keys) -> Problem:
-    keys = prefix + _known(error["loc"], document, prefix)
+    location = error["loc"]
     if error["type"] == "extra_forbidden":
-        word = str(error["loc"][-1])
-        fields = _fields(model, error["loc"][:-1])
-        keys = prefix + _known(error["loc"][:-1], document, prefix)
-        return Problem(document.mark((*keys, word)), dotted(keys), f"unknown key `{word}`{nearest(word, fields)}")
+        return _unknown_key(model, location, document, prefix)
+    keys = prefix + _written_part(location, document, prefix)
     if error["type"] == "missing":
-        name = error["loc"][-1]
-        return Problem(document.mark(keys), dotted(keys), f"the key `{name}` is missing")
-    message = error["msg"].removeprefix("Value error, ")
-    given = error.get("input")
-    shown = "" if isinstance(given, (dict, list)) or error["type"] == "value_error" else f", not {given!r}"
-    return Problem(document.mark(keys), dotted(keys), _sentence(message) + shown)
+        message = f"the key `{location[-1]}` is missing"
+    else:
+        message = _sentence(error["msg"])
+        value = error.get("input")
+        if not isinstance(value, (dict, list)) and error["type"] != "value_error":
+            message += f", not {value!r}"
+    return Problem(document.mark(keys), dotted(keys), message)
+
+
+def _unknown_key(
+    model: type[BaseModel], location: Keys, document: Document, prefix: Keys
+) -> Problem:
+    parent, word = location[:-1], str(location[-1])
+    keys = prefix + _written_part(parent, document, prefix)
+    suggestion = nearest(word, _legal_keys(model, parent))
+    message = f"unknown key `{word}`{suggestion}"
+    return Problem(document.mark((*keys, word)), dotted(keys), message)
 
 
 def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
     return message.replace("Input should be", "must be").replace("input should be", "must be")
 
 
-def _known(loc: Keys, document: Document, prefix: Keys) -> Keys:
-    """The part of pydantic's location that is in the document: it adds the tags of unions, too."""
-    known: Keys = ()
-    for key in loc:
-        if (*prefix, *known, key) in document.marks:
-            known = (*known, key)
-    return known
+def _written_part(location: Keys, document: Document, prefix: Keys) -> Keys:
+    """Return the part of pydantic's location that is in the document, without the tags of unions."""
+    keys: Keys = ()
+    for key in location:
+        if (*prefix, *keys, key) in document.marks:
+            keys = (*keys, key)
+    return keys
 
 
-def _fields(model: type[BaseModel], loc: Keys) -> list[str]:
-    """The legal keys at a location inside `model`."""
+def _legal_keys(model: type[BaseModel], location: Keys) -> list[str]:
+    """Return the legal keys at a location inside `model`."""
     kinds: list[Any] = [model]
-    for key in loc:
-        kinds = [inner for kind in kinds for inner in _inside(kind, key)] or kinds
-    return [
-        name
-        for kind in kinds
-        for option in _options(kind)
-        if isinstance(option, type) and issubclass(option, BaseModel)
-        for name in option.model_fields
-    ]
+    for key in location:
+        inner_kinds = []
+        for kind in kinds:
+            inner_kinds += _inner_types(kind, key)
+        kinds = inner_kinds or kinds
+    names: list[str] = []
+    for kind in kinds:
+        for option in _models(kind):
+            names += option.model_fields
+    return names
 
 
-def _inside(kind: Any, key: str | int) -> list[Any]:
-    """The types that the value at `key` of a value of type `kind` may have."""
-    found: list[Any] = []
-    for option in _options(kind):
+def _inner_types(kind: Any, key: str | int) -> list[Any]:
+    """Return the types that the value at `key` of a value of type `kind` may have."""
+    inner_types: list[Any] = []
+    for option in _union_members(kind):
+        origin = typing.get_origin(option)
+        if origin in (dict, list, tuple):
+            arguments = typing.get_args(option)
+            inner_types.append(arguments[-1 if origin is dict else 0])
+    for model in _models(kind):
+        field = model.model_fields.get(str(key))
+        if field:
+            inner_types.append(field.annotation)
+    return inner_types
+
+
+def _models(kind: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that a value of type `kind` may be."""
+    for option in _union_members(kind):
         if isinstance(option, type) and issubclass(option, BaseModel):
-            field = option.model_fields.get(str(key))
-            found += [field.annotation] if field else []
-        elif typing.get_origin(option) in (dict, list, tuple):
-            found += [typing.get_args(option)[-1 if typing.get_origin(option) is dict else 0]]
-    return found
+            yield option
 
 
-def _options(kind: Any) -> tuple[Any, ...]:
-    import types
-
+def _union_members(kind: Any) -> tuple[Any, ...]:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return typing.get_args(kind)
     if typing.get_origin(kind) is typing.Annotated:
-        return _options(typing.get_args(kind)[0])
+        return _union_members(typing.get_args(kind)[0])
     return (kind,)

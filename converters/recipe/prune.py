@@ -1,4 +1,4 @@
-"""What a recipe may say of pruning."""
+"""The schema of the pass `prune`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from runtimes.spec import Strict
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
-_SEXAGESIMAL = 2 * 60 + 4  # what YAML 1.1 reads where `2:4` has no quotes
+_SEXAGESIMAL = 2 * 60 + 4  # YAML 1.1 reads `2:4` without quotes as a number of base 60
 
 KINDS = ("structured", "pattern", "unstructured")
+_STRUCTURED_ONLY = {"of", "engine", "importance", "most", "limits", "round_to"}
 
 
 class PruneOptions(Strict):
@@ -20,41 +21,53 @@ class PruneOptions(Strict):
 
     structured: Share | None = Field(
         None,
-        description="Share of `of` to remove, as whole channels, heads and neurons: the model becomes smaller, and "
-        "every engine gains.",
+        description="Structured pruning: share of `of` to remove, as whole channels, attention "
+        "heads and neurons. The model becomes smaller and faster in every engine.",
     )
     of: Literal["macs", "params", "latency"] = Field(
-        "macs", description="What `structured` is a share of. latency: as measured, layer by layer, in `engine`."
+        "macs",
+        description="Cost that `structured` is a share of: multiply-accumulate operations, "
+        "parameters, or the latency that is measured layer by layer in `engine`.",
     )
     engine: Literal["onnx", "openvino", "torch"] = Field(
-        "onnx", description="Where `of: latency` measures; torch is the eager model's own kernels."
+        "onnx",
+        description="Engine that `of: latency` measures in: ONNX Runtime, OpenVINO, or eager PyTorch.",
     )
     importance: Literal["magnitude", "taylor", "batchnorm"] = Field(
         "magnitude",
-        description="How a channel's worth is told. magnitude: L2 norm of its weights; taylor: weight times "
-        "gradient on the recipe's data; batchnorm: the scale behind it.",
+        description="How channel importance is computed. magnitude: L2 norm of the channel's "
+        "weights; taylor: weight times gradient on the recipe's data; batchnorm: scale of the "
+        "BatchNorm that follows.",
     )
     most: Share = Field(
         0.75,
-        description="At most this share of one layer's channels goes, counted from the original's, whatever passes "
-        "came before.",
+        description="Maximum share of a layer's channels to remove, counted from the original "
+        "model, even if several passes prune it.",
     )
     limits: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
-        default_factory=dict, description="`most` of single layers, by module path or pattern; 0 leaves them alone."
+        default_factory=dict,
+        description="`most` for single layers: module path or pattern to share. 0 leaves a layer "
+        "unpruned.",
     )
-    round_to: PositiveInt = Field(8, description="Channels stay a multiple of this: what kernels are fast with.")
+    round_to: PositiveInt = Field(
+        8,
+        description="Round numbers of channels to a multiple of this, because kernels are fast with "
+        "such numbers.",
+    )
     pattern: Literal["2:4"] | None = Field(
         None,
-        description="Of four neighbouring weights two become zero, for the sparse tensor cores of NVIDIA GPUs.",
+        description="2:4 sparsity: two of four neighbouring weights are set to zero, for the sparse "
+        "tensor cores of NVIDIA GPUs.",
     )
     unstructured: Share | None = Field(
         None,
-        description="Share of the weights of all layers to set to zero; embeddings stay. Files compress better; "
-        "dense engines gain nothing.",
+        description="Unstructured pruning: share of the weights of all layers to set to zero, "
+        "except embeddings. Files compress better, but engines are not faster.",
     )
     exclude: tuple[str, ...] = Field(
         (),
-        description="Layers that stay as they are: module paths as in layer2.0.conv1, or patterns such as head.*",
+        description="Layers that are not pruned: module paths such as layer2.0.conv1, or patterns "
+        "such as head.*",
     )
 
     @field_validator("pattern", mode="before")
@@ -64,23 +77,24 @@ class PruneOptions(Strict):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        given = [name for name in KINDS if getattr(self, name) is not None]
-        if len(given) != 1:
-            found = f", not {' and '.join(given)}" if given else ""
-            raise ValueError(f"name one of {', '.join(KINDS)}{found}")
-        only = {"of", "engine", "importance", "most", "limits", "round_to"} & self.model_fields_set
-        if only and self.structured is None:
-            raise ValueError(f"{', '.join(sorted(only))} is for `structured`, not for `{given[0]}`")
+        kinds = [name for name in KINDS if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            but = f", not {' and '.join(kinds)}" if kinds else ""
+            raise ValueError(f"name one of {', '.join(KINDS)}{but}")
+        misplaced = _STRUCTURED_ONLY & self.model_fields_set
+        if misplaced and self.structured is None:
+            names = ", ".join(sorted(misplaced))
+            raise ValueError(f"{names}: only for `structured`, not for `{kinds[0]}`")
         if "engine" in self.model_fields_set and self.of != "latency":
-            raise ValueError("engine is where `of: latency` measures: add it, or leave engine out")
+            raise ValueError("engine: only for `of: latency`: add that, or remove engine")
         return self
 
     @property
     def varies(self) -> str | None:
-        """Why pruning again may remove other channels, or None."""
+        """Reason why pruning again may remove other channels, or None."""
         return "prune chose channels by measured latency" if self.of == "latency" else None
 
     @property
     def kind(self) -> str:
-        """Which of the three kinds of pruning it is."""
+        """Kind of pruning: one of KINDS."""
         return next(name for name in KINDS if getattr(self, name) is not None)

@@ -1,4 +1,4 @@
-"""What a recipe may say of recovery."""
+"""The schema of the pass `recover`."""
 
 from __future__ import annotations
 
@@ -10,37 +10,55 @@ from runtimes.spec import Strict
 
 
 class RecoverOptions(Strict):
-    """Options of the pass `recover`: the eager original teaches the changed model, without labels."""
+    """Options of the pass `recover`: distillation from the original model, without labels."""
 
     distill: Literal["logits", "features", "both", "batchnorm"] = Field(
         "logits",
-        description="What is taught. logits: the outputs; features: the outputs of inner layers whose shapes are "
-        "still the same (where none is, the outputs); both: those and the outputs; batchnorm: nothing, only "
-        "BatchNorm's statistics are found anew (they always are).",
+        description="Distillation target. logits: the outputs; features: the outputs of inner "
+        "layers whose shapes are unchanged (if there are none, the outputs); both: features and "
+        "outputs; batchnorm: no training, only re-estimate BatchNorm statistics (always done).",
     )
-    epochs: PositiveInt = Field(30, description="At most so many times through the data.")
+    epochs: PositiveInt = Field(30, description="Maximum number of epochs.")
     minutes: PositiveFloat = Field(
-        5.0, description="At most so long; the learning rate has come to nought by then."
+        5.0, description="Time limit in minutes; the learning rate decays to zero by then."
     )
     rate: PositiveFloat = Field(
-        2e-3, description="The highest learning rate, after a warm-up; then a cosine falls."
+        2e-3,
+        description="Maximum learning rate: reached after a warm-up, followed by a cosine decay.",
     )
-    batch: PositiveInt = Field(128, description="Samples per step.")
-    holdout: float = Field(0.1, gt=0, lt=0.5, description="Share of the samples that only tell when to stop.")
-    patience: PositiveInt = Field(8, description="Epochs without a better state before it stops.")
+    batch: PositiveInt = Field(128, description="Batch size of the training.")
+    holdout: float = Field(
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Held-out set: share of the samples that are used for early stopping only.",
+    )
+    patience: PositiveInt = Field(
+        8, description="Early stopping: number of epochs without improvement."
+    )
     augment: tuple[Literal["flip", "mix"], ...] = Field(
-        (), description="flip: pictures from left to right; mix: each sample blended with another."
+        (),
+        description="Augmentations. flip: mirror images horizontally; mix: blend each sample with "
+        "another.",
     )
     aware: bool = Field(
-        False, description="The model learns with weights and activations rounded to int8, as `quantize` will do."
+        False,
+        description="Quantization-aware training: weights and activations are rounded to int8 "
+        "during training, as `quantize` does later.",
     )
-    iterative: PositiveInt = Field(1, description="Prune and recover in so many steps, each a part of the way.")
-    seed: NonNegativeInt = 0
+    iterative: PositiveInt = Field(
+        1,
+        description="Number of rounds: alternate between pruning and recovery, each round with its "
+        "part of the pruning, epochs and minutes.",
+    )
+    seed: NonNegativeInt = Field(0, description="Seed of the order of samples and augmentations.")
 
     @property
     def varies(self) -> str | None:
-        """Why recovering again may give other weights, or None: statistics are found from the samples alone."""
-        return None if self.distill == "batchnorm" else "recover trained for a time, not for a number of steps"
+        """Reason why recovering again may give other weights, or None."""
+        if self.distill == "batchnorm":  # statistics depend on the samples only
+            return None
+        return "recover trained for a time, not for a number of steps"
 
     @model_validator(mode="before")
     @classmethod

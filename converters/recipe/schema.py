@@ -19,38 +19,78 @@ def _listed(value: Any) -> Any:
 
 
 def _filled(value: Any) -> Any:
-    return {} if value is None else value  # `onnx:` with nothing behind it asks for the defaults
+    return {} if value is None else value  # `onnx:` without a value means the defaults
 
 
 class Recipe(Strict):
-    """What to build, from what, and what it must prove."""
+    """A recipe: the model, its inputs, its data, the artifacts to build, and their gates."""
 
-    model: str = Field(..., description="torchvision:NAME, or python:package.module:factory.")
-    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model's factory.")
-    weights: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
+    model: str = Field(
+        ...,
+        description="Source of the eager model: torchvision:NAME, or "
+        "python:package.module:factory, a function that returns a torch.nn.Module.",
+    )
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="Keyword arguments of the model's factory."
+    )
+    weights: Annotated[
+        tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])
+    ] = Field(
         (),
-        description="Sources in order; the first that can be had is used. DEFAULT, a file, "
-        "package:DIST/path, random:SEED. Default: DEFAULT for torchvision, else as the factory made it.",
+        description="Source of the weights, or a list of sources of which the first available one "
+        "is used: a file, package:DISTRIBUTION/path (a file of an installed package), DEFAULT "
+        "(torchvision's), or random:SEED. By default DEFAULT for torchvision, or else the weights "
+        "that the factory returns.",
     )
     trust: bool = Field(
         False,
-        description="Whether weights may come from files that are programs: TorchScript modules and what "
-        "torch.export saved. Their tensors are read, their code is not run.",
+        description="Allow weights from files that are programs: TorchScript modules and files of "
+        "torch.export. Only their tensors are read; their code is not run.",
     )
-    inputs: Specs = Field(..., min_length=1, description="Name to shape and dtype, in the order of forward().")
-    outputs: tuple[str, ...] | None = Field(None, description="Names for the outputs, in order.")
-    dims: Dims = Field(default_factory=dict, description="Range of every dimension named in a shape.")
-    task: Literal["classification"] | None = Field(None, description="What the outputs mean.")
-    classes: Literal["imagenet"] | tuple[str, ...] | None = Field(None, description="Class names.")
-    preprocess: Preprocess | None = Field(None, description="From a picture to the model's first input.")
-    data: Data = Field(default_factory=Data)
+    inputs: Specs = Field(
+        ...,
+        min_length=1,
+        description="Inputs of the model: name to shape and dtype, in the order of forward().",
+    )
+    outputs: tuple[str, ...] | None = Field(
+        None,
+        description="Names of the outputs, in order. By default derived from what forward() returns.",
+    )
+    dims: Dims = Field(
+        default_factory=dict, description="Ranges of the dynamic dimensions that shapes name."
+    )
+    task: Literal["classification"] | None = Field(
+        None,
+        description="Task of the model. For classification the first output is logits, and "
+        "agreement and accuracy are measured.",
+    )
+    classes: Literal["imagenet"] | tuple[str, ...] | None = Field(
+        None, description="Names of the classes, in order: a list, or imagenet."
+    )
+    preprocess: Preprocess | None = Field(
+        None, description="Preprocessing of an image into the model's first input."
+    )
+    data: Data = Field(
+        default_factory=Data,
+        description="Samples for calibration, training and evaluation.",
+    )
     devices: Annotated[
         tuple[Device, ...], BeforeValidator(_listed, json_schema_input_type=Device | list[Device])
-    ] = Field(("cpu",), min_length=1, description="One row per artifact and device that it can run on.")
-    seed: int = Field(0, ge=0, description="Seed of the synthetic probes.")
-    gates: Gates = Field(default_factory=Gates, description="Requirements on every artifact.")
+    ] = Field(
+        ("cpu",),
+        min_length=1,
+        description="Devices that artifacts are judged on. An artifact that runs on none of them is "
+        "judged on its own first device.",
+    )
+    seed: int = Field(
+        0, ge=0, description="Seed of the random probes that are used without evaluation data."
+    )
+    gates: Gates = Field(
+        default_factory=Gates, description="Gates: requirements on every artifact's measurements."
+    )
     artifacts: dict[str, Annotated[dict[str, Any], BeforeValidator(_filled)]] = Field(
         ...,
         min_length=1,
-        description="Name to options; the name is the format unless `format:` says another.",
+        description="Artifacts to build: name to options. The name is the format, unless `format:` "
+        "names another.",
     )

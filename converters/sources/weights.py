@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from converters.sources import torchvision
 from converters.sources.archive import ArchiveError, check_safetensors, check_zip
 from converters.sources.programs import exported_state, torchscript_state
-from converters.steps.trace import depend, want
+from converters.steps.trace import depend, depend_on_module
 from runtimes.artifact.artifact import sha256
 from runtimes.errors import UsageError
 
@@ -138,7 +138,7 @@ def _package_file(source: str) -> Path:
     name, _, inner = source.removeprefix("package:").partition("/")
     if not inner or ".." in PurePosixPath(inner).parts:
         raise WeightsError(f"{source}: must look like package:NAME/path/in/the/package.pth")
-    want(name)  # it may be installed later
+    depend_on_module(name)  # it may be installed later
     spec = find_spec(name) if name.isidentifier() else None
     if spec and spec.submodule_search_locations:
         return Path(spec.submodule_search_locations[0]) / inner

@@ -1,4 +1,4 @@
-"""The child's side of a step: run it, and find out what it read."""
+"""The child's side of a step: run it, and collect what it read."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from converters.steps import trace
-from converters.steps.cache import STEP
-from converters.steps.step import Made, Step, Work
+from converters.steps.entry import STEP
+from converters.steps.step import Action, Step, StepOutput
 from runtimes.process.process import stopwatch
 
 
 @dataclass(frozen=True)
 class StepRequest:
-    """What a process is to do: `home` is the recipe's folder, what lies in `ignored` is no input."""
+    """Request to run an action in a process.
 
-    work: Work
+    Attributes:
+        action: of the step.
+        home: the recipe's folder.
+        ignored: folders whose files are no input.
+    """
+
+    action: Action
     home: Path
     ignored: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a step returned, what it read with digests, which of that was changed meanwhile, seconds of its work."""
+class StepRun:
+    """Result of a step, its inputs with digests, inputs that changed meanwhile, and its duration."""
 
     result: Any
     read: dict[str, str]
@@ -34,18 +40,23 @@ class Done:
     seconds: float
 
 
-class Hand:
-    """Lives in the child; picklable by name."""
+class StepHost:
+    """Runs a step in the child process; picklable by name."""
 
-    def do(self, job: StepRequest, folder: Path, needs: Mapping[str, Made]) -> Done:
+    def run(self, request: StepRequest, folder: Path, needs: Mapping[str, StepOutput]) -> StepRun:
         """Run a step into `folder`."""
-        traced, clock = trace.start(job.home, (*job.ignored, folder)), stopwatch()
-        result = job.work(folder, needs)
-        worked = clock()
-        return Done(result, traced.found(), traced.disturbed, worked)
+        traced, clock = trace.start(request.home, (*request.ignored, folder)), stopwatch()
+        result = request.action(folder, needs)
+        seconds = clock()
+        return StepRun(result, traced.collect_dependencies(), traced.disturbed, seconds)
 
 
 def describe(folder: Path, step: Step, recipe: str) -> None:
-    """Leave beside a result what made it, for whoever looks through the cache."""
-    known = {"step": step.name, "what": step.what, "recipe": recipe, "made": int(time.time())}
-    (folder / STEP).write_text(json.dumps(known), encoding="utf-8")
+    """Write a description of the step beside its result, for listings of the cache."""
+    description = {
+        "step": step.name,
+        "what": step.description,
+        "recipe": recipe,
+        "made": int(time.time()),
+    }
+    (folder / STEP).write_text(json.dumps(description), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a step depends on before it runs, and the digest of that."""
+"""Key of a step: the digest of everything that its result depends on before it runs."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ from functools import cache
 from typing import Any
 
 from converters.digest import Key
-from converters.steps import trace
-from converters.steps.step import Made, Step
+from converters.steps.dependencies import describe_changes
+from converters.steps.step import Step, StepOutput
 from runtimes.machine.devices import gpus
 from runtimes.machine.machine import instruction_sets, system
 
 Parts = dict[str, str]
-"""What a step depends on: `parameter NAME`, `result PLACE`, `machine ...`, and the files that it read."""
+"""Dependencies of a step: `parameter NAME`, `result PLACE`, `machine ...`, and the files it read."""
 
 
-def parts(step: Step, needs: Mapping[str, Made]) -> Parts:
-    """The parameters with defaults written out, what earlier steps made, and the machine where it counts."""
-    found = {f"parameter {name}": value for name, value in _flat(step.asked)}
+def step_parts(step: Step, needs: Mapping[str, StepOutput]) -> Parts:
+    """Return the parts of a step that are known before it runs.
+
+    These are its parameters with defaults written out, the outputs of earlier steps, and the
+    machine if the result depends on it.
+    """
+    parts = {f"parameter {name}": value for name, value in _flatten(step.parameters)}
     # By place, not by name: the same graph may be an artifact's or a step of its own.
-    found |= {f"result {place}": made.digest for place, made in enumerate(needs.values())}
-    found["python"] = platform.python_version()
-    return {**found, **_machine()} if step.machine else found
+    for place, output in enumerate(needs.values()):
+        parts[f"result {place}"] = output.digest
+    parts["python"] = platform.python_version()
+    return {**parts, **_machine_parts()} if step.machine else parts
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for name, inner in value.items():
-            yield from _flat(inner, f"{prefix}.{name}" if prefix else str(name))
+            yield from _flatten(inner, f"{prefix}.{name}" if prefix else str(name))
     else:
         yield prefix, json.dumps(value, sort_keys=True)
 
 
 @cache
-def _machine() -> Parts:
+def _machine_parts() -> Parts:
     return {
         "machine system": system(),
         "machine instruction sets": " ".join(sorted(instruction_sets())),
@@ -44,32 +49,41 @@ def _machine() -> Parts:
     }
 
 
-def first_key(known: Parts) -> str:
-    """The digest of what is known before the step runs."""
+def first_key(parts: Parts) -> str:
+    """Return the digest of the parts that are known before the step runs."""
     key = Key()
-    for name, value in sorted(known.items()):
+    for name, value in sorted(parts.items()):
         key.add(name, value)
     return key.hex()
 
 
-def why(before: Parts | None, now: Parts) -> str:
-    """In words why a step is not found in the cache, from its parts of the last build in the same folder."""
+def explain_miss(before: Parts | None, now: Parts) -> str:
+    """Explain why a step is not in the cache, from its parts of the last build in the same folder."""
     if before is None:
         return "it was not built here before"
-    words = [_change(name, before.get(name), now.get(name)) for name in {**before, **now} if _is_known(name)
-             and before.get(name) != now.get(name)]  # fmt: skip
-    read = {name: value for name, value in before.items() if not _is_known(name)}
-    if not words:
-        words = trace.changes(read, {name: now.get(name, value) for name, value in read.items()})
-    return "; ".join(words) or "its result is not in the cache"
+    phrases = _changed_parts(before, now)
+    if not phrases:
+        read = {name: value for name, value in before.items() if not _is_known_before(name)}
+        current = {name: now.get(name, value) for name, value in read.items()}
+        phrases = describe_changes(read, current)
+    return "; ".join(phrases) or "its result is not in the cache"
 
 
-def _is_known(name: str) -> bool:
+def _changed_parts(before: Parts, now: Parts) -> list[str]:
+    """Describe the differences between the parts that are known before a step runs."""
+    phrases = []
+    for name in {**before, **now}:
+        if _is_known_before(name) and before.get(name) != now.get(name):
+            phrases.append(_describe_part(name, before.get(name), now.get(name)))
+    return phrases
+
+
+def _is_known_before(name: str) -> bool:
     return name.split(" ")[0] in ("parameter", "result", "machine", "python")
 
 
-def _change(name: str, before: str | None, now: str | None) -> str:
-    kind, _, what = name.partition(" ")
+def _describe_part(name: str, before: str | None, now: str | None) -> str:
+    kind, _, part = name.partition(" ")
     if kind == "result":
-        return "an earlier step made something else"
-    return f"{what or kind} changed {before or 'nothing'} -> {now or 'nothing'}"
+        return "the result of an earlier step changed"
+    return f"{part or kind} changed {before or 'nothing'} -> {now or 'nothing'}"

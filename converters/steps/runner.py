@@ -1,4 +1,4 @@
-"""Makes the steps of a build: each once, from the cache or in a process of its own, several side by side."""
+"""Runs the steps of a build: each once, from the cache or in a process of its own, several side by side."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from converters.steps.cache import DIGESTS, FILES, RESULT, Entry, StepCache, seal
-from converters.steps.child import Done, describe
-from converters.steps.key import Parts, first_key, parts
-from converters.steps.step import Made, Step
+from converters.steps.cache import StepCache
+from converters.steps.child import StepRun, describe
+from converters.steps.entry import DIGESTS, FILES, RESULT, Entry, seal
+from converters.steps.key import Parts, first_key, step_parts
+from converters.steps.step import Step, StepOutput
 from converters.steps.workers.worker import Worker
 from runtimes.errors import BurnishError
 from runtimes.process.process import stopwatch
 from runtimes.progress import Line, Tell, watched
 
-_ROOM = 1 << 20
-"""Bytes: a disk with less is full, whatever could not be written."""
+_MIN_FREE_BYTES = 1 << 20
+"""Free bytes below which a disk counts as full, whatever could not be written."""
 
 
 class StepFailed(BurnishError):
-    """A step ended in an error. What needs its result gets the same: `step` tells which one it waits for."""
+    """A step ended in an error. Steps that need its output get the same error: `step` names the cause."""
 
     def __init__(self, step: str, error: BurnishError) -> None:
         super().__init__(str(error))
@@ -38,19 +39,19 @@ class StepFailed(BurnishError):
 
 @dataclass
 class Runner:
-    """Makes the steps of one build.
+    """Runs the steps of one build.
 
     Attributes:
         steps: by name; more may be added while the build runs.
         recipe: name of the recipe, for the description beside a result.
         worker: runs a step.
-        work: scratch folder, for what cannot be kept.
-        cache: None where nothing is to be kept or found.
+        work: scratch folder, for results that cannot be cached.
+        cache: None if no results are cached or reused.
         jobs: number of steps that may run side by side.
         progress: is called with messages, from any thread; a `Watcher` also gets counts.
-        fresh: whether nothing is taken from the cache.
+        fresh: whether no result is taken from the cache.
         seconds: duration of each step; overhead: of these, the cost of processes of their own.
-        parts: what each step depended on; notes: for the build's reader.
+        parts: dependencies of each step; notes: for the build's reader.
     """
 
     steps: Mapping[str, Step]
@@ -69,81 +70,96 @@ class Runner:
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
         self._slots, self._door = threading.Semaphore(self.jobs), threading.Lock()
-        self._found: dict[str, Future[Made]] = {}
-        self._whole: set[Path] = set()
-        self._unkept: list[Path] = []
+        self._outputs: dict[str, Future[StepOutput]] = {}
+        self._verified: set[Path] = set()
+        self._uncached: list[Path] = []
         self._full = False
         self._stopped = threading.Event()
 
-    def made(self, name: str) -> Made:
-        """What a step has made; it is made first where that must be. Waits where another thread does so.
+    def output(self, name: str) -> StepOutput:
+        """Return the output of a step; the step runs first if it has to.
 
-        Raises BurnishError as the step did, each time that it is asked for.
+        Waits if another thread runs it. Raises BurnishError as the step did, on every call.
         """
         with self._lock:
-            future, mine = self._found.get(name), False
+            future, is_mine = self._outputs.get(name), False
             if future is None:
-                future, mine = Future(), True
-                self._found[name] = future
-        if mine:
+                future, is_mine = Future(), True
+                self._outputs[name] = future
+        if is_mine:
             try:
                 future.set_result(self._make(self.steps[name]))
             except BaseException as error:
                 future.set_exception(error)
         return future.result()
 
-    def whole(self, name: str) -> Made:
-        """As `made`, with files that are what they were when they were made."""
-        made = self.made(name)
+    def verified_output(self, name: str) -> StepOutput:
+        """Return the output of a step after comparing its files with their digests.
+
+        If they are damaged, the step runs again.
+        """
+        output = self.output(name)
         with self._lock:
-            if self.cache is None or (made.folder in self._whole and made.folder.is_dir()):
-                return made
-            if self._is_latest(name, made):  # else another thread has found the damage, and makes it anew
-                if self.cache.check(Entry(made.folder.parent, made.digest), self._warn):
-                    self._whole.add(made.folder)
-                    return made
-                del self._found[name]
-        return self.whole(name)
+            is_verified = output.folder in self._verified and output.folder.is_dir()
+            if self.cache is None or is_verified:
+                return output
+            if self._is_latest(
+                name, output
+            ):  # else another thread noticed the damage and reruns it
+                if self.cache.check(Entry(output.folder.parent, output.digest), self._warn):
+                    self._verified.add(output.folder)
+                    return output
+                del self._outputs[name]
+        return self.verified_output(name)
 
-    def _is_latest(self, name: str, made: Made) -> bool:
-        future = self._found.get(name)
-        return future is not None and future.done() and not future.exception() and future.result() is made
+    def _is_latest(self, name: str, output: StepOutput) -> bool:
+        future = self._outputs.get(name)
+        if future is None or not future.done() or future.exception():
+            return False
+        return future.result() is output
 
-    def listed(self, name: str) -> dict[str, str]:
-        """sha256 of the files that a step has made, by name."""
-        listed = self.made(name).folder.parent / DIGESTS
+    def file_digests(self, name: str) -> dict[str, str]:
+        """Return the sha256 of each of a step's files, by its name."""
+        listed = self.output(name).folder.parent / DIGESTS
         if not listed.is_file():  # somebody has removed it
-            listed = self.whole(name).folder.parent / DIGESTS
-        known = json.loads(listed.read_text(encoding="utf-8"))
-        files = ((Path(path), digest) for path, digest in known.items())
-        return {path.relative_to(FILES).as_posix(): digest for path, digest in files if path.parts[0] == FILES}
+            listed = self.verified_output(name).folder.parent / DIGESTS
+        digests = {}
+        for path, digest in json.loads(listed.read_text(encoding="utf-8")).items():
+            if Path(path).parts[0] == FILES:
+                digests[Path(path).relative_to(FILES).as_posix()] = digest
+        return digests
 
     def close(self) -> None:
-        """Let go of the cache, and remove what is not kept in it."""
-        for folder in self._unkept:
+        """Release the cache, and remove the results that are not cached."""
+        for folder in self._uncached:
             shutil.rmtree(folder, ignore_errors=True)
         if self.cache is not None:
             self.cache.close()
 
-    def _make(self, step: Step) -> Made:
-        needs = {name: self.made(name) for name in step.needs}
-        first = first_key(known := parts(step, needs))
-        self.parts[step.name] = known
+    def _make(self, step: Step) -> StepOutput:
+        """Return the output of a step from the cache, or run it."""
+        needs = {name: self.output(name) for name in step.needs}
+        parts = step_parts(step, needs)
+        first = first_key(parts)
+        self.parts[step.name] = parts
         if self.cache is None:
-            return self._run(step, known, first, {name: self.whole(name) for name in step.needs})
-        if found := self._kept(step, first):
-            return found
-        waits = partial(self.progress, f"waiting for another build, which is {step.what}")
-        with self.cache.making(first, self._stopped.is_set, waits):
-            if found := self._kept(step, first):  # by the build that was waited for
-                return found
-            whole = {name: self.whole(name) for name in step.needs}
-            if any(whole[name].digest != needs[name].digest for name in step.needs):
-                return self._make(step)  # what was damaged and made anew came out differently
-            return self._run(step, known, first, whole)
+            return self._run(step, parts, first, self._verified_needs(step))
+        if output := self._cached(step, first):
+            return output
+        on_wait = partial(self.progress, f"waiting for another build, which is {step.description}")
+        with self.cache.making(first, self._stopped.is_set, on_wait):
+            if output := self._cached(step, first):  # by the build that was waited for
+                return output
+            verified = self._verified_needs(step)
+            if any(verified[name].digest != needs[name].digest for name in step.needs):
+                return self._make(step)  # a damaged output was made again, and came out differently
+            return self._run(step, parts, first, verified)
 
-    def _kept(self, step: Step, first: str) -> Made | None:
-        assert self.cache is not None  # asked only then
+    def _verified_needs(self, step: Step) -> dict[str, StepOutput]:
+        return {name: self.verified_output(name) for name in step.needs}
+
+    def _cached(self, step: Step, first: str) -> StepOutput | None:
+        assert self.cache is not None  # only called with a cache
         if self.fresh:
             return None
         with self._lock:
@@ -151,71 +167,79 @@ class Runner:
         if entry is None:
             return None
         self.parts[step.name] = {**self.parts[step.name], **read}
-        return _made(step, entry)
+        return output_of(step, entry)
 
     def _warn(self, message: str) -> None:
         self.progress(message)
         self.notes.append(message)
 
-    def _run(self, step: Step, known: Parts, first: str, needs: Mapping[str, Made]) -> Made:
-        """Run a step; keep its result where that can be. Raises StepFailed."""
+    def _run(
+        self, step: Step, parts: Parts, first: str, needs: Mapping[str, StepOutput]
+    ) -> StepOutput:
+        """Run a step, and cache its result if possible. Raises StepFailed."""
         try:
-            full = self._full
+            was_full = self._full
             try:
-                return self._run_in(step, known, first, needs)
+                return self._run_in(step, parts, first, needs)
             except (BurnishError, OSError):
-                if full or not self._full:
+                if was_full or not self._full:
                     raise
-            # There is room where the artifacts go.
-            return self._run_in(step, known, first, {name: self.whole(name) for name in step.needs})
+            # The cache's disk is full: there may be room where the artifacts go.
+            return self._run_in(step, parts, first, self._verified_needs(step))
         except BurnishError as error:
             raise StepFailed(step.name, error) from error
         except OSError as error:
-            raise StepFailed(step.name, BurnishError(f"cannot write {step.name}: {error.strerror}")) from error
+            cause = BurnishError(f"cannot write {step.name}: {error.strerror}")
+            raise StepFailed(step.name, cause) from error
 
-    def _run_in(self, step: Step, known: Parts, first: str, needs: Mapping[str, Made]) -> Made:
+    def _run_in(
+        self, step: Step, parts: Parts, first: str, needs: Mapping[str, StepOutput]
+    ) -> StepOutput:
         with self._room(step), self._folder() as folder:
             self._check_stopped()
-            self.progress(step.what)
-            with watched(self.progress, step.what, timed=step.alone) as line:
-                done = self._worked(step, folder, needs, line)
-            self.parts[step.name] = {**known, **done.read}
-            (folder / RESULT).write_bytes(TypeAdapter(step.result).dump_json(done.result))
+            self.progress(step.description)
+            with watched(self.progress, step.description, timed=step.alone) as line:
+                step_run = self._work(step, folder, needs, line)
+            self.parts[step.name] = {**parts, **step_run.read}
+            (folder / RESULT).write_bytes(TypeAdapter(step.result).dump_json(step_run.result))
             describe(folder, step, self.recipe)
-            entry = self._keep(step, first, done, folder)
-            self._whole.add(entry.files)
-            return _made(step, entry)
+            entry = self._keep(step, first, step_run, folder)
+            self._verified.add(entry.files)
+            return output_of(step, entry)
 
-    def _keep(self, step: Step, first: str, done: Done, folder: Path) -> Entry:
-        """The finished folder, under its name in the cache where it was made there."""
+    def _keep(self, step: Step, first: str, step_run: StepRun, folder: Path) -> Entry:
+        """Seal a finished folder; if it lies in the cache, give it its name there."""
         entry = seal(folder)
         if self.cache is None or not folder.is_relative_to(self.cache.folder):
             return entry
-        if done.disturbed:
-            self._unkept.append(folder)
-            self._warn(f"{step.name} is not kept: {', '.join(done.disturbed[:3])} changed while it ran")
+        if step_run.disturbed:
+            self._uncached.append(folder)
+            changed = ", ".join(step_run.disturbed[:3])
+            self._warn(f"{step.name} is not cached: {changed} changed while it ran")
             return entry
         with self._lock:
-            kept = self.cache.put(first, done.read, folder)
-        if kept.folder == folder:  # another build is using what was kept under its name
-            self._unkept.append(folder)
-        return kept
+            cached = self.cache.put(first, step_run.read, folder)
+        if cached.folder == folder:  # another build is using the entry of that name
+            self._uncached.append(folder)
+        return cached
 
-    def _look_for_room(self, folder: Path) -> None:
-        """Where a step failed and the cache is gone, or its disk has no room, nothing more is written to it."""
+    def _check_room(self, folder: Path) -> None:
+        """After a failure, stop using a cache that was removed or whose disk is full."""
         if self.cache is None or self._full or not folder.is_relative_to(self.cache.folder):
             return
-        gone = not folder.is_dir()
-        if gone or shutil.disk_usage(folder).free < _ROOM:
+        is_gone = not folder.is_dir()
+        if is_gone or shutil.disk_usage(folder).free < _MIN_FREE_BYTES:
             self._full = True
-            why = f"{self.cache.folder} was removed" if gone else f"the disk of {self.cache.folder} is full"
-            self._warn(f"nothing is kept for the next build: {why}")
+            cache = self.cache.folder
+            why = f"{cache} was removed" if is_gone else f"the disk of {cache} is full"
+            self._warn(f"no results are cached for the next build: {why}")
 
     @contextmanager
     def _room(self, step: Step) -> Iterator[None]:
         """Wait until the step may run: beside `jobs` - 1 others, or alone."""
         places = self.jobs if step.alone else 1
-        with self._door:  # in turn: two that each hold some places and wait for the rest would wait for ever
+        # In turn: two steps that each hold some places and wait for more would wait for ever.
+        with self._door:
             for _ in range(places):
                 self._slots.acquire()
         try:
@@ -225,13 +249,14 @@ class Runner:
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
-        """A new folder for a step, in the cache where that can be written; removed where the step fails."""
+        """Create a folder for a step, in the cache if that can be written; remove it on failure."""
         folder = None
         if self.cache is not None and not self._full:
             try:
                 folder = self.cache.scratch()
             except OSError as error:
-                self._warn_once(f"nothing is kept for the next build: {self.cache.folder}: {error.strerror}")
+                why = f"{self.cache.folder}: {error.strerror}"
+                self._warn_once(f"no results are cached for the next build: {why}")
         if folder is None:
             (self.work / "steps").mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(dir=self.work / "steps"))
@@ -239,7 +264,7 @@ class Runner:
             (folder / FILES).mkdir()
             yield folder
         except BaseException:
-            self._look_for_room(folder)
+            self._check_room(folder)
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
@@ -247,13 +272,16 @@ class Runner:
         if message not in self.notes:
             self._warn(message)
 
-    def _worked(self, step: Step, folder: Path, needs: Mapping[str, Made], line: Line) -> Done:
+    def _work(
+        self, step: Step, folder: Path, needs: Mapping[str, StepOutput], line: Line
+    ) -> StepRun:
+        """Run a step with the worker, and record its duration."""
         clock = stopwatch()
         try:
-            done = self.worker.run(step, needs, folder / FILES, line)
+            step_run = self.worker.run(step, needs, folder / FILES, line)
             with self._lock:
-                self.overhead += clock() - done.seconds
-            return done
+                self.overhead += clock() - step_run.seconds
+            return step_run
         finally:
             self.seconds[step.name] = clock()
 
@@ -262,10 +290,12 @@ class Runner:
             raise BurnishError("the build was interrupted")
 
     def stop(self) -> None:
-        """Kill all that runs, and start nothing more. For whoever was interrupted."""
+        """Kill every running step, and start no more, after an interrupt."""
         self._stopped.set()
         self.worker.stop()
 
 
-def _made(step: Step, entry: Entry) -> Made:
-    return Made(entry.files, TypeAdapter(step.result).validate_json(entry.result()), entry.digest)
+def output_of(step: Step, entry: Entry) -> StepOutput:
+    """Return the output of a step from its entry."""
+    result = TypeAdapter(step.result).validate_json(entry.result())
+    return StepOutput(entry.files, result, entry.digest)

@@ -8,16 +8,20 @@ import sys
 from pathlib import Path
 
 
-def write_script(logs: Path, name: str, again: tuple[str, ...]) -> Path:
-    """Write `NAME.reproduce.sh` beside the log of a step."""
+def write_script(logs: Path, name: str, command: tuple[str, ...]) -> Path:
+    """Write `NAME.reproduce.sh` beside the log of a step; the step's name is appended to `command`."""
     script = logs / f"{name}.reproduce.sh"
-    path = os.pathsep.join(one for one in sys.path if one and Path(one).is_dir())
-    script.write_text(
-        "#!/bin/sh\n"
-        f"# Runs the step {name!r} again, alone. Results of earlier steps come from the cache.\n".replace("\r", " ")
-        + f"cd {shlex.quote(str(Path.cwd()))} || exit\n"
-        + f"PYTHONPATH={shlex.quote(path)} exec {shlex.join((*again, name))}\n",
-        encoding="utf-8",
+    folders = [folder for folder in sys.path if folder and Path(folder).is_dir()]
+    python_path = shlex.quote(os.pathsep.join(folders))
+    comment = (
+        f"# Runs the step {name!r} again, alone. Results of earlier steps come from the cache."
     )
+    lines = [
+        "#!/bin/sh",
+        comment.replace("\r", " "),
+        f"cd {shlex.quote(str(Path.cwd()))} || exit",
+        f"PYTHONPATH={python_path} exec {shlex.join((*command, name))}",
+    ]
+    script.write_text("\n".join(lines) + "\n", encoding="utf-8")
     script.chmod(0o755)
     return script

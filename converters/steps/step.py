@@ -1,4 +1,4 @@
-"""What a step of a build is: work for a process of its own, and all that its result depends on."""
+"""A step of a build: an action for a process of its own, and everything that its result depends on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a step has made.
+class StepOutput:
+    """Output of a step.
 
     Attributes:
         folder: of its files, which are only read.
-        result: what it returned.
-        digest: over its files and its result: what later steps depend on.
+        result: value that its action returned.
+        digest: over its files and its result; later steps depend on it.
     """
 
     folder: Path
@@ -23,11 +23,11 @@ class Made:
     digest: str
 
 
-class Work(Protocol):
-    """A picklable call: writes files into a new folder, from what earlier steps made, and returns a data class."""
+class Action(Protocol):
+    """A picklable call that writes files into a new folder and returns a data class."""
 
-    def __call__(self, folder: Path, needs: Mapping[str, Made]) -> Any:
-        """Do it."""
+    def __call__(self, folder: Path, needs: Mapping[str, StepOutput]) -> Any:
+        """Run in `folder`, from the outputs of earlier steps."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,21 @@ class Step:
     """One step.
 
     Attributes:
-        name: within its build; its log is called so.
-        what: for progress and errors ("exporting onnx").
-        work: what is done.
-        result: the class of what it returns.
-        asked: parameters, with defaults written out, as JSON.
-        needs: names of the steps whose results it takes.
-        machine: the result depends on this machine's CPU and GPU, not only on the files.
-        alone: it measures time, or has a limited one: no other step runs beside it.
+        name: unique within its build; its log has this name.
+        description: for progress and errors ("exporting onnx").
+        action: does the work of the step.
+        result: class of the value that the action returns.
+        parameters: with defaults written out, as JSON.
+        needs: names of the steps whose outputs it takes.
+        machine: whether the result depends on this machine's CPU and GPU, not only on the files.
+        alone: whether no other step may run beside it, because it measures time or has a time limit.
     """
 
     name: str
-    what: str
-    work: Work
+    description: str
+    action: Action
     result: type
-    asked: dict[str, Any]
+    parameters: dict[str, Any]
     needs: tuple[str, ...] = ()
     machine: bool = False
     alone: bool = False

@@ -1,4 +1,4 @@
-"""What an artifact is: a folder with a manifest.json and the files that it lists."""
+"""Artifacts: folders with a manifest.json and the files that it lists."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ class FileEntry(Strict):
 
 
 class Manifest(Strict):
-    """Everything that running and judging an artifact needs to know, and how the artifact was made."""
+    """The facts by which an artifact is run and judged, and how it was built."""
 
     schema_version: int = SCHEMA
-    burnish: str = Field(..., description="Version of Burnish that made the artifact.")
+    burnish: str = Field(..., description="Version of Burnish that built the artifact.")
     name: str
     format: str
     runtime: str = Field(..., description="Name of the runtime that opens `entry`.")
     entry: str = Field(..., description="The file that the runtime opens.")
-    devices: tuple[str, ...] = Field(..., min_length=1, description="Devices that the artifact can run on.")
+    devices: tuple[str, ...] = Field(
+        ..., min_length=1, description="Devices that the artifact can run on."
+    )
     precision: str = "fp32"
     model: str
     task: str | None = None
@@ -53,20 +55,23 @@ class Manifest(Strict):
     dims: Dims = Field(default_factory=dict)
     preprocess: Preprocess | None = None
     classes: tuple[str, ...] | None = None
-    gates: Gates = Field(default_factory=Gates, description="What the recipe requires of the artifact.")
-    weights: WeightsFacts = Field(default_factory=dict)
-    reference: str | None = Field(None, description="sha256 of the reference.safetensors that judges it.")
-    deterministic: bool | None = Field(
-        None, description="Whether the same recipe and versions give the same bytes again; None: not said."
+    gates: Gates = Field(
+        default_factory=Gates, description="What the recipe requires of the artifact."
     )
-    provenance: Provenance | None = Field(None, description="Where it comes from.")
+    weights: WeightsFacts = Field(default_factory=dict)
+    reference: str | None = Field(None, description="sha256 of its reference.safetensors.")
+    deterministic: bool | None = Field(
+        None,
+        description="Whether the same recipe and versions give the same bytes; None: unknown.",
+    )
+    provenance: Provenance | None = Field(None, description="Origin of the artifact.")
     build: BuildFacts = Field(default_factory=dict, description="What the exporter reports.")
     files: dict[str, FileEntry] = Field(default_factory=dict, max_length=MOST_FILES)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact on disk; `trust` is whose it must be, also when another process opens it again."""
+    """An artifact on disk; `trust` names its signer, also if another process opens it again."""
 
     path: Path
     manifest: Manifest
@@ -74,24 +79,28 @@ class Artifact:
 
     @classmethod
     def open(cls, path: str | Path, key: KeySource = None) -> Artifact:
-        """Read the manifest of the artifact at `path`; of its other files only the signature is touched.
+        """Read the manifest of the artifact at `path`, and its signature, but no other file.
 
         Args:
             path: the artifact's folder.
-            key: file of the public key that must have signed it; by default that of BURNISH_TRUSTED_KEY, if any.
+            key: file of the public key that must have signed it; by default BURNISH_TRUSTED_KEY's.
 
         Raises:
             UsageError: there is no artifact, or no such key.
-            SignatureError: the key has not signed it (found out before the manifest is parsed).
+            SignatureError: the key has not signed it (checked before the manifest is parsed).
             ArtifactError: the manifest cannot be understood.
         """
         path, signer = Path(path), trusted(key)
         if (path / MANIFEST).is_symlink():
-            raise ArtifactError(f"{path / MANIFEST} is a link: an artifact is a folder of plain files, copy them")
+            raise ArtifactError(
+                f"{path / MANIFEST} is a link: an artifact is a folder of plain files, copy them"
+            )
         try:
             content = read_bytes(path / MANIFEST)
         except OSError as error:
-            hint = "; it is a build: name one of the artifacts in it" if (path / BUILD_FILE).exists() else ""
+            hint = ""
+            if (path / BUILD_FILE).exists():
+                hint = "; it is a build: name one of the artifacts in it"
             raise UsageError(f"{path} is not an artifact: no readable {MANIFEST}{hint}") from error
         signer.check(path, content)
         try:
@@ -112,29 +121,29 @@ class Artifact:
         return sum(entry.size for entry in self.manifest.files.values())
 
     def verify(self) -> None:
-        """Compare every file with the manifest. Raises ArtifactError for a missing, changed or extra one.
+        """Compare every file with the manifest.
 
-        The manifest's signature may lie beside it, and nothing else.
+        Raises ArtifactError for missing, changed and extra files. Besides the listed files only the
+        manifest and its signature may exist.
         """
         listed = self.manifest.files
         present = set(files_of(self.path)) - {MANIFEST, SIGNATURE}
         problems = [f"{name} is missing" for name in listed if name not in present]
         problems += [f"{name} is not in the manifest" for name in sorted(present - set(listed))]
-        problems += [
-            f"{name} was changed after it was made"
-            for name, entry in listed.items()
-            if name in present and _changed(self.path / name, entry)
-        ]
+        for name, entry in listed.items():
+            if name in present and _changed(self.path / name, entry):
+                problems.append(f"{name} was changed after it was made")
         if problems:
-            raise ArtifactError(f"{self.path}: {'; '.join(problems)}. Build it again or restore its files.")
+            listing = "; ".join(problems)
+            raise ArtifactError(f"{self.path}: {listing}. Build it again or restore its files.")
 
 
 def _parse(path: Path, raw: object) -> Manifest:
-    found = raw.get("schema_version") if isinstance(raw, dict) else None
-    if isinstance(raw, dict) and isinstance(found, int) and found > SCHEMA:
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(raw, dict) and isinstance(version, int) and version > SCHEMA:
         raise ArtifactError(
-            f"{path} was made by a newer Burnish ({raw.get('burnish')}): "
-            f"its manifest has version {found}, this one reads {SCHEMA}. Update Burnish."
+            f"{path} was built by a newer Burnish ({raw.get('burnish')}): its manifest has "
+            f"version {version}, this Burnish reads up to {SCHEMA}. Update Burnish."
         )
     try:
         manifest = Manifest.model_validate(raw)
@@ -144,34 +153,40 @@ def _parse(path: Path, raw: object) -> Manifest:
         if outside(name):
             raise ArtifactError(f"{path / MANIFEST} names a file outside the artifact: {name!r}")
         if why := unfit(name):
-            raise ArtifactError(f"{path / MANIFEST} names a file that no artifact has, {name!r}: {why}")
-    if same := collision(manifest.files):
-        one, other = same
-        raise ArtifactError(f"{path / MANIFEST} has {one!r} and {other!r}, which are one file where case is one")
+            raise ArtifactError(f"{path / MANIFEST} has an illegal file name, {name!r}: {why}")
+    if pair := collision(manifest.files):
+        first, second = pair
+        raise ArtifactError(
+            f"{path / MANIFEST} has {first!r} and {second!r}, which are one file if case does not "
+            "count"
+        )
     if manifest.entry not in manifest.files:
         raise ArtifactError(f"{path / MANIFEST} opens {manifest.entry!r}, which it does not list")
     return manifest
 
 
-def publish(work: Path, destination: Path, manifest: Manifest) -> Artifact:
-    """Turn the files in `work` into the artifact at `destination`, replacing an older one in one rename.
+def publish(folder: Path, destination: Path, manifest: Manifest) -> Artifact:
+    """Turn the files in `folder` into the artifact at `destination`, by a rename.
 
-    It is remembered as built here by this user (`trust.py`). It is not signed: a signature in `work` was for
-    another manifest, and is removed.
+    An older artifact there is replaced.     It is remembered as built here by this user
+    (`trust.py`). It is not signed: a signature in `folder` was for another manifest, and is
+    removed.
     """
-    (work / SIGNATURE).unlink(missing_ok=True)
-    files = {name: FileEntry(sha256=sha256(work / name), size=(work / name).stat().st_size)
-             for name in files_of(work)}  # fmt: skip
+    (folder / SIGNATURE).unlink(missing_ok=True)
+    files: dict[str, FileEntry] = {}
+    for name in files_of(folder):
+        path = folder / name
+        files[name] = FileEntry(sha256=sha256(path), size=path.stat().st_size)
     manifest = manifest.model_copy(update={"files": files})
     text = manifest.model_dump_json(indent=2) + "\n"
-    write_atomically(work / MANIFEST, text)
-    replace_folder(work, destination)
+    write_atomically(folder / MANIFEST, text)
+    replace_folder(folder, destination)
     trust.remember(hashlib.sha256(text.encode()).hexdigest())
     return Artifact(destination, manifest)
 
 
 def replace_folder(source: Path, destination: Path) -> None:
-    """Rename `source` to `destination`; an older folder there is moved aside first, then removed."""
+    """Rename `source` to `destination`; an older folder is moved aside first, then removed."""
     aside = destination.with_name(f".{destination.name}.old.{os.getpid()}")
     if destination.exists():
         destination.rename(aside)
@@ -180,25 +195,31 @@ def replace_folder(source: Path, destination: Path) -> None:
 
 
 def inside(build: Path, name: str) -> Path:
-    """The folder of an artifact that build.json names. Raises ArtifactError where that is not in the build."""
+    """Return the folder of an artifact in a build. Raises ArtifactError for a name outside."""
     if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
-        raise ArtifactError(f"{build / 'build.json'} names {name!r}, which is no folder of the build")
+        raise ArtifactError(
+            f"{build / 'build.json'} names {name!r}, which is no folder of the build"
+        )
     return build / name
 
 
 def sha256(path: Path) -> str:
-    """The hex digest of a file's content."""
+    """Return the hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_of(folder: Path) -> list[str]:
-    """Every file below `folder` as a POSIX path; a symbolic link counts as a file, never followed."""
-    return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
-    )
+    """Return every file below `folder` as a POSIX path; links are files and not followed."""
+    names = []
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            names.append(path.relative_to(folder).as_posix())
+    return sorted(names)
 
 
 def _changed(path: Path, entry: FileEntry) -> bool:
-    found = path.lstat()  # what is no plain file (a link, a pipe) is never opened
-    return not stat.S_ISREG(found.st_mode) or found.st_size != entry.size or sha256(path) != entry.sha256
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):  # a link or a pipe is never opened
+        return True
+    return status.st_size != entry.size or sha256(path) != entry.sha256

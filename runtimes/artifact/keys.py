@@ -1,4 +1,4 @@
-"""Ed25519 keys (RFC 8032) in files: those of OpenSSL and OpenSSH are read, new ones are written as PEM."""
+"""Ed25519 keys (RFC 8032) in files: reads those of OpenSSL and OpenSSH, writes new ones as PEM."""
 
 from __future__ import annotations
 
@@ -18,42 +18,46 @@ KEY_BYTES = 32  # RFC 8032, 5.1.5
 
 
 def require_cryptography() -> None:
-    """Raise Unavailable where the package is missing: what cannot be checked is not opened."""
+    """Raise Unavailable if the package is missing: unchecked artifacts are not opened."""
     if not find_spec("cryptography"):
         raise Unavailable("signatures need the package cryptography: pip install 'burnish[sign]'")
 
 
 def fingerprint(key: bytes) -> str:
-    """A public key as people compare it: the SHA256:... that `ssh-keygen -l` tells."""
+    """Return a public key's fingerprint: SHA256:... as `ssh-keygen -l` prints it."""
     blob = b"".join(len(part).to_bytes(4, "big") + part for part in (b"ssh-ed25519", key))
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def read_public(path: Path) -> bytes:
-    """The 32 bytes of an Ed25519 public key: of a PEM file, or of a line as ssh-keygen writes it (id_ed25519.pub).
+    """Read the 32 bytes of an Ed25519 public key from a PEM file or a line of ssh-keygen (*.pub).
 
-    Raises UsageError for anything else, Unavailable where the package that reads keys is not installed.
+    Raises UsageError for anything else, Unavailable if cryptography is not installed.
     """
     content = _content(path)
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     if b"PRIVATE KEY-----" in content:
-        raise UsageError(f"{path} is a private key: give its public half, which may lie on any device")
-    load = serialization.load_ssh_public_key if content.startswith(b"ssh-") else serialization.load_pem_public_key
+        raise UsageError(
+            f"{path} is a private key: name the public key, which is safe to copy to any device"
+        )
+    ssh = content.startswith(b"ssh-")
+    load = serialization.load_ssh_public_key if ssh else serialization.load_pem_public_key
     try:
         key: Any = load(content)
-    except Exception as error:  # ValueError, UnsupportedAlgorithm, and what OpenSSL raises
-        raise UsageError(f"{path} is no public key that can be read: {error}") from error
+    except Exception as error:  # ValueError, UnsupportedAlgorithm, and OpenSSL's own
+        raise UsageError(f"cannot read the public key {path}: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise UsageError(f"{path} is no Ed25519 key: `burnish keygen FILE` makes a pair")
+        raise UsageError(f"{path} is not an Ed25519 key: `burnish keygen FILE` creates a pair")
     return key.public_bytes_raw()
 
 
 def read_private(path: Path) -> Ed25519PrivateKey:
-    """An Ed25519 private key, as `burnish keygen`, `openssl genpkey -algorithm ed25519` or `ssh-keygen` writes it.
+    """Read an Ed25519 private key.
 
-    Raises UsageError for anything else, Unavailable where the package that reads keys is not installed.
+    It is in the format of `burnish keygen`, `openssl genpkey -algorithm ed25519` or `ssh-keygen`.
+    Raises UsageError for anything else, Unavailable if cryptography is not installed.
     """
     content = _content(path)
     from cryptography.hazmat.primitives import serialization
@@ -66,21 +70,22 @@ def read_private(path: Path) -> Ed25519PrivateKey:
     try:
         key: Any = load(content, password=None)
     except TypeError as error:
-        without = f"ssh-keygen -p -f {path}" if ssh else f"openssl pkey -in {path} -out PLAIN"
+        remedy = f"ssh-keygen -p -f {path}" if ssh else f"openssl pkey -in {path} -out PLAIN"
         raise UsageError(
-            f"{path} is protected by a passphrase, and in a CI job there is nobody to ask: {without} takes it off"
+            f"{path} is protected by a passphrase, which nobody can type in a CI job: remove it "
+            f"with {remedy}"
         ) from error
-    except Exception as error:  # ValueError, UnsupportedAlgorithm, and what OpenSSL raises
-        raise UsageError(f"{path} is no private key that can be read: {error}") from error
+    except Exception as error:  # ValueError, UnsupportedAlgorithm, and OpenSSL's own
+        raise UsageError(f"cannot read the private key {path}: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise UsageError(f"{path} is no Ed25519 key: `burnish keygen FILE` makes a pair")
+        raise UsageError(f"{path} is not an Ed25519 key: `burnish keygen FILE` creates a pair")
     return key
 
 
 def create_keys(private: Path) -> Path:
-    """Write a new private key, for its owner alone to read, and the public one beside it, whose path is returned.
+    """Write a new private key, readable by its owner only, and the public key; return its path.
 
-    Raises UsageError where one of them exists: a key that is overwritten cannot be had again.
+    Raises UsageError if one of them exists: an overwritten key is lost.
     """
     require_cryptography()
     from cryptography.hazmat.primitives import serialization
@@ -89,16 +94,20 @@ def create_keys(private: Path) -> Path:
     public = private.with_name(f"{private.name}.pub")
     for path in (private, public):
         if path.exists():
-            raise UsageError(f"{path} exists, and keys are never overwritten: choose another name, or remove it")
+            raise UsageError(
+                f"{path} exists, and keys are never overwritten: choose another name or remove it"
+            )
     key, pem = Ed25519PrivateKey.generate(), serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    unencrypted = serialization.NoEncryption()
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, unencrypted)
+    public_format = serialization.PublicFormat.SubjectPublicKeyInfo
     _create(private, secret, 0o600)
-    _create(public, key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
+    _create(public, key.public_key().public_bytes(pem, public_format), 0o644)
     return public
 
 
 def _create(path: Path, content: bytes, mode: int) -> None:
-    """Write a new file that nobody beyond `mode` can read, at no time."""
+    """Write a new file that has the permissions `mode` from the start."""
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)

@@ -1,7 +1,8 @@
-"""Signed artifacts: who made them is proven before anything of them is read.
+"""Signed artifacts: their signer is proven before any of their content is read.
 
-The signature is a file beside manifest.json, over its exact bytes; the manifest has the sha256 of every other file.
-A device that trusts a key opens nothing else: the signature is checked before even the manifest is parsed.
+The signature is a file next to manifest.json, over its exact bytes; the manifest has the sha256 of
+every other file. A device that trusts a key opens nothing else: the signature is checked before
+even the manifest is parsed.
 """
 
 from __future__ import annotations
@@ -26,72 +27,76 @@ VARIABLE = "BURNISH_TRUSTED_KEY"
 _ALGORITHM = "ed25519"
 _BYTES = 64  # RFC 8032, 5.1.6
 _LONGEST = 1024
-"""Characters that are read of a signature file: it is one line of 141."""
+"""Maximum of characters read from a signature file, which is one line of 141."""
 
 
 class SignatureError(ArtifactError):
-    """An artifact is not signed by the key that is trusted, or was changed after it was signed."""
+    """An artifact is not signed by the trusted key, or was changed after it was signed."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a signature file says. Whose key it names is a claim, until `Trust.check` has held it against one."""
+    """Content of a signature file. Its key is only a claim until `Trust.check` has verified it."""
 
     key: bytes
     value: bytes
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The signature of the artifact in `folder`. Raises SignatureError where none can be read."""
+        """Read the signature in an artifact's folder. Raises SignatureError if there is none."""
         path = folder / SIGNATURE
         if not path.exists():
             raise SignatureError(
-                f"{folder} is not signed: it has no {SIGNATURE}; `burnish sign` makes one, where the private key is"
+                f"{folder} is not signed: it has no {SIGNATURE}; `burnish sign` writes it with the "
+                "private key"
             )
-        if not path.is_file():  # a pipe would be waited on for ever
+        if not path.is_file():  # reading a pipe would never end
             raise SignatureError(f"{path} is no regular file, so it proves nothing")
         try:
             with path.open(encoding="ascii", newline="") as file:
                 text = file.read(_LONGEST)
             _, key, value = text.split()
-            found = cls(base64.b64decode(key), base64.b64decode(value))
+            signature = cls(base64.b64decode(key), base64.b64decode(value))
         except (OSError, ValueError) as error:
             raise SignatureError(f"{path} is damaged, so it proves nothing: {error}") from error
-        # One signature has one text: base64 alone would let some bits of it change.
-        if (len(found.key), len(found.value), found.text) != (KEY_BYTES, _BYTES, text):
-            raise SignatureError(f"{path} is damaged, so it proves nothing: no {_ALGORITHM} key and signature")
-        return found
+        # Each signature has exactly one text: base64 alone would let some bits of it change.
+        sizes = (len(signature.key), len(signature.value))
+        if sizes != (KEY_BYTES, _BYTES) or signature.text != text:
+            raise SignatureError(
+                f"{path} is damaged, so it proves nothing: no {_ALGORITHM} key and signature"
+            )
+        return signature
 
     @property
     def text(self) -> str:
-        """The content of its file."""
+        """Content of the signature's file."""
         key, value = (base64.b64encode(part).decode() for part in (self.key, self.value))
         return f"{_ALGORITHM} {key} {value}\n"
 
     def write(self, folder: Path) -> None:
-        """Put the signature into an artifact's folder, in place of an older one."""
+        """Write the signature into an artifact's folder, replacing an older one."""
         write_atomically(folder / SIGNATURE, self.text)
 
 
 def sign(folder: Path, manifest: bytes, key: Ed25519PrivateKey) -> None:
-    """Sign the artifact in `folder`, whose manifest has these bytes, in place of an older signature."""
+    """Sign the artifact in `folder`, whose manifest is given; replace an older signature."""
     Signature(key.public_key().public_bytes_raw(), key.sign(manifest)).write(folder)
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose artifacts are opened: those that one key has signed, or anybody's. Other processes can be given it.
+    """Artifacts that may be opened: those that one key has signed, or all. It can be pickled.
 
     Attributes:
-        key: the public key's 32 bytes; None where no signature is asked for.
+        key: the public key's 32 bytes; None if no signature is required.
     """
 
     key: bytes | None = None
 
     def check(self, folder: Path, manifest: bytes) -> None:
-        """Raise SignatureError unless `manifest`, that of the artifact in `folder`, is signed by the key.
+        """Raise SignatureError unless the key has signed the manifest of the artifact in `folder`.
 
-        Raises Unavailable where a signature is asked for and the package that checks it is not installed.
+        Raises Unavailable if a signature is required and cryptography is not installed.
         """
         if self.key is None:
             return
@@ -99,39 +104,43 @@ class Trust:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-        found = Signature.read(folder)
-        if found.key != self.key:
-            theirs, wanted = fingerprint(found.key), fingerprint(self.key)
+        signature = Signature.read(folder)
+        if signature.key != self.key:
+            actual, required = fingerprint(signature.key), fingerprint(self.key)
             raise SignatureError(
-                f"{folder} is signed by another key: {theirs}, not the trusted {wanted}. Get it from who holds that"
+                f"{folder} is signed by another key: {actual}, not the trusted {required}. Get the "
+                "artifact from the owner of the trusted key"
             )
         try:
-            Ed25519PublicKey.from_public_bytes(self.key).verify(found.value, manifest)
+            Ed25519PublicKey.from_public_bytes(self.key).verify(signature.value, manifest)
         except InvalidSignature as error:
             raise SignatureError(
                 f"{folder} was changed after it was signed: its manifest is not the one that "
-                f"{fingerprint(self.key)} has signed. Get it anew from where it was built"
+                f"{fingerprint(self.key)} has signed. Get it again from where it was built"
             ) from error
 
 
 ANYONE = Trust()
 
 KeySource = str | Path | Trust | None
-"""A public key's file, or what it was read to; None stands for what the environment demands."""
+"""A public key's file, or the Trust read from it; None stands for the environment's key."""
 
 
 def trusted(key: KeySource = None) -> Trust:
-    """Whose artifacts are opened, by a public key's file; by default that of BURNISH_TRUSTED_KEY, where it is set.
+    """Return the trust in a public key's file, by default BURNISH_TRUSTED_KEY's if it is set.
 
     Raises:
-        UsageError: the file cannot be read, or is no Ed25519 public key.
-        Unavailable: the package that reads keys is not installed.
+        UsageError: the file cannot be read, or is not an Ed25519 public key.
+        Unavailable: cryptography is not installed.
     """
     if isinstance(key, Trust):
         return key
     named = os.environ.get(VARIABLE) if key is None else key
     if named is None:
         return ANYONE
-    if named == "":  # a script whose own variable was empty must not open what anyone made
-        raise UsageError(f"the trusted key is empty: name a public key's file in --key or {VARIABLE}, or unset it")
+    if named == "":  # a script whose own variable was empty must not open anybody's artifacts
+        raise UsageError(
+            f"the trusted key is empty: name a public key's file in --key or {VARIABLE}, or unset "
+            "it"
+        )
     return Trust(read_public(Path(named)))

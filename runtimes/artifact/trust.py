@@ -1,10 +1,10 @@
-"""Whose artifact is it? One that is a program is opened where this user built it here, or says that it is trusted.
+"""Trust in programs: such an artifact is opened if this user built it here or says so.
 
-ONNX graphs and OpenVINO's IR are data. All else runs what its maker put in as soon as it is opened or run: a
-TorchScript module can write files, a torch.export file is partly unpickled, the others hold machine code. A digest
-in the manifest tells that nothing changed since it was made, not who made it. So `publish` notes the digest of each
-manifest, which has the digest of every file, in a folder of this user's; what is not noted there is opened only
-with `trust`.
+ONNX graphs and OpenVINO's IR are data. All other formats run code of their author as soon as they
+are opened or run: a TorchScript module can write files, a torch.export file is partly unpickled,
+the others hold machine code. A digest in the manifest proves that nothing changed since the build,
+not who the builder was. So `publish` notes the digest of each manifest, which has the digest of
+every file, in a folder of this user; others are opened only with `trust`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import hashlib
 import os
 from pathlib import Path
 
-_KEPT = 10_000  # manifests that are remembered, one empty file each: years of builds
+_LIMIT = 10_000  # manifests that are remembered, one empty file each: years of builds
 
 
 def built_here(manifest: Path) -> bool:
-    """Whether this user built the artifact with this manifest on this machine, and nothing of it changed."""
+    """Return whether this user built the artifact here and its manifest is unchanged since."""
     try:
         return (_folder() / hashlib.sha256(manifest.read_bytes()).hexdigest()).is_file()
     except (OSError, RuntimeError):  # no file, or no home folder
@@ -26,7 +26,7 @@ def built_here(manifest: Path) -> bool:
 
 
 def remember(digest: str) -> None:
-    """Note the sha256 of a manifest that was just written. Where that cannot be, its user will be asked."""
+    """Note the sha256 of a manifest just written. If that fails, the artifact needs --trust."""
     with contextlib.suppress(OSError, RuntimeError):
         _folder().mkdir(parents=True, exist_ok=True, mode=0o700)
         (_folder() / digest).touch(mode=0o600)
@@ -39,9 +39,9 @@ def _folder() -> Path:
 
 
 def _forget() -> None:
-    """Remove the notes that are oldest, where there are many."""
+    """Remove the oldest notes if there are too many."""
     notes = list(_folder().iterdir())
-    if len(notes) > _KEPT:
+    if len(notes) > _LIMIT:
         oldest = sorted(notes, key=lambda note: note.stat().st_mtime)
-        for note in oldest[: len(notes) - _KEPT * 9 // 10]:
+        for note in oldest[: len(notes) - _LIMIT * 9 // 10]:
             note.unlink(missing_ok=True)

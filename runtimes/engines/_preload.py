@@ -1,10 +1,10 @@
-"""Imported once by the fork server, so that a child with torch starts in milliseconds."""
+"""Preload torch in the fork server, so that a child with torch starts in milliseconds."""
 
 import contextlib
 
 from runtimes.process.child import ending_with_parent
 
-# A broken or missing torch must not stop the server: the step that needs it will say so in its own words.
+# A broken or missing torch must not stop the server: the step that needs it reports the error.
 with ending_with_parent(), contextlib.suppress(Exception):
     import torch
     import torchvision  # noqa: F401

@@ -1,4 +1,4 @@
-"""TensorRT engines, classic and RTX: one API under two module names. Device memory by the CUDA runtime."""
+"""TensorRT engines, classic and RTX: one API in two modules, with memory of the CUDA runtime."""
 
 from __future__ import annotations
 
@@ -15,63 +15,74 @@ from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays, Dims, Specs
 
 PACKAGES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
-INSTALL = {"tensorrt": "pip install 'burnish[tensorrt]'", "rtx": "pip install 'burnish[tensorrt-rtx]'"}
+INSTALL = {
+    "tensorrt": "pip install 'burnish[tensorrt]'",
+    "rtx": "pip install 'burnish[tensorrt-rtx]'",
+}
 
 
 class TensorRtRuntime:
-    """Opens `format: tensorrt` with the flavor that built it: an engine of one is opaque to the other."""
+    """Opens `format: tensorrt` with the flavor that built it: each reads only its own engines."""
 
     needs_torch = False
     runs_code = True
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
-        """The package of the flavor that built it (or of any) and the CUDA runtime bindings."""
+        """Return a missing package: of the flavor that built it (or of all), or CUDA's bindings."""
         if build.get("flavor", "rtx") not in PACKAGES:
             return f"there is no TensorRT of the flavor {build['flavor']!r}"
         flavors = [build["flavor"]] if "flavor" in build else list(PACKAGES)
-        problems = [problem for flavor in flavors if (problem := missing_flavor(flavor))]
-        return (problems[0] if len(problems) == len(flavors) else None) or missing_cuda_bindings()
+        problems = [missing_flavor(flavor) for flavor in flavors]
+        if all(problems):
+            return problems[0]
+        return missing_cuda_bindings()
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Deserialize the engine and create an execution context."""
-        made = artifact.manifest
-        trt = importlib.import_module(PACKAGES[made.build["flavor"]])
-        session = session_of(trt, artifact.entry.read_bytes(), made.inputs, made.outputs, made.dims)
+        manifest, build = artifact.manifest, artifact.manifest.build
+        trt = importlib.import_module(PACKAGES[build["flavor"]])
+        plan = artifact.entry.read_bytes()
+        session = session_of(trt, plan, manifest.inputs, manifest.outputs, manifest.dims)
         if session is None:
             raise ArtifactError(
-                f"TensorRT cannot load {artifact.entry.name}: it was built by {made.build['flavor']} "
-                f"{made.build['version']} for compute capabilities {made.build['compute_capabilities']}, "
+                f"TensorRT cannot load {artifact.entry.name}: it was built by {build['flavor']} "
+                f"{build['version']} for compute capabilities {build['compute_capabilities']}, "
                 f"this is {trt.__version__}. Build it again here."
             )
         return session
 
 
-def session_of(trt: Any, plan: bytes, inputs: Specs, outputs: Specs, dims: Dims) -> TensorRtSession | None:
-    """A session on a serialized engine; None where this TensorRT cannot load it."""
+def session_of(
+    trt: Any, plan: bytes, inputs: Specs, outputs: Specs, dims: Dims
+) -> TensorRtSession | None:
+    """Return a session on a serialized engine; None if this TensorRT cannot load it."""
     engine = trt.Runtime(quiet_logger(trt)).deserialize_cuda_engine(plan)
     return None if engine is None else TensorRtSession(trt, engine, inputs, outputs, dims)
 
 
 class TensorRtSession(Session):
-    """An execution context with its own stream and buffers that grow to the largest request seen."""
+    """An execution context with a stream and buffers that grow to the largest request so far."""
 
     def __init__(self, trt: Any, engine: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
         super().__init__(inputs, outputs, dims)
         self._trt, self._engine = trt, engine
         self._context = engine.create_execution_context()
         if self._context is None:
-            raise BurnishError("TensorRT could not create an execution context: not enough device memory?")
+            raise BurnishError(
+                "TensorRT could not create an execution context: not enough device memory?"
+            )
         self._cuda = _Cuda()
         self._stream = self._cuda.check("cudaStreamCreate")
         self._buffers: dict[str, tuple[int, int]] = {}
 
     def _run(self, inputs: Arrays) -> Arrays:
-        # not ascontiguousarray, which makes a vector of a scalar
+        # Not ascontiguousarray, which makes a vector of a scalar.
         arrays = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
         for name, array in arrays.items():
             if not self._context.set_input_shape(name, array.shape):
                 raise BurnishError(f"TensorRT refuses the shape {list(array.shape)} for {name!r}")
-            self._cuda.copy(self._bind(name, array.nbytes), array.ctypes.data, array.nbytes, True, self._stream)
+            address = self._bind(name, array.nbytes)
+            self._cuda.copy(address, array.ctypes.data, array.nbytes, True, self._stream)
         results = {name: self._allocate(name) for name in self.outputs}
         if not self._context.execute_async_v3(int(self._stream)):
             raise BurnishError("TensorRT could not run the engine; its log says why")
@@ -84,13 +95,14 @@ class TensorRtSession(Session):
     def _allocate(self, name: str) -> np.ndarray[Any, Any]:
         shape = tuple(self._context.get_tensor_shape(name))
         if min(shape, default=1) < 0:
-            raise BurnishError(f"the shape of {name!r} depends on the data ({shape}); that is not supported")
-        array: np.ndarray[Any, Any] = np.empty(shape, self._trt.nptype(self._engine.get_tensor_dtype(name)))
+            raise BurnishError(f"the shape of {name!r} depends on the data ({shape}): unsupported")
+        dtype = self._trt.nptype(self._engine.get_tensor_dtype(name))
+        array: np.ndarray[Any, Any] = np.empty(shape, dtype)
         self._bind(name, array.nbytes)
         return array
 
     def _bind(self, name: str, size: int) -> int:
-        """The device address of a buffer of at least `size` bytes, bound to the tensor."""
+        """Bind a buffer of at least `size` bytes to the tensor; return its device address."""
         address, room = self._buffers.get(name, (0, 0))
         if room < size or not address:
             if address:
@@ -110,13 +122,13 @@ class TensorRtSession(Session):
 
 
 class _Cuda:
-    """The CUDA runtime's calls, with errors raised instead of returned."""
+    """Calls of the CUDA runtime, with errors raised instead of returned."""
 
     def __init__(self) -> None:
         self._runtime: Any = importlib.import_module("cuda.bindings.runtime")
 
     def check(self, function: str, *args: Any) -> Any:
-        """Call `function`; return its result, raise BurnishError with CUDA's own words where it fails."""
+        """Call `function` and return its result. Raises BurnishError with CUDA's message."""
         call: Callable[..., tuple[Any, ...]] = getattr(self._runtime, function)
         status, *results = call(*args)
         if status != self._runtime.cudaError_t.cudaSuccess:
@@ -132,19 +144,19 @@ class _Cuda:
 
 
 def missing_flavor(flavor: str) -> str | None:
-    """Why a flavor's package cannot be used here, or None; it is not imported."""
+    """Return why a flavor's package cannot be used here, or None; it is not imported."""
     if not find_spec(PACKAGES[flavor]):
         return f"{PACKAGES[flavor]} is not installed: {INSTALL[flavor]}"
     return None
 
 
 def missing_cuda_bindings() -> str | None:
-    """Why the CUDA runtime cannot be called, or None."""
+    """Return why the CUDA runtime cannot be called, or None."""
     if not find_spec("cuda") or not find_spec("cuda.bindings"):
         return "cuda-bindings is not installed: pip install cuda-bindings"
     return None
 
 
 def quiet_logger(trt: Any) -> Any:
-    """A logger that prints errors only."""
+    """Return a logger that prints errors only."""
     return trt.Logger(trt.Logger.ERROR)

@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote: read within bounds, and understood in one way only."""
+"""JSON of unknown origin: read within bounds, with one interpretation only."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 16 << 20
-"""The longest manifests, with ten thousand class names and the notes of every layer, have one megabyte."""
+"""Longest document. The largest manifests, with ten thousand classes and notes, have 1 MB."""
 DEEPEST = 64
-"""Levels of nesting. What Burnish writes has ten; pydantic's own writer stops at 255, and Python at about 1000."""
+"""Levels of nesting. Burnish writes ten; pydantic's writer stops at 255, Python at about 1000."""
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
-        OSError: it cannot be read, or is no regular file (a pipe would be waited on for ever).
-        ValueError: it is no UTF-8, too large or too deep, or JSON readers do not agree on what it says.
+        OSError: it cannot be read, or is not a regular file (reading a pipe would never end).
+        ValueError: it is not UTF-8, too large or too deep, or ambiguous to JSON readers.
     """
     return parse_json(read_bytes(path))
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a document, of one that is too large not all. Raises OSError as `read_json` does."""
+    """Read a document, or a part if it is too large. Raises OSError as `read_json` does."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
@@ -34,12 +34,15 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(content: bytes) -> Any:
-    """The value of a JSON text. Raises ValueError as `read_json` does."""
+    """Parse a JSON text. Raises ValueError as `read_json` does."""
     if len(content) > MOST_BYTES:
         raise ValueError(f"larger than {MOST_BYTES} bytes")
     try:
         value = json.loads(
-            content.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
+            content.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_no_number,
+            parse_float=_finite,
         )
     except RecursionError as error:
         raise ValueError(f"nested more than {DEEPEST} levels") from error
@@ -49,32 +52,34 @@ def parse_json(content: bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object. Of two values under one key some readers take the first, others the last."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {double!r} is given twice")
-    return found
+    """Return an object. Of two values of one key some readers take the first, others the last."""
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise ValueError(f"the key {name!r} is given twice")
+        members[name] = value
+    return members
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is no finite number")
+        raise ValueError(f"{text} is not a finite number")
     return value
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Whether a value has more levels of lists and objects than these."""
-    layer = [value]
+    """Return whether lists and objects are nested in more than `levels` levels."""
+    nested = [value]
     for _ in range(levels + 1):
-        layer = [one for one in layer if isinstance(one, (dict, list))]
-        if not layer:
+        containers = [item for item in nested if isinstance(item, (dict, list))]
+        if not containers:
             return False
-        layer = [inner for one in layer for inner in (one.values() if isinstance(one, dict) else one)]
+        nested = []
+        for container in containers:
+            nested += container.values() if isinstance(container, dict) else container
     return True

@@ -1,4 +1,4 @@
-"""Names of files that a manifest lists: the same file on every system, and inside the artifact's folder."""
+"""Names of an artifact's files: the same file on every system, inside the artifact's folder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ _DEEPEST = 64
 
 
 def outside(name: str) -> bool:
-    """Whether a name may lead out of the folder, on this system or another."""
+    """Return whether a name may lead out of the folder, on this system or another."""
     path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or "\\" in name or bool(PureWindowsPath(name).drive)
+    return (
+        path.is_absolute()
+        or ".." in path.parts
+        or "\\" in name
+        or bool(PureWindowsPath(name).drive)
+    )
 
 
 def unfit(name: str) -> str | None:
-    """Why no file of an artifact may be called `name`, or None. Names are as_posix() of a relative path."""
+    """Return why `name`, a relative POSIX path, is not a legal file name, or None."""
     parts = name.split("/")
     if not all(parts) or "." in parts:
         return "it is not a plain path"
@@ -30,11 +35,11 @@ def unfit(name: str) -> str | None:
 
 
 def collision(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that are one file where case does not count, as on macOS and Windows; None where there are none."""
-    seen: dict[str, str] = {}
+    """Return two names that are one file if case does not count (macOS, Windows), or None."""
+    by_folded: dict[str, str] = {}
     for name in names:
-        plain = unicodedata.normalize("NFC", name).casefold()
-        if plain in seen:
-            return seen[plain], name
-        seen[plain] = name
+        folded = unicodedata.normalize("NFC", name).casefold()
+        if folded in by_folded:
+            return by_folded[folded], name
+        by_folded[folded] = name
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 BUILD_FILE = "build.json"
 """Verdicts of a build; every table and exit code is computed from it."""
 STEPS_FILE = "steps.json"
-"""What each step of a build depended on; `--explain` compares with it."""
+"""Dependencies of each step of a build; `--explain` compares with them."""
 LOGS = "logs"
 """Folder with the log of each step."""
 CHANGED = "models"

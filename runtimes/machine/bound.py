@@ -1,4 +1,4 @@
-"""Artifacts that are bound to the kind of machine that made them: what is different here, by their manifest."""
+"""Artifacts bound to the kind of machine that built them: the differences to this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from runtimes.machine.machine import instruction_sets, system, versions
 
-# What kernels and their data layouts are chosen by, as compilers name it.
+# Instruction sets by which kernels and their data layouts are chosen, as compilers name them.
 _VECTORS = (
     "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512bf16", "avxvnni", "amxint8",
     "amxbf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve",
@@ -15,23 +15,26 @@ _VECTORS = (
 
 
 def vectors() -> list[str]:
-    """The vector instructions of this CPU."""
+    """Return the vector instructions of this CPU."""
     return [name for name in _VECTORS if name in instruction_sets()]
 
 
 def other_platform(build: Mapping[str, Any]) -> str | None:
-    """The platform that it was made for where this is another, or None."""
-    if (made := build.get("platform", system())) == system():
+    """Return a message if the artifact was built for another platform, or None."""
+    if (platform := build.get("platform", system())) == system():
         return None
-    return f"it was made for {made}, this is {system()}: build it again here"
+    return f"it was built for {platform}, this is {system()}: build it again here"
 
 
 def other_version(build: Mapping[str, Any], package: str) -> str | None:
-    """The release of a package (its first two numbers) that made it where another is installed, or None."""
-    here, made = versions().get(package), build.get("versions", {}).get(package)
-    if here is None or made is None or made.split(".")[:2] == here.split(".")[:2]:
+    """Return a message if another release (first two numbers) of a package built it, or None."""
+    installed, recorded = versions().get(package), build.get("versions", {}).get(package)
+    if installed is None or recorded is None:
         return None
-    return f"it was made by {package} {made}, this is {here}: build it again here, or install that one"
+    if recorded.split(".")[:2] == installed.split(".")[:2]:
+        return None
+    reason = f"it was built with {package} {recorded}, this is {installed}"
+    return f"{reason}: build it again here, or install that version"
 
 
 def lacking(build: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which devices this machine has, asked of the driver itself: no torch, no CUDA toolkit needed."""
+"""This machine's devices, by the driver itself: neither torch nor the CUDA toolkit is needed."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ class Gpu:
 
 @cache
 def gpus() -> tuple[Gpu, ...]:
-    """Every NVIDIA GPU whose driver answers; empty where there is no driver or no device."""
+    """Return every NVIDIA GPU with a working driver; empty without driver or device."""
     try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        driver = _load_driver()
     except OSError:
         return ()
     count = ctypes.c_int()
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return ()
     return tuple(_describe(driver, index) for index in range(count.value))
+
+
+def _load_driver() -> ctypes.CDLL:
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
 
 
 def _describe(driver: ctypes.CDLL, index: int) -> Gpu:
@@ -50,26 +54,27 @@ def _describe(driver: ctypes.CDLL, index: int) -> Gpu:
 
 @cache
 def driver_version() -> str | None:
-    """The newest CUDA version that the driver supports, as 13.0; None without a driver."""
+    """Return the newest CUDA version of the driver, such as 13.0; None without a driver."""
     try:
-        driver, number = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"), ctypes.c_int()
+        driver = _load_driver()
     except OSError:
         return None
+    number = ctypes.c_int()
     if driver.cuDriverGetVersion(ctypes.byref(number)):
         return None
     return f"{number.value // 1000}.{number.value % 1000 // 10}"
 
 
 def absent(device: str) -> str | None:
-    """Why `device` cannot be used on this machine, or None."""
+    """Return why `device` cannot be used on this machine, or None."""
     if device == "cuda" and not gpus():
         return "no NVIDIA GPU with a working driver on this machine"
     return absent_intel(device)
 
 
 def eager_device(device: str) -> str:
-    """Where the eager model runs that an artifact on `device` is compared with.
+    """Return the device of the eager model with which an artifact on `device` is compared.
 
-    For Intel's devices that is the CPU: PyTorch's usual build runs on none of them.
+    For Intel's devices that is the CPU: PyTorch's default build does not support them.
     """
     return device if device == "cuda" else "cpu"

@@ -1,4 +1,4 @@
-"""The machine that a number was measured on."""
+"""This machine: CPU, memory, versions, as measurements record them."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ _ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8",
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that numbers depend on."""
-    found = {}
+    """Return the installed versions of the packages that measurements depend on."""
+    installed = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def python_version() -> str:
-    """Of this interpreter."""
+    """Return the version of this interpreter."""
     return platform.python_version()
 
 
 def burnish_version() -> str:
-    """The installed version, or `0+source` where Burnish runs from a folder."""
+    """Return the installed version, or `0+source` if Burnish runs from a source folder."""
     try:
         return version("burnish")
     except PackageNotFoundError:
@@ -60,18 +60,25 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def peak_memory() -> int | None:
-    """Bytes of resident memory that this process has held at most; None where the system does not tell."""
+    """Return this process's peak resident memory in bytes; None if the system does not report it."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         return None
-    kilobytes = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
-    return int(kilobytes) * 1024 if kilobytes else None
+    return _high_water_mark(status)
+
+
+def _high_water_mark(status: str) -> int | None:
+    """Return the peak resident memory in bytes of a process with this /proc status."""
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 @cache
 def bare_interpreter() -> int:
-    """Bytes of resident memory of a Python that has imported nothing: what every session pays anyway."""
+    """Return the peak memory in bytes of a Python without imports, which every session needs."""
     code = "print(open('/proc/self/status').read())"
     try:
         status = subprocess.run(
@@ -79,7 +86,7 @@ def bare_interpreter() -> int:
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return 0
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+    return _high_water_mark(status) or 0
 
 
 def _governor() -> str | None:
@@ -90,30 +97,30 @@ def _governor() -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where this user's caches lie; it need not exist yet."""
+    """Return the folder of this user's caches; it need not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
 
 
 def cores() -> list[int]:
-    """The CPU cores this process may use."""
+    """Return the CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def system() -> str:
-    """What machine code is made for, such as linux-x86_64."""
+    """Return the platform of machine code, such as linux-x86_64."""
     return f"{sys.platform}-{platform.machine()}"
 
 
 def own_cpu() -> Cpu:
-    """The family of this machine's CPU. What is neither x86 nor Arm counts as x86."""
+    """Return the family of this machine's CPU. CPUs other than Arm count as x86."""
     return "arm" if platform.machine().lower().startswith(("arm", "aarch64")) else "x86"
 
 
 @cache
 def instruction_sets() -> frozenset[str]:
-    """What this CPU and kernel can execute, as compilers name it: the kernel's avx512_vnni is their avx512vnni."""
+    """Return the instruction sets of this CPU, as compilers name them (avx512vnni)."""
     return frozenset(flag.replace("_", "") for flag in _flags())
 
 
@@ -123,7 +130,7 @@ def _flags() -> list[str]:
 
 
 def describe() -> dict[str, Any]:
-    """What a measured number depends on: CPU, instruction sets, memory, GPUs, versions."""
+    """Return the facts that measurements depend on: CPU, memory, GPUs, versions."""
     info, flags = _cpuinfo(), _flags()
     return {
         "platform": platform.platform(terse=True),

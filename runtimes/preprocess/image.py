@@ -1,4 +1,4 @@
-"""From a picture to a model's input, as the manifest says: resize, crop, scale, normalize."""
+"""Image preprocessing as the manifest specifies it: resize, crop, scale, normalize."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 from runtimes.errors import InputError
 from runtimes.spec import Strict
 
-_LARGEST = 8192  # pixels of a side: a picture of 800 MB in float32; manifests come from others too
+_LARGEST = 8192  # pixels of a side: a picture of 800 MB in float32; manifests may be foreign
 
 
 class Preprocess(Strict):
@@ -25,7 +25,9 @@ class Preprocess(Strict):
         None, le=_LARGEST, description="Side of the square cut from the middle, in pixels."
     )
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, ...] = Field((0.0,), description="Per channel or for all, of values in 0..1.")
+    mean: tuple[float, ...] = Field(
+        (0.0,), description="Per channel or for all, of values in 0..1."
+    )
     std: tuple[float, ...] = Field((1.0,), description="Per channel or for all, of values in 0..1.")
     color: Literal["rgb", "grey"] = "rgb"
 
@@ -46,29 +48,37 @@ def read_image(path: str | Path, how: Preprocess) -> np.ndarray[Any, np.dtype[np
         float32 [channels, height, width], normalized.
 
     Raises:
-        InputError: the file is not a picture that can be read, or is smaller than the crop.
+        InputError: the file cannot be read as a picture, or is smaller than the crop.
     """
     from PIL import Image
 
-    # What Pillow's readers raise for damaged files: most an OSError, some of each.
-    damaged = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+    # Pillow's readers raise all of these for damaged files, mostly OSError.
+    damaged = (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        Image.DecompressionBombError,
+    )
     try:
         with Image.open(path) as image:
             picture = image.convert("RGB" if how.color == "rgb" else "L")
     except damaged as error:
-        raise InputError(f"{path} is not a picture that can be read: {error}") from error
+        raise InputError(f"cannot read {path} as a picture: {error}") from error
     if how.resize:
         picture = picture.resize(_resized(picture.size, how.resize), _filter(how.interpolation))
     if how.crop:
         picture = picture.crop(_middle(picture.size, how.crop, path))
     pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    mean, std = (np.asarray(values, dtype=np.float32)[:, None, None] for values in (how.mean, how.std))
+    mean = np.asarray(how.mean, dtype=np.float32)[:, None, None]
+    std = np.asarray(how.std, dtype=np.float32)[:, None, None]
     return np.ascontiguousarray((pixels - mean) / std)
 
 
 def _resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:
-    """The (width, height) whose shorter side is `shorter`; the longer one is cut off, as torchvision does."""
+    """Return (width, height) with `shorter` as the shorter side; rounds down like torchvision."""
     width, height = size
     if width <= height:
         return shorter, int(shorter * height / width)
@@ -78,7 +88,8 @@ def _resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:
 def _middle(size: tuple[int, int], crop: int, path: str | Path) -> tuple[int, int, int, int]:
     width, height = size
     if min(size) < crop:
-        raise InputError(f"{path} is {width} x {height} pixels, smaller than the crop of {crop}: set `resize`")
+        size_words = f"{width} x {height} pixels"
+        raise InputError(f"{path} is {size_words}, smaller than the crop of {crop}: set `resize`")
     left, top = round((width - crop) / 2), round((height - crop) / 2)
     return left, top, left + crop, top + crop
 

@@ -1,1 +1,1 @@
-"""Work in a process of its own."""
+"""Isolated processes."""

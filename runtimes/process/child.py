@@ -1,4 +1,4 @@
-"""The child's side of a process of its own: settle in, answer calls, tell what is done, end with the parent."""
+"""The child's side of an isolated process: settle in, answer calls, report, end with the parent."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from runtimes.errors import BurnishError
 from runtimes.progress import Counts, report_to
 
 _PR_SET_PDEATHSIG = 1
-_LOOK_SECONDS = 0.2  # between two looks for the parent
+_LOOK_SECONDS = 0.2  # between two checks for the parent
 
 
 class StepError(BurnishError):
-    """Something raised in a child process. `trace` is its traceback, for the log."""
+    """An error of a child process. `trace` is its traceback, for the log."""
 
     def __init__(self, message: str, trace: str = "") -> None:
         super().__init__(message)
@@ -41,32 +41,32 @@ class Raised:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a child is doing, on its way through the pipe before its answer."""
+class Message:
+    """A child's message about its activity, on its way through the pipe before its answer."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Counted:
-    """How far a child is, on its way through the pipe before its answer."""
+    """A child's counts, on their way through the pipe before its answer."""
 
     counts: Counts
 
 
 _parent: Any = None  # in a child: the pipe to the process that waits for its answer
-_speaking = threading.Lock()  # what two threads send at once would be one garbled message
+_speaking = threading.Lock()  # two threads that send at once would garble their messages
 
 
 def tell(message: str) -> None:
-    """Say what is being done to the process that waits for this one's answer; nothing outside of a `Child`."""
+    """Send a message to the process that waits for this one; nothing outside of a `Child`."""
     if _parent is not None:
-        with contextlib.suppress(OSError), _speaking:  # nobody listens any more: that is no fault of the work
-            _parent.send(Told(message))
+        with contextlib.suppress(OSError), _speaking:  # the parent may have stopped listening
+            _parent.send(Message(message))
 
 
 def _count(counts: Counts) -> None:
-    """Send counts; they are left out if that would have to wait for a parent that does not read."""
+    """Send counts, unless the parent does not read and sending would have to wait."""
     with contextlib.suppress(OSError, ValueError), _speaking:
         room = select.poll()
         room.register(_parent.fileno(), select.POLLOUT)
@@ -74,10 +74,12 @@ def _count(counts: Counts) -> None:
             _parent.send(Counted(counts))
 
 
-def serve(pipe: Any, make: Callable[[], Any], log: Path | None, seconds: float | None = None) -> None:
-    """The child's main loop: make the object, then answer calls until told to stop.
+def serve(
+    pipe: Any, make: Callable[[], Any], log: Path | None, seconds: float | None = None
+) -> None:
+    """Run the child's main loop: make the object, then answer calls until a request to stop.
 
-    `seconds`: at least between two messages of how far it is; None if the parent has no line for them.
+    `seconds`: minimum between two messages with counts; None if the parent shows none.
     """
     global _parent
     _settle(log)
@@ -106,7 +108,7 @@ def _receive(pipe: Any) -> Any:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error in a form that another process can raise: ours as they are, others as text."""
+    """Return the error in a form that another process can raise: foreign ones as text."""
     trace = "".join(traceback.format_exception(error))
     if isinstance(error, BurnishError):
         return error
@@ -116,9 +118,9 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def _settle(log: Path | None) -> None:
-    """Make the child quiet and mortal: output to its log, Ctrl-C left to the parent, dies with the parent.
+    """Set up the child: output goes to its log, Ctrl-C to the parent, and it ends with the parent.
 
-    It leads a group of its own, so that whatever it starts (compilers, workers) ends with it.
+    It leads a process group, so that all that it starts (compilers, workers) ends with it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -138,12 +140,12 @@ def _settle(log: Path | None) -> None:
 
 @contextlib.contextmanager
 def ending_with_parent() -> Iterator[None]:
-    """Import something long in the fork server, which then ends as soon as its parent does; elsewhere nothing.
+    """Have the fork server end with its parent while it imports something long; elsewhere nothing.
 
-    It looks for its parent's end only between its children, not while it imports torch. No thread may
-    wait for it: a process with threads must not be forked.
+    By itself it checks for its parent's end only between its children, not while it imports torch.
+    No thread may wait for that: a process with threads must not be forked.
     """
-    if not any("multiprocessing.forkserver" in one for one in sys.orig_argv):
+    if not any("multiprocessing.forkserver" in argument for argument in sys.orig_argv):
         yield
         return
     parent = os.getppid()
@@ -159,23 +161,25 @@ def ending_with_parent() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        # The last thing that is registered runs first. To take apart all that was imported would take a second.
+        # The last registered function runs first. Tearing down all imports would take a second.
         atexit.register(os._exit, 0)
 
 
 def _all_cores() -> None:
-    """Have torch compute on all cores, as it does by itself: the fork server left one thread to it."""
+    """Have torch compute on all cores, as by default: the fork server had set one thread."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
         )
 
 
 def _end_with_parent() -> None:
-    """Wait for the parent's end, then end at once, with all that this process has started.
+    """Wait for the parent's end, then kill this process and all that it has started.
 
-    The kernel's signal alone is not enough: to it, the parent of a forked child is the fork server, which
-    lives on for as long as a busy child does.
+    The kernel's signal alone is not enough: for it, the parent of a forked child is the fork
+    server, which lives on for as long as a busy child does.
     """
     if parent := multiprocessing.parent_process():
         parent.join()

@@ -1,4 +1,4 @@
-"""What a process and all that it has started take: memory and processor time, read from the system."""
+"""Memory and processor time of a process and all that it has started."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import psutil
 
 @dataclass(frozen=True)
 class Usage:
-    """Of a process tree at one moment.
+    """Usage of a process tree at one moment.
 
     Attributes:
-        memory: bytes of resident memory; what processes share counts in each.
-        seconds: processor time so far, of those that live.
+        memory: bytes of resident memory; shared memory counts in each process.
+        seconds: processor time so far of the living processes.
     """
 
     memory: int
@@ -22,7 +22,7 @@ class Usage:
 
 
 def usage(pid: int) -> Usage:
-    """What the process and its descendants take now; nothing where it has ended."""
+    """Return the current usage of the process and its descendants; zero if it has ended."""
     memory, seconds = 0, 0.0
     for process in _tree(pid):
         try:
@@ -36,7 +36,7 @@ def usage(pid: int) -> Usage:
 
 
 def memory_bytes() -> int:
-    """What the processes here can take together: this machine's memory, or less in a container."""
+    """Return the memory for all processes: this machine's, or a container's limit."""
     total = int(psutil.virtual_memory().total)
     try:
         return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))

@@ -1,7 +1,8 @@
-"""Accuracy on labelled data: the artifact's and eager's, on the same samples, with an honest interval.
+"""Accuracy on labelled data: the artifact's and eager's on the same samples, with an interval.
 
-The difference of two paired proportions gets the interval of Agresti and Min (Statistics in Medicine, 2005):
-unlike a bootstrap it does not shrink to nothing on three samples that both got right.
+The difference of two paired proportions gets the interval of Agresti and Min (Statistics in
+Medicine, 2005): unlike a bootstrap it does not shrink to nothing on three samples that both got
+right.
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ from runtimes.results import Accuracy
 _Z95 = 1.959964  # of the normal distribution, two-sided 95 %
 
 
-def paired(mine: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Accuracy:
+def paired(
+    classes: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]
+) -> Accuracy:
     """Compare two classifiers on the same labelled samples.
 
     Args:
-        mine: the artifact's class per sample, integers [n].
-        theirs: eager's class per sample [n].
+        classes: the artifact's class per sample, integers [n].
+        expected: eager's class per sample [n].
         labels: the true class per sample [n].
 
     Returns:
-        Shares of 0..1; `drop` is eager's accuracy minus the artifact's (positive: something was lost), with its
-        95 % interval; `mcnemar_p` is the exact two-sided p-value that the two err equally often.
+        Shares of 0..1; `drop` is eager's accuracy minus the artifact's (positive if the artifact is
+        worse), with its 95 % interval; `mcnemar_p` is the exact two-sided p-value of the hypothesis
+        that the two err equally often.
     """
-    right, right_eager = mine == labels, theirs == labels
+    right, right_eager = classes == labels, expected == labels
     lost, won = int(np.sum(~right & right_eager)), int(np.sum(right & ~right_eager))
     low, high = _interval(lost, won, len(labels))
     return Accuracy(
@@ -42,7 +46,7 @@ def paired(mine: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any], labels: np.
 
 
 def _interval(lost: int, won: int, samples: int) -> tuple[float, float]:
-    """Agresti and Min: half a sample is added to each of the two discordant counts' cells."""
+    """Return Agresti and Min's interval: half a sample is added to each discordant count."""
     b, c, n = lost + 0.5, won + 0.5, samples + 2
     middle = (b - c) / n
     half = _Z95 * math.sqrt(max(b + c - (b - c) ** 2 / n, 0)) / n
@@ -50,7 +54,7 @@ def _interval(lost: int, won: int, samples: int) -> tuple[float, float]:
 
 
 def _mcnemar(lost: int, won: int) -> float:
-    """Exact: under the null hypothesis each discordant pair falls either way with probability one half."""
+    """Return the exact p-value; by the null hypothesis discordant pairs are fair coin tosses."""
     total, extreme = lost + won, max(lost, won)
     tail: float = sum(math.comb(total, k) for k in range(extreme, total + 1)) / 2**total
     return min(1.0, 2 * tail)

@@ -1,4 +1,4 @@
-"""How a classifier's decisions compare with eager's: best classes, probabilities, and accuracy on labels."""
+"""A classifier's decisions compared with eager's: classes, probabilities, accuracy on labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ _TOP = 5
 
 @dataclass(frozen=True)
 class Agreement:
-    """top1, top5: shares of 0..1; kl: mean divergence of the artifact's softmax from eager's, in nats."""
+    """Agreement of two classifiers.
+
+    Attributes:
+        top1, top5: shares of 0..1.
+        kl: mean Kullback-Leibler divergence of the artifact's softmax from eager's, in nats.
+        samples: count of the compared samples.
+        accuracy: on the samples that have labels; None if none has.
+    """
 
     top1: float
     top5: float
@@ -27,22 +34,23 @@ class Agreement:
     accuracy: Accuracy | None
 
 
-def agreement(found: Sequence[Arrays], reference: Reference) -> Agreement:
-    """Compare decisions over the first output's last axis: with those of the user's model, before any pass.
+def agreement(answers: Sequence[Arrays], reference: Reference) -> Agreement:
+    """Compare decisions over the first output's last axis with those of the model before any pass.
 
     Only samples count: batches at other sizes repeat them, and edge values are no samples.
     """
     name = next(iter(reference.eager[0]))
-    kept = [index for index, probe in enumerate(reference.probes) if probe.kind in ("data", "noise")]
-    mine, theirs = (
-        np.concatenate([_rows(outputs[index][name]) for index in kept]) for outputs in (found, reference.decisions)
-    )
+    samples = [
+        index for index, probe in enumerate(reference.probes) if probe.kind in ("data", "noise")
+    ]
+    logits = np.concatenate([_rows(answers[index][name]) for index in samples])
+    expected = np.concatenate([_rows(reference.decisions[index][name]) for index in samples])
     return Agreement(
-        top1=float(np.mean(mine.argmax(-1) == theirs.argmax(-1))),
-        top5=_top5(mine, theirs),
-        kl=float(np.mean(_divergence(_log_softmax(theirs), _log_softmax(mine)))),
-        samples=len(mine),
-        accuracy=_accuracy(found, reference, name),
+        top1=float(np.mean(logits.argmax(-1) == expected.argmax(-1))),
+        top5=_top5(logits, expected),
+        kl=float(np.mean(_divergence(_log_softmax(expected), _log_softmax(logits)))),
+        samples=len(logits),
+        accuracy=_accuracy(answers, reference, name),
     )
 
 
@@ -50,11 +58,21 @@ def _rows(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(logits, np.float64).reshape(-1, logits.shape[-1] if logits.ndim else 1)
 
 
-def _top5(mine: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> float:
-    count = min(_TOP, mine.shape[-1])
-    best = (np.argsort(-rows, axis=-1, kind="stable")[:, :count] for rows in (mine, theirs))
-    shares = [len(set(a) & set(b)) / count for a, b in zip(*(rows.tolist() for rows in best), strict=True)]
+def _top5(logits: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    best, expected_best = _best(logits), _best(expected)
+    shares = []
+    for classes, expected_classes in zip(best, expected_best, strict=True):
+        common = set(classes) & set(expected_classes)
+        shares.append(len(common) / len(classes))
     return float(np.mean(shares))
+
+
+def _best(logits: np.ndarray[Any, Any]) -> list[list[int]]:
+    """Return the best classes of each row, at most five."""
+    count = min(_TOP, logits.shape[-1])
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    best: list[list[int]] = order[:, :count].tolist()
+    return best
 
 
 def _log_softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -65,20 +83,29 @@ def _log_softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _divergence(log_p: np.ndarray[Any, Any], log_q: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Kullback-Leibler divergence of each row; never negative by rounding, and what is impossible adds nothing."""
+    """Return the Kullback-Leibler divergence of each row.
+
+    It is never negative by rounding; classes of probability 0 add nothing.
+    """
     with np.errstate(invalid="ignore"):
         terms = np.where(log_p == -np.inf, 0.0, np.exp(log_p) * (log_p - log_q))
     rows: np.ndarray[Any, Any] = np.maximum(terms.sum(-1), 0.0)
     return rows
 
 
-def _accuracy(found: Sequence[Arrays], reference: Reference, name: str) -> Accuracy | None:
-    kept = [index for index, probe in enumerate(reference.probes) if probe.kind == "data" and probe.labels]
-    if not kept:
+def _accuracy(answers: Sequence[Arrays], reference: Reference, name: str) -> Accuracy | None:
+    labels: list[int] = []
+    classes: list[np.ndarray[Any, Any]] = []
+    expected: list[np.ndarray[Any, Any]] = []
+    for probe, outputs, decisions in zip(
+        reference.probes, answers, reference.decisions, strict=True
+    ):
+        if probe.kind != "data" or not probe.labels:
+            continue
+        count = len(probe.labels)  # the rows that fill up the last batch have none
+        labels += probe.labels
+        classes.append(_rows(outputs[name])[:count].argmax(-1))
+        expected.append(_rows(decisions[name])[:count].argmax(-1))
+    if not labels:
         return None
-    labels = np.array([label for index in kept for label in reference.probes[index].labels])
-    mine, theirs = (
-        np.concatenate([_rows(outputs[index][name])[: len(reference.probes[index].labels)] for index in kept])
-        for outputs in (found, reference.decisions)
-    )
-    return paired(mine.argmax(-1), theirs.argmax(-1), labels)
+    return paired(np.concatenate(classes), np.concatenate(expected), np.array(labels))

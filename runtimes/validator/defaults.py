@@ -1,72 +1,79 @@
-"""Every number that a verdict depends on, each with its reason. A recipe's `gates:` overrides them."""
+"""Numbers that verdicts depend on, each with its reason. A recipe's `gates:` overrides them."""
 
 from __future__ import annotations
 
-# float32 artifacts compute the same function in another order: their error is of the size of eager's own.
-# Over every classification model of torchvision (benchmarks/torchvision_models.md) the largest ratio of a
-# correct artifact stays well under this; a weight that is wrong by 1 % gives thousands.
+# float32 artifacts compute the same function in another order: their error is of the size of
+# eager's own. Over every classification model of torchvision (benchmarks/torchvision_models.md) the
+# largest ratio of a correct artifact stays well under this; a weight that is wrong by 1 % gives
+# thousands.
 NOISE_FP32 = 16.0
 
-# On edge values (a picture of zeros) rounding errors are the same everywhere and add up instead of averaging
-# out: folding RegNet-Y-128GF's BatchNorms is right and gives 16 there. A fault still gives thousands.
+# On edge values (a picture of zeros) rounding errors are the same everywhere and add up instead of
+# averaging out: folding RegNet-Y-128GF's BatchNorms is right and gives 16 there. A fault still
+# gives thousands.
 EDGE_ALLOWANCE = 4.0
 
-# Lossy artifacts are judged by SQNR. One rounding to 11 (fp16) or 8 (bf16) significant bits is 74 or 56 dB
-# below the signal at most; errors of some dozen layers add up to about 30 dB above that floor. In int8 MobileNetV2,
-# which takes it badly, is at 19 to 23 dB (benchmarks/fast_artifacts.md) and agrees with eager on 96 to 98 % of
-# photographs; a scale that is off by a power of two leaves a small net under 10 (tests/faults). int4 weights by
-# groups of 32 leave ViT-B/16 with random weights, whose every weight counts, at 13.5 dB and the shipped mlp at 27
-# (`burnish convert` of both with `quantize: int4`); a layer whose scales are off by a factor of two has an error as
-# large as what it computes, 0 to 6 dB.
+# Lossy artifacts are judged by SQNR. One rounding to 11 (fp16) or 8 (bf16) significant bits is 74
+# or 56 dB below the signal at most; errors of some dozen layers add up to about 30 dB above that
+# floor. In int8 MobileNetV2, which quantizes badly, is at 19 to 23 dB (benchmarks/fast_artifacts.md)
+# and agrees with eager on 96 to 98 % of photographs; a scale that is off by a power of two leaves a
+# small net under 10 (tests/faults). int4 weights by groups of 32 leave ViT-B/16 with random
+# weights, whose every weight counts, at 13.5 dB and the shipped mlp at 27 (`burnish convert` of
+# both with `quantize: int4`); a layer whose scales are off by a factor of two has an error as large
+# as what it computes, 0 to 6 dB.
 SQNR_DB = {"fp16": 40.0, "bf16": 25.0, "int8": 10.0, "int4": 8.0}
 
-# A pruned model computes another function, so its errors are held to itself as exported, and its decisions to the
-# model before. With labels: what 70 % of the multiply-adds cost a small network after recovery is below a point
-# (benchmarks/pruning.md); more than twice that is a pruning gone wrong. Without labels: int8 artifacts agree on 96
-# to 98 % of photographs, and a network that was retrained errs elsewhere than before. Noise has no classes to lose.
+# A pruned model computes another function, so its errors are compared with itself as exported, and
+# its decisions with the model before pruning. With labels: removing 70 % of a small network's
+# multiply-adds costs less than a point of accuracy after recovery (benchmarks/pruning.md); more
+# than twice that is a pruning gone wrong. Without labels: int8 artifacts agree on 96 to 98 % of
+# photographs, and a retrained network errs on other samples than before. Noise has no classes to
+# lose.
 PRUNED_ACCURACY_DROP = 0.02
 PRUNED_AGREEMENT = 0.9
 
-# `parent_size` and `parent_speedup`, both 1: what a structured pruning is for. An artifact that is no smaller holds
-# masks, or both models; one that is no faster multiplies all the same. Sizes are those on disk where the same
-# format without passes is at hand; else (nothing is timed, or no such device is there to time on) those of the
-# weights before and after the passes, from the manifest. That proves less: a format may add to a file what pruning
-# took from it.
+# `parent_size` and `parent_speedup` are both 1: the purpose of structured pruning. An artifact that
+# is no smaller holds masks or both models; an artifact that is no faster still multiplies by zeros.
+# Sizes are those on disk if the same format without passes was built; otherwise (nothing is timed,
+# or there is no such device to time on) those of the weights before and after the passes, from the
+# manifest. That proves less: a format may add to a file as much as pruning removed from it.
 
-# The share of computing layers (convolutions, matrix products) that must have the precision asked for. Not
-# all: an operator without a kernel in that precision stays float32 and is counted as such.
+# The share of computing layers (convolutions, matrix products) that must have the precision asked
+# for. Not all: an operator without a kernel in that precision stays float32 and is counted as such.
 COMPUTE_SHARE = 0.9
 
-# What a float32 result cannot resolve: where eager happens to be exact, its error counts as this share of
-# the truth's rms, so that a ratio to it still means something.
+# The resolution of float32: if eager happens to be exact, its error counts as this share of the
+# truth's rms, so that a ratio to it still means something.
 ERROR_FLOOR = 2.0**-24
 
-# Seeded probes where the recipe has no data, at the sizes to be fastest at. Enough for a wrong operator to
-# show; statistics on accuracy need real data.
+# Seeded probes if the recipe has no data, at the sizes to be fastest at. Enough for a wrong
+# operator to show; statistics on accuracy need real data.
 SYNTHETIC_PROBES = 4
 PICTURES = 16
 
-# Probes that are run twice, to see whether an answer repeats: one would do, two cost little.
+# Probes that are run twice, to check that answers repeat: a single one would do, two cost little.
 REPEATED_PROBES = 2
 
-# Probes that are sent to a session in one message. Sessions live side by side until all are timed, and what the
-# allocator once had of the system it keeps: with 400 pictures at once, nine sessions held 240 MB each for nothing.
-ASKED_PROBES = 8
+# Probes that are sent to a session in one message. Sessions live side by side until all are timed,
+# and what the allocator once had of the system it keeps: with 400 pictures at once, nine sessions
+# held 240 MB each for nothing.
+PROBES_PER_CALL = 8
 
-# Edge probes: standard normal noise scaled so. A thousand times what a model is used to still leaves float32
-# room for the squares and exponents of its layers; a thousandth of it is lost where an epsilon is too large.
+# Scales of the standard normal noise in edge probes. A thousand times the usual input still leaves
+# float32 room for the squares and exponents of layers; a thousandth of it is lost if an epsilon is
+# too large.
 LARGE, SMALL = 1e3, 1e-3
 
-# A reference whose outputs differ between inputs by less than this share of their rms is constant: any
-# artifact "agrees" with it.
+# A reference whose outputs differ between inputs by less than this share of their rms is constant:
+# any artifact "agrees" with it.
 CONSTANT_SPREAD = 1e-6
 
-# An eager model whose two runs differ by more than this share of its output's rms has no truth to be held to:
+# An eager model whose two runs differ by more than this share of its output's rms has no truth:
 # rounding that depends on the order of threads stays far below, dropout that is left on far above.
 UNREPEATABLE = 1e-3
 
-# Speed: bursts of about this long, each after a wake-up that is not timed (thread pools and caches that
-# slept are slow at first: the same int8 session measured 1.0 ms and 1.76 ms median without it).
+# Speed: bursts of about this long, each after a warm-up that is not timed (idle thread pools and
+# caches are slow at first: the same int8 session measured 1.0 ms and 1.76 ms median without it).
 BURST_SECONDS = 0.05
 WAKE_SECONDS = 0.015
 MIN_BURST_RUNS = 3
@@ -74,26 +81,31 @@ MIN_BURST_RUNS = 3
 WARM_UP_GAIN = 0.02
 WARM_UP_PATIENCE = 3
 WARM_UP_SECONDS = 2.0
-# Bursts go on until the 95 % interval of the ratio is this narrow (half its width over the ratio) ...
+# Bursts go on until the 95 % interval of the ratio is this narrow (half its width over the ratio)
+# ...
 HALF_WIDTH = 0.03
 MIN_ROUNDS = 8
 # ... or this much time has been spent per artifact; then the row says `unstable`.
 BUDGET_SECONDS = 8.0
 BOOTSTRAP_SAMPLES = 2000
-# The percentile over rounds that stands for an undisturbed machine: half of the rounds may be spoilt.
+# The percentile over rounds that stands for an undisturbed machine: half of the rounds may be
+# spoilt.
 UNDISTURBED_PERCENTILE = 25
 
-# Rounds wait for the machine to be at its usual speed (pace.py), so long in all; then they are run all the same.
+# Seconds in total that rounds wait for the machine to be at its usual speed (pace.py) before they
+# run anyway.
 PATIENCE_SECONDS = 20.0
-# A ratio of which more rounds than this were run on a machine that was not is called `unstable`. The lower quartile
-# takes its value from the fast ones.
+# A ratio is reported as `unstable` if more than this share of its rounds ran on a slower machine.
+# The lower quartile takes its value from the fast rounds.
 UNUSUAL_SHARE = 0.5
 
-# `burnish bench` starts each session so often: where a process was placed in memory stays for its life and is worth
-# a percent or two (benchmarks/repeatability.py holds the whole to 5 %).
+# `burnish bench` starts each session this many times: the placement of a process in memory lasts
+# for its life and changes latency by a percent or two (benchmarks/repeatability.py holds the whole
+# to 5 %).
 BENCH_LAUNCHES = 3
 
-# Throughput is measured at batch sizes 1, 2, 4, ... while it gains more than this, for so long at each size.
+# Throughput is measured at batch sizes 1, 2, 4, ... while it gains more than this, for this long at
+# each size.
 SWEEP_GAIN = 0.05
 SWEEP_SECONDS = 0.3
 

@@ -1,4 +1,4 @@
-"""The child's side of a measured session: it opens a session, answers probes, runs bursts."""
+"""The child's side of a measured session: opens the session, answers probes, runs bursts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Opener = Callable[[], Session]
 
 @dataclass(frozen=True)
 class ArtifactOpener:
-    """Opens an artifact from its folder; whose it must be is told, whatever the environment asks for."""
+    """Opens an artifact from its folder, trusting `trust` whatever the environment names."""
 
     path: Path
     device: str
@@ -57,11 +57,11 @@ class SessionHost:
         self._cold_start: float | None = None
 
     def ready(self) -> bool:
-        """Answer once the session is loaded."""
+        """Return True once the session is loaded."""
         return True
 
     def answer(self, probes: list[tuple[str, Arrays]]) -> list[Arrays]:
-        """The outputs for each named set of inputs, in order. An error names the probe that it came with."""
+        """Return the outputs for each named set of inputs. An error names the probe."""
         answers = []
         for name, arrays in probes:
             try:
@@ -71,11 +71,11 @@ class SessionHost:
         return answers
 
     def compute_layers(self) -> dict[str, int] | None:
-        """Computing layers by the precision that they are executed in here, where the engine tells."""
+        """Return counts of computing layers by executed precision, or None; see `Session`."""
         return self._session.compute_layers()
 
     def _run(self, arrays: Arrays) -> Arrays:
-        """One answer; the first one ends the cold start."""
+        """Run once; the first answer ends the cold start."""
         start = time.perf_counter()
         answer = self._session.run(arrays)
         if self._cold_start is None:
@@ -83,11 +83,11 @@ class SessionHost:
         return answer
 
     def cold_start(self) -> float | None:
-        """Seconds of loading and the first answer; None where nothing was asked yet."""
+        """Return the seconds of loading and the first answer; None before that answer."""
         return self._cold_start
 
     def peak_memory(self) -> int | None:
-        """Bytes: the most that this process has held."""
+        """Return the peak resident memory of this process in bytes."""
         return peak_memory()
 
     def warm_up(self) -> float:
@@ -97,12 +97,13 @@ class SessionHost:
         while patience and time.perf_counter() - started < defaults.WARM_UP_SECONDS:
             times = self._timed(defaults.MIN_BURST_RUNS)
             fastest = min(times)
-            patience = defaults.WARM_UP_PATIENCE if fastest < best * (1 - defaults.WARM_UP_GAIN) else patience - 1
+            gained = fastest < best * (1 - defaults.WARM_UP_GAIN)
+            patience = defaults.WARM_UP_PATIENCE if gained else patience - 1
             best = min(best, fastest)
         return best
 
     def burst(self, runs: int) -> list[float]:
-        """Wake up (not timed), then the seconds of each of `runs` runs."""
+        """Wake up (not timed), then return the seconds of each of `runs` runs."""
         started = time.perf_counter()
         self._timed(1)
         while time.perf_counter() - started < defaults.WAKE_SECONDS:
@@ -110,21 +111,24 @@ class SessionHost:
         return self._timed(runs)
 
     def throughput(self) -> dict[int, float]:
-        """Samples per second by batch size: 1, 2, 4, ... until it gains too little. Empty without a batch."""
+        """Return samples per second by batch size: 1, 2, 4, ... until the gain is too small.
+
+        Empty without a dynamic batch.
+        """
         batch, dims = batch_dimension(self._session.inputs), self._session.dims
-        found: dict[int, float] = {}
+        rates: dict[int, float] = {}
         if batch is None:
-            return found
+            return rates
         size = dims[batch].min
         while size <= dims[batch].max:
-            found[size] = size / self._seconds_at({**best_sizes(dims), batch: size})
-            if len(found) > 1 and found[size] < found[size // 2] * (1 + defaults.SWEEP_GAIN):
+            rates[size] = size / self._seconds_at({**best_sizes(dims), batch: size})
+            if len(rates) > 1 and rates[size] < rates[size // 2] * (1 + defaults.SWEEP_GAIN):
                 break
             size *= 2
-        return found
+        return rates
 
     def _seconds_at(self, sizes: dict[str, int]) -> float:
-        """Median seconds of one run at these sizes."""
+        """Return the median seconds of one run at these sizes."""
         rng = np.random.default_rng(2)
         inputs = {name: draw(spec, sizes, rng) for name, spec in self._session.inputs.items()}
         self._session.run(inputs)  # engines prepare for each new shape
@@ -141,7 +145,8 @@ class SessionHost:
         times, due = [], time.perf_counter()
         for _ in range(count):
             time.sleep(max(0.0, due - time.perf_counter()))
-            due = max(due, time.perf_counter() - deadline) + deadline  # what was late is not made up for
+            # A delay is not made up for.
+            due = max(due, time.perf_counter() - deadline) + deadline
             times += self._timed(1)
         return _deadline(times, deadline)
 
@@ -156,7 +161,7 @@ class SessionHost:
 
 
 def _deadline(times: Sequence[float], deadline: float) -> Deadline:
-    missed = sum(one > deadline for one in times)
+    missed = sum(seconds > deadline for seconds in times)
     return Deadline(
         deadline_ms=deadline * 1e3,
         requests=len(times),

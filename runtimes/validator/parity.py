@@ -1,7 +1,7 @@
 """Parity: an artifact's error against the float64 truth, in units of eager's own rounding error.
 
-Method: PyTorch's compiler benchmarks judge the same way (`torch._dynamo.utils.same` with an fp64 golden
-output and a ratio of RMSEs).
+Method: PyTorch's compiler benchmarks judge the same way (`torch._dynamo.utils.same` with an fp64
+golden output and a ratio of RMSEs).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SQNR_LIMIT_DB = 400.0  # stands for "no error at all" in a file format without 
 
 @dataclass(frozen=True)
 class Distance:
-    """Error of one output on one probe. Values at which eager itself is not finite are not compared.
+    """Error of one output on one probe, over the values at which eager is finite.
 
     Attributes:
         probe, kind, output: names of the probe, its kind and the output.
@@ -66,8 +66,9 @@ def error_scale(
     """Return the unit of `noise`: eager's own rms error on an output.
 
     It is at least `typical` (see `typical_errors`) and the resolution of float32, as shares of the
-    truth's rms: on one probe eager may be right by luck, which no artifact can be required to match.
-    Values at which one of the two is not finite (a mask of -Inf in the logits, say) do not count.
+    truth's rms: on one probe eager may be right by luck, which no artifact can be required to
+    match. Values at which one of the two is not finite (a mask of -Inf in the logits, say) do not
+    count.
     """
     actual, exact = np.asarray(eager, np.float64), np.asarray(truth, np.float64)
     comparable = np.isfinite(actual) & np.isfinite(exact)
@@ -79,8 +80,8 @@ def error_scale(
 def typical_errors(reference: Reference) -> dict[str, float]:
     """Return eager's error per output as a share of the truth's rms: the median over the probes.
 
-    Edge values do not count: on a picture of zeros a float32 model may lose all but two digits, and a
-    unit of that size would hide any fault. Nor does a single probe, thanks to the median.
+    Edge values do not count: on a picture of zeros a float32 model may lose all but two digits, and
+    a unit of that size would hide any fault. Nor does a single probe, thanks to the median.
     """
     shares: dict[str, list[float]] = {name: [] for name in reference.truth[0]}
     for probe, eager, truth in zip(reference.probes, reference.eager, reference.truth, strict=True):
@@ -103,8 +104,8 @@ def measure_distance(
 ) -> Distance:
     """Compare the values of one output with eager's and with the truth.
 
-    All three arrays have the same shape; integers and booleans count as numbers. `typical` is eager's
-    usual error, as in `error_scale`.
+    All three arrays have the same shape; integers and booleans count as numbers. `typical` is
+    eager's usual error, as in `error_scale`.
     """
     actual, eager_values, exact = (
         np.asarray(array, np.float64) for array in (values, eager, truth)
@@ -183,7 +184,9 @@ def summarize(
     classification: bool,
     lossless: bool = True,
 ) -> Parity:
-    """Summarize all distances by the worst one, as build.json reports it; non-finite values become null.
+    """Summarize all distances by the worst one, as build.json reports it.
+
+    Values that are not finite become null.
 
     The SQNR of a lossy artifact is that of all its samples together, and that of each other size by
     itself: the worst of four hundred photographs is an outlier, not the artifact's precision.
@@ -250,7 +253,7 @@ def _lowest_sqnr(by_output: dict[str, list[Distance]], lossless: bool) -> float:
 
 
 def _sqnr(distances: Sequence[Distance], lossless: bool) -> float:
-    """Return the SQNR of one output: of the worst probe; for a lossy artifact samples count as one."""
+    """Return the SQNR of one output: its worst probe's; a lossy artifact's samples count as one."""
     if lossless:
         return min(distance.sqnr_db for distance in distances)
     samples = _samples_only(distances)

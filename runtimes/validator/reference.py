@@ -1,4 +1,4 @@
-"""The reference: probes, eager's float32 outputs and the float64 truth, in one file that travels."""
+"""The reference: probes, eager's float32 outputs and the float64 truth, in one portable file."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from runtimes.validator.probes import Probe, ProbeKind
 
 @dataclass(frozen=True)
 class Reference:
-    """What eager answers to each probe.
+    """Eager's answers to each probe, and the truth.
 
     Attributes:
         probes: the inputs.
         eager: per probe, eager's outputs in float32 on the CPU.
         truth: per probe, the same model's outputs in float64.
-        truth_dtype: `float64`, or `float32` where the model cannot run in float64.
+        truth_dtype: `float64`, or `float32` if the model cannot run in float64.
         repeat_error: largest difference between two runs of eager on the same probe.
-        notes: what a reader must know.
-        original: per probe, what the model answered before passes pruned or trained it; None where none did.
-            Classes and accuracy are compared with it, errors with the model as it was exported.
+        notes: for the reader of a report.
+        original: per probe, the answers of the model before passes pruned or trained it; None if
+            none did. Classes and accuracy are compared with it, errors with the model as it was
+            exported.
     """
 
     probes: list[Probe]
@@ -44,7 +45,7 @@ class Reference:
 
     @property
     def decisions(self) -> list[Arrays]:
-        """What the classes that an artifact decides for are compared with: the user's own model."""
+        """Outputs with which the artifact's classes are compared: those of the user's own model."""
         return self.original or self.eager
 
     @property
@@ -53,9 +54,12 @@ class Reference:
         return not any(probe.kind == "data" for probe in self.probes)
 
     def constant_outputs(self) -> list[str]:
-        """Names of outputs that do not depend on the input: agreeing with them proves nothing."""
-        samples = [truth for probe, truth in zip(self.probes, self.truth, strict=True) if probe.kind != "edge"]
-        return [name for name in self.truth[0] if _constant([outputs[name] for outputs in samples])]
+        """Return the names of outputs that do not depend on the input: agreement proves nothing."""
+        judged = []
+        for probe, truth in zip(self.probes, self.truth, strict=True):
+            if probe.kind != "edge":
+                judged.append(truth)
+        return [name for name in self.truth[0] if _constant([outputs[name] for outputs in judged])]
 
     def save(self, path: Path) -> None:
         """Write everything to one safetensors file."""
@@ -69,10 +73,19 @@ class Reference:
                 ("truth", self.truth[index]),
                 ("original", self.original[index] if self.original else {}),
             ):
-                # not ascontiguousarray, which makes a vector of a scalar
-                tensors.update({f"{index}/{group}/{name}": np.asarray(a, order="C") for name, a in arrays.items()})
-        facts = {
-            "probes": [[probe.name, probe.kind, probe.sizes, probe.rows, probe.labels] for probe in self.probes],
+                for name, array in arrays.items():
+                    # Not ascontiguousarray, which makes a vector of a scalar.
+                    tensors[f"{index}/{group}/{name}"] = np.asarray(array, order="C")
+        save_file(tensors, path, {"burnish": json.dumps(self._facts())})
+        path.chmod(0o644)  # safetensors lets only the owner read it; the file is to travel
+
+    def _facts(self) -> dict[str, Any]:
+        """Return everything but the arrays, as `_Facts` reads it."""
+        probes = []
+        for probe in self.probes:
+            probes.append([probe.name, probe.kind, probe.sizes, probe.rows, probe.labels])
+        return {
+            "probes": probes,
             "outputs": list(self.truth[0]),
             "inputs": list(self.probes[0].inputs),
             "truth_dtype": self.truth_dtype,
@@ -80,12 +93,10 @@ class Reference:
             "notes": self.notes,
             "changed": self.original is not None,
         }
-        save_file(tensors, path, {"burnish": json.dumps(facts)})
-        path.chmod(0o644)  # safetensors leaves it to its owner alone; it is to travel
 
     @classmethod
     def load(cls, path: Path) -> Reference:
-        """Read a reference. Raises UsageError where there is none, ArtifactError where it is damaged."""
+        """Read a reference. Raises UsageError if there is none, ArtifactError if it is damaged."""
         from safetensors import safe_open
 
         check_there(path)
@@ -94,12 +105,13 @@ class Reference:
                 facts = _Facts.model_validate(parse_json(file.metadata()["burnish"].encode()))
 
                 def arrays(index: int, group: str, names: list[str]) -> Arrays:
-                    return {name: _plain(file.get_tensor(f"{index}/{group}/{name}")) for name in names}
+                    prefix = f"{index}/{group}"
+                    return {name: _plain(file.get_tensor(f"{prefix}/{name}")) for name in names}
 
-                probes = [
-                    Probe(name, arrays(index, "input", facts.inputs), kind, sizes, tuple(rows), tuple(labels))
-                    for index, (name, kind, sizes, rows, labels) in enumerate(facts.probes)
-                ]
+                probes = []
+                for index, (name, kind, sizes, rows, labels) in enumerate(facts.probes):
+                    inputs = arrays(index, "input", facts.inputs)
+                    probes.append(Probe(name, inputs, kind, sizes, tuple(rows), tuple(labels)))
 
                 def outputs(group: str) -> list[Arrays]:
                     return [arrays(index, group, facts.outputs) for index in range(len(probes))]
@@ -113,20 +125,24 @@ class Reference:
                     facts.notes,
                     outputs("original") if facts.changed else None,
                 )
-        except Exception as error:  # safetensors raises its own, OSError, and KeyError for foreign files
+        except (
+            Exception
+        ) as error:  # safetensors raises its own, OSError, and KeyError for foreign files
             raise ArtifactError(
-                f"{path} is not a reference that can be read ({error}); `burnish convert` makes it again"
+                f"cannot read the reference {path} ({error}); `burnish convert` writes a new one"
             ) from error
 
 
 def check_there(path: Path) -> None:
-    """Raise UsageError where there is no reference."""
+    """Raise UsageError if there is no reference."""
     if not path.is_file():
-        raise UsageError(f"there is no {path}: copy {REFERENCE_FILE} of the build beside the artifact's folder")
+        raise UsageError(
+            f"there is no {path}: copy {REFERENCE_FILE} of the build next to the artifact's folder"
+        )
 
 
 class _Facts(BaseModel):
-    """What the file says beside its arrays: of each probe its name, kind, sizes, rows and labels."""
+    """The file's metadata: of each probe its name, kind, sizes, rows and labels."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -134,25 +150,31 @@ class _Facts(BaseModel):
     outputs: list[str] = Field(min_length=1)
     inputs: list[str]
     truth_dtype: str
-    repeat_error: float | None = Field(..., description="None for infinity, which JSON has not.")
+    repeat_error: float | None = Field(..., description="None for infinity, which JSON lacks.")
     notes: list[str]
     changed: bool = False
 
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The array. Raises ValueError for one that is no numbers, such as float8 as bytes."""
+    """Return the array. Raises ValueError if it is not numeric, such as float8 as bytes."""
     if array.dtype.kind not in "biuf":
         raise ValueError(f"an array of {array.dtype}")
     return array
 
 
 def _constant(outputs: list[np.ndarray[Any, Any]]) -> bool:
-    """Whether all samples of all probes have the same values (outputs of differing sizes cannot be compared)."""
-    rows = [row for output in outputs if output.ndim for row in np.asarray(output, np.float64)]
+    """Return whether all samples of all probes have the same values.
+
+    Outputs whose size differs from the first one's cannot be compared.
+    """
+    rows: list[np.ndarray[Any, Any]] = []
+    for output in outputs:
+        if output.ndim:
+            rows += list(np.asarray(output, np.float64))
     rows = [row for row in rows if row.shape == rows[0].shape]
     if len(rows) < 2:
         return False
     stack = np.stack(rows)
-    stack = np.where(np.isfinite(stack), stack, 0.0)  # nothing is compared there, so it cannot vary either
+    stack = np.where(np.isfinite(stack), stack, 0.0)  # only finite values are compared
     rms = math.sqrt(float(np.mean(np.square(stack))))
     return bool(np.ptp(stack, axis=0).max(initial=0.0) <= CONSTANT_SPREAD * rms)

@@ -9,28 +9,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runtimes.artifact.artifact import Artifact, Manifest
+from runtimes.artifact.artifact import Artifact
 from runtimes.artifact.gates import Gates
 from runtimes.errors import ArtifactError, BurnishError, Untrusted
 from runtimes.machine.devices import eager_device
 from runtimes.machine.intel import intel_devices
-from runtimes.machine.machine import burnish_version, cores, own_cpu
+from runtimes.machine.machine import cores
 from runtimes.process.process import Child
 from runtimes.progress import Advance, Tell, task, watched
 from runtimes.results import GateResult, Parent, Row, Speed, Status
 from runtimes.session import SessionOptions, runtime_of, unavailable
 from runtimes.spec import Arrays
 from runtimes.validator import gates
-from runtimes.validator.defaults import ASKED_PROBES, BUDGET_SECONDS, REPEATED_PROBES, REQUEST_SECONDS
+from runtimes.validator.defaults import (
+    BUDGET_SECONDS,
+    PROBES_PER_CALL,
+    REPEATED_PROBES,
+    REQUEST_SECONDS,
+)
+from runtimes.validator.evidence import Evidence
 from runtimes.validator.host import ArtifactOpener, Opener, SessionHost
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
+from runtimes.validator.rows import blank_row, end_with_error, settle
 from runtimes.validator.speed import speed
 from runtimes.validator.speed.alone import alone
 
 EagerOpener = Callable[[str], Opener | None]
-"""Gives, for a device of `eager_device`, what opens the eager model there; None where there is none at hand."""
+"""Returns the opener of the eager model on a device of `eager_device`; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,10 @@ class Target:
     """One artifact to be judged on one device, by the gates of its manifest.
 
     Attributes:
-        artifact, device: what is run, and where.
-        parent: the same format without the artifact's passes; what was made of it must be no slower, and what was
-            pruned smaller.
-        reference: instead of the build's, where passes changed the model before it was exported.
+        artifact, device: the artifact is run on the device.
+        parent: the same format without the artifact's passes: the artifact must be no slower, and
+            if it was pruned, smaller.
+        reference: used instead of the build's if passes changed the model before export.
     """
 
     artifact: Artifact
@@ -51,21 +58,22 @@ class Target:
 
     @property
     def gates(self) -> Gates:
-        """What the artifact must meet."""
+        """Requirements on the artifact."""
         return self.artifact.manifest.gates
 
 
 def default_options(trust: bool = False) -> SessionOptions:
-    """Every session gets the same threads: one for each core this process may use."""
+    """Return the options of every session: a thread for each core this process may use."""
     return SessionOptions(threads=len(cores()), trust=trust)
 
 
 def start(target: Target, options: SessionOptions, log: Path | None = None) -> Child:
     """Start the process of one artifact's session."""
     opener = ArtifactOpener(target.artifact.path, target.device, options, target.artifact.trust)
+    session = f"the {target.artifact.manifest.format} session of {target.artifact.path.name}"
     return Child(
         partial(SessionHost, opener),
-        what=f"the {target.artifact.manifest.format} session of {target.artifact.path.name} on {target.device}",
+        what=f"{session} on {target.device}",
         log=log,
         torch=runtime_of(target.artifact).needs_torch,
     )
@@ -86,11 +94,11 @@ def validate(
     Args:
         targets: artifacts and devices, in the order of the rows to be returned.
         reference: probes with eager's outputs and the truth.
-        eager: opens the eager model for the speed ratio; where it gives None, speed is not judged.
+        eager: opens the eager model for the speed ratio; if it returns None, speed is not judged.
         budget: seconds of timing per artifact; 0 leaves speed unmeasured.
         log: file for the sessions' own output.
-        progress: told what is being done; a `Watcher` also how far it is.
-        trust: open artifacts that are programs wherever they were built.
+        progress: takes a message about each activity; a `Watcher` also takes counts.
+        trust: also open artifacts that are programs and were not built here.
     """
     options = default_options(trust)
     rows: list[Row] = []
@@ -99,9 +107,9 @@ def validate(
         alive: dict[int, Child] = {}
         with line.task("checked", len(targets)) as advance:
             for index, target in enumerate(targets):
-                what = f"checking the numbers of {target.artifact.path.name} on {target.device}"
-                progress(what)
-                with watched(progress, what, timed=True):  # the cold start is
+                activity = f"checking the numbers of {target.artifact.path.name} on {target.device}"
+                progress(activity)
+                with watched(progress, activity, timed=True):  # the cold start is
                     row, child = _check(target, target.reference or reference, options, log, stack)
                 rows.append(row)
                 if child is not None:
@@ -111,14 +119,20 @@ def validate(
             return rows
         timed = stack.enter_context(line.task("timed", len(alive)))
         for device in dict.fromkeys(targets[index].device for index in alive):
-            mine = {index: child for index, child in alive.items() if targets[index].device == device}
-            what = f"timing {', '.join(targets[index].artifact.path.name for index in mine)} on {device}"
-            progress(what)
-            on_device = {index: targets[index] for index in mine}
+            on_device = {
+                index: targets[index] for index in alive if targets[index].device == device
+            }
+            children = {index: alive[index] for index in on_device}
+            names = [target.artifact.path.name for target in on_device.values()]
+            activity = f"timing {', '.join(names)} on {device}"
+            progress(activity)
             opener = eager(eager_device(device))
-            with watched(progress, what, timed=True):
-                for index, found in _time(mine, on_device, opener, device, budget, log, options):
-                    rows[index] = _with_speed(rows[index], found, mine[index], targets[index])
+            with watched(progress, activity, timed=True):
+                speeds = _time(children, on_device, opener, device, budget, log, options)
+                for index, measured in speeds:
+                    rows[index] = _with_speed(
+                        rows[index], measured, children[index], targets[index]
+                    )
                     timed(1)
     return rows
 
@@ -130,60 +144,73 @@ def _check(
     log: Path | None,
     stack: contextlib.ExitStack,
 ) -> tuple[Row, Child | None]:
-    """All gates but speed; the session's process goes on living where they hold."""
-    row = _blank(target)
+    """Judge all gates but speed; return the session's process, or None if it has ended."""
+    row = blank_row(target.artifact, target.device)
     try:
         problem = unavailable(target.artifact, target.device)
     except BurnishError as error:  # there is no such runtime here
-        return _ended(row, "loads", error), None
+        return end_with_error(row, "loads", error), None
     if problem:
         return _built(row, problem, target), None
     child = start(target, options, log)
     stack.callback(child.kill)
     try:
-        again = reference.probes[:REPEATED_PROBES]
-        with task("probes", len(reference.probes) + len(again)) as advance:
+        repeated = reference.probes[:REPEATED_PROBES]
+        with task("probes", len(reference.probes) + len(repeated)) as advance:
             first = _answers(child, reference.probes, advance)
-            second = _answers(child, again, advance)
+            second = _answers(child, repeated, advance)
         layers = child.call("compute_layers")
         return _judged(target, row, reference, first, second, layers), child
     except (ArtifactError, Untrusted) as error:
-        return _ended(row, "loads", error), None
+        return end_with_error(row, "loads", error), None
     except BurnishError as error:
-        return _ended(row, "runs", error), None
+        return end_with_error(row, "runs", error), None
 
 
 def _answers(child: Child, probes: Sequence[Probe], advance: Advance) -> list[Arrays]:
-    """A session's outputs for each probe. They are asked some at a time: what a process once held it keeps."""
-    found: list[Arrays] = []
-    while len(found) < len(probes):
-        asked = [(one.name, one.inputs) for one in probes[len(found) : len(found) + ASKED_PROBES]]
-        found += child.call("answer", asked, timeout=REQUEST_SECONDS)
-        advance(len(asked))
-    return found
+    """Return a session's outputs for each probe.
+
+    Probes are sent some at a time: a process keeps the memory that it once held.
+    """
+    answers: list[Arrays] = []
+    while len(answers) < len(probes):
+        sent = probes[len(answers) : len(answers) + PROBES_PER_CALL]
+        inputs = [(probe.name, probe.inputs) for probe in sent]
+        answers += child.call("answer", inputs, timeout=REQUEST_SECONDS)
+        advance(len(sent))
+    return answers
 
 
-def _judged(target: Target, row: Row, reference: Reference, first: Any, second: Any, layers: Any) -> Row:
-    classification = target.artifact.manifest.task == "classification"
+def _judged(
+    target: Target, row: Row, reference: Reference, first: Any, second: Any, layers: Any
+) -> Row:
+    manifest = target.artifact.manifest
     comparable = all(
-        {name: array.shape for name, array in mine.items()} == {name: array.shape for name, array in truth.items()}
-        for mine, truth in zip(first, reference.truth, strict=True)
+        _shapes(outputs) == _shapes(truth)
+        for outputs, truth in zip(first, reference.truth, strict=True)
     )
-    lossless = target.artifact.manifest.precision == "fp32"
-    parity = summarize(first, reference, classification, lossless) if comparable else row.parity
-    evidence = gates.Evidence(target.artifact.manifest, reference, first, second, parity, target.gates, layers)
-    results = [GateResult(gate="loads", ok=True, detail="loaded and run"), *gates.judge(evidence), *_size(target)]
-    return _settle(row.model_copy(update={"parity": parity, "gates": results}))
+    parity = row.parity
+    if comparable:
+        classification, lossless = manifest.task == "classification", manifest.precision == "fp32"
+        parity = summarize(first, reference, classification, lossless)
+    evidence = Evidence(manifest, reference, first, second, parity, target.gates, layers)
+    loads = GateResult(gate="loads", ok=True, detail="loaded and run")
+    results = [loads, *gates.judge(evidence), *_size(target)]
+    return settle(row.model_copy(update={"parity": parity, "gates": results}))
+
+
+def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def _size(target: Target) -> list[GateResult]:
-    found = gates.size(target.artifact, target.parent)
-    return [found] if found else []
+    result = gates.size(target.artifact, target.parent)
+    return [result] if result else []
 
 
 def _built(row: Row, problem: str, target: Target) -> Row:
-    """What cannot run here can still be too large."""
-    row = _settle(row.model_copy(update={"gates": _size(target)}))
+    """Judge an artifact that cannot run here: it can still be too large."""
+    row = settle(row.model_copy(update={"gates": _size(target)}))
     built = {"status": Status.BUILT, "reason": f"cannot run here: {problem}"}
     return row if row.status is Status.FAILED else row.model_copy(update=built)
 
@@ -197,16 +224,17 @@ def _time(
     log: Path | None,
     options: SessionOptions,
 ) -> Iterator[tuple[int, Speed | BurnishError]]:
-    """The speed of each target, measured in turns with eager and with the parents of those that have one."""
+    """Yield each target's speed, measured in turns with eager and with the targets' parents."""
     names = {index: str(targets[index].artifact.path) for index in alive}
     children = {names[index]: child for index, child in alive.items()}
     with contextlib.ExitStack() as stack:
         if opener is not None:
-            what = f"the eager model on {eager_device(device)}"
-            base = Child(partial(SessionHost, opener), what=what, log=log, torch=True)
+            session = f"the eager model on {eager_device(device)}"
+            base = Child(partial(SessionHost, opener), what=session, log=log, torch=True)
             stack.callback(base.kill)
             children["eager"] = base
-        for parent in (one.parent for one in targets.values()):
+        for target in targets.values():
+            parent = target.parent
             if parent is not None and str(parent.path) not in children:
                 child = start(Target(parent, device), options, log)
                 stack.callback(child.kill)
@@ -217,77 +245,38 @@ def _time(
 
 
 def _speed(collected: speed.Collected, name: str, parent: Artifact | None) -> Speed | BurnishError:
-    """What was timed of one session, against eager's and its parent's."""
-    found = collected.speed(name, "eager")
-    if parent is None or isinstance(found, BurnishError):
-        return found
-    beside = collected.speed(name, str(parent.path))
-    ratio = {} if isinstance(beside, BurnishError) else {"speedup": beside.speedup, "ci95": beside.ci95}
-    against = Parent(name=parent.manifest.name, size_bytes=parent.size_bytes, **ratio)
-    return found.model_copy(update={"parent": against})
+    """Return the speed of one session, with the ratios to eager and to its parent."""
+    measured = collected.speed(name, "eager")
+    if parent is None or isinstance(measured, BurnishError):
+        return measured
+    comparison = Parent(name=parent.manifest.name, size_bytes=parent.size_bytes)
+    to_parent = collected.speed(name, str(parent.path))
+    if isinstance(to_parent, Speed):
+        ratio = {"speedup": to_parent.speedup, "ci95": to_parent.ci95}
+        comparison = comparison.model_copy(update=ratio)
+    return measured.model_copy(update={"parent": comparison})
 
 
-def _with_speed(row: Row, found: Speed | BurnishError, child: Child, target: Target) -> Row:
-    if isinstance(found, BurnishError):
-        return _ended(row, "speed", found)
+def _with_speed(row: Row, measured: Speed | BurnishError, child: Child, target: Target) -> Row:
+    if isinstance(measured, BurnishError):
+        return end_with_error(row, "speed", measured)
+    manifest, deadline_ms = target.artifact.manifest, target.gates.deadline_ms
     try:
-        full = alone(found, child, target.artifact.manifest, target.device, target.gates.deadline_ms)
+        complete = alone(measured, child, manifest, target.device, deadline_ms)
     except BurnishError as error:
-        return _ended(row, "speed", error)
-    beside = gates.parent(full, target.gates)
-    results = [*row.gates, gates.speed(full, target.gates), *([beside] if beside else [])]
-    results.append(gates.deadline(full, target.gates))
-    notes = [*row.notes, *_elsewhere(full, target.device)]
-    return _settle(row.model_copy(update={"speed": full, "gates": results, "notes": notes}))
+        return end_with_error(row, "speed", error)
+    results = [*row.gates, gates.speed(complete, target.gates)]
+    if to_parent := gates.parent(complete, target.gates):
+        results.append(to_parent)
+    results.append(gates.deadline(complete, target.gates))
+    notes = [*row.notes, *_other_device_note(complete, target.device)]
+    return settle(row.model_copy(update={"speed": complete, "gates": results, "notes": notes}))
 
 
-def _elsewhere(found: Speed, device: str) -> list[str]:
-    """A note where the eager model was timed on another device than the artifact."""
-    if found.speedup is None or (beside := eager_device(device)) == device:
+def _other_device_note(measured: Speed, device: str) -> list[str]:
+    """Return a note if the eager model was timed on another device than the artifact."""
+    timed_on = eager_device(device)
+    if measured.speedup is None or timed_on == device:
         return []
-    return [f"on {device} ({intel_devices()[device]}) the speed-up is over the eager model on {beside}"]
-
-
-def _blank(target: Target) -> Row:
-    made = target.artifact.manifest
-    return Row(
-        name=made.name,
-        format=made.format,
-        device=target.device,
-        status=Status.PASSED,
-        path=target.artifact.path.name,
-        size_bytes=target.artifact.size_bytes,
-        precision=made.precision,
-        notes=[*made.build.get("notes", []), *_foreign(made.burnish), *_other_cpu(made, target.device)],
-    )
-
-
-def _foreign(version: str) -> list[str]:
-    """A note where another version of Burnish made the artifact: its gates may have meant something else."""
-    own = burnish_version()
-    return (
-        [] if version == own else [f"made by Burnish {version}, judged by {own}; `burnish convert` makes it anew"]
-    )
-
-
-def _other_cpu(made: Manifest, device: str) -> list[str]:
-    """A note where the artifact was lowered for another family of CPUs than the one that it is judged on."""
-    lowered, own = made.build.get("cpu"), own_cpu()
-    if device != "cpu" or lowered in (None, own):
-        return []
-    slower = f"right on this {own} one too, but as a rule slower than what `cpu: {own}` makes"
-    return [f"lowered for {lowered} CPUs: {slower}"]
-
-
-def _settle(row: Row) -> Row:
-    """The status that the gates so far give, with every failed one in the reason."""
-    failed = [f"{result.gate}: {result.detail}" for result in row.gates if result.ok is False]
-    if not failed:
-        return row.model_copy(update={"status": Status.PASSED, "reason": None})
-    return row.model_copy(update={"status": Status.FAILED, "reason": "; ".join(failed)})
-
-
-def _ended(row: Row, gate: str, error: BurnishError) -> Row:
-    result = GateResult(gate=gate, ok=False, detail=str(error))
-    update = {"status": Status.ERROR, "reason": f"{gate}: {error}", "gates": [*row.gates, result]}
-    return row.model_copy(update=update)
+    name = intel_devices()[device]
+    return [f"on {device} ({name}) the speed-up is over the eager model on {timed_on}"]

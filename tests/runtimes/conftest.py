@@ -1,4 +1,4 @@
-"""Fixtures of the runtime's tests: an artifact that another package's runtime opens, and behaves as told."""
+"""Fixtures of the runtime's tests: artifacts of a foreign runtime with any behaviour."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Linear(Session):
         again = inputs["x"].tobytes() in self.answered
         self.answered.add(inputs["x"].tobytes())
         size = np.abs(inputs["x"]).max()
-        logits = (inputs["x"].astype(np.float64) @ np.linspace(-1, 1, 12).reshape(4, 3)).astype(np.float32)
+        weight = np.linspace(-1, 1, 12).reshape(4, 3)
+        logits = (inputs["x"].astype(np.float64) @ weight).astype(np.float32)
         match self.behaviour:
             case "is killed":
                 os.kill(os.getpid(), signal.SIGSEGV)
@@ -85,14 +86,17 @@ LinearData = Callable[..., Reference]
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A runtime called `linear`, installed as another package would: by an entry point on the import path."""
+    """Install a runtime called `linear` like a foreign package: by an entry point."""
     folder = tmp_path / "site"
     info = folder / "burnish_linear-1.0.dist-info"
     info.mkdir(parents=True)
     (folder / "burnish_linear.py").write_text(dedent(_PLUGIN), encoding="utf-8")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: burnish-linear\nVersion: 1.0\n", encoding="utf-8")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: burnish-linear\nVersion: 1.0\n", encoding="utf-8"
+    )
     (info / "entry_points.txt").write_text(
-        "[burnish.runtimes]\nlinear = burnish_linear:Runtime\nonnx = burnish_linear:Runtime\n", encoding="utf-8"
+        "[burnish.runtimes]\nlinear = burnish_linear:Runtime\nonnx = burnish_linear:Runtime\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(folder)
     registry._plugins.cache_clear()
@@ -102,13 +106,15 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def linear_reference() -> Reference:
-    """What a correct `linear` artifact answers: noise, batches of three and eight, and edge values."""
-    return answered(synthetic_probes({"x": TensorSpec(shape=("batch", 4))}, {"batch": DimRange(max=8)}))
+    """Answers of a correct `linear` artifact: noise, batches of 3 and 8, and edge values."""
+    return answered(
+        synthetic_probes({"x": TensorSpec(shape=("batch", 4))}, {"batch": DimRange(max=8)})
+    )
 
 
 @pytest.fixture
 def broken_before(tmp_path: Path) -> Callable[[Artifact, bytes], Artifact]:
-    """Publishes an artifact anew with `content` as its entry: the digest is right, the engine must refuse it."""
+    """Publish an artifact with `content` as its entry: only the engine can refuse it."""
 
     def make(artifact: Artifact, content: bytes) -> Artifact:
         artifact.entry.write_bytes(content)
@@ -120,13 +126,20 @@ def broken_before(tmp_path: Path) -> Callable[[Artifact, bytes], Artifact]:
 
 @pytest.fixture
 def linear_data() -> LinearData:
-    """Makes the reference of a recipe with data: samples, labelled with the class that eager gives them."""
+    """Make the reference of a recipe with data: samples, labelled with eager's classes."""
 
     def make(samples: np.ndarray[Any, Any], labelled: bool = True) -> Reference:
         inputs, dims = {"x": TensorSpec(shape=("batch", 4))}, {"batch": DimRange(max=8)}
         classes = answered([Probe("all", {"x": samples})]).eager[0]["logits"].argmax(-1)
         probes = [
-            Probe(f"sample {k}", {"x": samples[k : k + 1]}, "data", {"batch": 1}, (), (int(label),) * labelled)
+            Probe(
+                f"sample {k}",
+                {"x": samples[k : k + 1]},
+                "data",
+                {"batch": 1},
+                (),
+                (int(label),) * labelled,
+            )
             for k, label in enumerate(classes)
         ]
         return answered(with_limits(probes, inputs, dims))
@@ -148,9 +161,9 @@ def linear(plugin: str, tmp_path: Path) -> Make:
 
     def make(behaviour: str = "is correct", **changes: object) -> Artifact:
         name = behaviour.replace(" ", "-").replace("%", "percent")
-        work = tmp_path / "work" / name
-        work.mkdir(parents=True)
-        (work / "model.txt").write_text("weights", encoding="utf-8")
+        folder = tmp_path / "work" / name
+        folder.mkdir(parents=True)
+        (folder / "model.txt").write_text("weights", encoding="utf-8")
         manifest = Manifest(
             burnish="1.0",
             name=name,
@@ -165,6 +178,6 @@ def linear(plugin: str, tmp_path: Path) -> Make:
             dims={"batch": DimRange(max=8)},
             build={"behaviour": behaviour},
         )
-        return publish(work, tmp_path / name, manifest.model_copy(update=changes))
+        return publish(folder, tmp_path / name, manifest.model_copy(update=changes))
 
     return make

@@ -17,7 +17,11 @@ FOLDER = Path(runtimes.__file__).parent
 MODULES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py"))
 TORCH_ENGINES = {
     "engines/_preload.py",
-    *(module for module in MODULES if module.startswith("engines/torch/") and not module.endswith("__init__.py")),
+    *(
+        module
+        for module in MODULES
+        if module.startswith("engines/torch/") and not module.endswith("__init__.py")
+    ),
 }
 HEAVY = {
     *("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "openvino"),
@@ -27,14 +31,14 @@ HEAVY = {
 
 def imported(nodes: Iterator[ast.AST] | list[ast.stmt]) -> set[str]:
     """The top-level packages that import statements among `nodes` name."""
-    found = set()
+    packages = set()
     for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            packages |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import hides its package"
-            found.add((node.module or "").split(".")[0])
-    return found
+            packages.add((node.module or "").split(".")[0])
+    return packages
 
 
 def tree(module: str) -> ast.Module:
@@ -80,7 +84,9 @@ print(outputs["logits"].shape, sorted({"torch", "converters", "burnish", "onnxru
     assert python(code, arguments=(small_build / "onnx",)) == "(3, 10) ['onnxruntime']\n"
 
 
-def test_an_onnx_artifact_is_proven_where_torch_cannot_be_imported(small_build: Path, tmp_path: Path) -> None:
+def test_an_onnx_artifact_is_proven_where_torch_cannot_be_imported(
+    small_build: Path, tmp_path: Path
+) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('there is no torch here')\n")
     code = """
 import sys

@@ -44,7 +44,11 @@ def test_an_entry_point_never_replaces_what_is_shipped(plugin: str) -> None:
     assert RUNTIMES.get("onnx").__module__ == "runtimes.engines.onnx.onnx"
 
 
-@given(st.lists(st.text(st.characters(codec="ascii", categories=["L"]), min_size=4), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.text(st.characters(codec="ascii", categories=["L"]), min_size=4), min_size=1, max_size=5
+    )
+)
 def test_a_known_word_is_its_own_nearest(words: list[str]) -> None:
     assert nearest(words[0], words) == f"; did you mean {words[0]!r}?"
 

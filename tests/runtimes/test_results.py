@@ -42,21 +42,29 @@ def test_what_is_written_is_read_again(tmp_path: Path, artifacts: list[Row]) -> 
     assert Build.read(tmp_path) == Build.read(tmp_path / "build.json") == build(artifacts)
 
 
-def test_every_name_of_the_contract_is_there_and_null_where_there_is_no_value(tmp_path: Path) -> None:
+def test_every_name_of_the_contract_is_there_and_null_where_there_is_no_value(
+    tmp_path: Path,
+) -> None:
     build([row(Status.SKIPPED)]).write(tmp_path / "build.json")
-    found = json.loads((tmp_path / "build.json").read_text(encoding="utf-8"))
-    assert {"recipe", "model", "weights", "machine", "artifacts"} <= set(found)
-    artifact = found["artifacts"][0]
-    assert {"name", "format", "device", "status", "reason", "path", "size_bytes", "parity", "speed"} <= set(
-        artifact
-    )
+    content = json.loads((tmp_path / "build.json").read_text(encoding="utf-8"))
+    assert {"recipe", "model", "weights", "machine", "artifacts"} <= set(content)
+    artifact = content["artifacts"][0]
+    assert {
+        "name",
+        "format",
+        "device",
+        "status",
+        "reason",
+        "path",
+        "size_bytes",
+        "parity",
+        "speed",
+    } <= set(artifact)
     assert artifact["status"] == "skipped"
-    assert {name: artifact["parity"][name] for name in ("noise", "sqnr_db", "max_abs", "top1_agreement")} == {
-        "noise": None, "sqnr_db": None, "max_abs": None, "top1_agreement": None
-    }  # fmt: skip
-    assert {name: artifact["speed"][name] for name in ("eager_ms", "median_ms", "speedup", "ci95")} == {
-        "eager_ms": None, "median_ms": None, "speedup": None, "ci95": None
-    }  # fmt: skip
+    for name in ("noise", "sqnr_db", "max_abs", "top1_agreement"):
+        assert artifact["parity"][name] is None
+    for name in ("eager_ms", "median_ms", "speedup", "ci95"):
+        assert artifact["speed"][name] is None
 
 
 def test_an_old_reader_reads_a_newer_build(tmp_path: Path) -> None:
@@ -67,9 +75,9 @@ def test_an_old_reader_reads_a_newer_build(tmp_path: Path) -> None:
 
 
 def test_a_real_build_is_in_the_order_of_its_recipe(small_build: Path) -> None:
-    found = Build.read(small_build)
-    assert [one.name for one in found.artifacts] == ["torchscript", "onnx", "tensorrt"]
-    assert found.weights["source"] == "random:0"
+    result = Build.read(small_build)
+    assert [row.name for row in result.artifacts] == ["torchscript", "onnx", "tensorrt"]
+    assert result.weights["source"] == "random:0"
 
 
 def test_no_build_says_what_makes_one(tmp_path: Path) -> None:
@@ -118,10 +126,10 @@ def test_the_exit_code_of_one_row(status: Status, code: int, required: int) -> N
 
 
 @given(st.lists(statuses, max_size=6))
-def test_the_worst_row_decides_wherever_it_stands(found: list[Status]) -> None:
-    expected = 3 if Status.ERROR in found else 1 if Status.FAILED in found else 0
-    assert exit_code([row(status) for status in found]) == expected
-    assert exit_code([row(status) for status in reversed(found)]) == expected
+def test_the_worst_row_decides_wherever_it_stands(statuses: list[Status]) -> None:
+    expected = 3 if Status.ERROR in statuses else 1 if Status.FAILED in statuses else 0
+    assert exit_code([row(status) for status in statuses]) == expected
+    assert exit_code([row(status) for status in reversed(statuses)]) == expected
 
 
 def test_a_required_artifact_must_pass_on_every_device() -> None:

@@ -37,7 +37,9 @@ def test_every_legal_batch_gives_as_many_answers(small_build: Path, name: str, b
 def test_the_answers_are_eagers(small_build: Path, small_reference: Reference, name: str) -> None:
     with load(small_build / name) as session:
         for probe, eager in zip(small_reference.probes, small_reference.eager, strict=True):
-            np.testing.assert_allclose(session.run(probe.inputs)["logits"], eager["logits"], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                session.run(probe.inputs)["logits"], eager["logits"], rtol=1e-4, atol=1e-5
+            )
 
 
 @engines
@@ -45,7 +47,9 @@ def test_a_sample_has_the_same_answer_alone_and_in_a_batch(small_build: Path, na
     batch = images(8)
     with load(small_build / name) as session:
         alone = [session.run({"image": batch[i : i + 1]})["logits"][0] for i in range(8)]
-        np.testing.assert_allclose(session.run({"image": batch})["logits"], alone, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            session.run({"image": batch})["logits"], alone, rtol=1e-4, atol=1e-5
+        )
 
 
 @engines
@@ -53,12 +57,27 @@ def test_a_sample_has_the_same_answer_alone_and_in_a_batch(small_build: Path, na
     ("inputs", "message"),
     [
         ({}, "missing 'image'; expected image: float32[batch, 3, 32, 32]"),
-        ({"picture": images(1), "image": images(1)}, "unknown name 'picture'; expected image: float32"),
-        ({"image": images(1).astype(np.float64)}, "'image' has dtype float64; expected float32[batch, 3, 32, 32]"),
+        (
+            {"picture": images(1), "image": images(1)},
+            "unknown name 'picture'; expected image: float32",
+        ),
+        (
+            {"image": images(1).astype(np.float64)},
+            "'image' has dtype float64; expected float32[batch, 3, 32, 32]",
+        ),
         ({"image": images(1)[0]}, "'image' has 3 dimensions (shape [3, 32, 32]); expected float32"),
-        ({"image": images(1)[:, :1]}, "'image' has shape [1, 1, 32, 32]: axis 1 is 1, not 3; expected float32"),
-        ({"image": images(9)}, "'image' has batch=9, outside 1..8; expected float32[batch, 3, 32, 32]"),
-        ({"image": images(1)[:0]}, "'image' has batch=0, outside 1..8; expected float32[batch, 3, 32, 32]"),
+        (
+            {"image": images(1)[:, :1]},
+            "'image' has shape [1, 1, 32, 32]: axis 1 is 1, not 3; expected float32",
+        ),
+        (
+            {"image": images(9)},
+            "'image' has batch=9, outside 1..8; expected float32[batch, 3, 32, 32]",
+        ),
+        (
+            {"image": images(1)[:0]},
+            "'image' has batch=0, outside 1..8; expected float32[batch, 3, 32, 32]",
+        ),
         ({"image": images(1).tolist()}, "'image' is a list, not a NumPy array; expected float32"),
     ],
 )
@@ -81,11 +100,11 @@ def test_views_with_strange_strides_run(small_build: Path, name: str) -> None:
 
 @engines
 def test_the_inputs_are_left_as_they_were(small_build: Path, name: str) -> None:
-    given = images(2)
-    before = given.copy()
+    inputs = images(2)
+    before = inputs.copy()
     with load(small_build / name) as session:
-        session.run({"image": given})
-    np.testing.assert_array_equal(given, before)
+        session.run({"image": inputs})
+    np.testing.assert_array_equal(inputs, before)
 
 
 @engines
@@ -98,7 +117,9 @@ def test_an_answer_survives_the_next_run(small_build: Path, name: str) -> None:
 
 
 @engines
-def test_one_thread_computes_the_same(small_build: Path, small_reference: Reference, name: str) -> None:
+def test_one_thread_computes_the_same(
+    small_build: Path, small_reference: Reference, name: str
+) -> None:
     with load(small_build / name, options=SessionOptions(threads=1)) as session:
         found = session.run(small_reference.probes[0].inputs)["logits"]
     np.testing.assert_allclose(found, small_reference.eager[0]["logits"], rtol=1e-4, atol=1e-5)
@@ -109,7 +130,9 @@ def test_an_unknown_device_is_named_with_the_nearest(small_build: Path) -> None:
         load(small_build / "onnx", "cdua")
 
 
-def test_a_device_that_the_artifact_was_not_made_for_is_refused(linear: Callable[..., Artifact]) -> None:
+def test_a_device_that_the_artifact_was_not_made_for_is_refused(
+    linear: Callable[..., Artifact],
+) -> None:
     with pytest.raises(UsageError, match=r"is-correct \(linear\) runs on cpu, not on cuda"):
         load(linear().path, "cuda")
 
@@ -122,8 +145,12 @@ def test_cuda_without_a_gpu_is_unavailable(small_build: Path, name: str) -> None
 
 
 def test_what_the_runtime_misses_is_said(linear: Callable[..., Artifact]) -> None:
-    artifact = linear(build={"behaviour": "is correct", "missing": "the linear accelerator is unplugged"})
-    with pytest.raises(Unavailable, match="cannot run on cpu here: the linear accelerator is unplugged"):
+    artifact = linear(
+        build={"behaviour": "is correct", "missing": "the linear accelerator is unplugged"}
+    )
+    with pytest.raises(
+        Unavailable, match="cannot run on cpu here: the linear accelerator is unplugged"
+    ):
         check_device(artifact, "cpu")
 
 
@@ -146,11 +173,15 @@ def test_the_runtime_is_the_manifests(small_build: Path) -> None:
     assert isinstance(runtime_of(Artifact.open(small_build / "onnx")), OnnxRuntime)
 
 
-def test_a_runtime_of_another_package_counts_as_one_of_programs(linear: Callable[..., Artifact]) -> None:
+def test_a_runtime_of_another_package_counts_as_one_of_programs(
+    linear: Callable[..., Artifact],
+) -> None:
     artifact = linear()
     load(artifact.path).close()
     path = artifact.path / MANIFEST
-    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")  # no longer what was built here
+    path.write_text(
+        path.read_text(encoding="utf-8") + "\n", encoding="utf-8"
+    )  # no longer what was built here
     with pytest.raises(Untrusted, match=r"is-correct \(linear\) is a program"):
         load(artifact.path)
     load(artifact.path, options=SessionOptions(trust=True)).close()

@@ -17,7 +17,9 @@ DIMS = {"batch": DimRange(min=2, max=5), "tokens": DimRange(min=1, opt=4, max=8)
 IMAGE = {"image": TensorSpec(shape=("batch", 3, 4))}
 
 sizes = st.integers(1, 6) | st.sampled_from(sorted(DIMS))
-specs = st.builds(TensorSpec, shape=st.lists(sizes, max_size=4).map(tuple), dtype=st.sampled_from(DTYPES))
+specs = st.builds(
+    TensorSpec, shape=st.lists(sizes, max_size=4).map(tuple), dtype=st.sampled_from(DTYPES)
+)
 chosen = st.fixed_dictionaries({name: st.integers(dim.min, dim.max) for name, dim in DIMS.items()})
 
 
@@ -31,7 +33,9 @@ def test_arrays_made_from_the_specs_fit(wanted: Specs, chosen: dict[str, int]) -
 
 
 @given(specs, chosen, st.sampled_from(DTYPES))
-def test_another_dtype_is_named_with_the_one_expected(spec: TensorSpec, chosen: dict[str, int], dtype: str) -> None:
+def test_another_dtype_is_named_with_the_one_expected(
+    spec: TensorSpec, chosen: dict[str, int], dtype: str
+) -> None:
     problem = mismatch({"x": np.zeros(spec.concrete(chosen), dtype)}, {"x": spec}, DIMS)
     if dtype == spec.dtype:
         assert problem is None
@@ -40,7 +44,9 @@ def test_another_dtype_is_named_with_the_one_expected(spec: TensorSpec, chosen: 
 
 
 @given(specs, chosen, st.data())
-def test_one_wrong_size_anywhere_is_found(spec: TensorSpec, chosen: dict[str, int], data: st.DataObject) -> None:
+def test_one_wrong_size_anywhere_is_found(
+    spec: TensorSpec, chosen: dict[str, int], data: st.DataObject
+) -> None:
     assume(spec.shape)
     shape = list(spec.concrete(chosen))
     axis = data.draw(st.integers(0, len(shape) - 1))
@@ -63,7 +69,10 @@ def test_another_rank_is_found(spec: TensorSpec, chosen: dict[str, int]) -> None
     ("arrays", "message"),
     [
         ({}, "missing 'image'; expected image: float32[batch, 3, 4]"),
-        ({"img": np.zeros(3), "image": np.zeros(3)}, "unknown name 'img'; expected image: float32[batch, 3, 4]"),
+        (
+            {"img": np.zeros(3), "image": np.zeros(3)},
+            "unknown name 'img'; expected image: float32[batch, 3, 4]",
+        ),
         ({"image": [[1.0]]}, "'image' is a list, not a NumPy array; expected float32[batch, 3, 4]"),
         (
             {"image": np.zeros((2, 3, 5), np.float32)},
@@ -77,7 +86,10 @@ def test_another_rank_is_found(spec: TensorSpec, chosen: dict[str, int]) -> None
             {"image": np.zeros((1, 3, 4), np.float32)},
             "'image' has batch=1, outside 2..5; expected float32[batch, 3, 4]",
         ),
-        ({"image": np.zeros((2, 3, 4), ">f4")}, "'image' has dtype >f4; expected float32[batch, 3, 4]"),
+        (
+            {"image": np.zeros((2, 3, 4), ">f4")},
+            "'image' has dtype >f4; expected float32[batch, 3, 4]",
+        ),
     ],
 )
 def test_the_message_says_what_was_expected(arrays: dict[str, Any], message: str) -> None:
@@ -88,7 +100,7 @@ def test_a_dimension_that_appears_twice_has_one_size() -> None:
     wanted = {"a": TensorSpec(shape=("batch", 1)), "b": TensorSpec(shape=(1, "batch"))}
     arrays = {"a": np.zeros((2, 1), np.float32), "b": np.zeros((1, 3), np.float32)}
     assert mismatch(arrays, wanted, DIMS) == (
-        "'b' has batch=3 where another dimension has batch=2; expected float32[1, batch]"
+        "'b' has batch=3, but another dimension has batch=2; expected float32[1, batch]"
     )
 
 
@@ -96,7 +108,11 @@ def test_a_dimension_that_appears_twice_has_one_size() -> None:
 def test_a_range_is_legal_exactly_when_its_sizes_rise(low: int, opt: int | None, high: int) -> None:
     legal = low <= (low if opt is None else opt) <= high
     if legal:
-        assert DimRange(min=low, opt=opt, max=high).bounds == (low, low if opt is None else opt, high)
+        assert DimRange(min=low, opt=opt, max=high).bounds == (
+            low,
+            low if opt is None else opt,
+            high,
+        )
     else:
         with pytest.raises(ValidationError, match="sizes must rise"):
             DimRange(min=low, opt=opt, max=high)
@@ -123,7 +139,9 @@ def test_a_profile_has_the_smallest_the_best_and_the_largest_shape(spec: TensorS
     dims: Dims = DIMS
     shapes = profile_shapes(spec, dims)
     assert all(small <= best <= large for small, best, large in zip(*shapes, strict=True))
-    assert all(mismatch({"x": np.zeros(shape, spec.dtype)}, {"x": spec}, dims) is None for shape in shapes)
+    assert all(
+        mismatch({"x": np.zeros(shape, spec.dtype)}, {"x": spec}, dims) is None for shape in shapes
+    )
 
 
 @given(specs)

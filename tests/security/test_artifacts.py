@@ -44,7 +44,7 @@ def harmless(foreign: Foreign) -> Path:
         ("", "not a plain path"),
         ("a/" * 100 + "b", "too long"),
         ("a" * 300, "too long"),
-        ("MODEL.ONNX", "one file where case is one"),
+        ("MODEL.ONNX", "one file if case does not count"),
     ],
 )
 def test_names_that_no_file_should_have(harmless: Path, refused: Refused, name: str, words: str) -> None:
@@ -139,7 +139,7 @@ def test_a_build_json_that_is_a_trap(invoke: Invoke, tmp_path: Path, text: str) 
     for verb in ("compare", "validate"):
         result = invoke(verb, tmp_path)
         assert result.exit_code == 2
-        assert "is not a build.json that this Burnish can read" in result.stderr
+        assert "as a build.json of this Burnish version" in result.stderr
 
 
 # Every verb verifies before an engine sees anything

@@ -65,7 +65,7 @@ def test_external_data_stays_in_the_artifact(
     tensor = outside_tensor(location=location.format(secret=secret), offset="0", length="16")
     told = refused(load, onnx_artifact(foreign, hidden(tensor, place)))
     assert any(one in told for one in words.split("|"))
-    assert "Burnish makes no such file" in told
+    assert "Burnish writes no such file" in told
 
 
 def hidden(tensor: TensorProto, place: str) -> ModelProto:
@@ -246,7 +246,7 @@ def test_an_honest_foreign_ir_runs(foreign: Foreign) -> None:
         ({"doctype": '<!DOCTYPE n [<!ENTITY a SYSTEM "file:///etc/passwd">]>'}, "declares a document type"),
         ({"text": "<net>" * 100}, "too deeply nested"),
         ({"text": "<html/>"}, "is a <html>, not a <net>"),
-        ({"text": "no XML"}, "it is no XML"),
+        ({"text": "no XML"}, "it is not XML"),
         ({"entry": "model.onnx"}, "opens a .xml file"),
         ({"entry": "model.pdmodel"}, "opens a .xml file"),
     ],

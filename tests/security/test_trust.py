@@ -62,7 +62,7 @@ def test_no_verb_runs_a_foreign_program(
         assert result.exit_code == 0
     else:
         assert result.exit_code == (3 if verb[0] == "validate" else 2)
-        assert "is a program: opening it runs what its maker put in" in " ".join(result.output.split())
+        assert "is a program: opening it runs its author's code" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("verb", VERBS[:3], ids=lambda verb: verb[0])
@@ -125,7 +125,7 @@ def test_a_build_needs_no_note_that_it_was_made_here(
 
 def test_notes_of_builds_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(trust, "_KEPT", 10)
+    monkeypatch.setattr(trust, "_LIMIT", 10)
     for number in range(25):
         trust.remember(f"{number:064x}")
         os.utime(tmp_path / "burnish" / "built" / f"{number:064x}", (number, number))

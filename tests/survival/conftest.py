@@ -12,14 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from converters.build import build as module
 from converters.build.build import build
 from converters.build.options import BuildOptions
+from converters.digest import ROOT
 from converters.plan.load import load_recipe
 from runtimes.artifact.artifact import MANIFEST, sha256
 from runtimes.results import Build
 
-ROOT = Path(module.__file__).parent.parent
 FACTORY = """
 import multiprocessing
 from torch import nn

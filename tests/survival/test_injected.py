@@ -25,9 +25,9 @@ def _rows(lab: Any, recipe: Path, **options: object) -> dict[str, Row]:
     [
         ("import ctypes; ctypes.string_at(0)", "the step 'torchscript' was killed by SIGSEGV"),
         ("import os; os.abort()", "the step 'torchscript' was killed by SIGABRT"),
-        ("import os; os._exit(0)", "the step 'torchscript' ended with exit code 0 and no answer"),
+        ("import os; os._exit(0)", "the step 'torchscript' ended with exit status 0 and no answer"),
         ("import time; time.sleep(600)", "the step 'torchscript' made no progress for 2 s and was stopped"),
-        ("global kept; kept = b'x' * (10 << 30)", "the step 'torchscript' was out of memory at 2.0 GB, which is"),
+        ("global kept; kept = b'x' * (10 << 30)", "the step 'torchscript' was out of memory at its limit of 2.0 GB"),
         ("import sys; sys.exit(0)", "SystemExit: 0"),
     ],
     ids=["segfault", "abort", "exit", "hang", "memory", "sys.exit"],
@@ -68,7 +68,7 @@ def test_what_needs_a_failed_step_says_which_one_it_waits_for(lab: Any, tmp_path
     (tmp_path / "survivor.py").write_text(text, encoding="utf-8")
     rows = _rows(lab, fault)
     assert rows["torchscript"].status is Status.PASSED
-    assert str(rows["vino"].reason).startswith("waits for the step 'graph-auto-opset20', which failed: ")
+    assert str(rows["vino"].reason).startswith("needs the step 'graph-auto-opset20', which failed: ")
 
 
 def test_garbage_on_the_output_of_a_library_stays_in_the_log(
@@ -89,10 +89,10 @@ def test_a_clock_that_jumps_back_keeps_nothing_that_may_be_wrong(lab: Any, tmp_p
     for _ in range(2):
         found = lab.converted(written)
         assert {row.status for row in found.artifacts} == {Status.PASSED}
-        assert "load is not kept: survivor.py changed while it ran" in found.notes
+        assert "load is not cached: survivor.py changed while it ran" in found.notes
     os.utime(tmp_path / "survivor.py")
     time.sleep(0.01)
-    assert not any("is not kept" in note for note in lab.converted(written).notes)
+    assert not any("is not cached" in note for note in lab.converted(written).notes)
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(
@@ -103,7 +103,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     for _ in range(2):
         found = lab.converted(lab.recipe())
         assert {row.status for row in found.artifacts} == {Status.PASSED}
-        assert any(note.startswith("nothing is kept for the next build: ") for note in found.notes)
+        assert any(note.startswith("no results are cached for the next build: ") for note in found.notes)
 
 
 @pytest.fixture
@@ -145,11 +145,11 @@ def test_a_step_alone_says_what_there_is(lab: Any) -> None:
     environment = {**os.environ, "PYTHONPATH": str(lab.root)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 1
-    assert "no step 'nothing'; there are load, onnx, torchscript" in done.stderr
+    assert "no step 'nothing'; the steps are load, onnx, torchscript" in done.stderr
 
 
 def test_a_cache_that_is_removed_meanwhile_costs_only_time(lab: Any) -> None:
     removed = lab.recipe(f"import shutil; shutil.rmtree({str(lab.cache)!r}, ignore_errors=True)")
     found = lab.converted(removed)
     assert {row.status for row in found.artifacts} == {Status.PASSED}, [row.reason for row in found.artifacts]
-    assert any("nothing is kept for the next build" in note and "was removed" in note for note in found.notes)
+    assert any("no results are cached for the next build" in note and "was removed" in note for note in found.notes)

@@ -1,7 +1,7 @@
 """Values inside an ONNX graph, read by ONNX Runtime with its graph optimizations off.
 
-Off, since a fused kernel has no inner values. What is judged is the graph, not a kernel that an engine makes
-of it; where the graph is right and the engine is not, `burnish debug` says so.
+Off, since a fused kernel has no inner values. This judges the graph, not the kernels that an engine
+makes of it; if the graph is right and the engine is not, `burnish debug` says so.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     import onnx
 
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-_REPEATED = re.compile(r"_\d+$")  # what the TorchScript exporter puts behind a module that runs again
+_REPEATED = re.compile(r"_\d+$")  # the TorchScript exporter's suffix of a module that runs again
 
 
 class OnnxTaps:
-    """Reads any value of the graph by adding it to the outputs of a copy in memory."""
+    """A reader of any value of the graph: a copy in memory has it as an output."""
 
     def __init__(self, path: Path, paths: Collection[str], example: Arrays) -> None:
         """Read the graph.
@@ -35,34 +35,43 @@ class OnnxTaps:
         Args:
             path: the ONNX file; weights beside it are left where they are.
             paths: the module paths of the eager model, so that no other name is taken for one.
-            example: inputs that tell the shape of every value.
+            example: inputs that determine the shape of each value.
         """
         import onnx
 
         self._model = onnx.load(str(path), load_external_data=False)
         self._folder = path.resolve().parent
         self._decoders = decoders(self._model.graph)
-        self.notes = ["values were read with ONNX Runtime's graph optimizations off: this judges the graph"]
+        self.notes = [
+            "values were read with ONNX Runtime's graph optimizations off: this judges the graph"
+        ]
         nodes = list(nodes_of(self._model.graph, paths))
         outputs = [value.name for value in self._model.graph.output]
         self.graph = Graph(nodes, outputs)
         self.graph = Graph(self._shaped(nodes, example), outputs)
 
     def read(self, inputs: Arrays, values: Sequence[str]) -> Arrays:
-        """The values by name, in float, from one run. Raises ArtifactError where the graph does not run."""
-        used = [node for value in dict.fromkeys(values) for node in self._decoders.get(value, ())]
+        """Return the values by name, in float, from one run.
+
+        Raises ArtifactError if the graph does not run.
+        """
+        decoding: list[onnx.NodeProto] = []
+        for value in dict.fromkeys(values):
+            decoding += self._decoders.get(value, ())
         names = [self._plain(value) for value in values]
-        found = self._run(self._with_outputs(names, used), inputs, names)
-        return {value: found[self._plain(value)] for value in values}
+        arrays = self._run(self._with_outputs(names, decoding), inputs, names)
+        return {value: arrays[self._plain(value)] for value in values}
 
     def runs_to(self, inputs: Arrays, index: int) -> bool:
-        """Whether the nodes up to this one run, whatever sizes the graph declares for its inputs."""
+        """Check that the nodes up to this one run, whatever input sizes the graph declares."""
         value = self.graph.nodes[index].outputs[0]
         part = self._with_outputs([value])
-        del part.graph.node[next(i + 1 for i, node in enumerate(part.graph.node) if value in node.output) :]
+        nodes = part.graph.node
+        last = next(number for number, node in enumerate(nodes) if value in node.output)
+        del part.graph.node[last + 1 :]
         del part.graph.value_info[:]
-        for given in part.graph.input:
-            for size in given.type.tensor_type.shape.dim:
+        for declared in part.graph.input:
+            for size in declared.type.tensor_type.shape.dim:
                 size.Clear()
         try:
             self._run(part, inputs, [value])
@@ -73,7 +82,10 @@ class OnnxTaps:
     def _plain(self, value: str) -> str:
         return plain_name(value) if value in self._decoders else value
 
-    def _with_outputs(self, values: Sequence[str], more: Sequence[onnx.NodeProto] = ()) -> onnx.ModelProto:
+    def _with_outputs(
+        self, values: Sequence[str], more: Sequence[onnx.NodeProto] = ()
+    ) -> onnx.ModelProto:
+        """Copy the model with these values for outputs, after adding the nodes `more`."""
         import onnx
 
         tapped = onnx.ModelProto()
@@ -81,7 +93,8 @@ class OnnxTaps:
         tapped.graph.node.extend(more)
         del tapped.graph.output[:]
         # Without a type: ONNX Runtime infers it.
-        tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(values))
+        for name in dict.fromkeys(values):
+            tapped.graph.output.append(onnx.ValueInfoProto(name=name))
         return tapped
 
     def _run(self, model: onnx.ModelProto, inputs: Arrays, values: Sequence[str]) -> Arrays:
@@ -90,9 +103,11 @@ class OnnxTaps:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 4  # an error is raised too
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # Nothing is timed here: idle threads shall not spin beside torch's.
+        # Nothing is timed here: idle threads must not spin beside torch's.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self._folder))
+        settings.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(self._folder)
+        )
         names = list(dict.fromkeys(values))
         try:
             engine = onnxruntime.InferenceSession(
@@ -103,22 +118,31 @@ class OnnxTaps:
             raise ArtifactError(f"ONNX Runtime cannot run the graph: {error}") from error
 
     def _shaped(self, nodes: Sequence[Node], example: Arrays) -> list[Node]:
-        """The nodes with the shapes of their values at the sizes of the example."""
+        """Return the nodes with the shapes of their values at the sizes of the example."""
         import onnx
 
-        asked = {node.value: f"burnish shape {number}" for number, node in enumerate(nodes) if node.value}
-        shapes = [node for value in asked for node in self._decoders.get(value, ())]
-        shapes += [onnx.helper.make_node("Shape", [self._plain(value)], [name]) for value, name in asked.items()]
-        names = list(asked.values())
-        found = self._run(self._with_outputs(names, shapes), example, names)
-        return [
-            replace(node, shape=tuple(int(size) for size in found[asked[node.value]])) if node.value else node
-            for node in nodes
-        ]
+        names: dict[str, str] = {}
+        for number, node in enumerate(nodes):
+            if node.value:
+                names[node.value] = f"burnish shape {number}"
+        added: list[onnx.NodeProto] = []
+        for value in names:
+            added += self._decoders.get(value, ())
+        for value, name in names.items():
+            added.append(onnx.helper.make_node("Shape", [self._plain(value)], [name]))
+        outputs = list(names.values())
+        shapes = self._run(self._with_outputs(outputs, added), example, outputs)
+        shaped = []
+        for node in nodes:
+            if node.value:
+                shape = tuple(int(size) for size in shapes[names[node.value]])
+                node = replace(node, shape=shape)
+            shaped.append(node)
+        return shaped
 
 
 def nodes_of(graph: onnx.GraphProto, paths: Collection[str]) -> Iterator[Node]:
-    """The nodes of the main graph; what is computed from constants alone counts as a constant."""
+    """Yield the nodes of the main graph; a value computed from constants alone is a constant."""
     varying = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
     positive = clamped(graph)
     for number, node in enumerate(graph.node):
@@ -128,25 +152,35 @@ def nodes_of(graph: onnx.GraphProto, paths: Collection[str]) -> Iterator[Node]:
         outputs = tuple(name for name in node.output if name)
         varying.update(outputs)
         scopes = scopes_of({entry.key: entry.value for entry in node.metadata_props})
-        path = next((one for one in _paths(node, scopes) if one in paths), None)
+        path = next((path for path in _paths(node, scopes) if path in paths), None)
         if node.op_type in _QUANTIZERS:
-            path = None  # named after the value that it rounds, it is no part of the module that makes that
-        name = node.name or f"{node.op_type} {number}"
-        fused = "relu" if outputs[0] in positive else _fused(node)
-        yield Node(name, node.op_type, inputs, outputs, outputs[0], None, path, _origin(node, scopes), fused)
+            path = None  # named after the value that it rounds, yet no part of that module
+        yield Node(
+            name=node.name or f"{node.op_type} {number}",
+            op=node.op_type,
+            inputs=inputs,
+            outputs=outputs,
+            value=outputs[0],
+            path=path,
+            origin=_origin(node, scopes),
+            fused="relu" if outputs[0] in positive else _fused(node),
+        )
 
 
 def _fused(node: onnx.NodeProto) -> str:
-    """What one of ONNX Runtime's fused operators computes last: an activation, or the sum with a fourth input."""
-    text = next((one.s for one in node.attribute if one.name == "activation"), b"")
-    if text:
-        return kind_of_operator(text.decode())
-    own = node.domain.startswith("com.microsoft") and node.op_type in ("FusedConv", "Conv")
-    return "add" if own and len(node.input) > 3 else ""
+    """Return the last operation of one of ONNX Runtime's fused operators.
+
+    It is an activation, or the sum with a fourth input.
+    """
+    for attribute in node.attribute:
+        if attribute.name == "activation" and attribute.s:
+            return kind_of_operator(attribute.s.decode())
+    is_conv = node.domain.startswith("com.microsoft") and node.op_type in ("FusedConv", "Conv")
+    return "add" if is_conv and len(node.input) > 3 else ""
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node takes, also from inside the branches of an If or the body of a Loop."""
+    """Yield the inputs of a node, also of the branches of an If or the body of a Loop."""
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
         for body in (attribute.g, *attribute.graphs):
@@ -155,11 +189,11 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _paths(node: onnx.NodeProto, scopes: Sequence[str]) -> Iterator[str]:
-    """What may be the node's module path: metadata, the name that the TorchScript exporter gives, weights."""
+    """Yield possible module paths of a node, from metadata, its name, and its weights' names."""
     if len(scopes) > 1:
         yield scopes[-2]
         return
-    parts = node.name.split("/")[1:-1]
+    parts = node.name.split("/")[1:-1]  # as the TorchScript exporter names nodes
     yield _joined(parts)
     yield _joined([_REPEATED.sub("", part) for part in parts])
     for name in node.input:
@@ -167,7 +201,7 @@ def _paths(node: onnx.NodeProto, scopes: Sequence[str]) -> Iterator[str]:
 
 
 def _joined(parts: Sequence[str]) -> str:
-    """/layer1/layer1.0/conv1/Conv: a part repeats the path before it where a Sequential holds the module."""
+    """Join /layer1/layer1.0/conv1/Conv: a part in a Sequential repeats the path before it."""
     path = ""
     for part in parts:
         path = part if not path or part.startswith(f"{path}.") else f"{path}.{part}"
@@ -175,5 +209,5 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def _origin(node: onnx.NodeProto, scopes: Sequence[str]) -> str:
-    """What tells the calls of one module apart."""
+    """Return the name that differs between the calls of one module."""
     return scopes[-1] if scopes else node.name.rpartition("/")[0]

@@ -1,7 +1,9 @@
-"""The graph of a TensorRT engine made again, and engines of it that give inner values; needs no device.
+"""The rebuilt graph of a TensorRT engine, and engines of it that give inner values.
 
-An engine keeps no inner values, and its artifact holds nothing else. So the eager model is exported once more, with
-the options that the manifest records, and lowered as the exporter does.
+No device is needed.
+
+An engine keeps no inner values, and its artifact holds nothing else. So the eager model is exported
+again, with the options that the manifest records, and lowered as the exporter does.
 """
 
 from __future__ import annotations
@@ -35,12 +37,12 @@ _FLOATS = ("FLOAT", "HALF", "BF16")
 
 
 @dataclass(frozen=True)
-class Tapped:
+class TappedEngine:
     """An engine that gives inner values.
 
     Attributes:
         plan: serialized.
-        outputs: the engine's outputs by the values asked for.
+        outputs: the names of the engine's outputs, by the requested values.
     """
 
     plan: bytes
@@ -48,7 +50,7 @@ class Tapped:
 
 
 @dataclass(frozen=True)
-class Remade:
+class RebuiltGraph:
     """A graph as the exporter gives it to TensorRT.
 
     Attributes:
@@ -67,37 +69,39 @@ class Remade:
         return importlib.import_module(PACKAGES[self.options.flavor])
 
     def shapes(self, inputs: Arrays) -> dict[str, tuple[int, ...]]:
-        """The shapes of outputs and of inner float values, at the sizes of these inputs.
+        """Return the shapes of outputs and of inner float values, at the sizes of these inputs.
 
-        Integers inside are left out: they are mostly shapes, which live on the host. So are shapes that depend on
-        the data.
+        Inner integers are left out: they are mostly shapes, which live on the host. So are shapes
+        that depend on the data.
         """
         _, network = self._parsed(self.lowered.path)
         for index in range(network.num_inputs):
-            network.get_input(index).shape = inputs[network.get_input(index).name].shape
-        found = {
-            name: tuple(one.shape)
-            for name, one in _tensors(network).items()
-            if one.is_network_output or (one.dtype.name in _FLOATS and not one.is_shape_tensor)
-        }
-        return {name: shape for name, shape in found.items() if min(shape, default=0) >= 0}
+            network_input = network.get_input(index)
+            network_input.shape = inputs[network_input.name].shape
+        shapes = {}
+        for name, tensor in _tensors(network).items():
+            is_inner_float = tensor.dtype.name in _FLOATS and not tensor.is_shape_tensor
+            if tensor.is_network_output or is_inner_float:
+                shapes[name] = tuple(tensor.shape)
+        return {name: shape for name, shape in shapes.items() if min(shape, default=0) >= 0}
 
-    def tapped(self, values: Sequence[str]) -> Tapped:
-        """Build an engine, with the artifact's settings, that gives these values beside its own outputs.
+    def tapped(self, values: Sequence[str]) -> TappedEngine:
+        """Build an engine, with the artifact's settings, that gives these values too.
 
-        Raises ArtifactError where TensorRT does not build it.
+        Raises ArtifactError if TensorRT does not build it.
         """
         builder, network = self._parsed(self.lowered.path)
         outputs = _mark(self.trt, network, values)
         plan = self._built(builder, network, self.facts)
         if plan is None:
             raise ArtifactError(
-                "TensorRT could not build the engine that gives inner values; the log has its words"
+                "TensorRT could not build the engine that gives inner values; see TensorRT's "
+                "errors in the log"
             )
-        return Tapped(plan, outputs)
+        return TappedEngine(plan, outputs)
 
     def builds_to(self, inputs: Arrays, value: str) -> bool:
-        """Whether TensorRT builds the nodes up to the one that makes `value`, at the sizes of these inputs."""
+        """Check that TensorRT builds the nodes up to the one of `value`, at these input sizes."""
         import onnx
 
         model = onnx.load(str(self.lowered.path), load_external_data=False)
@@ -110,118 +114,144 @@ class Remade:
         network.mark_output(_tensors(network)[value])
         return self._built(builder, network, replace(self.facts, dims={})) is not None
 
-    def differences(self, made: Manifest) -> list[str]:
-        """In what the graph is not the one that the engine was built from, as far as the manifest tells."""
+    def differences(self, manifest: Manifest) -> list[str]:
+        """Report how the graph differs from the one that the manifest records."""
         _, network = self._parsed(self.lowered.path)
-        now: dict[str, Any] = {"version": self.trt.__version__, **count_layers(network, self.trt)}
-        now["kept_layers"] = self.lowered.cast.kept_layers
-        then = {"kept_layers": [], **made.build}
+        current: dict[str, Any] = {
+            "version": self.trt.__version__,
+            **count_layers(network, self.trt),
+            "kept_layers": self.lowered.cast.kept_layers,
+        }
+        recorded = {"kept_layers": [], **manifest.build}
         return [
-            f"the engine was built again otherwise than before: {key} {now[key]}, the manifest has {then[key]}"
-            for key in now
-            if key in then and now[key] != then[key]
+            f"the rebuilt engine differs from the artifact's: {key} is {value}, the manifest has "
+            f"{recorded[key]}"
+            for key, value in current.items()
+            if key in recorded and value != recorded[key]
         ]
 
     def _parsed(self, path: Path) -> tuple[Any, Any]:
-        """A builder and its network. Raises ExportError where TensorRT refuses the graph."""
+        """Return a builder and its network. Raises ExportError if TensorRT refuses the graph."""
         builder = self.trt.Builder(quiet_logger(self.trt))
         return builder, exporter.parsed(self.trt, builder, path, self.lowered.names)
 
     def _built(self, builder: Any, network: Any, facts: ModelFacts) -> bytes | None:
-        """The engine, with the artifact's settings; None where TensorRT does not build it."""
+        """Build the engine with the artifact's settings; return None if TensorRT does not."""
         config = builder.create_builder_config()
         exporter.configure(self.trt, builder, config, facts, self.options, self.options.flavor)
         plan = builder.build_serialized_network(network, config)
         return None if plan is None else bytes(memoryview(plan))
 
 
-def refuse(made: Manifest) -> None:
-    """Raise UsageError or Unavailable where the values of an engine cannot be had here, with what to do instead."""
-    if any(one.get("quantize") for one in _recorded(made).get("passes", ())):
+def refuse(manifest: Manifest) -> None:
+    """Raise UsageError or Unavailable if an engine's values cannot be read here."""
+    passes = _recorded(manifest).get("passes", ())
+    if any(options.get("quantize") for options in passes):
         raise UsageError(
-            "burnish debug does not read quantized TensorRT engines: an engine keeps no inner values, and its "
-            "graph comes from a calibration, which is not made again. Debug an onnx artifact with the same passes: "
-            "it is made from the same quantized graph"
+            "burnish debug does not read quantized TensorRT engines: an engine keeps no inner "
+            "values, and its graph comes from a calibration, which is not repeated. Debug an onnx "
+            "artifact with the same passes: it is made from the same quantized graph"
         )
-    if problem := absent("cuda") or TensorRtRuntime().missing("cuda", made.build):
+    if problem := absent("cuda") or TensorRtRuntime().missing("cuda", manifest.build):
         raise Unavailable(
-            "debugging a TensorRT engine builds it again with inner values as outputs and runs it, which cannot be "
-            f"done here: {problem}. Debug the onnx artifact of the same recipe here (the engine is made from the "
-            "same graph), or this one where there is such a device"
+            "debugging a TensorRT engine rebuilds it with inner values as outputs and runs it, "
+            f"which is not possible here: {problem}. Debug the onnx artifact of the same recipe "
+            "here (the engine is made from the same graph), or this one on a machine with such a "
+            "device"
         )
 
 
-def remake(made: Manifest, module: torch.nn.Module, folder: Path, samples: InputReader | None) -> Remade:
+def rebuild_graph(
+    manifest: Manifest, module: torch.nn.Module, folder: Path, samples: InputReader | None
+) -> RebuiltGraph:
     """Export the eager model and lower the graph as when the artifact was built.
 
     Args:
-        made: the artifact's.
+        manifest: the artifact's.
         module: the eager model, in float32, after the passes that changed it.
         folder: for files.
-        samples: of the recipe, which tell what float16 cannot hold; None where it is not at hand.
+        samples: of the recipe, which show what float16 cannot hold; None if unavailable.
     """
-    build = made.build
-    options = _options(made)
-    keyword = bool(build.get("by_keyword"))
+    build = manifest.build
+    options = _options(manifest)
     facts = ModelFacts(
-        made.inputs, made.outputs, made.dims, keyword, build.get("parameters", 0), build.get("flops")
+        manifest.inputs,
+        manifest.outputs,
+        manifest.dims,
+        by_keyword=bool(build.get("by_keyword")),
+        parameters=build.get("parameters", 0),
+        flops=build.get("flops"),
     )
-    chosen = OnnxOptions(format="onnx", **TensorRtExporter().graph_options(options))
-    exported = OnnxExporter().export(ExportJob(module, facts, folder), chosen)
-    job = ExportJob(None, facts, folder, folder / exported.entry, samples)
-    return Remade(options, facts, exporter.lower(folder / exported.entry, job, options))
+    onnx_options = OnnxOptions(format="onnx", **TensorRtExporter().graph_options(options))
+    exported = OnnxExporter().export(ExportJob(module, facts, folder), onnx_options)
+    graph_path = folder / exported.entry
+    job = ExportJob(None, facts, folder, graph_path, samples)
+    return RebuiltGraph(options, facts, exporter.lower(graph_path, job, options))
 
 
-def _options(made: Manifest) -> TensorRtOptions:
-    """The manifest's, for the flavor that built it and this machine's devices.
+def _options(manifest: Manifest) -> TensorRtOptions:
+    """Return the manifest's options, for the flavor that built it and this machine's devices.
 
-    Passes have changed the model already: only the pattern 2:4 says something to whoever lowers it.
+    Passes have changed the model already: only the pattern 2:4 matters to the lowering.
     """
-    recorded = _recorded(made)
-    sparse = any((one.get("prune") or {}).get("pattern") for one in recorded.get("passes", ()))
-    here = {"flavor": made.build["flavor"], "compute_capabilities": ()}
-    passes = [{"prune": {"pattern": "2:4"}}] if sparse else []
+    recorded = _recorded(manifest)
+    prunings = [options.get("prune") or {} for options in recorded.get("passes", ())]
+    sparse = any(pruning.get("pattern") for pruning in prunings)
+    changes = {
+        "passes": [{"prune": {"pattern": "2:4"}}] if sparse else [],
+        "flavor": manifest.build["flavor"],
+        "compute_capabilities": (),
+    }
     try:
-        return TensorRtOptions.model_validate({**recorded, "passes": passes, **here})
+        return TensorRtOptions.model_validate({**recorded, **changes})
     except ValidationError as error:
-        raise UsageError(f"{made.name} was built by another Burnish, with other options: build it again") from error
+        raise UsageError(
+            f"{manifest.name} was built by another version of Burnish, with other options: build "
+            "it again"
+        ) from error
 
 
-def _recorded(made: Manifest) -> dict[str, Any]:
-    return dict(made.build.get("options", {}))
+def _recorded(manifest: Manifest) -> dict[str, Any]:
+    return dict(manifest.build.get("options", {}))
 
 
 def _tensors(network: Any) -> dict[str, Any]:
-    """What the layers of a network make, by name: the parser calls values as ONNX does."""
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    made = [layer.get_output(index) for layer in layers for index in range(layer.num_outputs)]
-    return {one.name: one for one in made}
+    """Return the outputs of a network's layers by name: the parser names values as ONNX does."""
+    tensors = {}
+    for layer_index in range(network.num_layers):
+        layer = network.get_layer(layer_index)
+        for index in range(layer.num_outputs):
+            tensor = layer.get_output(index)
+            tensors[tensor.name] = tensor
+    return tensors
 
 
 def _mark(trt: Any, network: Any, values: Sequence[str]) -> dict[str, str]:
-    """Make values outputs of a network; what its outputs are called, by value.
+    """Make values outputs of a network; return the outputs' names, by value.
 
-    NumPy has no bfloat16: such a value is given as float32, which holds it exactly.
+    NumPy has no bfloat16: such a value is cast to float32, which holds it exactly.
     """
     tensors, outputs = _tensors(network), dict[str, str]()
     for value in dict.fromkeys(values):
-        given = tensor = tensors[value]
+        tensor = tensors[value]
         if tensor.dtype == trt.bfloat16:
-            given = network.add_cast(tensor, trt.float32).get_output(0)
-            given.name = f"{value} in float32"
-        if not given.is_network_output:
-            network.mark_output(given)
-        outputs[value] = given.name
+            tensor = network.add_cast(tensor, trt.float32).get_output(0)
+            tensor.name = f"{value} in float32"
+        if not tensor.is_network_output:
+            network.mark_output(tensor)
+        outputs[value] = tensor.name
     return outputs
 
 
 def _part(model: Any, inputs: Arrays, value: str) -> Any:
-    """The nodes up to the one that makes `value`, for the sizes of these inputs, without outputs."""
-    last = next(number for number, node in enumerate(model.graph.node) if value in node.output)
+    """Keep the nodes up to the one of `value`, for the sizes of these inputs, without outputs."""
+    nodes = model.graph.node
+    last = next(number for number, node in enumerate(nodes) if value in node.output)
     del model.graph.node[last + 1 :]
     del model.graph.value_info[:]
     del model.graph.output[:]
-    for given in model.graph.input:
-        for size, dim in zip(inputs[given.name].shape, given.type.tensor_type.shape.dim, strict=True):
+    for declared in model.graph.input:
+        sizes = inputs[declared.name].shape
+        for size, dim in zip(sizes, declared.type.tensor_type.shape.dim, strict=True):
             dim.dim_value = size
     return model

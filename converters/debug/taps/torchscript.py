@@ -1,7 +1,7 @@
-"""Values inside a TorchScript graph as it was saved, before `optimize_for_inference` fuses anything.
+"""Values inside a TorchScript graph as saved, before `optimize_for_inference` fuses anything.
 
-Freezing has removed the modules' names, so nodes carry no path. Values inside a branch that is chosen while
-running cannot be read; the branch's result can.
+Freezing has removed the modules' names, so nodes carry no path. Values inside a branch that is
+chosen at run time cannot be read; the branch's result can.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _CONTAINERS = ("prim::TupleConstruct", "prim::ListConstruct", "prim::DictConstru
 
 
 class TorchScriptTaps:
-    """Reads any tensor of the graph by adding copies of it to the outputs of a copy of the graph."""
+    """A reader of any tensor of the graph: a copy of the graph has a clone of it as an output."""
 
     def __init__(self, path: Path, example: Arrays, by_keyword: bool) -> None:
         """Load the module.
 
         Args:
             path: the saved module.
-            example: inputs that tell the shape of every value.
-            by_keyword: inputs go to forward() by name, not in their order.
+            example: inputs that determine the shape of each value.
+            by_keyword: inputs go to forward() by name, not by position.
         """
         import torch
 
@@ -37,27 +37,36 @@ class TorchScriptTaps:
         self._by_keyword = by_keyword
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the deprecation is in the manifest and in the report
-                self._module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+                warnings.simplefilter("ignore")  # the manifest and the report mention it
+                self._module = torch.jit.load(  # type: ignore[no-untyped-call]
+                    str(path), map_location="cpu"
+                )
         except RuntimeError as error:
             raise ArtifactError(f"torch cannot load {path.name}: {error}") from error
         self._saved = self._module.inlined_graph
         nodes = list(_nodes(self._saved))
-        outputs = [one.debugName() for value in self._saved.outputs() for one in _parts(value)]
+        outputs: list[str] = []
+        for value in self._saved.outputs():
+            outputs += [part.debugName() for part in _parts(value)]
         self.graph = Graph(nodes, outputs)
         self.graph = Graph(self._shaped(nodes, example), outputs)
 
     def read(self, inputs: Arrays, values: Sequence[str]) -> Arrays:
-        """The values by name, from one run. Raises ArtifactError where the graph does not run."""
+        """Return the values by name, from one run.
+
+        Raises ArtifactError if the graph does not run.
+        """
         import torch
 
         names = list(dict.fromkeys(values))
-        found = self._run(inputs, names, _clone)
-        tensors = [one.float() if one.dtype == torch.bfloat16 else one for one in found]
-        return {name: tensor.cpu().numpy() for name, tensor in zip(names, tensors, strict=True)}
+        arrays = {}
+        for name, tensor in zip(names, self._run(inputs, names, _clone), strict=True):
+            wide = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+            arrays[name] = wide.cpu().numpy()
+        return arrays
 
     def _run(self, inputs: Arrays, names: Sequence[str], tap: Any) -> list[Any]:
-        """What `tap` makes of each of these values, right where it is made: later nodes may write over it."""
+        """Apply `tap` to these values where they are computed: later nodes may write over them."""
         import torch
 
         graph, values = self._copy()
@@ -73,16 +82,16 @@ class TorchScriptTaps:
         return list(result[1:])
 
     def runs_to(self, inputs: Arrays, index: int) -> bool:
-        """Whether the nodes up to this one run."""
+        """Check that the nodes up to this one run."""
         import torch
 
         graph, values = self._copy()
         last = values[self.graph.nodes[index].outputs[0]]
         for _ in list(graph.outputs()):
             graph.eraseOutput(0)
-        behind = list(graph.nodes())
-        while last not in list(behind[-1].outputs()):
-            behind.pop().destroy()
+        nodes = list(graph.nodes())
+        while last not in list(nodes[-1].outputs()):
+            nodes.pop().destroy()
         graph.registerOutput(last)
         function = torch._C._create_function_from_graph("part", graph)
         try:
@@ -93,45 +102,58 @@ class TorchScriptTaps:
         return True
 
     def _copy(self) -> tuple[Any, dict[str, Any]]:
-        """A copy of the graph, and its values by the names that they have in the saved one: a copy may renumber."""
+        """Copy the graph; return also its values by their names in the saved one.
+
+        A copy may renumber them.
+        """
         graph = self._saved.copy()
-        values = dict(zip(self._saved.inputs(), graph.inputs(), strict=True))
-        for node, same in zip(self._saved.nodes(), graph.nodes(), strict=True):
-            values |= dict(zip(node.outputs(), same.outputs(), strict=True))
-        return graph, {one.debugName(): other for one, other in values.items()}
+        copies = dict(zip(self._saved.inputs(), graph.inputs(), strict=True))
+        for node, copied_node in zip(self._saved.nodes(), graph.nodes(), strict=True):
+            copies |= dict(zip(node.outputs(), copied_node.outputs(), strict=True))
+        return graph, {value.debugName(): copied for value, copied in copies.items()}
 
     def _arguments(self, inputs: Arrays) -> list[Any]:
-        """The module itself, then every argument of forward(); what the recipe leaves out has its default."""
+        """Return the module itself and all arguments of forward(), or their defaults."""
         import torch
 
         tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-        wanted = self._module.forward.schema.arguments[1:]
+        parameters = self._module.forward.schema.arguments[1:]
         if not self._by_keyword:
-            tensors = {one.name: tensor for one, tensor in zip(wanted, tensors.values(), strict=False)}
-        return [self._module._c, *(tensors.get(one.name, one.default_value) for one in wanted)]
+            names = [parameter.name for parameter in parameters]
+            tensors = dict(zip(names, tensors.values(), strict=False))
+        arguments = [self._module._c]
+        for parameter in parameters:
+            arguments.append(tensors.get(parameter.name, parameter.default_value))
+        return arguments
 
     def _shaped(self, nodes: Sequence[Node], example: Arrays) -> list[Node]:
+        """Return the nodes with the shapes of their values at the sizes of the example."""
         names = [node.value for node in nodes if node.value]
         shapes = dict(zip(names, self._run(example, names, _size), strict=True))
-        return [replace(node, shape=tuple(shapes[node.value])) if node.value else node for node in nodes]
+        shaped = []
+        for node in nodes:
+            shape = tuple(shapes[node.value]) if node.value else node.shape
+            shaped.append(replace(node, shape=shape))
+        return shaped
 
 
 def _nodes(graph: Any) -> Iterator[Node]:
-    """The nodes at the top; what is computed from constants alone counts as a constant."""
+    """Yield the nodes at the top level; a value computed from constants alone is a constant."""
     varying = {value.debugName() for value in list(graph.inputs())[1:]}
     for node in graph.nodes():
         inputs = tuple(name for name in dict.fromkeys(_reads(node)) if name in varying)
         if node.kind() in _CONSTANT or not inputs:
             continue
-        outputs = list(node.outputs())
-        varying.update(value.debugName() for value in outputs)
-        tensor = next((value for value in outputs if value.type().kind() == "TensorType"), None)
-        value = tensor.debugName() if tensor is not None else ""
-        yield Node(f"%{value}", node.kind(), inputs, tuple(one.debugName() for one in outputs), value)
+        values = list(node.outputs())
+        outputs = tuple(value.debugName() for value in values)
+        varying.update(outputs)
+        tensors = [value.debugName() for value in values if value.type().kind() == "TensorType"]
+        value = tensors[0] if tensors else ""
+        yield Node(f"%{value}", node.kind(), inputs, outputs, value)
 
 
 def _reads(node: Any) -> Iterator[str]:
-    """What a node takes, also from inside its branches."""
+    """Yield the inputs of a node, also inside its branches."""
     yield from (value.debugName() for value in node.inputs())
     for block in node.blocks():
         yield from (value.debugName() for value in block.outputs())
@@ -140,7 +162,7 @@ def _reads(node: Any) -> Iterator[str]:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """The tensors of an output, in order, through the containers that hold them; None is left out."""
+    """Yield the tensors of an output in order, without the containers around them and None."""
     node = value.node()
     if value.type().kind() == "NoneType":
         return
@@ -148,8 +170,8 @@ def _parts(value: Any) -> Iterator[Any]:
         yield value
         return
     packed = list(node.inputs())
-    for one in packed[1::2] if node.kind() == "prim::DictConstruct" else packed:
-        yield from _parts(one)
+    for part in packed[1::2] if node.kind() == "prim::DictConstruct" else packed:
+        yield from _parts(part)
 
 
 def _clone(graph: Any, value: Any) -> Any:
@@ -173,7 +195,7 @@ def _size(graph: Any, value: Any) -> Any:
 
 
 def _place(graph: Any, value: Any, node: Any) -> None:
-    """Put a node right behind the one that makes a value; for an input, at the start."""
+    """Insert a node right after the one that computes a value; for an input, at the start."""
     maker = value.node()
     if maker.kind() == "prim::Param":
         graph.prependNode(node)

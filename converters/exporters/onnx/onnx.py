@@ -19,10 +19,10 @@ from converters.exporters.onnx.optimize import optimize_graph
 from converters.graph.lower import lower_for_onnxruntime
 from converters.graph.ranges import cast_checked
 from converters.graph.sparsity import sparse_layers
-from converters.graph.unfused.onnxruntime import left_by_onnxruntime
+from converters.graph.unfused.onnxruntime import find_unfused_in_onnxruntime
 from converters.graph.unfused.report import listed, notes
 from converters.recipe.artifact import CastOptions
-from converters.recipe.quantize import MOST
+from converters.recipe.quantize import MIXED_SHARE
 from runtimes.machine import machine
 from runtimes.machine.bound import vectors
 from runtimes.spec import Specs
@@ -213,7 +213,7 @@ def _cast(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Expo
     _save(model, path)
     opset = _finish(path, job.facts.inputs, job.facts.outputs)
     counts = count_nodes(path)
-    share = MOST if cast.kept_layers else options.least_share
+    share = MIXED_SHARE if cast.kept_layers else options.least_share
     check_precision(counts["compute_layers"], options.precision, share, cast.why)
     build = {"opset": opset, "rewrites": {"cast": cast.report}, "kept_layers": cast.kept_layers, **counts}
     return Exported(MODEL_FILE, options.precision, build, [*cast.notes, _WHERE[options.precision]])
@@ -229,7 +229,7 @@ def _lower(graph: Path, path: Path, options: OnnxOptions) -> tuple[dict[str, Any
     _save(model, path)
     if not options.calibrated:
         return done, []
-    unfused = left_by_onnxruntime(path, cpu)
+    unfused = find_unfused_in_onnxruntime(path, cpu)
     return {**done, "cpu": cpu, "unfused": listed(unfused)}, notes(unfused)
 
 

@@ -23,14 +23,14 @@ from converters.exporters.onnx.onnx import BF16_OPSET, weight_bytes
 from converters.exporters.tensorrt.network import count_layers, integer_layers
 from converters.exporters.tensorrt.timings import load_timings, save_timings, timings_file
 from converters.graph.names import module_path
-from converters.graph.qdq import left_float
-from converters.graph.ranges import Checked, cast_checked
+from converters.graph.qdq import count_float_products
+from converters.graph.ranges import CheckedCast, cast_checked
 from converters.graph.sparsity import sparse_layers
 from converters.graph.unfused.report import listed, notes
-from converters.graph.unfused.tensorrt import left_by_tensorrt, listening_logger
+from converters.graph.unfused.tensorrt import find_unfused_in_tensorrt, listening_logger
 from converters.models.facts import ModelFacts
 from converters.recipe.artifact import CastOptions
-from converters.recipe.quantize import MOST
+from converters.recipe.quantize import MIXED_SHARE
 from runtimes.engines.tensorrt import INSTALL, PACKAGES, missing_flavor, quiet_logger
 from runtimes.machine.devices import absent, gpus
 from runtimes.spec import Dims, Specs, profile_shapes
@@ -111,15 +111,15 @@ class TensorRtExporter(Exporter):
         network = parsed(trt, builder, lowered.path, lowered.names)
         layers = count_layers(network, trt)
         cast = lowered.cast
-        left = left_float(job.graph) if options.quantize else 0
-        share = MOST if cast.kept_layers else options.least_share
+        left = count_float_products(job.graph) if options.quantize else 0
+        share = MIXED_SHARE if cast.kept_layers else options.least_share
         check_precision(layers["compute_layers"], options.asked_precision, share, cast.why, left)
         config = builder.create_builder_config()
         capabilities = configure(trt, builder, config, job.facts, options, flavor)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise ExportError("TensorRT could not build the engine; the log has its words")
-        unfused = left_by_tensorrt(integer_layers(network, trt), heard, lowered.names) if options.quantize else None
+        unfused = find_unfused_in_tensorrt(integer_layers(network, trt), heard, lowered.names) if options.quantize else None
         (job.folder / ENGINE_FILE).write_bytes(memoryview(plan))
         for file in job.folder.glob("lowered.onnx*"):
             file.unlink()
@@ -163,7 +163,7 @@ class Lowered:
     path: Path
     rewrites: dict[str, Any]
     names: dict[str, str]
-    cast: Checked
+    cast: CheckedCast
 
 
 def lower(graph: Path, job: ExportJob, options: TensorRtOptions) -> Lowered:
@@ -176,7 +176,7 @@ def lower(graph: Path, job: ExportJob, options: TensorRtOptions) -> Lowered:
     model = onnx_ir.load(str(graph))
     names = {node.name or "": scope for node in model.graph if (scope := module_path(node.metadata_props))}
     rewrites: dict[str, Any] = {"einsums": plain_einsums(model), **lower_for_tensorrt(model)}
-    cast = Checked({})
+    cast = CheckedCast({})
     if options.sparse:
         rewrites["sparse_layers"] = sparse_layers(model)
     if options.precision != "fp32":

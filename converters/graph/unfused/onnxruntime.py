@@ -1,4 +1,4 @@
-"""What ONNX Runtime leaves of a QDQ graph, seen in the graph that it has optimized itself."""
+"""Operators of a QDQ graph that ONNX Runtime does not fuse, from the graph that it optimized."""
 
 from __future__ import annotations
 
@@ -18,38 +18,41 @@ if TYPE_CHECKING:
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 _READ_NO_VALUE = ("Shape", "Size")
-# The others are only fused with a QuantizeLinear behind them.
+# The others are only fused with a QuantizeLinear after them.
 _WITH_FLOAT_RESULT = ("MatMul", "Gemm")
 _FLOAT_INPUT = "it also reads values that are not quantized"
 _FLOAT_RESULT = "its result is not quantized"
 _NO_KERNEL = "there is no integer kernel for it"
 
 
-def left_by_onnxruntime(path: Path, cpu: Cpu) -> list[Unfused]:
-    """The operators of the QDQ graph at `path` that are computed in float behind a DequantizeLinear.
+def find_unfused_in_onnxruntime(path: Path, cpu: Cpu) -> list[Unfused]:
+    """Return the operators of a QDQ graph that compute in float after a DequantizeLinear.
 
-    Not among them: layers with float weights, which stay float on purpose, and the graph's own ends.
+    Layers with float weights are not among them, since they stay float on purpose, nor are the
+    graph's inputs and outputs.
 
     Args:
         path: a graph that was lowered.
-        cpu: what for. The fusions are that CPU's, on whatever machine this runs.
+        cpu: the target. The fusions are those of that CPU, whatever machine this runs on.
 
-    Raises ExportError where ONNX Runtime cannot load the graph.
+    Raises ExportError if ONNX Runtime cannot load the graph.
     """
     graph = _Graph(_optimized(path, cpu))
     paths = _module_paths(path)
-    found = []
+    unfused = []
     for node in graph.nodes:
         if graph.computes_in_float(node):
             labels = [paths[name] for name in (node.name, *node.output) if paths.get(name)]
-            found.append(Unfused((labels or [node.name])[0], node.op_type, graph.reason(node)))
-    return found
+            layer = labels[0] if labels else node.name
+            unfused.append(Unfused(layer, node.op_type, graph.reason(node)))
+    return unfused
 
 
 def _optimized(path: Path, cpu: Cpu) -> onnx.GraphProto:
-    """The graph with all of ONNX Runtime's fusions, without its weights.
+    """Return the graph with all of ONNX Runtime's fusions, without its weights.
 
-    What follows them at the highest level changes layouts, and the names of operators with it, and fuses no pair.
+    The highest level would also change layouts, and with them the names of operators, and fuse no
+    pair.
     """
     import onnx
     import onnxruntime
@@ -57,9 +60,11 @@ def _optimized(path: Path, cpu: Cpu) -> onnx.GraphProto:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    # By default what this machine's CPU has kernels for: int8 activations on Arm only.
+    # The default depends on the CPU of this machine: int8 activations on Arm only.
     options.add_session_config_entry("session.qdqisint8allowed", "1" if cpu == "arm" else "0")
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", "weights"
+    )
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
         try:
@@ -70,18 +75,18 @@ def _optimized(path: Path, cpu: Cpu) -> onnx.GraphProto:
 
 
 def _module_paths(path: Path) -> dict[str, str]:
-    """The module path of each node of the graph, by its name and by those of its outputs."""
+    """Return the module path of each node of the graph, by its name and by its outputs' names."""
     import onnx
 
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for node in onnx.load(str(path), load_external_data=False).graph.node:
-        own = module_path({entry.key: entry.value for entry in node.metadata_props})
-        found.update(dict.fromkeys((node.name, *node.output), own))
-    return found
+        path_of_node = module_path({entry.key: entry.value for entry in node.metadata_props})
+        paths.update(dict.fromkeys((node.name, *node.output), path_of_node))
+    return paths
 
 
 class _Graph:
-    """Who makes and who reads each value."""
+    """A graph with the producer and the readers of each value."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.nodes = list(graph.node)
@@ -95,14 +100,15 @@ class _Graph:
                 self._readers[name].append(node)
 
     def computes_in_float(self, node: onnx.NodeProto) -> bool:
-        """Whether a node takes dequantized values, and not because its own weight is float on purpose."""
+        """Whether a node takes dequantized values, and its weight is not float on purpose."""
         if node.op_type in (*_PAIR, *MOVERS, *_READ_NO_VALUE):
             return False
-        kept_float = node.op_type.removeprefix("Fused") in COMPUTE and node.input[1] in self._constants
+        is_layer = node.op_type.removeprefix("Fused") in COMPUTE
+        kept_float = is_layer and node.input[1] in self._constants
         return not kept_float and any(self._dequantized(name) for name in node.input)
 
     def reason(self, node: onnx.NodeProto) -> str:
-        """Why ONNX Runtime fuses no pair with it, as far as its surroundings tell."""
+        """Return why ONNX Runtime fuses no pair with a node, as far as its neighbours show."""
         if any(self._is_float(name) and not self._dequantized(name) for name in node.input):
             return _FLOAT_INPUT
         readers = self._readers[node.output[0]]
@@ -110,14 +116,14 @@ class _Graph:
         return _NO_KERNEL if quantized or node.op_type in _WITH_FLOAT_RESULT else _FLOAT_RESULT
 
     def _dequantized(self, name: str) -> bool:
-        """Whether a DequantizeLinear makes a value, also before operators that only move it."""
+        """Whether a DequantizeLinear computes a value, also before operators that only move it."""
         maker = self._makers.get(name)
         while maker is not None and maker.op_type in MOVERS:
             maker = self._makers.get(maker.input[0])
         return maker is not None and maker.op_type == "DequantizeLinear"
 
     def _is_float(self, name: str) -> bool:
-        """Whether a value is computed and of floats; what ONNX Runtime gives no type is taken for that."""
+        """Whether a value is computed and of floats; a value without a type counts as one."""
         import onnx
 
         if not name or name in self._constants:

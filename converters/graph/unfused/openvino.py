@@ -1,7 +1,7 @@
-"""What OpenVINO leaves of a QDQ graph, seen in the model as its CPU plugin executes it.
+"""Layers of a QDQ graph that OpenVINO does not fuse, from the model as its CPU plugin executes it.
 
-The plugin's layers tell which operations of the model each of them does. One that does nothing but quantize and
-dequantize, and gives floats, was fused with nothing: whoever reads it computes in float.
+The plugin's layers list the operations of the model that each of them computes. A layer that only
+quantizes and dequantizes, and gives floats, was fused with nothing: its readers compute in float.
 """
 
 from __future__ import annotations
@@ -26,84 +26,114 @@ _WEIGHTED = (
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer as it is executed: its kind, what it gives, the operations it does, the layers that it reads."""
+    """A layer as it is executed.
+
+    Attributes:
+        name, kind: the plugin's.
+        gives: the type of its result.
+        operations: the names of the model's operations that it computes.
+        reads: the names of the layers that it reads.
+    """
 
     name: str
     kind: str
     gives: str
-    does: tuple[str, ...]
+    operations: tuple[str, ...]
     reads: tuple[str, ...]
 
 
-def left_by_openvino(compiled: Any, model: Any, modules: Mapping[str, str]) -> list[Unfused]:
-    """The layers of a compiled model that read dequantized values and compute in float.
+def find_unfused_in_openvino(
+    compiled: Any, model: Any, modules: Mapping[str, str]
+) -> list[Unfused]:
+    """Return the layers of a compiled model that read dequantized values and compute in float.
 
-    Not among them: layers with float weights, which stay float on purpose, and the model's own ends.
+    Layers with float weights are not among them, since they stay float on purpose, nor are the
+    model's inputs and outputs.
 
     Args:
         compiled: the model as a session compiles it.
-        model: what was compiled.
+        model: the model before it is compiled.
         modules: the module path of each of its operations, by name.
     """
     operations = {operation.get_friendly_name(): operation for operation in model.get_ops()}
     pairs = set(_pairs(model))
     layers = [_read(layer) for layer in compiled.get_runtime_model().get_ordered_ops()]
-    alone = [layer for layer in layers if layer.does and layer.gives in _FLOATS and pairs.issuperset(layer.does)]
-    found = {}
-    for layer in _readers(alone, layers):
-        done = [name for name in layer.does if name not in pairs]
-        if layer.kind == "Output" or not done or any(_float_weight(operations.get(name), pairs) for name in done):
+    unfused = {}
+    for layer in _readers(_unfused_pairs(layers, pairs), layers):
+        names = [name for name in layer.operations if name not in pairs]
+        kept_float = any(_has_float_weight(operations.get(name), pairs) for name in names)
+        if layer.kind == "Output" or not names or kept_float:
             continue
-        path = next((modules[name] for name in done if modules.get(name)), done[0])
-        found[layer.name] = Unfused(path, layer.kind, f"it is executed in {layer.gives}")
-    return list(found.values())
+        path = next((modules[name] for name in names if modules.get(name)), names[0])
+        unfused[layer.name] = Unfused(path, layer.kind, f"it is executed in {layer.gives}")
+    return list(unfused.values())
 
 
 def _read(layer: Any) -> _Layer:
-    facts = layer.get_rt_info()
-    kind, gives, does = (str(facts[key].value) for key in ("layerType", "outputPrecisions", "originalLayersNames"))
-    reads = tuple(port.get_source_output().get_node().get_friendly_name() for port in layer.inputs())
-    return _Layer(layer.get_friendly_name(), kind, gives, tuple(name for name in does.split(",") if name), reads)
+    info = layer.get_rt_info()
+    names = str(info["originalLayersNames"].value).split(",")
+    sources = [port.get_source_output().get_node() for port in layer.inputs()]
+    return _Layer(
+        name=layer.get_friendly_name(),
+        kind=str(info["layerType"].value),
+        gives=str(info["outputPrecisions"].value),
+        operations=tuple(name for name in names if name),
+        reads=tuple(source.get_friendly_name() for source in sources),
+    )
 
 
-def _readers(of: list[_Layer], layers: list[_Layer]) -> Iterator[_Layer]:
-    """Who reads the outputs of layers; a change of layout in between is none."""
+def _unfused_pairs(layers: list[_Layer], pairs: set[str]) -> list[_Layer]:
+    """Return the layers that only quantize and dequantize, and give floats."""
+    unfused = []
+    for layer in layers:
+        only_pairs = bool(layer.operations) and pairs.issuperset(layer.operations)
+        if only_pairs and layer.gives in _FLOATS:
+            unfused.append(layer)
+    return unfused
+
+
+def _readers(sources: list[_Layer], layers: list[_Layer]) -> Iterator[_Layer]:
+    """Yield the layers that read the outputs of `sources`, also after a change of layout."""
     readers: dict[str, list[_Layer]] = defaultdict(list)
     for layer in layers:
         for name in layer.reads:
             readers[name].append(layer)
-    left = list(of)
-    while left:
-        for reader in readers[left.pop(0).name]:
+    pending = list(sources)
+    while pending:
+        for reader in readers[pending.pop(0).name]:
             if reader.kind == "Reorder":
-                left.append(reader)
+                pending.append(reader)
             else:
                 yield reader
 
 
 def _pairs(model: Any) -> Iterator[str]:
-    """The names of the operations that quantize or dequantize a value that is computed."""
+    """Yield the names of the operations that quantize or dequantize a computed value."""
     for operation in model.get_ops():
         kind = operation.get_type_name()
-        if kind == "FakeQuantize" or (kind == "Convert" and _type(operation.output(0)) in _INTEGERS):
+        is_convert = kind == "Convert"
+        if kind == "FakeQuantize" or (is_convert and _type(operation.output(0)) in _INTEGERS):
             yield operation.get_friendly_name()
-        elif kind == "Convert" and _type(operation.input_value(0)) in _INTEGERS:
+        elif is_convert and _type(operation.input_value(0)) in _INTEGERS:
             yield from _dequantization(operation)
 
 
 def _dequantization(convert: Any) -> Iterator[str]:
-    """The names of a dequantization's operations: a Convert, a Subtract where there is a zero point, a Multiply."""
+    """Yield the names of a dequantization's operations.
+
+    They are a Convert, a Subtract if there is a zero point, and a Multiply.
+    """
+    following = {"Convert": ("Subtract", "Multiply"), "Subtract": ("Multiply",)}
     current = convert
     while current is not None:
         yield current.get_friendly_name()
+        kinds = following.get(current.get_type_name(), ())
         users = [port.get_node() for port in current.output(0).get_target_inputs()]
-        wanted = {"Convert": ("Subtract", "Multiply"), "Subtract": ("Multiply",)}
-        kinds = wanted.get(current.get_type_name(), ())
         current = next((user for user in users if user.get_type_name() in kinds), None)
 
 
-def _float_weight(operation: Any, pairs: set[str]) -> bool:
-    """Whether an operation is a layer whose weight no dequantization makes."""
+def _has_float_weight(operation: Any, pairs: set[str]) -> bool:
+    """Whether an operation is a layer whose weight no dequantization computes."""
     if operation is None or operation.get_type_name() not in _WEIGHTED:
         return False
     weight = operation.input_value(1).get_node()

@@ -1,4 +1,4 @@
-"""A quantized operator that its engine computes in float all the same, and how that is told."""
+"""Quantized operators that their engine computes in float, and the report on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 LISTED = 20
-"""A manifest lists so many at most: a graph with more of them has the same few patterns again and again."""
+"""The most that a manifest lists: a graph with more repeats the same few patterns."""
 _NAMED = 3  # in the note, which is one sentence
 
 
@@ -16,9 +16,9 @@ class Unfused:
     """An operator that takes dequantized values and computes in float.
 
     Attributes:
-        layer: the module path that its author knows; the node's name where the graph does not tell.
-        operator: as the engine calls it.
-        why: what keeps it from an integer kernel, as far as the engine lets one see.
+        layer: the module path; the node's name if the graph does not have it.
+        operator: the engine's name for it.
+        why: the reason that no integer kernel is used, as far as the engine shows it.
     """
 
     layer: str
@@ -26,16 +26,18 @@ class Unfused:
     why: str
 
 
-def listed(found: Sequence[Unfused]) -> list[dict[str, Any]]:
-    """For the manifest."""
-    return [asdict(one) for one in found[:LISTED]]
+def listed(operators: Sequence[Unfused]) -> list[dict[str, Any]]:
+    """Return entries for the manifest."""
+    return [asdict(operator) for operator in operators[:LISTED]]
 
 
-def notes(found: Sequence[Unfused]) -> list[str]:
-    """One sentence where there are any."""
-    if not found:
+def notes(operators: Sequence[Unfused]) -> list[str]:
+    """Return one sentence for the reader if there are any."""
+    if not operators:
         return []
-    names = ", ".join(f"{one.operator} {one.layer}" for one in found[:_NAMED])
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    what, them = ("operator computes", "it") if len(found) == 1 else ("operators compute", "them")
-    return [f"{len(found)} quantized {what} in float: no kernel fuses {them} ({names}{more})"]
+    count = len(operators)
+    names = ", ".join(f"{operator.operator} {operator.layer}" for operator in operators[:_NAMED])
+    more = f" and {count - _NAMED} more" if count > _NAMED else ""
+    if count == 1:
+        return [f"1 quantized operator computes in float: no kernel fuses it ({names})"]
+    return [f"{count} quantized operators compute in float: no kernel fuses them ({names}{more})"]

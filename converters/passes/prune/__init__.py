@@ -1,1 +1,1 @@
-"""Pruning: channels, heads and neurons removed for good, or weights set to zero."""
+"""Pruning: channels, heads and neurons removed permanently, or weights set to zero."""

@@ -1,4 +1,4 @@
-"""Take units out of layers: their weights, and the sizes that they note."""
+"""Remove units from layers: their weights, and the recorded sizes."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _convolution(layer: Any, ins: Collection[int], outs: Collection[int]) -> Non
 
 
 def _kept(count: int, gone: Collection[int]) -> torch.Tensor:
-    out = set(gone)
-    return torch.tensor([index for index in range(count) if index not in out])
+    removed = set(gone)
+    return torch.tensor([index for index in range(count) if index not in removed])
 
 
 def _cut(layer: nn.Module, name: str, axis: int, kept: torch.Tensor) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from converters.graph.qdq import layers
 from converters.passes.quantize.restore import restore
 from converters.passes.quantize.trial import Trial, layer_times, trial
-from converters.recipe.quantize import MOST, QuantizeOptions
+from converters.recipe.quantize import MIXED_SHARE, QuantizeOptions
 from runtimes.progress import counted
 from runtimes.spec import Arrays
 
@@ -115,7 +115,7 @@ def hold_budget(
     ranked = _ranked(quantized, original, format, precision, judge)
     curve: list[Point] = []
     kept: list[str] = []
-    most = int(MOST * len(ranked))
+    most = int(MIXED_SHARE * len(ranked))
     for count in counted(range(most + 1), "trials", limit=True):
         kept = [layer.layer for layer in ranked[:count]]
         one = trial(format, _restored(quantized, original, kept), precision)

@@ -17,7 +17,7 @@ import numpy as np
 
 from converters.graph.names import module_path
 from converters.graph.qdq import COMPUTE, constant, users
-from converters.graph.taps import reduced
+from converters.graph.taps import reduce_values
 from runtimes.spec import Arrays
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def silent_channels(model: ir.Model, samples: Iterable[Arrays], count: int, fold
     opset = model.opset_imports.get("", 0)
     taps = {name: partial(_extremes, one, opset) for one in found for name in (one.before, one.behind)}
     seen: dict[str, _Seen] = {}
-    for name, [lows, highs, shape] in reduced(model, taps, _Spread(samples, count), folder):
+    for name, [lows, highs, shape] in reduce_values(model, taps, _Spread(samples, count), folder):
         low, high = np.atleast_2d(lows).min(0), np.atleast_2d(highs).max(0)
         # A batch is made of copies of one sample: they are no more places.
         one = _Seen(low, high, int(np.prod(shape[1:])) // low.size, 1)

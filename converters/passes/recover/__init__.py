@@ -1,1 +1,1 @@
-"""Recovery: the eager original teaches what a pruned or quantized model has lost."""
+"""Recovery: distillation from the eager original into a pruned or quantized model."""

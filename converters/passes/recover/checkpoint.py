@@ -1,4 +1,4 @@
-"""What a training keeps: its best state, and all that going on after an interruption needs."""
+"""Checkpoints of a training: its best state, and everything to continue after an interruption."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ State = dict[str, torch.Tensor]
 
 @dataclass
 class Best:
-    """The best state so far, by the loss on samples that were held back."""
+    """The best state so far, by the loss on the held-out samples."""
 
     loss: float
     state: State
     epoch: int = -1
 
     def offer(self, loss: float, student: nn.Module, epoch: int) -> None:
-        """Keep this state where it is better; anything finite is better than what is not."""
+        """Keep this state if it is better; anything finite is better than a value that is not."""
         if not self.loss <= loss:
-            self.loss, self.state, self.epoch = loss, state_of(student), epoch
+            self.loss, self.state, self.epoch = loss, copy_state(student), epoch
 
 
-def state_of(module: nn.Module) -> State:
-    """A copy of a module's state."""
-    return {name: one.detach().clone() for name, one in module.state_dict().items()}
+def copy_state(module: nn.Module) -> State:
+    """Return a copy of a module's state."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def save(
@@ -51,15 +51,15 @@ def save(
 def resume(
     path: Path, student: nn.Module, optimizer: torch.optim.Optimizer, best: Best, device: torch.device
 ) -> dict[str, Any] | None:
-    """Put a checkpoint's states in place and return its course; None where there is none that can be read."""
+    """Restore a checkpoint's states and return its course, or None if none can be read."""
     if not path.is_file():
         return None
     try:
-        found: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        student.load_state_dict(found["student"])
-        optimizer.load_state_dict(found["optimizer"])
-        (loss, epoch), state, course = found["best"], found["best_state"], dict(found["course"])
-    except Exception:  # a damaged file ends in any of a dozen exceptions: the training starts anew
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        student.load_state_dict(content["student"])
+        optimizer.load_state_dict(content["optimizer"])
+        (loss, epoch), state, course = content["best"], content["best_state"], dict(content["course"])
+    except Exception:  # a damaged file ends in any of a dozen exceptions: the training starts again
         path.unlink()
         student.load_state_dict(best.state)  # part of it may have been put in place
         return None

@@ -1,7 +1,7 @@
-"""Training with int8 rounding: the student feels what `quantize` will do, and learns around it.
+"""Quantization-aware training: the student runs with the int8 rounding of `quantize`, and adapts to it.
 
-Weights are rounded per output channel, activations per tensor, and gradients pass through as if nothing had been
-(Jacob et al., Quantization and Training of Neural Networks, CVPR 2018). A BatchNorm behind a layer scales each
+Weights are rounded per output channel, activations per tensor, and gradients pass through unchanged (Jacob
+et al., Quantization and Training of Neural Networks, CVPR 2018). A BatchNorm after a layer scales each
 channel by a constant, so rounding its weights before the fold is rounding them after it.
 """
 
@@ -32,22 +32,22 @@ class _RoundedWeight(nn.Module):
 
 
 class _RoundedInput:
-    """Fake quantization of what a layer reads, in the range that it has seen."""
+    """Fake quantization of a layer's input, in the range that was observed."""
 
     def __init__(self) -> None:
         self.low = self.high = torch.zeros(())
 
-    def __call__(self, layer: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not given:  # called by keyword
-            return given
-        value = given[0]
+    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not inputs:  # called by keyword
+            return inputs
+        value = inputs[0]
         if torch.is_grad_enabled():
             self._widen(value.detach())
         if not self.high > self.low:
-            return given
+            return inputs
         scale = ((self.high - self.low) / _CODES).clamp_min(1e-12).float()
         zero = (-self.low / scale).round().clamp(0, _CODES).to(torch.int32)
-        return torch.fake_quantize_per_tensor_affine(value, scale, zero, 0, _CODES), *given[1:]
+        return torch.fake_quantize_per_tensor_affine(value, scale, zero, 0, _CODES), *inputs[1:]
 
     def _widen(self, value: torch.Tensor) -> None:
         low, high = value.amin().clamp_max(0.0), value.amax().clamp_min(0.0)
@@ -58,8 +58,8 @@ class _RoundedInput:
 
 @contextlib.contextmanager
 def rounding(module: nn.Module, wanted: bool) -> Iterator[None]:
-    """Round weights and inputs of convolutions and linear layers inside; the float weights are there afterwards."""
-    layers = [one for one in module.modules() if isinstance(one, LAYERS)] if wanted else []
+    """Round weights and inputs of convolutions and linear layers inside; restore the float weights afterwards."""
+    layers = [part for part in module.modules() if isinstance(part, LAYERS)] if wanted else []
     hooks = [layer.register_forward_pre_hook(_RoundedInput()) for layer in layers]
     for layer in layers:
         parametrize.register_parametrization(layer, "weight", _RoundedWeight())

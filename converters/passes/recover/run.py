@@ -1,9 +1,9 @@
-"""The pass `recover`: gather what is learned from, train, and say how it went."""
+"""The pass `recover`: read the training samples, train, and report how it went."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import nn
 from converters.data.shelf import Shelf
 from converters.data.uses import training_pool
 from converters.digest import Key
-from converters.passes.bench import Bench
+from converters.passes.bench import Bench, PassResult
+from converters.passes.recover.course import Course
 from converters.passes.recover.pulse import Pulse
-from converters.passes.recover.train import Course, Teaching
+from converters.passes.recover.train import Training
 from converters.recipe.recover import RecoverOptions
 from runtimes.process.child import tell
 from runtimes.progress import counted
@@ -22,7 +23,12 @@ from runtimes.progress import counted
 
 @dataclass(frozen=True)
 class Recovery:
-    """A training that is ready to be done; `digest` is that of the teacher and of all samples."""
+    """A training that is ready to run.
+
+    Attributes:
+        digest: of the teacher and of all samples.
+        notes: remarks about the samples.
+    """
 
     bench: Bench
     options: RecoverOptions
@@ -30,10 +36,11 @@ class Recovery:
     shelf: Shelf
     indices: list[int]
     digest: str
+    notes: list[str] = field(default_factory=list)
 
-    def apply(self, module: nn.Module, checkpoint: Path) -> tuple[nn.Module, dict[str, Any], list[str]]:
-        """The trained module, what the manifest tells, and notes. An interrupted training goes on."""
-        teaching = Teaching(
+    def apply(self, module: nn.Module, checkpoint: Path) -> PassResult:
+        """Train the module. An interrupted training continues from its checkpoint."""
+        training = Training(
             module,
             self.teacher,
             self.shelf,
@@ -43,18 +50,19 @@ class Recovery:
             checkpoint,
             tell,
         )
-        course = teaching.run()
+        course = training.run()
         report = {name: _plain(value) for name, value in asdict(course).items()}
-        return module, report, [_words(course, self.options)]
+        return PassResult(module, report, [_summary(course, self.options), *self.notes])
 
 
-def prepare(bench: Bench, options: RecoverOptions, teacher: nn.Module, notes: list[str]) -> Recovery:
-    """Open the samples to learn from. Raises UsageError where the recipe has none."""
+def prepare_recovery(bench: Bench, options: RecoverOptions, teacher: nn.Module) -> Recovery:
+    """Open the training samples. Raises UsageError if the recipe has none."""
     from converters.models.structure import state_digest
 
     pool, indices = training_pool(bench.recipe, bench.source.folder)
-    shelf, key = Shelf(pool, bench.recipe.inputs, notes.append), Key()
+    shelf, key = Shelf(pool, bench.recipe.inputs), Key()
     key.add("teacher", state_digest(teacher))
+    notes = []
     source = bench.recipe.data.training or bench.recipe.data.calibration
     if source is not None and source.random is not None:
         notes.append("recovered on noise, which real inputs are not: name samples in `data: {training: ...}`")
@@ -65,27 +73,27 @@ def prepare(bench: Bench, options: RecoverOptions, teacher: nn.Module, notes: li
         for name, array in (shelf.sample(index) or {}).items():
             key.add(name, array.tobytes())
     readable = [index for index in indices if index not in shelf.broken]
-    return Recovery(bench, options, teacher, shelf, readable, key.hex())
+    return Recovery(bench, options, teacher, shelf, readable, key.hex(), [*notes, *shelf.notes])
 
 
 def _plain(value: Any) -> Any:
-    """Numbers as JSON has them."""
+    """Return numbers as JSON has them."""
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return list(map(_plain, value))
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value
 
 
-def _words(course: Course, options: RecoverOptions) -> str:
-    told = f"recovered on {course.samples} samples: loss {course.before:.3g}"
+def _summary(course: Course, options: RecoverOptions) -> str:
+    text = f"recovered on {course.samples} samples: loss {course.before:.3g}"
     if math.isfinite(course.batch_norm):
-        told += f", {course.batch_norm:.3g} with BatchNorm's statistics found anew"
+        text += f", {course.batch_norm:.3g} with re-estimated BatchNorm statistics"
     if course.epochs:
-        told += f", {course.after:.3g} after {course.epochs} epochs ({course.stopped})"
+        text += f", {course.after:.3g} after {course.epochs} epochs ({course.stopped})"
     if course.lowered:
-        behind = ", ".join(str(one + 1) for one in course.lowered)
-        told += f"; the rate was too high, and was lowered behind epoch {behind}"
+        epochs = ", ".join(str(epoch + 1) for epoch in course.lowered)
+        text += f"; learning rate was too high; reduced after epoch {epochs}"
     if options.distill in ("features", "both") and not course.features:
-        told += "; no inner layer has the shape that it had, so the outputs alone were taught"
-    return told
+        text += "; no inner layer kept its shape, so only the outputs were distilled"
+    return text

@@ -1,4 +1,4 @@
-"""The teacher: the model as it was loaded. It is asked once per sample where the samples stay the same."""
+"""The teacher: the model as it was loaded. It answers once per sample if the samples stay the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from converters.models.call import call
-from converters.passes.recover.lesson import Lesson, TeacherAnswers
+from converters.passes.recover.distillation import Answers, Distillation
 from runtimes.machine.machine import instruction_sets
 
 REMEMBERED = 256 << 20
@@ -21,34 +21,42 @@ Tensors = dict[str, torch.Tensor]
 class Teacher:
     """Answers batches of samples."""
 
-    def __init__(self, module: nn.Module, lesson: Lesson, remember: bool) -> None:
+    def __init__(self, module: nn.Module, distillation: Distillation, remember: bool) -> None:
         """`remember`: each index always stands for the same sample."""
-        self.module, self._lesson, self._remember = module.eval().requires_grad_(False), lesson, remember
-        self._told: dict[int, list[torch.Tensor]] = {}
+        self.module = module.eval().requires_grad_(False)
+        self._distillation, self._remember = distillation, remember
+        self._answers: dict[int, list[torch.Tensor]] = {}
         self._room = REMEMBERED
 
     @torch.no_grad()
-    def answers(self, part: Sequence[int], tensors: Tensors) -> TeacherAnswers:
-        """What the model says of the samples of these indices, in float32."""
-        if self._remember and all(index in self._told for index in part):
-            columns = zip(*(self._told[index] for index in part), strict=True)
-            return [torch.stack(column) for column in columns], []
-        with faster(next(iter(tensors.values())).device, not self._remember):  # asked once, it may take its time
-            outputs, inner = self._lesson.answers(self.module, lambda module: call(module, tensors))
-        outputs = [one.float() for one in outputs]
+    def answers(self, part: Sequence[int], tensors: Tensors) -> Answers:
+        """Return the model's answers to the samples of these indices, in float32."""
+        if self._remember and self._answers.keys() >= set(part):
+            columns = zip(*map(self._answers.__getitem__, part), strict=True)
+            return list(map(torch.stack, columns)), []
+        device = next(iter(tensors.values())).device
+        # An answer that is remembered is computed once, in full precision.
+        with autocast_bfloat16(device, not self._remember):
+            outputs, inner = self._distillation.answers(self.module, lambda module: call(module, tensors))
+        outputs = [output.float() for output in outputs]
         if self._remember and not inner:
             self._keep(part, outputs)
         return outputs, inner
 
     def _keep(self, part: Sequence[int], outputs: list[torch.Tensor]) -> None:
-        if self._room <= 0 or any(len(one) != len(part) for one in outputs):
+        if self._room <= 0 or any(len(output) != len(part) for output in outputs):
             return
         for row, index in enumerate(part):
-            self._told[index] = [one[row].clone() for one in outputs]
-        self._room -= sum(one.nbytes for one in outputs)
+            self._answers[index] = [output[row].clone() for output in outputs]
+        self._room -= sum(output.nbytes for output in outputs)
 
 
-def faster(device: torch.device, wanted: bool = True) -> contextlib.AbstractContextManager[object]:
-    """Convolutions and matrix products in bfloat16, where the device has instructions for it: half the time."""
+def autocast_bfloat16(
+    device: torch.device, wanted: bool = True
+) -> contextlib.AbstractContextManager[object]:
+    """Compute convolutions and matrix products in bfloat16 if the device has instructions for it.
+
+    That takes half the time.
+    """
     able = device.type == "cuda" or bool({"avx512bf16", "amxbf16"} & instruction_sets())
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted and able)

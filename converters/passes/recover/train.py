@@ -1,11 +1,11 @@
-"""The training: one student, one teacher, no labels."""
+"""The training of `recover`: one student, one teacher, no labels."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,60 +17,31 @@ from torch import nn
 from converters.data.shelf import Shelf, batches
 from converters.models.batch_norm import learn_statistics, norms
 from converters.models.call import call
-from converters.models.parts import where
-from converters.passes.recover.augment import augmented
-from converters.passes.recover.checkpoint import Best, resume, save, state_of
-from converters.passes.recover.lesson import Lesson, TeacherAnswers, comparable
+from converters.models.parts import failing_module
+from converters.passes.recover.augment import augment
+from converters.passes.recover.checkpoint import Best, copy_state, resume, save
+from converters.passes.recover.course import Course
+from converters.passes.recover.distillation import Answers, Distillation, comparable_layers
 from converters.passes.recover.pulse import Pulse
 from converters.passes.recover.rounding import rounding
-from converters.passes.recover.teacher import Teacher, Tensors, faster
+from converters.passes.recover.teacher import Teacher, Tensors, autocast_bfloat16
 from converters.recipe.recover import RecoverOptions
 from runtimes.errors import BurnishError, UsageError
 from runtimes.progress import counted
 
 Tell = Callable[[str], object]
 
-_STATISTICS = 32  # batches that BatchNorm's statistics are found on
-_WARM_UP = 0.05  # share of the training in which the rate rises
+_STATISTICS = 32  # batches that BatchNorm statistics are estimated on
+_WARM_UP = 0.05  # share of the training in which the learning rate rises
 _DECAY = 1e-4  # of weights, not of biases and norms
-_ASTRAY = 1.2  # times the best loss: a rate that leads there is too high for this model
-_LOWERED = 0.25  # the rate that it then goes on with, as a share
-_RANGES = 8  # batches that show a rounded student the ranges of its activations before it learns
-_NORM = 1.0  # the longest step that a gradient may take: the first batches after pruning have wild ones
+_ASTRAY = 1.2  # times the best loss: a learning rate that leads there is too high for this model
+_LOWERED = 0.25  # the reduced learning rate, as a share
+_RANGES = 8  # batches that find a rounded student's activation ranges before the training
+_NORM = 1.0  # limit of a gradient's norm: the first batches after pruning have very large ones
 
 
-@dataclass
-class Course:
-    """How a training went; what a manifest tells of it.
-
-    Attributes:
-        before, batch_norm, after: loss on the held-back samples: as pruned, with BatchNorm's statistics found anew,
-            at the end.
-        curve: the same after each epoch.
-        epochs, seconds: how many, how long; over all runs where it was resumed.
-        stopped: why it ended.
-        resumed: whether it was interrupted.
-        lowered: epochs behind which it went back to its best state, with a lower rate.
-        samples, held_back: how many it learned from, and how many told when to stop.
-        features: inner layers that were compared.
-    """
-
-    before: float = math.nan
-    batch_norm: float = math.nan
-    after: float = math.nan
-    curve: list[float] = field(default_factory=list)
-    epochs: int = 0
-    seconds: float = 0.0
-    stopped: str = "no training was asked"
-    resumed: bool = False
-    lowered: list[int] = field(default_factory=list)
-    samples: int = 0
-    held_back: int = 0
-    features: list[str] = field(default_factory=list)
-
-
-class Teaching:
-    """A student on its way."""
+class Training:
+    """A student in training."""
 
     def __init__(
         self,
@@ -83,40 +54,42 @@ class Teaching:
         checkpoint: Path,
         tell: Tell = lambda message: None,
     ) -> None:
-        """`indices`: of the shelf's samples; some are held back. `checkpoint`: where an interrupted one goes on."""
+        """Move both models to the device and split the samples.
+
+        `indices`: of the shelf's samples; some are held out. `checkpoint`: where an interrupted training
+        continues.
+        """
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.student, self.shelf, self.options = student.to(self.device), shelf, options
         for parameter in student.parameters():  # a factory for inference may have frozen them
             parameter.requires_grad_(parameter.is_floating_point())
         self.checkpoint, self.tell, self.pulse = checkpoint, tell, Pulse(tell)
-        self.learned, self.held = _split(indices, options)
+        self.training_set, self.held_out = _split(indices, options)
         self.rng = np.random.default_rng(options.seed)
         features = self._features(teacher.to(self.device))
-        self.lesson = Lesson(classification, features, options.distill != "features" or not features)
-        remember = not options.augment and not self.lesson.features
-        self.teacher = Teacher(teacher, self.lesson, remember)
-        self.course = Course(samples=len(self.learned), held_back=len(self.held))
-        self.course.features = list(self.lesson.features)
-        # What pruning set to zero stays zero.
-        self.masks = {
-            name: one.detach() != 0
-            for name, one in student.named_parameters()
-            if one.dim() > 1 and int(torch.count_nonzero(one)) < one.numel()
-        }
+        outputs = options.distill != "features" or not features
+        self.distillation = Distillation(classification, features, outputs)
+        remember = not options.augment and not features
+        self.teacher = Teacher(teacher, self.distillation, remember)
+        self.course = Course(
+            samples=len(self.training_set), held_back=len(self.held_out), features=list(features)
+        )
+        self.masks = _zero_masks(student)
 
     def _features(self, teacher: nn.Module) -> list[str]:
         if self.options.distill not in ("features", "both"):
             return []
-        tensors = self._tensors(self.held[:2])
-        found = comparable(self.student.eval(), teacher.eval(), lambda module: call(module, tensors))
-        if not found:
-            self.tell("no inner layer has the shape that it had: only the outputs are taught")
-        return found
+        tensors = self._tensors(self.held_out[:2])
+        layers = comparable_layers(self.student.eval(), teacher.eval(), lambda module: call(module, tensors))
+        if not layers:
+            self.tell("no inner layer kept its shape: only the outputs are distilled")
+        return layers
 
     def run(self) -> Course:
-        """Find BatchNorm's statistics, then train; the student has its best state afterwards, on the CPU.
+        """Estimate BatchNorm statistics, then train.
 
-        Raises UsageError where the model does not run on a batch.
+        Afterwards the student has its best state, on the CPU. Raises UsageError if the model does not run
+        on a batch.
         """
         torch.manual_seed(self.options.seed)
         self._try()
@@ -129,8 +102,8 @@ class Teaching:
         return self.course
 
     def _try(self) -> None:
-        """Ask the teacher for one batch: a model may take fewer samples at once than training wants."""
-        part = next(batches(self.learned, self.options.batch))
+        """Run the teacher on one batch: a model may take fewer samples at once than training needs."""
+        part = next(batches(self.training_set, self.options.batch))
         tensors = self._tensors(part)
         try:
             self.teacher.answers(part, tensors)
@@ -138,20 +111,21 @@ class Teaching:
             raise
         except Exception as error:  # whatever the forward pass raises
             raise UsageError(
-                f"recover: the model does not run on {len(part)} samples at once: {type(error).__name__}: {error}"
-                f"{where(error, self.teacher.module)}; lower `batch`"
+                f"recover: the model does not run on {len(part)} samples at once: "
+                f"{type(error).__name__}: {error}{failing_module(error, self.teacher.module)}; lower `batch`"
             ) from error
 
     def _statistics(self) -> None:
-        """Find BatchNorm's statistics anew; they stay as they were where that is no better."""
-        course, old = self.course, state_of(self.student)
-        course.before = course.after = self._held_loss()
-        some = list(batches(self.learned, self.options.batch, np.random.default_rng(0)))[:_STATISTICS]
-        if not learn_statistics(self.student, [partial(self._answers, part) for part in some]):
+        """Re-estimate BatchNorm statistics; keep the old ones if that does not lower the loss."""
+        course, old = self.course, copy_state(self.student)
+        course.before = course.after = self._held_out_loss()
+        rng = np.random.default_rng(0)
+        parts = list(batches(self.training_set, self.options.batch, rng))[:_STATISTICS]
+        if not learn_statistics(self.student, [partial(self._answers, part) for part in parts]):
             return
-        course.batch_norm = self._held_loss()
-        self.tell(f"loss {course.before:.4g}, with BatchNorm's statistics found anew {course.batch_norm:.4g}")
-        if not course.before <= course.batch_norm:  # what is not finite is never the better one
+        course.batch_norm = self._held_out_loss()
+        self.tell(f"loss {course.before:.4g}, with re-estimated BatchNorm statistics {course.batch_norm:.4g}")
+        if not course.before <= course.batch_norm:  # a loss that is not finite is never the better one
             course.after = course.batch_norm
         else:
             self.student.load_state_dict(old)
@@ -159,67 +133,67 @@ class Teaching:
     def _train(self) -> None:
         course, options = self.course, self.options
         optimizer = torch.optim.AdamW(self._parameters(), lr=options.rate)
-        best = Best(self._rounded_loss() if options.aware else course.after, state_of(self.student))
-        if found := resume(self.checkpoint, self.student, optimizer, best, self.device):
-            self.course = course = Course(**{**found, "resumed": True})
+        best = Best(self._rounded_loss() if options.aware else course.after, copy_state(self.student))
+        if interrupted := resume(self.checkpoint, self.student, optimizer, best, self.device):
+            self.course = course = Course(**{**interrupted, "resumed": True})
             self.rng = np.random.default_rng((options.seed, course.epochs))
-            self.tell(f"going on behind epoch {course.epochs}")
+            self.tell(f"resuming after epoch {course.epochs}")
         course.stopped = "all epochs done"
         started = time.monotonic() - course.seconds
         epochs = range(course.epochs, options.epochs)
         for epoch in counted(epochs, "epochs", options.epochs, course.epochs, limit=True):
             finite = self._epoch(optimizer, epoch, started)
-            loss = self._held_loss() if finite else math.nan
+            loss = self._held_out_loss() if finite else math.nan
             course.epochs, course.seconds = epoch + 1, time.monotonic() - started
             course.curve.append(loss)
             if not math.isfinite(loss):
-                course.stopped = f"the loss became {loss} in epoch {epoch + 1}: the best state before it was kept"
+                course.stopped = f"loss became {loss} in epoch {epoch + 1}; the best state before it was kept"
                 break
             best.offer(loss, self.student, epoch)
             self.tell(f"epoch {epoch + 1} of at most {options.epochs}: loss {loss:.4g}, best {best.loss:.4g}")
-            if self._over(epoch, best):
+            if self._finished(epoch, best):
                 break
             if loss > _ASTRAY * best.loss:
-                self._go_back(optimizer, best, epoch)
+                self._return_to_best(optimizer, best, epoch)
             save(self.checkpoint, self.student, optimizer, best, asdict(course))
         self.student.load_state_dict(best.state)
         course.after = best.loss
         self.checkpoint.unlink(missing_ok=True)
 
-    def _go_back(self, optimizer: torch.optim.Optimizer, best: Best, epoch: int) -> None:
-        """To the best state, with a lower rate: what was trained well forgets in a few steps that are too long."""
+    def _return_to_best(self, optimizer: torch.optim.Optimizer, best: Best, epoch: int) -> None:
+        """Restore the best state and lower the learning rate: a few steps too long undo a good training."""
         self.student.load_state_dict(best.state)
         optimizer.state.clear()
         self.course.lowered.append(epoch)
-        self.tell(f"back to the best state, with a rate of at most {self._highest_rate:.2g}")
+        self.tell(f"back to the best state, with a learning rate of at most {self._highest_rate:.2g}")
 
     @property
     def _highest_rate(self) -> float:
         return float(self.options.rate * _LOWERED ** len(self.course.lowered))
 
     def _rounded_loss(self) -> float:
-        """The loss of the student as it is, but rounded: it is another one than it was."""
-        for part in list(batches(self.learned, self.options.batch))[:_RANGES]:
-            with torch.enable_grad():  # what runs without gradients shows no ranges
+        """Return the loss of the untrained student with rounding, which differs from that without."""
+        for part in list(batches(self.training_set, self.options.batch))[:_RANGES]:
+            with torch.enable_grad():  # ranges are only observed in runs with gradients
                 self._answers(part)
-        return self._held_loss()
+        return self._held_out_loss()
 
-    def _over(self, epoch: int, best: Best) -> bool:
+    def _finished(self, epoch: int, best: Best) -> bool:
         if epoch + 1 == self.options.epochs:
             return True
         if self.course.seconds >= 60 * self.options.minutes:
-            self.course.stopped = f"{self.options.minutes:g} minutes are over"
+            self.course.stopped = f"time limit of {self.options.minutes:g} minutes reached"
             return True
         if epoch - max([best.epoch, *self.course.lowered]) >= self.options.patience:
-            self.course.stopped = f"no better for {self.options.patience} epochs"
+            self.course.stopped = f"no improvement for {self.options.patience} epochs"
             return True
         return False
 
     def _epoch(self, optimizer: torch.optim.Optimizer, epoch: int, started: float) -> bool:
-        """One time through the samples, or as far as the time goes; whether all losses were finite."""
+        """Go through the samples once, or until the time limit. Returns whether all losses were finite."""
         for norm in norms(self.student.eval()):
             norm.train(self.options.batch > 1)  # dropout stays off: the teacher has none
-        parts = list(batches(self.learned, self.options.batch, self.rng))
+        parts = list(batches(self.training_set, self.options.batch, self.rng))
         for number, part in enumerate(counted(parts, "batches")):
             spent = (time.monotonic() - started) / (60 * self.options.minutes)
             if spent >= 1:
@@ -233,12 +207,12 @@ class Teaching:
         return True
 
     def _step(self, optimizer: torch.optim.Optimizer, part: Sequence[int]) -> bool:
-        """One batch; whether its loss was finite."""
-        tensors = augmented(self._tensors(part), self.options.augment, self.rng)
-        theirs = self.teacher.answers(part, tensors)
-        with faster(self.device, not self.options.aware):
-            mine = self.lesson.answers(self.student, lambda module: call(module, tensors))
-        loss = self.lesson.loss(mine, theirs)
+        """Train on one batch. Returns whether its loss was finite."""
+        tensors = augment(self._tensors(part), self.options.augment, self.rng)
+        targets = self.teacher.answers(part, tensors)
+        with autocast_bfloat16(self.device, not self.options.aware):
+            answers = self.distillation.answers(self.student, lambda module: call(module, tensors))
+        loss = self.distillation.loss(answers, targets)
         if not torch.isfinite(loss):
             return False
         optimizer.zero_grad()
@@ -251,32 +225,33 @@ class Teaching:
         return True
 
     def _weight(self, name: str) -> torch.Tensor:
-        """A parameter by the name that it had before weights were rounded."""
-        path, _, own = name.rpartition(".")
+        """Return a parameter by the name that it had before weights were rounded."""
+        path, _, leaf = name.rpartition(".")
         layer: Any = self.student.get_submodule(path)
-        rounded = own == "weight" and hasattr(layer, "parametrizations")
-        found: torch.Tensor = layer.parametrizations.weight.original if rounded else layer.get_parameter(own)
-        return found
+        rounded = leaf == "weight" and hasattr(layer, "parametrizations")
+        weight: torch.Tensor = layer.parametrizations.weight.original if rounded else layer.get_parameter(leaf)
+        return weight
 
     def _parameters(self) -> list[dict[str, Any]]:
-        matrices = [one for one in self.student.parameters() if one.dim() > 1]
-        vectors = [one for one in self.student.parameters() if one.dim() <= 1]
+        matrices, vectors = [], []
+        for parameter in self.student.parameters():
+            (matrices if parameter.dim() > 1 else vectors).append(parameter)
         return [{"params": matrices, "weight_decay": _DECAY}, {"params": vectors, "weight_decay": 0.0}]
 
     @torch.no_grad()
-    def _held_loss(self) -> float:
-        """Mean loss over the samples that were held back."""
+    def _held_out_loss(self) -> float:
+        """Return the mean loss over the held-out samples."""
         self.student.eval()
         total = count = 0.0
-        for part in batches(self.held, self.options.batch):
-            theirs = self.teacher.answers(part, self._tensors(part))
-            total += float(self.lesson.loss(self._answers(part), theirs)) * len(part)
+        for part in batches(self.held_out, self.options.batch):
+            targets = self.teacher.answers(part, self._tensors(part))
+            total += float(self.distillation.loss(self._answers(part), targets)) * len(part)
             count += len(part)
         return total / count
 
-    def _answers(self, part: Sequence[int]) -> TeacherAnswers:
+    def _answers(self, part: Sequence[int]) -> Answers:
         tensors = self._tensors(part)
-        return self.lesson.answers(self.student, lambda one: call(one, tensors))
+        return self.distillation.answers(self.student, lambda module: call(module, tensors))
 
     def _tensors(self, part: Sequence[int]) -> Tensors:
         arrays = self.shelf.batch(part)
@@ -284,14 +259,24 @@ class Teaching:
 
 
 def _split(indices: Sequence[int], options: RecoverOptions) -> tuple[list[int], list[int]]:
-    """Samples to learn from, and those that tell when to stop."""
+    """Split the samples into the training set and the held-out set, which decides when to stop."""
     order = np.random.default_rng(options.seed).permutation(len(indices))
     count = max(2, round(options.holdout * len(indices)))
-    return [indices[int(k)] for k in order[count:]], [indices[int(k)] for k in order[:count]]
+    shuffled = [indices[int(position)] for position in order]
+    return shuffled[count:], shuffled[:count]
+
+
+def _zero_masks(student: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the non-zero positions of weights with zeros: weights that pruning set to zero stay zero."""
+    masks = {}
+    for name, parameter in student.named_parameters():
+        if parameter.dim() > 1 and int(torch.count_nonzero(parameter)) < parameter.numel():
+            masks[name] = parameter.detach() != 0
+    return masks
 
 
 def _rate(done: float) -> float:
-    """Share of the highest rate: a short rise, then half a cosine to nought."""
+    """Return the share of the highest learning rate: a short warm-up, then half a cosine to zero."""
     if done < _WARM_UP:
         return max(0.01, done / _WARM_UP)
     return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))

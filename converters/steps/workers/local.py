@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converters.steps.child import Done, Hand, StepRequest
+from converters.steps.child import StepHost, StepRequest, StepRun
 from converters.steps.script import write_script
-from converters.steps.step import Made, Step
+from converters.steps.step import Step, StepOutput
 from runtimes.errors import BurnishError
 from runtimes.process.process import (
     Child,
@@ -24,9 +24,9 @@ from runtimes.process.process import (
 from runtimes.progress import Line, Tell
 
 STEP_SECONDS = 3600.0
-"""A step that says nothing for so long is stopped, even if it computes."""
+"""A step without any output for this long is stopped, even if it computes."""
 IDLE_SECONDS = 600.0
-"""A step that neither says anything nor computes for so long has hung: a deadlock of two thread pools does."""
+"""A step without any output or CPU time for this long hangs, e.g. in a deadlock of thread pools."""
 
 
 @dataclass
@@ -36,8 +36,8 @@ class LocalWorker:
     Attributes:
         home: folder of the recipe.
         logs: folder for the log of each step.
-        again: command that runs one step again; the step's name is appended.
-        ignored: paths that are no input of a step: what the build itself writes, and the cache.
+        command: runs one step again; the step's name is appended.
+        ignored: paths that are no input of a step: output of the build itself, and the cache.
         limits: of each step.
         progress: is called with messages, from any thread; a `Watcher` also gets counts.
         preloads: module that the server imports once for all steps.
@@ -46,7 +46,7 @@ class LocalWorker:
 
     home: Path
     logs: Path
-    again: tuple[str, ...]
+    command: tuple[str, ...]
     ignored: tuple[Path, ...]
     limits: Limits
     progress: Tell
@@ -61,24 +61,31 @@ class LocalWorker:
     def __post_init__(self) -> None:
         preload(self.preloads)
 
-    def run(self, step: Step, needs: Mapping[str, Made], folder: Path, line: Line) -> Done:
+    def run(self, step: Step, needs: Mapping[str, StepOutput], folder: Path, line: Line) -> StepRun:
         """See `Worker.run`. A step that fails leaves a script beside its log that runs it again."""
         self._start_server()
         log = self.logs / f"{step.name}.log"
         log.unlink(missing_ok=True)
-        request = StepRequest(step.work, self.home, self.ignored)
-        child = Child(Hand, what=f"the step {step.name!r}", log=log, torch=True, told=self.progress,
-                      line=line, limits=self.limits)  # fmt: skip
+        request = StepRequest(step.action, self.home, self.ignored)
+        child = Child(
+            StepHost,
+            what=f"the step {step.name!r}",
+            log=log,
+            torch=True,
+            listener=self.progress,
+            line=line,
+            limits=self.limits,
+        )
         with self._running:
             self._children.add(child)
         try:
             with child:
                 self._check_stopped()
-                done: Done = child.call("do", request, folder, needs, timeout=STEP_SECONDS)
-                return done
+                step_run: StepRun = child.call("run", request, folder, needs, timeout=STEP_SECONDS)
+                return step_run
         except BurnishError as error:
             self._check_stopped()
-            script = write_script(self.logs, step.name, self.again)
+            script = write_script(self.logs, step.name, self.command)
             if isinstance(error, ChildDied):
                 raise ChildDied(_died(str(error), log, script)) from error
             raise
@@ -95,7 +102,7 @@ class LocalWorker:
         stop_server()
 
     def _start_server(self) -> None:
-        """Have the server process import torch, once: a build without processes would pay for that as well."""
+        """Start the server process, which imports torch once for all steps."""
         with self._starting:
             self._check_stopped()  # another thread's server may just have been killed
             if self.startup_seconds is None:
@@ -109,7 +116,7 @@ class LocalWorker:
 
 
 def _died(message: str, log: Path, script: Path) -> str:
-    """Why a step died, the end of its log, and how to run it again."""
+    """Return why a step died, the end of its log, and how to run it again."""
     end = "".join(f"\n    {line}" for line in last_lines(log).splitlines())
     excerpt = f"\n  {log.parent.name}/{log.name} ends:{end}" if end else ""
     return f"{message}{excerpt}\n  {script.parent.name}/{script.name} runs it again"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from converters.steps.child import Done
-from converters.steps.step import Made, Step
+from converters.steps.child import StepRun
+from converters.steps.step import Step, StepOutput
 from runtimes.progress import Line
 
 
@@ -15,17 +15,17 @@ class Worker(Protocol):
     """Runs steps, from folders into a folder; several threads may call it at once.
 
     Attributes:
-        startup_seconds: duration of what it did once before its first step; None if there was nothing.
+        startup_seconds: duration of what it did once before its first step; None if it did nothing.
     """
 
     startup_seconds: float | None
 
-    def run(self, step: Step, needs: Mapping[str, Made], folder: Path, line: Line) -> Done:
+    def run(self, step: Step, needs: Mapping[str, StepOutput], folder: Path, line: Line) -> StepRun:
         """Run a step into an empty folder.
 
         Args:
             step: the step.
-            needs: results of the steps that it needs, complete on disk.
+            needs: outputs of the steps that it needs, complete on disk.
             folder: takes the step's files.
             line: takes the step's counts.
 

@@ -1,4 +1,4 @@
-"""What an ONNX file holds that its reader must know before ONNX Runtime sees it; read without the onnx package."""
+"""Nodes, functions and external data of an ONNX file, read without the onnx package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from runtimes.engines.onnx.protobuf import BYTES, Buffer, Malformed, Span, field
 Call = tuple[str, str]
 """Domain and name of an operator or function; ONNX's own domain is empty."""
 
-# By message, the fields that lead to nodes and tensors (onnx.proto); a test compares them with the onnx package.
+# Fields of each message that lead to nodes and tensors (onnx.proto); a test compares them with
+# onnx.
 PARTS: Mapping[str, Mapping[int, str]] = {
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
     "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
@@ -33,13 +34,13 @@ _FUNCTION_NAME, _FUNCTION_DOMAIN = 1, 10
 _EXTERNAL_DATA = 13
 
 DEEPEST = 32
-"""Graphs in nodes of graphs, and functions that call functions. Real models have three, protobuf stops at 33."""
-_MOST_FIELDS = 20_000_000  # of messages that are looked into: each takes about a microsecond
+"""Limit on nested graphs and functions. Real models have three levels, protobuf stops at 33."""
+_MOST_FIELDS = 20_000_000  # of messages that are parsed: each takes about a microsecond
 
 
 @dataclass
 class Body:
-    """What a graph or a function has in it, subgraphs included.
+    """Content of a graph or a function, including subgraphs.
 
     Attributes:
         calls: how often each operator or function is used.
@@ -52,12 +53,13 @@ class Body:
 
 @dataclass
 class Contents:
-    """What was found in a file.
+    """Content of a file.
 
     Attributes:
-        main: the graph, and those of training.
-        functions: the model's own; of several with one name, all.
-        external: the entries of each tensor whose values are in another file: location, offset, length, ...
+        main: the graph, and the graphs of training.
+        functions: the model's own; all of those with the same name.
+        external: for each tensor with values in another file its entries: location, offset, length,
+            ...
     """
 
     main: Body = field(default_factory=Body)
@@ -65,25 +67,25 @@ class Contents:
     external: list[list[tuple[str, str]]] = field(default_factory=list)
 
     def bodies(self) -> Iterator[Body]:
-        """Every graph and function."""
+        """Yield every graph and function."""
         yield self.main
         for bodies in self.functions.values():
             yield from bodies
 
 
 def read(data: Buffer) -> Contents:
-    """Find nodes, functions and external data in a serialized ModelProto. Raises Malformed."""
+    """Read nodes, functions and external data of a serialized ModelProto. Raises Malformed."""
     reader = _Reader(data)
-    reader.message("ModelProto", (0, len(data)), reader.found.main, 0)
-    return reader.found
+    reader.message("ModelProto", (0, len(data)), reader.contents.main, 0)
+    return reader.contents
 
 
 class _Reader:
     def __init__(self, data: Buffer) -> None:
-        self._data, self.found, self._left = data, Contents(), _MOST_FIELDS
+        self._data, self.contents, self._left = data, Contents(), _MOST_FIELDS
 
     def message(self, kind: str, span: Span, body: Body, depth: int) -> None:
-        """Look through a message; what it calls is counted in `body`."""
+        """Read a message; count its calls in `body`."""
         if kind == "GraphProto":
             body.depth = max(body.depth, depth)
             depth += 1
@@ -94,17 +96,17 @@ class _Reader:
         if kind == "FunctionProto":
             body, depth = Body(), 0
             call = self._call(span, _FUNCTION_DOMAIN, _FUNCTION_NAME)
-            self.found.functions.setdefault(call, []).append(body)
+            self.contents.functions.setdefault(call, []).append(body)
         for number, part in self._fields(span):
             if kind == "TensorProto" and number == _EXTERNAL_DATA:
                 self._entry(part)
             elif inner := PARTS.get(kind, {}).get(number):
                 if inner == "TensorProto":
-                    self.found.external.append([])
+                    self.contents.external.append([])
                 self.message(inner, part, body, depth)
 
     def _fields(self, span: Span) -> Iterator[tuple[int, Span]]:
-        """The fields that may hold a message or a string."""
+        """Yield the fields that may hold a message or a string."""
         for number, wire, part in fields(self._data, *span):
             self._left -= 1
             if not self._left:
@@ -113,12 +115,16 @@ class _Reader:
                 yield number, part
 
     def _call(self, span: Span, domain_field: int, name_field: int) -> Call:
-        """The domain and name that a node or function has; of several the last counts, as in protobuf."""
-        found = {number: part for number, part in self._fields(span) if number in (domain_field, name_field)}
-        domain, name = (text(self._data, found[one]) if one in found else "" for one in (domain_field, name_field))
+        """Return a node's or function's domain and name; the last one counts, as in protobuf."""
+        domain = name = ""
+        for number, part in self._fields(span):
+            if number == domain_field:
+                domain = text(self._data, part)
+            elif number == name_field:
+                name = text(self._data, part)
         return ("" if domain == "ai.onnx" else domain), name
 
     def _entry(self, span: Span) -> None:
-        """An entry of a tensor's external_data: a key (1) and a value (2)."""
-        found = {number: text(self._data, part) for number, part in self._fields(span)}
-        self.found.external[-1].append((found.get(1, ""), found.get(2, "")))
+        """Read an entry of a tensor's external_data: a key (1) and a value (2)."""
+        values = {number: text(self._data, part) for number, part in self._fields(span)}
+        self.contents.external[-1].append((values.get(1, ""), values.get(2, "")))

@@ -22,7 +22,7 @@ class OnnxRuntime:
     runs_code = False
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
-        """The installed ONNX Runtime must have the device's execution provider, and a graph may be for one CPU."""
+        """Check for the device's execution provider, and for the CPU of a final graph."""
         import onnxruntime
 
         if _PROVIDERS[device] not in onnxruntime.get_available_providers():
@@ -30,12 +30,12 @@ class OnnxRuntime:
         return _elsewhere(build) if is_final(build) else None
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
-        """Create the inference session with all of ONNX Runtime's graph optimizations, where they are not made."""
+        """Create the inference session, with all graph optimizations that are not yet applied."""
         import onnxruntime
 
         check_onnx(artifact)
         settings = onnxruntime.SessionOptions()
-        # An error is raised too; printed, it would bring names from the graph to the terminal as they are.
+        # Errors are raised too; printing them would bring unescaped names of the graph to the terminal.
         settings.log_severity_level = 4
         if options.threads:
             settings.intra_op_num_threads = options.threads
@@ -46,23 +46,24 @@ class OnnxRuntime:
         providers = [_PROVIDERS["cpu"]] if device == "cpu" else cuda
         try:
             engine = onnxruntime.InferenceSession(str(artifact.entry), settings, providers=providers)
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        except Exception as error:  # onnxruntime's exceptions share no base class
             raise ArtifactError(f"ONNX Runtime cannot load {artifact.entry.name}: {error}") from error
         if engine.get_providers()[0] != _PROVIDERS[device]:
-            raise Unavailable(f"ONNX Runtime fell back from {_PROVIDERS[device]} to {engine.get_providers()[0]}")
+            fallback = engine.get_providers()[0]
+            raise Unavailable(f"ONNX Runtime fell back from {_PROVIDERS[device]} to {fallback}")
         return OnnxSession(engine, artifact)
 
 
 def is_final(build: Mapping[str, Any]) -> bool:
-    """Whether the graph was optimized ahead of time to the last, for one kind of CPU and one ONNX Runtime."""
+    """Return whether the graph was fully optimized ahead of time, for one CPU and ONNX Runtime."""
     return build.get("optimize") == "all"
 
 
 def _elsewhere(build: Mapping[str, Any]) -> str | None:
-    """Why such a graph is not for this machine, or None.
+    """Return why such a graph cannot run on this machine, or None.
 
-    A better CPU will not do either: weights lie in blocks as wide as the vectors are. Such a graph "should only be
-    used in the same environment the model was optimized in", ONNX Runtime says when it writes one.
+    A better CPU will not do either: weights are stored in blocks as wide as the vectors. Such a graph
+    "should only be used in the same environment the model was optimized in", says ONNX Runtime.
     """
     if problem := other_platform(build) or other_version(build, "onnxruntime"):
         return problem
@@ -78,8 +79,8 @@ class OnnxSession(Session):
     """An ONNX Runtime session."""
 
     def __init__(self, engine: Any, artifact: Artifact) -> None:
-        made = artifact.manifest
-        super().__init__(made.inputs, made.outputs, made.dims)
+        manifest = artifact.manifest
+        super().__init__(manifest.inputs, manifest.outputs, manifest.dims)
         self._engine = engine
 
     def _run(self, inputs: Arrays) -> Arrays:

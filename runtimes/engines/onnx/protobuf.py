@@ -1,7 +1,7 @@
-"""Protocol Buffers' wire format, as far as finding fields goes: no message types, nothing is copied.
+"""Protocol Buffers' wire format: iterates over fields without types or copies.
 
-https://protobuf.dev/programming-guides/encoding/. Stricter than protobuf's own parsers where they differ from each
-other: groups, which no ONNX writer makes, are refused, and so are lengths beyond what an int holds.
+https://protobuf.dev/programming-guides/encoding/. Where protobuf's own parsers differ, this one is
+strict: it refuses groups, which no ONNX writer uses, and lengths that an int cannot hold.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 Buffer = bytes | mmap
 Span = tuple[int, int]
-"""Where the content of a field starts and ends."""
+"""Start and end of a field's content."""
 
 VARINT: Final = 0
 FIXED64: Final = 1
@@ -24,11 +24,11 @@ _VARINT_BYTES = 10
 
 
 class Malformed(ValueError):
-    """Bytes that are no message."""
+    """Bytes are not a message."""
 
 
 def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, Span]]:
-    """Number, wire type and content of each field of the message in data[start:end]. Raises Malformed."""
+    """Yield number, wire type and content of each field in data[start:end]. Raises Malformed."""
     while start < end:
         tag, start = _varint(data, start, end, _TAG_BYTES)
         number, wire = tag >> 3, tag & 7
@@ -42,18 +42,20 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, Span]
         else:
             raise Malformed(f"a field of the wire type {wire}")
         if number == 0 or stop > end:
-            raise Malformed("a field that leaves its message" if number else "a field without a number")
+            raise Malformed(
+                "a field that leaves its message" if number else "a field without a number"
+            )
         yield number, wire, (start, stop)
         start = stop
 
 
 def text(data: Buffer, span: Span) -> str:
-    """The content of a string field."""
+    """Return the content of a string field."""
     return data[span[0] : span[1]].decode("utf-8", "backslashreplace")
 
 
 def _varint(data: Buffer, start: int, end: int, longest: int) -> tuple[int, int]:
-    """A number of at most `longest` bytes, and where the next one starts."""
+    """Return a number of at most `longest` bytes and the position after it."""
     value = 0
     for shift in range(longest):
         if start >= end:

@@ -21,8 +21,16 @@ from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays, DimRange, Dims, Specs, best_sizes, mismatch
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_EXECUTED = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8", "f64": "fp64"}
-# Layers as the CPU plugin names them; what it fuses into a Subgraph (attention) is told apart by its parts.
+_EXECUTED = {
+    "f32": "fp32",
+    "bf16": "bf16",
+    "f16": "fp16",
+    "u8": "int8",
+    "i8": "int8",
+    "f64": "fp64",
+}
+# Layers as the CPU plugin names them; layers fused into a Subgraph (attention) are found by its
+# parts.
 _CPU_KERNELS = {
     "Convolution",
     "Deconvolution",
@@ -34,7 +42,7 @@ _CPU_KERNELS = {
     "RNNCell",
     "RNNSeq",
 }
-# As the GPU plugin does where it differs (to_OV_type_name in its graph.cpp).
+# Names of the GPU plugin that differ (to_OV_type_name in its graph.cpp).
 _GPU_KERNELS = {"Gemm", "scaled_dot_product_attention", "LSTM_Cell", "LSTM_Seq", "gru_seq"}
 _KERNELS = _CPU_KERNELS | _GPU_KERNELS
 _NO_LAYERS = {"Const", "Input", "Output", "Result"}
@@ -47,7 +55,7 @@ class OpenVinoRuntime:
     runs_code = False
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
-        """The package, and a device that computes in the precision that the artifact was made for."""
+        """Check for the package, and for a device that computes in the artifact's precision."""
         if not find_spec("openvino"):
             return f"openvino is not installed: {INSTALL}"
         precision = build.get("inference_precision")
@@ -58,18 +66,18 @@ class OpenVinoRuntime:
         import openvino
 
         check_ir(artifact)
-        made, blobs = artifact.manifest, _blobs(artifact, device) if options.cache else None
-        settings = properties(made.build, options.threads, device)
+        manifest = artifact.manifest
+        blobs = _blob_folder(artifact, device) if options.cache else None
+        settings = properties(manifest.build, options.threads, device)
         if blobs:
             settings["CACHE_DIR"] = str(blobs.path)
         kind = FixedSession if device == "intel-npu" else OpenVinoSession
         try:
             core = openvino.Core()
             model = core.read_model(artifact.entry)
-            session = kind(
-                Compiler(core, PLUGINS[device], settings, blobs), model, made.inputs, made.outputs, made.dims
-            )
-        except Exception as error:  # openvino's exceptions share no base class of their own
+            compiler = Compiler(core, PLUGINS[device], settings, blobs)
+            session = kind(compiler, model, manifest.inputs, manifest.outputs, manifest.dims)
+        except Exception as error:  # openvino's exceptions share no base class
             if blobs:
                 blobs.close()
             raise ArtifactError(f"OpenVINO cannot load {artifact.entry.name}: {error}") from error
@@ -80,7 +88,7 @@ class OpenVinoRuntime:
 
 @dataclass(frozen=True)
 class Compiler:
-    """How models are compiled: by which plugin, with what settings, and where the results are kept."""
+    """Plugin and settings by which models are compiled, and the folder of compiled models."""
 
     core: Any
     plugin: str
@@ -88,18 +96,20 @@ class Compiler:
     blobs: BlobFolder | None = None
 
     def compile(self, model: Any) -> Any:
-        """The compiled model. Raises what OpenVINO raises."""
+        """Compile a model. Raises OpenVINO's errors."""
         return self.core.compile_model(model, self.plugin, self.settings)
 
 
 class OpenVinoSession(Session):
-    """A model compiled for the sizes to be fastest at, and, once another size comes, for all of them.
+    """A model compiled for the best sizes, and, at the first other size, for all of them.
 
-    Fixed sizes are 7 to 10 % faster than a range (MobileNetV2, batch 1). As each thread has requests of its own, a
-    session may run in several threads at once.
+    Fixed sizes are 7 to 10 % faster than a range (MobileNetV2, batch 1). As each thread has
+    requests of its own, a session may run in several threads at once.
     """
 
-    def __init__(self, compiler: Compiler, model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
+    def __init__(
+        self, compiler: Compiler, model: Any, inputs: Specs, outputs: Specs, dims: Dims
+    ) -> None:
         super().__init__(inputs, outputs, dims)
         self._model = model
         self._compiler: Any = compiler
@@ -109,7 +119,7 @@ class OpenVinoSession(Session):
         self._compiling, self._threads = threading.Lock(), threading.local()
 
     def compute_layers(self) -> dict[str, int] | None:
-        """As this device runs them, which need not be as the exporter's CPU did."""
+        """Return the counts on this device, which may differ from those of the exporter's CPU."""
         return count_layers(self._fixed, self._model)["compute_layers"]
 
     def _run(self, inputs: Arrays) -> Arrays:
@@ -120,7 +130,7 @@ class OpenVinoSession(Session):
         return dict(zip(self.outputs, results.to_tuple(), strict=True))
 
     def _request(self, sizes: str) -> Any:
-        """This thread's request for the best sizes (`fixed`) or for all (`ranges`)."""
+        """Return this thread's request for the best sizes (`fixed`) or for all (`ranges`)."""
         request = getattr(self._threads, sizes, None)
         if request is None:
             compiled = self._fixed if sizes == "fixed" else self._all_sizes()
@@ -143,49 +153,54 @@ class OpenVinoSession(Session):
 
 
 class FixedSession(OpenVinoSession):
-    """On a device without dynamic shapes, as NPUs are: the sizes to be fastest at and no others.
+    """A session on a device without dynamic shapes, such as an NPU: the best sizes and no others.
 
-    `dims` are these sizes, so that whoever asks for the legal ones is told what runs.
+    `dims` are these sizes, so that callers see the sizes that can run.
     """
 
-    def __init__(self, compiler: Compiler, model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
+    def __init__(
+        self, compiler: Compiler, model: Any, inputs: Specs, outputs: Specs, dims: Dims
+    ) -> None:
         super().__init__(compiler, model, inputs, outputs, dims)
         self._promised = dims
         self.dims = {name: DimRange(min=dim.best, max=dim.best) for name, dim in dims.items()}
 
     def run(self, inputs: Mapping[str, Any]) -> Arrays:
-        """See `Session.run`; of sizes that are legal elsewhere, InputError says why they are not here."""
+        """See `Session.run`; InputError explains why sizes are legal only on other devices."""
         wrong = mismatch(inputs, self.inputs, self.dims)
         if wrong and mismatch(inputs, self.inputs, self._promised) is None:
             sizes = ", ".join(f"{name}={dim.best}" for name, dim in self.dims.items())
             raise InputError(
-                f"{wrong}. NPUs take fixed sizes only, and there this artifact is compiled for {sizes} (`opt` in "
-                "`dims:`): run other sizes on another device, or build an artifact for each"
+                f"{wrong}. NPUs take fixed sizes only; this artifact is compiled for {sizes} there "
+                "(`opt` in `dims:`): run other sizes on another device, or build one artifact each"
             )
         return super().run(inputs)
 
     def compute_layers(self) -> dict[str, int] | None:
-        """Untold: the NPU plugin's runtime model has no layers in it."""
+        """Return None: the NPU plugin's runtime model has no layers."""
         return None
 
 
 def at_best_sizes(model: Any, inputs: Specs, dims: Dims) -> Any:
-    """The model with every dimension fixed at the size to be fastest at; itself where none is dynamic."""
+    """Return the model with every dimension fixed at its best size; itself if none is dynamic."""
     if not dims:
         return model
     fixed, sizes = model.clone(), best_sizes(dims)
-    fixed.reshape({index: list(spec.concrete(sizes)) for index, spec in enumerate(inputs.values())})
+    shapes = {index: list(spec.concrete(sizes)) for index, spec in enumerate(inputs.values())}
+    fixed.reshape(shapes)
     return fixed
 
 
-def properties(build: Mapping[str, Any], threads: int | None, device: str = "cpu") -> dict[str, Any]:
-    """What a model is compiled with on a device: a hint, a precision where there is a choice, threads on the CPU.
+def properties(
+    build: Mapping[str, Any], threads: int | None, device: str = "cpu"
+) -> dict[str, Any]:
+    """Return the properties to compile with: a hint, a precision if there is a choice, CPU threads.
 
-    OpenVINO's own default is bfloat16 wherever the CPU has it, and float16 on GPUs; float32 means float32, as
-    everywhere in Burnish. NPUs compute in float16, and only some of their compilers let one say so.
-    On the CPU OpenVINO would also pin its threads to cores of its choice, the same ones in every process: sessions
-    run side by side. On a GPU the throughput hint would have it collect single requests into batches, and each wait
-    up to a second for others.
+    OpenVINO's own default is bfloat16 wherever the CPU has it, and float16 on GPUs; float32 means
+    float32, as everywhere in Burnish. NPUs compute in float16, and only some of their compilers
+    accept the property. On the CPU OpenVINO would also pin its threads to cores of its choice, the
+    same ones in every process, but sessions run side by side. On a GPU the throughput hint would
+    collect single requests into batches, for which each waits up to a second.
     """
     hint = {"PERFORMANCE_HINT": str(build.get("hint", "latency")).upper()}
     if device == "intel-npu":
@@ -193,7 +208,8 @@ def properties(build: Mapping[str, Any], threads: int | None, device: str = "cpu
     common = {**hint, "INFERENCE_PRECISION_HINT": _HINTS[build.get("inference_precision", "fp32")]}
     if device == "intel-gpu":
         return {**common, "ALLOW_AUTO_BATCHING": False}
-    return {**common, "ENABLE_CPU_PINNING": False, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+    on_cpu = {**common, "ENABLE_CPU_PINNING": False}
+    return {**on_cpu, "INFERENCE_NUM_THREADS": threads} if threads else on_cpu
 
 
 @cache
@@ -204,24 +220,29 @@ def _capabilities(plugin: str) -> tuple[str, ...]:
 
 
 def lacking(precision: str, device: str = "cpu") -> str | None:
-    """Why a device cannot compute in `precision`, or None. OpenVINO would take another one and not say so."""
+    """Return why a device cannot compute in `precision`, or None.
+
+    OpenVINO itself would silently use another precision.
+    """
     if precision not in _HINTS:
         return f"OpenVINO has no precision {precision!r}"
-    if (name := precision.upper()) in (found := _capabilities(PLUGINS[device])):
+    capabilities = _capabilities(PLUGINS[device])
+    if precision.upper() in capabilities:
         return None
-    own = ", ".join(one.lower() for one in ("FP32", "BF16", "FP16") if one in found)
-    return f"this {PLUGINS[device]} does not compute in {name.lower()} (it does in {own})"
+    supported = [name for name in ("fp32", "bf16", "fp16") if name.upper() in capabilities]
+    alternatives = f"it does in {', '.join(supported)}"
+    return f"this {PLUGINS[device]} does not compute in {precision.lower()} ({alternatives})"
 
 
 def count_layers(compiled: Any, model: Any) -> dict[str, dict[str, int]]:
-    """Layers of a compiled model by type, and those that compute by the precision that they are executed in."""
+    """Count a compiled model's layers by type, and its computing layers by executed precision."""
     parts = {op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul"}
     operators, compute = Counter[str](), Counter[str]()
     for layer in compiled.get_runtime_model().get_ops():
         facts = layer.get_rt_info()
-        kind, executed, origin = (
-            str(facts[key].value) for key in ("layerType", "runtimePrecision", "originalLayersNames")
-        )
+        kind = str(facts["layerType"].value)
+        executed = str(facts["runtimePrecision"].value)
+        origin = str(facts["originalLayersNames"].value)
         if kind in _NO_LAYERS:
             continue
         operators[kind] += 1
@@ -235,23 +256,24 @@ def count_layers(compiled: Any, model: Any) -> dict[str, dict[str, int]]:
 
 
 def _integer_weights(layer: Any) -> int:
-    """How many int8 constants a layer reads.
+    """Return the count of int8 constants that a layer reads.
 
-    On one thread OpenVINO makes one layer of products that follow each other; its precision is that of the last.
+    With one thread OpenVINO fuses consecutive products into one layer, with the precision of the
+    last.
     """
-    read = (port.get_source_output().get_node() for port in layer.inputs())
-    facts = [node.get_rt_info() for node in read]
-    return sum(
-        str(one["layerType"].value) == "Const" and str(one["runtimePrecision"].value) in ("i8", "u8")
-        for one in facts
-    )
+    count = 0
+    for port in layer.inputs():
+        facts = port.get_source_output().get_node().get_rt_info()
+        constant = str(facts["layerType"].value) == "Const"
+        count += constant and str(facts["runtimePrecision"].value) in ("i8", "u8")
+    return count
 
 
-def _blobs(artifact: Artifact, device: str) -> BlobFolder | None:
-    """Where OpenVINO keeps what it compiled; nowhere if that folder cannot be written.
+def _blob_folder(artifact: Artifact, device: str) -> BlobFolder | None:
+    """Return the folder of the artifact's compiled models, or None if it cannot be written.
 
-    The folder is named after the verified files: OpenVINO itself tells models apart by path and time of change, and
-    would run an old one that was replaced within a second.
+    The folder is named after the verified files: OpenVINO itself identifies models by path and time
+    of change, and would run an old one that was replaced within a second.
     """
     files = {name: entry.sha256 for name, entry in artifact.manifest.files.items()}
     digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What an OpenVINO IR may not hold, checked before OpenVINO parses it."""
+"""Security checks of an OpenVINO IR before OpenVINO parses it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _MOST_ELEMENTS = 5_000_000  # each layer has about ten: a hundred times the larg
 def check_ir(artifact: Artifact) -> None:
     """Raise ArtifactError unless the entry of a verified artifact is an IR that is safe to parse.
 
-    It is XML without a document type (and so without entities), of bounded size and depth, and its constants lie
-    within the weights beside it. Another suffix would have OpenVINO read another format, by another parser.
+    It must be XML without a document type (and so without entities), of bounded size and depth,
+    with constants within the weights file. With another suffix OpenVINO would read another format
+    by another parser.
     """
     entry = artifact.entry
     if entry.suffix != ".xml":
@@ -32,8 +33,14 @@ def check_ir(artifact: Artifact) -> None:
     try:
         with entry.open("rb") as file:
             parser.ParseFile(file)
-    except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: an unknown encoding
-        raise ArtifactError(f"OpenVINO cannot load {entry.name}: it is no XML ({error})") from error
+    except (
+        expat.ExpatError,
+        ValueError,
+        LookupError,
+    ) as error:  # the latter two: an unknown encoding
+        raise ArtifactError(
+            f"OpenVINO cannot load {entry.name}: it is not XML ({error})"
+        ) from error
 
 
 class _Checker:
@@ -45,11 +52,11 @@ class _Checker:
         self._count = 0
 
     def doctype(self, *declared: object) -> None:
-        """An IR has none."""
+        """Refuse a document type."""
         raise self._refused("it declares a document type")
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """An element starts."""
+        """Check the start of an element."""
         self._open.append(tag)
         self._count += 1
         if self._count > _MOST_ELEMENTS or len(self._open) > _DEEPEST:
@@ -60,13 +67,17 @@ class _Checker:
             self._constant(attributes["offset"], attributes["size"])
 
     def end(self, tag: str) -> None:
-        """An element ends."""
+        """Note the end of an element."""
         self._open.pop()
 
     def _constant(self, offset: str, size: str) -> None:
-        plain = all(one.isascii() and one.isdecimal() and len(one) < 20 for one in (offset, size))
+        plain = all(
+            text.isascii() and text.isdecimal() and len(text) < 20 for text in (offset, size)
+        )
         if not plain or int(offset) + int(size) > self._weights:
             raise self._refused(f"a constant lies at {offset} for {size} bytes, of {self._weights}")
 
     def _refused(self, why: str) -> ArtifactError:
-        return ArtifactError(f"{self._name} is refused: {why}. Burnish makes no such file; do not use it")
+        return ArtifactError(
+            f"{self._name} is refused: {why}. Burnish writes no such file; do not use it"
+        )

@@ -1,4 +1,4 @@
-"""AOTInductor artifacts: a library that was compiled for one kind of CPU, called through torch."""
+"""AOTInductor artifacts: a library compiled for one kind of CPU, called through torch."""
 
 from __future__ import annotations
 
@@ -46,17 +46,18 @@ class AotInductorRuntime:
                 library = torch._C._aoti.AOTIModelPackageLoader(str(artifact.entry), "model", False, 1, -1)
             except RuntimeError as error:
                 raise ArtifactError(f"torch cannot load {artifact.entry.name}: {error}") from error
-        made = artifact.manifest
-        order = _order(library) or list(made.inputs)
+        manifest = artifact.manifest
+        order = _order(library) or list(manifest.inputs)
 
         def call(**tensors: torch.Tensor) -> Any:
             return library.boxed_run([tensors[name] for name in order])
 
-        return TorchSession(call, made.inputs, made.outputs, made.dims, device, by_keyword=True)
+        inputs, outputs = manifest.inputs, manifest.outputs
+        return TorchSession(call, inputs, outputs, manifest.dims, device, by_keyword=True)
 
 
 def _order(library: Any) -> list[str]:
-    """The inputs in the order that the library takes those that forward() takes by name; empty for none."""
+    """Return the library's order of the inputs that forward() takes by name; empty for none."""
     from torch.utils._pytree import treespec_loads
 
     keywords: Any = treespec_loads(library.get_call_spec()[0]).child(1)
@@ -64,7 +65,7 @@ def _order(library: Any) -> list[str]:
 
 
 def _lesser(build: Mapping[str, Any]) -> str | None:
-    """Why the code would end in an illegal instruction on this CPU, or None."""
+    """Return why the code would end in an illegal instruction on this CPU, or None."""
     if not (absent := lacking(build)):
         return None
     return (

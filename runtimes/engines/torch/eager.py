@@ -1,4 +1,4 @@
-"""The eager module itself as a session: what every artifact is compared with."""
+"""The eager module as a session, with which every artifact is compared."""
 
 from __future__ import annotations
 

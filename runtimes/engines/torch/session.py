@@ -1,4 +1,4 @@
-"""What the torch engines share: arrays in, flattened outputs out."""
+"""The common session of the torch engines: arrays as inputs, flattened outputs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
 
 def flatten(result: Any) -> list[torch.Tensor]:
-    """The tensors of a model's result, in order: a tensor, or nested tuples, lists and dicts of them."""
+    """Return the tensors of a result (a tensor, or nested tuples, lists and dicts) in order."""
     import torch
 
     if isinstance(result, torch.Tensor):
         return [result]
-    if isinstance(result, Mapping):
-        return [tensor for value in result.values() for tensor in flatten(value)]
-    if isinstance(result, Sequence) and not isinstance(result, str):
-        return [tensor for value in result for tensor in flatten(value)]
     if result is None:
         return []
+    if isinstance(result, Mapping):
+        return flatten(list(result.values()))
+    if isinstance(result, Sequence) and not isinstance(result, str):
+        tensors: list[torch.Tensor] = []
+        for item in result:
+            tensors += flatten(item)
+        return tensors
     raise UsageError(f"the model returns a {type(result).__name__}; only tensors can be exported")
 
 
@@ -34,7 +37,13 @@ class TorchSession(Session):
     """A callable torch module on one device."""
 
     def __init__(
-        self, module: Any, inputs: Specs, outputs: Specs, dims: Dims, device: str, by_keyword: bool = False
+        self,
+        module: Any,
+        inputs: Specs,
+        outputs: Specs,
+        dims: Dims,
+        device: str,
+        by_keyword: bool = False,
     ) -> None:
         """`by_keyword`: the module takes its inputs by name; otherwise in the order of `inputs`."""
         super().__init__(inputs, outputs, dims)
@@ -48,15 +57,19 @@ class TorchSession(Session):
         with torch.inference_mode():
             # order="C": torch refuses negative strides, which a flipped array has
             arrays = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
-            tensors = {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}
-            result = self._module(**tensors) if self._by_keyword else self._module(*tensors.values())
-            found = [tensor.detach().cpu().numpy() for tensor in flatten(result)]
-        if len(found) != len(self.outputs):
+            device = self._device
+            tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+            result = self._call(tensors)
+            outputs = [tensor.detach().cpu().numpy() for tensor in flatten(result)]
+        if len(outputs) != len(self.outputs):
             raise BurnishError(
-                f"the model returned {len(found)} tensors where {len(self.outputs)} "
-                f"were expected ({', '.join(self.outputs)})"
+                f"the model returned {len(outputs)} tensors, but {len(self.outputs)} were expected "
+                f"({', '.join(self.outputs)})"
             )
-        return dict(zip(self.outputs, found, strict=True))
+        return dict(zip(self.outputs, outputs, strict=True))
+
+    def _call(self, tensors: dict[str, torch.Tensor]) -> Any:
+        return self._module(**tensors) if self._by_keyword else self._module(*tensors.values())
 
     def _close(self) -> None:
         self._module = None
@@ -71,7 +84,7 @@ def use_threads(threads: int | None) -> None:
 
 
 def no_tf32() -> None:
-    """Compute float32 on a GPU in float32: TF32 keeps 10 bits, a thousand times eager's error on the CPU."""
+    """Disable TF32 on GPUs: it keeps 10 bits, a thousand times eager's error on the CPU."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -79,14 +92,14 @@ def no_tf32() -> None:
 
 
 def missing_torch() -> str | None:
-    """Why torch cannot be used here, or None; torch itself is not imported."""
+    """Return why torch cannot be used here, or None; torch itself is not imported."""
     from importlib.util import find_spec
 
     return None if find_spec("torch") else "torch is not installed: pip install 'burnish[convert]'"
 
 
 def matrix_products(side: int, threads: int) -> list[tuple[str, Callable[[], Any]]]:
-    """Products of square matrices to measure a machine's peak by: (precision, function) pairs."""
+    """Return (precision, function) pairs: products of square matrices to measure a peak."""
     import torch
 
     use_threads(threads)

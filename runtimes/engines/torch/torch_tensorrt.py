@@ -19,23 +19,25 @@ class TorchTensorRtRuntime:
     runs_code = True
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
-        """torch-tensorrt must be installed, with a driver: it cannot even be imported without one."""
+        """Check for torch-tensorrt and a driver, without which it cannot even be imported."""
         return missing_torch() or missing_torch_tensorrt()
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
-        """Load the exported program; importing torch_tensorrt registers the engine operator it calls."""
+        """Load the exported program; torch_tensorrt's import registers its engine operator."""
         import torch
         import torch_tensorrt  # noqa: F401
 
         use_threads(options.threads)
         module = torch.export.load(str(artifact.entry)).module()
-        made = artifact.manifest
-        by_keyword = bool(made.build.get("by_keyword"))
-        return TorchSession(module, made.inputs, made.outputs, made.dims, device, by_keyword)
+        manifest = artifact.manifest
+        by_keyword = bool(manifest.build.get("by_keyword"))
+        return TorchSession(
+            module, manifest.inputs, manifest.outputs, manifest.dims, device, by_keyword
+        )
 
 
 def missing_torch_tensorrt() -> str | None:
-    """Why torch_tensorrt cannot be imported here, or None; it is not imported."""
+    """Return why torch_tensorrt cannot be imported here, or None; it is not imported."""
     if absent("cuda"):
         return f"torch-tensorrt needs an NVIDIA driver even to be imported; {absent('cuda')}"
     if not find_spec("torch_tensorrt"):

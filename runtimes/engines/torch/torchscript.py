@@ -19,14 +19,14 @@ class TorchScriptRuntime:
     runs_code = True
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
-        """torch must be installed; the device is checked by the caller."""
+        """Check for torch; the caller checks the device."""
         return missing_torch()
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Load the module and optimize it for inference.
 
-        That is done here and not before saving: what `optimize_for_inference` makes cannot be loaded
-        again (torch 2.14: "required keyword attribute 'value' is undefined").
+        It is optimized here and not before saving: the result of `optimize_for_inference` cannot be
+        loaded again (torch 2.14: "required keyword attribute 'value' is undefined").
         """
         import torch
 
@@ -34,11 +34,14 @@ class TorchScriptRuntime:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the deprecation is in the manifest and in the report
             try:
-                module = torch.jit.load(str(artifact.entry), map_location=device)  # type: ignore[no-untyped-call]
+                path = str(artifact.entry)
+                module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
             except RuntimeError as error:
                 raise ArtifactError(f"torch cannot load {artifact.entry.name}: {error}") from error
             if artifact.manifest.build.get("optimize_for_inference", True):
                 module = torch.jit.optimize_for_inference(module)
-        made = artifact.manifest
-        by_keyword = bool(made.build.get("by_keyword"))
-        return TorchSession(module, made.inputs, made.outputs, made.dims, device, by_keyword)
+        manifest = artifact.manifest
+        by_keyword = bool(manifest.build.get("by_keyword"))
+        return TorchSession(
+            module, manifest.inputs, manifest.outputs, manifest.dims, device, by_keyword
+        )

@@ -1,4 +1,4 @@
-"""What is asked of one session alone: throughput, deadline, cold start, memory, share of the machine's peak."""
+"""Measurements of one session alone: throughput, deadline, cold start, memory, compute share."""
 
 from __future__ import annotations
 
@@ -10,39 +10,43 @@ from runtimes.validator.defaults import REQUEST_SECONDS
 from runtimes.validator.speed.roofline import beaten
 
 
-def alone(found: Speed, child: Child, manifest: Manifest, device: str, deadline_ms: float | None) -> Speed:
-    """Complete a Speed with what needs no other session beside it.
+def alone(
+    measured: Speed, child: Child, manifest: Manifest, device: str, deadline_ms: float | None
+) -> Speed:
+    """Complete a Speed with the measurements that need no other session.
 
     Args:
-        found: latencies, and the ratio where there is one.
+        measured: latencies, and the ratio if there is one.
         child: hosts a `SessionHost`.
         manifest: of the artifact, for its operations and precision.
-        device: the share of the peak is told on the CPU only.
+        device: the compute share is measured on the CPU only.
         deadline_ms: also send single requests at this rate.
 
     Raises:
         BurnishError: the session ended.
     """
     throughput = child.call("throughput", timeout=REQUEST_SECONDS)
-    met = child.call("meet", deadline_ms / 1e3, timeout=REQUEST_SECONDS) if deadline_ms else None
+    deadline = None
+    if deadline_ms:
+        deadline = child.call("meet", deadline_ms / 1e3, timeout=REQUEST_SECONDS)
     cold = child.call("cold_start", timeout=REQUEST_SECONDS)
     memory = child.call("peak_memory", timeout=REQUEST_SECONDS)
-    return found.model_copy(
+    return measured.model_copy(
         update={
             "throughput": throughput,
-            "deadline": met,
+            "deadline": deadline,
             "cold_start_ms": cold * 1e3 if cold else None,
             "peak_memory_bytes": max(0, memory - bare_interpreter()) if memory else None,
-            "compute_share": _share(found, manifest) if device == "cpu" else None,
+            "compute_share": _share(measured, manifest) if device == "cpu" else None,
         }
     )
 
 
-def _share(found: Speed, manifest: Manifest) -> float | None:
-    """Operations per second over the machine's peak; None where the operations are not known."""
+def _share(measured: Speed, manifest: Manifest) -> float | None:
+    """Return operations per second over the machine's peak; None if the operations are unknown."""
     operations = manifest.build.get("flops")
-    if not operations or not found.median_ms:
+    if not operations or not measured.median_ms:
         return None
-    reached = float(operations) / (found.median_ms / 1e3)
+    reached = float(operations) / (measured.median_ms / 1e3)
     peak = beaten(len(cores()), manifest.precision, reached).get(manifest.precision)
     return reached / peak if peak else None

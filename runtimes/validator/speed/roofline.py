@@ -1,7 +1,7 @@
-"""The roofline: what this machine reaches in a large matrix product, per dtype, measured once and remembered.
+"""The roofline: this machine's rate in a large matrix product, per dtype, measured once and cached.
 
-An artifact's compute share is its FLOP/s over this peak (Williams, Waterman, Patterson: Roofline, 2009). The
-peak is the best of the libraries at hand, since what is asked is what the machine can do.
+An artifact's compute share is its FLOP/s over this peak (Williams, Waterman, Patterson: Roofline,
+2009). The peak is the best rate of the installed libraries: it is a property of the machine.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from runtimes.files.atomic import write_atomically
 from runtimes.machine.machine import cache_folder, describe
 from runtimes.process.process import isolated
 
-_SIDE = 2048  # of the square matrices: large enough that memory does not matter, 0.1 s at 150 GFLOP/s
+# of the square matrices: large enough that memory does not matter, 0.1 s at 150 GFLOP/s
+_SIDE = 2048
 _OPERATIONS = 2 * _SIDE**3
 _REPEATS = 5
 _PEAK_SECONDS = 120.0
 
 
 def peaks(threads: int) -> dict[str, float]:
-    """Peak operations per second by precision (`fp32`, `bf16`, `int8`) with so many threads.
+    """Return peak operations per second by precision (`fp32`, `bf16`, `int8`) with `threads`.
 
     Measured in a process of its own on first use, then read from the user's cache folder.
     """
@@ -37,14 +38,14 @@ def peaks(threads: int) -> dict[str, float]:
 
 
 def beaten(threads: int, precision: str, reached: float) -> dict[str, float]:
-    """The peaks, measured again where a session reached more: the machine was busy when they were measured.
+    """Return the peaks, measured again if a session reached more: the machine was busy then.
 
-    Where no matrix product comes up to the session's layers, the peak is what the session reached.
+    If no matrix product is as fast as the session's layers, the peak is the session's rate.
     """
-    found = peaks(threads)
-    if reached <= found.get(precision, math.inf):
-        return found
-    return _write(threads, {**found, precision: reached})
+    cached = peaks(threads)
+    if reached <= cached.get(precision, math.inf):
+        return cached
+    return _write(threads, {**cached, precision: reached})
 
 
 def _path(threads: int) -> Path:
@@ -53,18 +54,24 @@ def _path(threads: int) -> Path:
 
 def _read(threads: int) -> dict[str, float] | None:
     try:
-        found = json.loads(_path(threads).read_text(encoding="utf-8"))
-        return {str(name): float(value) for name, value in found.items()}
+        rates = json.loads(_path(threads).read_text(encoding="utf-8"))
+        return {str(name): float(rate) for name, rate in rates.items()}
     except (OSError, ValueError, AttributeError):
         return None
 
 
-def _write(threads: int, known: dict[str, float]) -> dict[str, float]:
-    """Measure, and keep the better of this and what is known."""
-    found: dict[str, float] = isolated(
-        measure, threads, what="the peak measurement", timeout=_PEAK_SECONDS, torch=bool(find_spec("torch"))
+def _write(threads: int, before: dict[str, float]) -> dict[str, float]:
+    """Measure, and store the better rates of this measurement and `before`."""
+    measured: dict[str, float] = isolated(
+        measure,
+        threads,
+        what="the peak measurement",
+        timeout=_PEAK_SECONDS,
+        torch=bool(find_spec("torch")),
     )
-    best = {name: max(found.get(name, 0.0), known.get(name, 0.0)) for name in {**found, **known}}
+    best = dict(before)
+    for name, rate in measured.items():
+        best[name] = max(rate, before.get(name, 0.0))
     _path(threads).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(_path(threads), json.dumps(best) + "\n")
     return best
@@ -118,6 +125,7 @@ def _onnx_product(operator: str, left: Any, right: Any, result: int, threads: in
 
 
 def _machine_key(threads: int) -> str:
-    here = describe()
-    facts = [here["cpu"], here["isa"], here["versions"].get("torch"), here["versions"].get("onnxruntime"), threads]
+    machine = describe()
+    torch, onnxruntime = (machine["versions"].get(name) for name in ("torch", "onnxruntime"))
+    facts = [machine["cpu"], machine["isa"], torch, onnxruntime, threads]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -1,12 +1,12 @@
 """Speed: the ratio of two sessions' latencies, from bursts that alternate between their processes.
 
-Other work on the machine only ever adds time, and on two cores it adds much (thread pools wait for each
-other). So each round waits until the machine is at its usual speed (`pace.py`), and the ratio is of what each
-session takes undisturbed: the fastest run of each burst, and of those the lower quartile over the rounds.
-Medians and tails are reported beside it. The interval is a percentile bootstrap over rounds (Efron 1979). Where
-a process was placed in memory is worth a percent or two and stays for its life, so `burnish bench` starts each
-session several times and takes the geometric mean (Kalibera and Jones 2013). benchmarks/repeatability.py
-compares this with the naive way.
+Other work on the machine only ever adds time, and on two cores it adds much (thread pools wait for
+each other). So each round waits until the machine is at its usual speed (`pace.py`), and the ratio
+is that of the undisturbed latencies: the fastest run of each burst, and of those the lower quartile
+over the rounds. Medians and tails are reported beside it. The interval is a percentile bootstrap
+over rounds (Efron 1979). Where a process was placed in memory changes latency by a percent or two
+for its life, so `burnish bench` starts each session several times and takes the geometric mean
+(Kalibera and Jones 2013). benchmarks/repeatability.py compares this with the naive method.
 """
 
 from __future__ import annotations
@@ -38,14 +38,23 @@ Values = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Collected:
-    """Times by session; errors of those that ended; whether the machine was at its usual speed."""
+    """Times by session.
+
+    Attributes:
+        times: of each session that is still alive.
+        failed: the errors that ended the other sessions.
+        usual: whether the machine was at its usual speed.
+    """
 
     times: dict[str, Times]
     failed: dict[str, BurnishError]
     usual: bool
 
     def speed(self, name: str, base: str | None = None) -> Speed | BurnishError:
-        """Of one session, with the ratio to `base` where that was timed; or the error that ended one of the two."""
+        """Return the speed of one session, with the ratio to `base` if that was timed.
+
+        If one of the two sessions failed, return its error.
+        """
         if problem := self.failed.get(base or "") or self.failed.get(name):
             return problem
         if name not in self.times:
@@ -64,72 +73,101 @@ def collect(
         base: the session that the others are compared with; without it no ratio has to settle.
     """
     failed: dict[str, BurnishError] = {}
-    runs: dict[str, int] = {}
+    runs: dict[str, int] = {}  # of one burst
     for name, child in sessions.items():
         answer = _call(child, "warm_up")
         if isinstance(answer, BurnishError):
             failed[name] = answer
         else:
-            runs[name] = max(defaults.MIN_BURST_RUNS, math.ceil(defaults.BURST_SECONDS / max(answer, 1e-9)))
-    whole = budget * max(1, len(runs) - (base in runs))
-    with task("seconds", math.ceil(whole), limit=True) as advance:
-        times, usual = _rounds(sessions, runs, failed, whole, base, advance)
-    return Collected({name: mine for name, mine in times.items() if mine and name not in failed}, failed, usual)
+            fitting = math.ceil(defaults.BURST_SECONDS / max(answer, 1e-9))
+            runs[name] = max(defaults.MIN_BURST_RUNS, fitting)
+    total = budget * max(1, len(runs) - (base in runs))
+    with task("seconds", math.ceil(total), limit=True) as advance:
+        rounds = _rounds(sessions, runs, failed, total, base, advance)
+    alive = {
+        name: bursts
+        for name, bursts in rounds.times.items()
+        if bursts and name not in rounds.failed
+    }
+    return Collected(alive, rounds.failed, rounds.usual)
 
 
 def _rounds(
     sessions: Mapping[str, Child],
-    runs: dict[str, int],
-    failed: dict[str, BurnishError],
+    runs: Mapping[str, int],
+    failed: Mapping[str, BurnishError],
     budget: float,
     base: str | None,
     advance: Advance,
-) -> tuple[dict[str, Times], bool]:
+) -> Collected:
+    """Run rounds of bursts until all ratios have settled or the budget is spent.
+
+    Args:
+        sessions: as for `collect`.
+        runs: count of runs in one burst, for each session that warmed up.
+        failed: errors of the sessions that did not.
+        budget: seconds in total.
+        base: as for `collect`.
+        advance: takes the seconds that were spent.
+    """
     times: dict[str, Times] = {name: [] for name in runs}
+    failures = dict(failed)
     shuffle, started, pace = random.Random(0), time.perf_counter(), Pace()
-    rounds, unusual, patience, told = 0, 0, defaults.PATIENCE_SECONDS, 0
+    rounds, unusual, patience, reported = 0, 0, defaults.PATIENCE_SECONDS, 0
     while True:
-        active = [name for name in runs if name not in failed]
-        if not active or (base in failed):
-            return times, not unusual
+        active = [name for name in runs if name not in failures]
+        if not active or base in failures:
+            return Collected(times, failures, not unusual)
         usual, waited = pace.wait(patience)
         unusual += not usual
         patience, started = max(0.0, patience - waited), started + waited
         for name in shuffle.sample(active, len(active)):
             answer = _call(sessions[name], "burst", runs[name])
             if isinstance(answer, BurnishError):
-                failed[name] = answer
+                failures[name] = answer
             else:
                 times[name].append(answer)
         rounds += 1
         spent = time.perf_counter() - started > budget
+        alive = [name for name in active if name not in failures]
         settled = rounds >= defaults.MIN_ROUNDS and all(
-            summarize([times[name]], [times.get(base or "", [])]).stable for name in active if name not in failed
+            summarize([times[name]], [times.get(base or "", [])]).stable for name in alive
         )
         if settled or (spent and rounds >= 3):
-            return times, unusual <= rounds * defaults.UNUSUAL_SHARE
+            return Collected(times, failures, unusual <= rounds * defaults.UNUSUAL_SHARE)
         seconds = int(time.perf_counter() - started)
-        advance(seconds - told)  # between two rounds, so that nothing is drawn while a burst runs
-        told = seconds
+        advance(
+            seconds - reported
+        )  # between two rounds, so that nothing is drawn while a burst runs
+        reported = seconds
 
 
 def summarize(launches: Launches, base: Launches = (), usual: bool = True) -> Speed:
-    """Latency percentiles in ms, and with `base`'s times of the same launches the ratio and its interval.
+    """Return latency percentiles in ms, and with `base`'s times the ratio and its interval.
 
-    Where the machine was not at its `usual` speed, no interval is narrow enough to be stable.
+    Args:
+        launches: times of the session.
+        base: times of the base session in the same launches.
+        usual: the machine was at its usual speed; otherwise no interval counts as stable.
     """
-    p50, p90, p99 = (float(value) for value in np.percentile(_flat(launches), [50, 90, 99]) * 1e3)
+    p50, p90, p99 = (np.percentile(_flat(launches), [50, 90, 99]) * 1e3).tolist()
     rounds = sum(len(times) for times in launches)
     speed = Speed(median_ms=p50, p90_ms=p90, p99_ms=p99, rounds=rounds)
-    pairs = [(mine, theirs) for mine, theirs in zip(launches, base, strict=False) if theirs and theirs is not mine]
-    mine = [_fastest(one) for one, _ in pairs] or [_fastest(one) for one in launches]
-    middle, low, high = interval(mine, [_fastest(one) for _, one in pairs] or None)
-    stable = usual and rounds >= defaults.MIN_ROUNDS and (high - low) / 2 <= defaults.HALF_WIDTH * middle
-    if not pairs:
+    paired: list[Times] = []
+    paired_base: list[Times] = []
+    for times, base_times in zip(launches, base, strict=False):
+        if base_times and base_times is not times:
+            paired.append(times)
+            paired_base.append(base_times)
+    fastest = [_fastest(times) for times in paired or launches]
+    middle, low, high = interval(fastest, [_fastest(times) for times in paired_base] or None)
+    narrow = (high - low) / 2 <= defaults.HALF_WIDTH * middle
+    stable = usual and rounds >= defaults.MIN_ROUNDS and narrow
+    if not paired:
         return speed.model_copy(update={"stable": stable})
     return speed.model_copy(
         update={
-            "eager_ms": float(np.median(_flat([one for _, one in pairs])) * 1e3),
+            "eager_ms": float(np.median(_flat(paired_base)) * 1e3),
             "speedup": middle,
             "ci95": (low, high),
             "stable": stable,
@@ -142,43 +180,55 @@ def _flat(launches: Launches) -> Values:
 
 
 def _fastest(times: Times) -> Values:
-    """The fastest run of each burst: what the session takes when nothing else runs."""
+    """Return the fastest run of each burst: the latency if nothing else runs."""
     return np.array([min(burst) for burst in times])
 
 
-def interval(mine: Sequence[Values], base: Sequence[Values] | None = None) -> tuple[float, float, float]:
-    """The lower quartile of `mine`, or of `base` over that of `mine`, with its 95 % bootstrap interval.
+def interval(
+    values: Sequence[Values], base: Sequence[Values] | None = None
+) -> tuple[float, float, float]:
+    """Return the lower quartile of `values` with its 95 % bootstrap interval.
+
+    With `base`, return the ratio of `base`'s quartile to that of `values` instead.
 
     Args:
-        mine: per launch one value per round. Over launches the geometric mean is taken.
-        base: the same, measured beside `mine`; a round that one of the two did not finish does not count.
-            Rounds are resampled in pairs, launches as wholes.
+        values: per launch one value per round. The geometric mean over launches is taken.
+        base: the same, measured beside `values`; rounds that one of the two did not finish do not
+            count. Rounds are resampled in pairs, launches as wholes.
 
     Returns:
         (estimate, low, high).
     """
     rng = np.random.default_rng(0)
-    theirs: Sequence[Values | None] = base if base is not None else [None] * len(mine)
-    wholes, drawn = zip(*(_launch(one, other, rng) for one, other in zip(mine, theirs, strict=True)), strict=True)
-    count = defaults.BOOTSTRAP_SAMPLES
-    which, column = rng.integers(0, len(mine), (count, len(mine))), rng.integers(0, count, (count, len(mine)))
-    samples = _geometric_mean(np.stack(drawn)[which, column])
-    low, high = np.percentile(samples, [2.5, 97.5])
-    return float(_geometric_mean(np.array(wholes))), float(low), float(high)
+    bases: Sequence[Values | None] = base if base is not None else [None] * len(values)
+    estimates: list[Values] = []
+    resampled: list[Values] = []
+    for launch, base_launch in zip(values, bases, strict=True):
+        estimate, samples = _launch(launch, base_launch, rng)
+        estimates.append(estimate)
+        resampled.append(samples)
+    count, shape = defaults.BOOTSTRAP_SAMPLES, (defaults.BOOTSTRAP_SAMPLES, len(values))
+    launches, columns = rng.integers(0, len(values), shape), rng.integers(0, count, shape)
+    means = _geometric_mean(np.stack(resampled)[launches, columns])
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(_geometric_mean(np.array(estimates))), float(low), float(high)
 
 
-def _launch(mine: Values, base: Values | None, rng: np.random.Generator) -> tuple[Values, Values]:
-    """The estimate of one launch, and of it with its rounds resampled."""
-    count = len(mine) if base is None else min(len(mine), len(base))
+def _launch(values: Values, base: Values | None, rng: np.random.Generator) -> tuple[Values, Values]:
+    """Return the estimate of one launch, and its estimates with the rounds resampled."""
+    count = len(values) if base is None else min(len(values), len(base))
     rounds = rng.integers(0, count, (defaults.BOOTSTRAP_SAMPLES, count))
-    drawn, whole = _quartile(mine[:count][rounds]), _quartile(mine[:count])
+    samples, estimate = _quartile(values[:count][rounds]), _quartile(values[:count])
     if base is not None:
-        drawn, whole = _quartile(base[:count][rounds]) / drawn, _quartile(base[:count]) / whole
-    return whole, drawn
+        samples = _quartile(base[:count][rounds]) / samples
+        estimate = _quartile(base[:count]) / estimate
+    return estimate, samples
 
 
 def _geometric_mean(values: Values) -> Values:
-    return np.asarray(values[..., 0] if values.shape[-1] == 1 else np.exp(np.log(values).mean(axis=-1)))
+    return np.asarray(
+        values[..., 0] if values.shape[-1] == 1 else np.exp(np.log(values).mean(axis=-1))
+    )
 
 
 def _quartile(values: Values) -> Values:

@@ -226,7 +226,7 @@ def test_a_graph_that_cannot_be_made_is_the_reason_of_every_engine(net: Net, tmp
     rows = run(net(("build\n", "bessel\n"), ("torchscript: {}", engines)), tmp_path / "out")
     for row in rows.values():
         assert row.status is Status.ERROR
-        assert str(row.reason).startswith("waits for the step 'graph-auto-opset20', which failed: no way")
+        assert str(row.reason).startswith("needs the step 'graph-auto-opset20', which failed: no way")
     logs = [name for name in entries(tmp_path / "out" / "logs") if name.endswith(".log")]
     assert logs == ["graph-auto-opset20.log", "load.log"], "it is tried once"
 
@@ -444,7 +444,7 @@ def test_what_no_build_made_is_not_replaced(net: Net, tmp_path: Path, name: str)
     kept = mine / "notes.txt" if folder else mine
     kept.write_text("mine", encoding="utf-8")
     (tmp_path / "out" / "logs").mkdir()  # as projects have one, too
-    with pytest.raises(UsageError, match=f"holds {name}, which no build made"):
+    with pytest.raises(UsageError, match=f"holds {name}, which Burnish did not make"):
         run(net(), tmp_path / "out")
     assert kept.read_text(encoding="utf-8") == "mine"
     assert entries(tmp_path / "out") == sorted(["logs", name])

@@ -1,4 +1,4 @@
-"""Builds that find what earlier ones have made: what is unchanged is not made again, and nothing else is kept."""
+"""Builds reuse the results of earlier ones: unchanged steps do not run again, and nothing else is cached."""
 
 from __future__ import annotations
 
@@ -54,22 +54,25 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def ran(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
-    """Builds, and says which steps really ran."""
+    """Returns the result of a build, and the steps that really ran."""
     names: list[str] = []
-    real = Runner._isolated
+    real = Runner._work
 
     def counted(self: Runner, step: Any, *args: Any) -> Any:
         names.append(step.name)
         return real(self, step, *args)
 
-    monkeypatch.setattr(Runner, "_isolated", counted)
+    monkeypatch.setattr(Runner, "_work", counted)
 
-    def run(*settings: str, output: str = "out", path: Path = recipe, **options: Any) -> tuple[Build, list[str]]:
+    def run(
+        *settings: str, output: str = "out", path: Path = recipe, **options: Any
+    ) -> tuple[Build, list[str]]:
         names.clear()
-        asked = BuildOptions(**{"cache": True, **options})
-        made = build(load_recipe(path, settings), tmp_path / output, budget=0, options=asked)
-        assert {row.status for row in made.artifacts} == {Status.PASSED}
-        return made, list(names)
+        build_options = BuildOptions(**{"cache": True, **options})
+        plan = load_recipe(path, settings)
+        result = build(plan, tmp_path / output, budget=0, options=build_options)
+        assert {row.status for row in result.artifacts} == {Status.PASSED}
+        return result, list(names)
 
     return run
 
@@ -81,12 +84,16 @@ def test_what_is_unchanged_is_neither_made_nor_judged_again(ran: Ran, tmp_path: 
     first, names = ran()
     assert sorted(names) == sorted(ALL)
     files = {path: path.stat().st_ino for path in (tmp_path / "out").glob("*/model.*")}
-    again, names = ran()
+    second, names = ran()
     assert names == []
-    assert files == {path: path.stat().st_ino for path in (tmp_path / "out").glob("*/model.*")}, "left alone"
-    assert [row.parity for row in again.artifacts] == [row.parity for row in first.artifacts]
-    assert all(row.judged for row in again.artifacts) and not any(row.judged for row in first.artifacts)
-    assert any("3 of 3 verdicts are of earlier builds" in note for note in again.notes)
+    assert files == {path: path.stat().st_ino for path in (tmp_path / "out").glob("*/model.*")}, (
+        "left alone"
+    )
+    assert [row.parity for row in second.artifacts] == [row.parity for row in first.artifacts]
+    assert all(row.judged for row in second.artifacts) and not any(
+        row.judged for row in first.artifacts
+    )
+    assert any("3 of 3 verdicts are from earlier builds" in note for note in second.notes)
 
 
 def test_another_folder_gets_the_same_files_without_work(ran: Ran, tmp_path: Path) -> None:
@@ -96,22 +103,23 @@ def test_another_folder_gets_the_same_files_without_work(ran: Ran, tmp_path: Pat
     for name in ALL[1:]:
         Artifact.open(tmp_path / "elsewhere" / name).verify()
         assert (
-            Artifact.open(tmp_path / "elsewhere" / name).manifest == Artifact.open(tmp_path / "out" / name).manifest
+            Artifact.open(tmp_path / "elsewhere" / name).manifest
+            == Artifact.open(tmp_path / "out" / name).manifest
         )
 
 
 def test_one_changed_artifact_is_the_only_one_that_is_made(ran: Ran) -> None:
     ran()
-    made, names = ran("artifacts.older.opset=17")
+    result, names = ran("artifacts.older.opset=17")
     assert names == ["older"]
-    assert [row.name for row in made.artifacts if not row.judged] == ["older"]
+    assert [row.name for row in result.artifacts if not row.judged] == ["older"]
 
 
 def test_a_gate_changes_a_verdict_and_no_file(ran: Ran) -> None:
     ran()
-    made, names = ran("artifacts.onnx.gates.noise=17")
+    result, names = ran("artifacts.onnx.gates.noise=17")
     assert names == []
-    assert [row.name for row in made.artifacts if not row.judged] == ["onnx"]
+    assert [row.name for row in result.artifacts if not row.judged] == ["onnx"]
 
 
 def test_a_module_that_the_factory_imports_counts(ran: Ran, tmp_path: Path) -> None:
@@ -120,11 +128,11 @@ def test_a_module_that_the_factory_imports_counts(ran: Ran, tmp_path: Path) -> N
     _, names = ran()
     assert sorted(names) == sorted(ALL)
     (tmp_path / "pieces.py").write_text("def width():\n    return 8\n", encoding="utf-8")
-    assert ran()[1] == [], "what was made of it before is still there"
+    assert ran()[1] == [], "its earlier results are still cached"
 
 
-def test_a_change_that_changes_no_result_ends_where_that_is_seen(ran: Ran, tmp_path: Path) -> None:
-    """The weights are what they were: what starts from the ONNX graph of another step does not run again."""
+def test_a_change_that_changes_no_result_stops_there(ran: Ran, tmp_path: Path) -> None:
+    """The weights are the same, so a step that starts from the ONNX graph does not run again."""
     ran("artifacts.vino.format=openvino")
     (tmp_path / "pieces.py").write_text("def width():\n    return 4 + 4\n", encoding="utf-8")
     _, names = ran("artifacts.vino.format=openvino")
@@ -132,15 +140,15 @@ def test_a_change_that_changes_no_result_ends_where_that_is_seen(ran: Ran, tmp_p
     assert "load" in names
 
 
-def test_nothing_is_taken_when_all_shall_be_fresh(ran: Ran) -> None:
+def test_a_fresh_build_takes_nothing_from_the_cache(ran: Ran) -> None:
     ran()
-    made, names = ran(fresh=True)
+    result, names = ran(fresh=True)
     assert sorted(names) == sorted(ALL)
-    assert not any(row.judged for row in made.artifacts)
-    assert ran()[1] == [], "it was kept"
+    assert not any(row.judged for row in result.artifacts)
+    assert ran()[1] == [], "it was cached"
 
 
-def test_without_the_cache_nothing_is_taken_and_nothing_kept(ran: Ran, tmp_path: Path) -> None:
+def test_without_the_cache_nothing_is_reused_or_cached(ran: Ran, tmp_path: Path) -> None:
     _, names = ran(cache=False)
     assert sorted(names) == sorted(ALL)
     assert not (tmp_path / "cache" / "burnish" / "steps").exists()
@@ -152,9 +160,9 @@ def test_a_damaged_result_is_made_again(ran: Ran, tmp_path: Path) -> None:
     entries = tmp_path / "cache" / "burnish" / "steps" / "entries"
     model = next(path for path in entries.glob("*/files/model.onnx"))
     model.write_bytes(model.read_bytes()[:-1])
-    made, names = ran(output="elsewhere")
+    result, names = ran(output="elsewhere")
     assert len(names) == 1 and names[0] in ("onnx", "older")
-    assert any("was damaged: it is made anew" in note for note in made.notes)
+    assert any("was damaged: its step runs again" in note for note in result.notes)
     Artifact.open(tmp_path / "elsewhere" / names[0]).verify()
 
 
@@ -166,7 +174,9 @@ def test_a_result_that_lost_a_file_is_made_again(ran: Ran, tmp_path: Path) -> No
     Artifact.open(tmp_path / "elsewhere" / "torchscript").verify()
 
 
-def test_a_damaged_result_is_made_once_though_several_steps_start_from_it(ran: Ran, tmp_path: Path) -> None:
+def test_a_damaged_result_is_made_once_though_several_steps_start_from_it(
+    ran: Ran, tmp_path: Path
+) -> None:
     ran()
     entries = tmp_path / "cache" / "burnish" / "steps" / "entries"
     next(entries.glob("*/files/state.pt")).write_bytes(b"no state")
@@ -177,10 +187,11 @@ def test_a_damaged_result_is_made_once_though_several_steps_start_from_it(ran: R
     assert sorted(names) == sorted(ALL)
 
 
-def test_fresh_takes_what_no_trace_has_seen(ran: Ran, tmp_path: Path) -> None:
-    """What a link says is such a thing."""
+def test_a_fresh_build_sees_changes_that_no_trace_records(ran: Ran, tmp_path: Path) -> None:
+    """Such as the target of a link."""
     (tmp_path / "pieces.py").write_text(
-        "import os\ndef width():\n    return int(os.readlink(__file__[:-9] + 'width'))\n", encoding="utf-8"
+        "import os\ndef width():\n    return int(os.readlink(__file__[:-9] + 'width'))\n",
+        encoding="utf-8",
     )
     (tmp_path / "width").symlink_to("8")
     ran()
@@ -199,7 +210,9 @@ def test_code_in_the_output_folder_counts(ran: Ran, tmp_path: Path) -> None:
     assert "load" in ran(output=".")[1]
 
 
-def test_a_damaged_state_is_loaded_again_before_something_starts_from_it(ran: Ran, tmp_path: Path) -> None:
+def test_a_damaged_state_is_loaded_again_before_something_starts_from_it(
+    ran: Ran, tmp_path: Path
+) -> None:
     ran()
     entries = tmp_path / "cache" / "burnish" / "steps" / "entries"
     state = next(entries.glob("*/files/state.pt"))
@@ -222,16 +235,18 @@ def test_side_by_side_the_same_is_made(ran: Ran, tmp_path: Path) -> None:
     assert sorted(names) == sorted(ALL)
     for name in ALL[1:]:
         assert (
-            Artifact.open(tmp_path / "elsewhere" / name).manifest == Artifact.open(tmp_path / "out" / name).manifest
+            Artifact.open(tmp_path / "elsewhere" / name).manifest
+            == Artifact.open(tmp_path / "out" / name).manifest
         )
 
 
 def test_explain_says_what_must_run_and_why(ran: Ran, recipe: Path, tmp_path: Path) -> None:
     def words(*settings: str) -> dict[str, str | None]:
-        return {one.step: one.why for one in explain(load_recipe(recipe, settings), tmp_path / "out")}
+        explanations = explain(load_recipe(recipe, settings), tmp_path / "out")
+        return {explanation.step: explanation.why for explanation in explanations}
 
     assert words()["load"] == "it was not built here before"
-    assert words()["onnx"] == "load must run first, and may make something else"
+    assert words()["onnx"] == "load must run first, and its result may change"
     ran()
     assert words() == dict.fromkeys(["load", "torchscript", "onnx", "older"])
     assert words("artifacts.older.opset=17")["older"] == "options.opset changed 18 -> 17"
@@ -240,21 +255,25 @@ def test_explain_says_what_must_run_and_why(ran: Ran, recipe: Path, tmp_path: Pa
     assert words()["load"] == "pieces.py changed"
 
 
-def test_verdicts_are_kept_only_whole_and_only_if_they_passed(ran: Ran, tmp_path: Path) -> None:
+def test_damaged_verdicts_are_not_reused(ran: Ran, tmp_path: Path) -> None:
     ran()
     verdicts = sorted((tmp_path / "cache" / "burnish" / "verdicts").iterdir())
     assert len(verdicts) == 3
-    kept = json.loads(verdicts[0].read_text(encoding="utf-8"))
-    kept["row"]["size_bytes"] = 1
-    verdicts[0].write_text(json.dumps(kept), encoding="utf-8")
+    record = json.loads(verdicts[0].read_text(encoding="utf-8"))
+    record["row"]["size_bytes"] = 1
+    verdicts[0].write_text(json.dumps(record), encoding="utf-8")
     verdicts[1].write_text("{", encoding="utf-8")
-    made, _ = ran()
-    assert len([row for row in made.artifacts if row.judged]) == 1
+    result, _ = ran()
+    assert len([row for row in result.artifacts if row.judged]) == 1
 
 
-def test_what_can_run_here_now_is_judged(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that was installed shows in nothing that a verdict depends on."""
-    built = build(load_recipe(recipe), tmp_path / "out", budget=0, options=BuildOptions(cache=True)).artifacts[1]
+def test_an_artifact_that_can_run_now_is_judged(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new driver changes nothing that the key of a verdict contains."""
+    built = build(
+        load_recipe(recipe), tmp_path / "out", budget=0, options=BuildOptions(cache=True)
+    ).artifacts[1]
     target = Target(Artifact.open(tmp_path / "out" / "onnx"), "cpu")
     verdicts = Verdicts(tmp_path / "verdicts", "conditions")
     verdicts.put(target, built.model_copy(update={"status": Status.BUILT, "judged": None}))
@@ -263,9 +282,9 @@ def test_what_can_run_here_now_is_judged(recipe: Path, tmp_path: Path, monkeypat
     assert verdicts.get(target) is not None
 
 
-def test_a_verdict_that_failed_is_reached_anew(recipe: Path, tmp_path: Path) -> None:
+def test_a_failed_artifact_is_judged_again(recipe: Path, tmp_path: Path) -> None:
     plan = load_recipe(recipe, ["artifacts.onnx.gates.noise=1e-9"])
     for _ in range(2):
-        made = build(plan, tmp_path / "out", budget=0, options=BuildOptions(cache=True))
-        row = next(row for row in made.artifacts if row.name == "onnx")
+        result = build(plan, tmp_path / "out", budget=0, options=BuildOptions(cache=True))
+        row = next(row for row in result.artifacts if row.name == "onnx")
         assert (row.status, row.judged) == (Status.FAILED, None)

@@ -247,7 +247,7 @@ def test_ctrl_c_in_the_middle_of_recovery_and_the_next_build_goes_on(recipe: Pat
     said: list[str] = []
     [row] = build(load_recipe(path), tmp_path / "out", budget=0, progress=said.append).artifacts
     assert row.status is Status.PASSED
-    [again] = [int(told.rpartition(" ")[2]) for told in said if told.startswith("going on behind epoch")]
+    [again] = [int(told.rpartition(" ")[2]) for told in said if told.startswith("resuming after epoch")]
     assert 2 <= again < 40
     assert not any(f"epoch {done} of" in told for told in said for done in range(1, again + 1))
     lesson = passes(tmp_path / "out", "taught")[-1]["recover"]
@@ -263,8 +263,8 @@ Mistake = Callable[[str], Path]
     [
         ("[{prune: {structured: 2}}]", "must be less than 1"),
         ("[{quantize: int8}, {prune: {structured: 0.5}}]", "the legal order is prune -> recover -> quantize"),
-        ("[{recover: logits}]", "this pass learns from samples: add `data: {training:"),
-        ("[{prune: {structured: 0.5, importance: taylor}}]", "this pass learns from samples"),
+        ("[{recover: logits}]", "this pass needs training data: add `data: {training:"),
+        ("[{prune: {structured: 0.5, importance: taylor}}]", "this pass needs training data"),
         ("[{prune: {structurd: 0.5}}]", "unknown key `structurd`; did you mean 'structured'?"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a build may remove of the folder that it writes into: its own, and nothing that it only finds there."""
+"""A build removes only its own files from the folder that it writes into."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.build.folders import forget_models, output_folder
+from converters.build.folders import output_folder, remove_changed_models
 from runtimes.errors import UsageError
 from runtimes.process.process import ChildDied
 
@@ -17,27 +17,27 @@ def _models(output: Path) -> list[str]:
     return sorted(path.name for path in (output / "models").iterdir())
 
 
-def test_only_changed_models_are_forgotten(tmp_path: Path) -> None:
+def test_only_changed_models_are_removed(tmp_path: Path) -> None:
     for name in (KEY, "f" * 12, "resnet"):
         (tmp_path / "models" / name).mkdir(parents=True)
     (tmp_path / "models" / "best.pth").touch()
-    forget_models(tmp_path, {KEY})
+    remove_changed_models(tmp_path, {KEY})
     assert _models(tmp_path) == [KEY, "best.pth", "resnet"]
-    forget_models(tmp_path, {""})
+    remove_changed_models(tmp_path, {""})
     assert _models(tmp_path) == ["best.pth", "resnet"]
 
 
 def test_a_folder_of_changed_models_that_is_empty_goes(tmp_path: Path) -> None:
     (tmp_path / "models" / KEY).mkdir(parents=True)
-    forget_models(tmp_path, {""})
+    remove_changed_models(tmp_path, {""})
     assert not (tmp_path / "models").exists()
 
 
 def test_a_build_that_finishes_nothing_takes_nothing_along(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "best.pth").touch()
-    with output_folder(tmp_path) as work:
-        assert work.is_dir()
+    with output_folder(tmp_path) as scratch:
+        assert scratch.is_dir()
     assert _models(tmp_path) == ["best.pth"]
 
 

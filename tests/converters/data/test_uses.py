@@ -115,7 +115,7 @@ def test_pictures_for_a_model_of_several_inputs(photos: Path) -> None:
 def test_a_damaged_picture_is_named(photos: Path) -> None:
     (photos / "photos" / "b.jpg").write_bytes(b"not a picture")
     with pytest.raises(
-        UsageError, match=r"1 of 5 samples cannot be read:\n  .*b\.jpg is not a picture that can be read"
+        UsageError, match=r"1 of 5 samples cannot be read:\n  cannot read .*b\.jpg as a picture"
     ):
         probes(recipe(), photos)
 

@@ -20,7 +20,7 @@ from burnish.report.debug import details, headline
 from converters.debug.compare import Findings
 from converters.debug.judge import Limit
 from converters.debug.result import DebugResult
-from converters.debug.stops import stop
+from converters.debug.stops import find_stop
 
 Change = Callable[[Any], None]
 
@@ -207,9 +207,9 @@ def test_a_batch_folded_into_the_graph_stops_it(
     path = write_photo(model, format, rows=2, **options)
     comparison = replace(photo, inputs=two).compare(path)
     assert comparison.search(Limit.of("fp32"), 10**9, 1).first is None
-    found = stop(comparison, photo.inputs)
+    found = find_stop(comparison, photo.inputs)
     assert found is not None and not found.runs
-    assert stop(comparison, two) is None
+    assert find_stop(comparison, two) is None
     result = DebugResult("made", "onnx", "fp32", "m", "size 4", "", found, [], [], True, [], 1, [])
     assert f"the graph stops on the probe 'size 4', {place}" in headline(result)
 

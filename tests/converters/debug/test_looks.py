@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters.debug.looks import looks
+from converters.debug.looks import describe
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.standard_normal((3, 5, 4, 4))
@@ -31,33 +31,33 @@ PATTERNS: dict[str, tuple[Callable[[Any], Any], str]] = {
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_pattern_is_told(pattern: str) -> None:
     change, said = PATTERNS[pattern]
-    found = looks(change(TRUTH), TRUTH, {"other": RNG.standard_normal(TRUTH.shape)})
+    found = describe(change(TRUTH), TRUTH, {"other": RNG.standard_normal(TRUTH.shape)})
     assert said in "; ".join(found) and bool(found) == bool(said)
 
 
 def test_a_missing_clamp() -> None:
-    assert looks(np.maximum(TRUTH, 0), BOUNDED, {}) == [
+    assert describe(np.maximum(TRUTH, 0), BOUNDED, {}) == [
         "it goes above 1, where the truth ends: a clamp is missing (ReLU6, ReLU)"
     ]
-    assert "it goes below 0" in looks(np.minimum(TRUTH, 1), BOUNDED, {})[0]
+    assert "it goes below 0" in describe(np.minimum(TRUTH, 1), BOUNDED, {})[0]
 
 
 def test_the_values_of_another() -> None:
     other = RNG.standard_normal(TRUTH.shape)
-    assert looks(other.astype(np.float32), TRUTH, {"a": BOUNDED, "b": other}) == ["it holds what b should hold"]
+    assert describe(other.astype(np.float32), TRUTH, {"a": BOUNDED, "b": other}) == ["it holds what b should hold"]
 
 
 def test_an_overflow() -> None:
     large = TRUTH * 1e5
     with np.errstate(over="ignore"):
-        found = looks(large.astype(np.float16), large, {})
+        found = describe(large.astype(np.float16), large, {})
     assert len(found) == 1 and "values are Inf or NaN, where the truth goes up to" in found[0]
 
 
 def test_what_the_truth_has_too_is_no_overflow() -> None:
     masked = np.where(TRUTH > 1, -np.inf, TRUTH)
-    assert looks(masked, masked, {}) == []
+    assert describe(masked, masked, {}) == []
 
 
 def test_another_shape() -> None:
-    assert looks(TRUTH[:2], TRUTH, {}) == ["its shape is [2, 5, 4, 4], the truth's [3, 5, 4, 4]"]
+    assert describe(TRUTH[:2], TRUTH, {}) == ["its shape is [2, 5, 4, 4], the truth's [3, 5, 4, 4]"]

@@ -12,7 +12,7 @@ import pytest
 
 from converters.debug.compare import Comparison, Findings, compare
 from converters.debug.judge import Limit
-from converters.debug.run import DebugRequest as DebugJob
+from converters.debug.run import DebugRequest
 from converters.debug.run import debug
 from converters.debug.taps.openvino import OpenVinoTaps
 from converters.exporters.job import ExportJob
@@ -194,7 +194,7 @@ def test_a_quantized_artifact(quantized_build: Path, small_recipe: Path, tmp_pat
     """Quantized by Burnish itself, run by its own session: nothing is accused, and every layer is compared."""
     folder = shutil.copytree(quantized_build / "openvino-int8", tmp_path / "openvino-int8")
     shutil.copy(quantized_build / REFERENCE_FILE, tmp_path / REFERENCE_FILE)
-    found = debug(DebugJob(folder, tmp_path / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
+    found = debug(DebugRequest(folder, tmp_path / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
     assert (found.format, found.precision, found.first) == ("openvino", "int8", None)
     assert {"0 + 1", "3 + 4", "8", "output logits"} <= {one.layer for one in found.series}
     assert any("this judges the graph" in note for note in found.notes)

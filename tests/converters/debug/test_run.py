@@ -199,7 +199,7 @@ def test_a_model_that_is_float32_in_disguise(job: Callable[..., DebugRequest], p
     found = debug(one)
     assert found.first is None and found.precision == precision
     assert f"(onnx, {precision}): no layer diverges" in headline(found)
-    words = f"{precision} is asked for, but the layers that compute do so 3 in fp32: the precision gate fails"
+    words = f"{precision} was requested, but of the layers that compute 3 in fp32 do: the precision gate fails"
     assert words in found.notes
 
 
@@ -265,7 +265,7 @@ def test_a_model_that_has_changed_is_refused(job: Callable[..., DebugRequest]) -
         return [{name: (values * 1.01).astype(values.dtype) for name, values in one.items()} for one in every]
 
     dataclasses.replace(reference, eager=other(reference.eager), truth=other(reference.truth)).save(one.reference)
-    with pytest.raises(UsageError, match="answers logits otherwise than when the artifact was built"):
+    with pytest.raises(UsageError, match="gives other values for logits than when the artifact was built"):
         debug(one)
 
 

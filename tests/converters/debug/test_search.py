@@ -42,7 +42,7 @@ def test_finds_the_layer_within_the_budget(fault: int, budget: int) -> None:
     chain = Chain(fault)
     search = chain.search(budget)
     assert search.verdict().first == fault
-    assert fault in search.found and (fault == 0 or fault - 1 in search.found)
+    assert fault in search.measures and (fault == 0 or fault - 1 in search.measures)
     assert chain.largest <= budget
     assert len(chain.asked) == len(set(chain.asked)), "no layer is measured twice"
     assert search.complete == (budget >= 10 * COUNT / FULL_RUNS)

@@ -22,13 +22,13 @@ from burnish.report.debug import headline
 from converters.debug import run, worst
 from converters.debug.compare import Comparison, compare
 from converters.debug.judge import Limit
-from converters.debug.run import DebugRequest as DebugJob
+from converters.debug.run import DebugRequest
 from converters.debug.run import debug
-from converters.debug.stops import stop
+from converters.debug.stops import find_stop
 from converters.debug.taps import tensorrt as tensorrt_taps
 from converters.debug.taps import tensorrt_graph
 from converters.debug.taps.tensorrt import TensorRtTaps
-from converters.debug.taps.tensorrt_graph import Remade, Tapped, refuse, remake
+from converters.debug.taps.tensorrt_graph import RebuiltGraph, TappedEngine, refuse, rebuild_graph
 from converters.exporters.job import ExportJob
 from converters.exporters.tensorrt import tensorrt as exporter
 from converters.exporters.tensorrt.tensorrt import Lowered, TensorRtExporter, TensorRtOptions
@@ -71,11 +71,11 @@ def _manifest(subject: Any, **options: Any) -> Manifest:
 
 
 @pytest.fixture
-def remade(tmp_path: Path) -> Callable[..., Remade]:
+def rebuilt(tmp_path: Path) -> Callable[..., RebuiltGraph]:
     """Makes the graph of a subject's engine again: `remade(subject, precision="fp16")`."""
 
-    def make(subject: Any, **options: Any) -> Remade:
-        return remake(_manifest(subject, **options), subject.eager._single, tmp_path, None)
+    def make(subject: Any, **options: Any) -> RebuiltGraph:
+        return rebuild_graph(_manifest(subject, **options), subject.eager._single, tmp_path, None)
 
     return make
 
@@ -118,9 +118,9 @@ def _bake_batch(model: onnx.ModelProto) -> None:
 def on_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime computes what engines would give."""
 
-    def run(remade: Remade, tapped: Tapped, inputs: Arrays) -> Arrays:
+    def run(rebuilt: RebuiltGraph, tapped: TappedEngine, inputs: Arrays) -> Arrays:
         assert len(tapped.plan) > 1000, "the engine was really built"
-        model = onnx.load(str(remade.lowered.path))
+        model = onnx.load(str(rebuilt.lowered.path))
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tapped.outputs)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -130,11 +130,11 @@ def on_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def compared(on_host: None) -> Callable[[Any, Remade], Comparison]:
+def compared(on_host: None) -> Callable[[Any, RebuiltGraph], Comparison]:
     """Matches an engine's layers with a subject's."""
 
-    def match(subject: Any, remade: Remade) -> Comparison:
-        taps = TensorRtTaps(remade, subject.eager.paths, subject.inputs)
+    def match(subject: Any, rebuilt: RebuiltGraph) -> Comparison:
+        taps = TensorRtTaps(rebuilt, subject.eager.paths, subject.inputs)
         return compare(subject.eager, taps, subject.inputs, subject.outputs)
 
     return match
@@ -143,9 +143,9 @@ def compared(on_host: None) -> Callable[[Any, Remade], Comparison]:
 @rtx
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_every_layer_of_a_correct_engine_is_matched_by_name(
-    small: Any, remade: Callable[..., Remade], compared: Callable[..., Comparison], precision: str
+    small: Any, rebuilt: Callable[..., RebuiltGraph], compared: Callable[..., Comparison], precision: str
 ) -> None:
-    comparison = compared(small, remade(small, precision=precision))
+    comparison = compared(small, rebuilt(small, precision=precision))
     assert [layer.name for layer in comparison.layers][:7] == [
         "stem",
         "block.conv1 + block.bn1",
@@ -164,7 +164,7 @@ def test_every_layer_of_a_correct_engine_is_matched_by_name(
 @pytest.mark.parametrize("taps", [64, 2])
 def test_a_fault_of_the_lowering_is_found(
     small: Any,
-    remade: Callable[..., Remade],
+    rebuilt: Callable[..., RebuiltGraph],
     compared: Callable[..., Comparison],
     faulty: Callable[[Change], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -173,28 +173,28 @@ def test_a_fault_of_the_lowering_is_found(
     """However few values an engine gives."""
     monkeypatch.setattr(tensorrt_taps, "TAPS", taps)
     faulty(_scaled("inverted.conv.0.weight"))
-    first = compared(small, remade(small)).search(Limit.of("fp32"), 10**9, 3).first
+    first = compared(small, rebuilt(small)).search(Limit.of("fp32"), 10**9, 3).first
     assert first is not None and first.layer == "inverted.conv.0 + inverted.conv.1"
 
 
 @rtx
 def test_where_a_graph_stops_at_a_size_is_found(
-    small: Any, remade: Callable[..., Remade], compared: Callable[..., Comparison], faulty: Callable[[Change], None]
+    small: Any, rebuilt: Callable[..., RebuiltGraph], compared: Callable[..., Comparison], faulty: Callable[[Change], None]
 ) -> None:
     faulty(_bake_batch)
-    comparison = compared(small, remade(small))
-    assert stop(comparison, small.inputs) is None
-    found = stop(comparison, {"image": np.repeat(small.inputs["image"], 2, 0)[:3]})
+    comparison = compared(small, rebuilt(small))
+    assert find_stop(comparison, small.inputs) is None
+    found = find_stop(comparison, {"image": np.repeat(small.inputs["image"], 2, 0)[:3]})
     assert found is not None and found.node == "baked reshape" and not found.runs
 
 
 @rtx
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", "FLOAT"), ("fp16", "HALF"), ("bf16", "FLOAT")])
 def test_values_become_outputs_beside_the_models_own(
-    small: Any, remade: Callable[..., Remade], precision: str, dtype: str
+    small: Any, rebuilt: Callable[..., RebuiltGraph], precision: str, dtype: str
 ) -> None:
     """NumPy has no bfloat16: such a value is given as float32."""
-    one = remade(small, precision=precision)
+    one = rebuilt(small, precision=precision)
     shapes = one.shapes(small.inputs)
     assert shapes["a"] == (2, 6)
     inner = [name for name, shape in shapes.items() if shape == (2, 8, 8, 8)]
@@ -212,21 +212,21 @@ def test_values_become_outputs_beside_the_models_own(
 
 
 @rtx
-def test_what_no_engine_gives_is_no_value(photo: Any, remade: Callable[..., Remade]) -> None:
+def test_what_no_engine_gives_is_no_value(photo: Any, rebuilt: Callable[..., RebuiltGraph]) -> None:
     """Integers inside are shapes: the graph has their nodes, and nothing of theirs is read."""
-    taps = TensorRtTaps(remade(photo), photo.eager.paths, photo.inputs)
+    taps = TensorRtTaps(rebuilt(photo), photo.eager.paths, photo.inputs)
     assert taps.graph.outputs == ["probabilities", "twin"]
     assert all(node.shape is not None for node in taps.graph.nodes if node.value)
     unread = [node.outputs[0] for node in taps.graph.nodes if not node.value]
     assert taps.read(photo.inputs, unread) == {}
-    assert any("built again" in note for note in taps.notes)
+    assert any("rebuilt" in note for note in taps.notes)
 
 
 @rtx
 def test_a_real_artifact_is_made_again_as_it_was(small_build: Path, small_recipe: Path, tmp_path: Path) -> None:
     made = Artifact.open(small_build / "tensorrt").manifest
     module = load_model(source_of(load_recipe(small_recipe))).module
-    one = remake(made, module, tmp_path, None)
+    one = rebuild_graph(made, module, tmp_path, None)
     assert one.differences(made) == []
     build = {**made.build, "version": "0.1", "layers": {"fp16": 7}}
     words = one.differences(made.model_copy(update={"build": build}))
@@ -247,7 +247,7 @@ def test_the_options_are_the_manifests_on_this_machines_devices(small: Any) -> N
 def test_options_of_another_burnish_are_told(small: Any) -> None:
     made = _manifest(small)
     made.build["options"]["tactics"] = "some"
-    with pytest.raises(UsageError, match=r"another Burnish.*build it again"):
+    with pytest.raises(UsageError, match=r"another version of Burnish.*build it again"):
         tensorrt_graph._options(made)
 
 
@@ -273,7 +273,7 @@ def test_what_cannot_be_debugged_here_is_refused_with_what_can(
 ) -> None:
     folder = request.getfixturevalue(build)
     with pytest.raises(error, match=words):
-        debug(DebugJob(folder / name, folder / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
+        debug(DebugRequest(folder / name, folder / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
 
 
 @rtx
@@ -281,9 +281,9 @@ def test_what_cannot_be_debugged_here_is_refused_with_what_can(
 @pytest.mark.parametrize(
     ("change", "engine", "blamed", "note"),
     [
-        (None, 1.0, None, "built again from the model"),
-        (_scaled("3.weight"), 1.0, "3 + 4", "built again from the model"),
-        (None, 1.1, None, "every output of the engine that was built again is right"),
+        (None, 1.0, None, "rebuilt from the model"),
+        (_scaled("3.weight"), 1.0, "3 + 4", "rebuilt from the model"),
+        (None, 1.1, None, "every output of the rebuilt engine is right"),
     ],
     ids=["clean", "lowering", "engine"],
 )
@@ -313,7 +313,7 @@ def test_a_whole_artifact(
     if change:
         faulty(change)
     source = source_of(load_recipe(small_recipe))
-    found = debug(DebugJob(small_build / "tensorrt", small_build / REFERENCE_FILE, source, 10**9, 3))
+    found = debug(DebugRequest(small_build / "tensorrt", small_build / REFERENCE_FILE, source, 10**9, 3))
     assert (found.first.layer if found.first else None) == blamed
     assert (found.format, found.complete, found.unmatched) == ("tensorrt", True, [])
     assert any(note in one for one in found.notes)
@@ -326,17 +326,17 @@ def test_an_engine_on_the_gpu(
 ) -> None:
     """A correct one, and one whose lowering was wrong when it was built and is so still."""
     source = source_of(load_recipe(small_recipe))
-    clean = debug(DebugJob(gpu_build / "tensorrt", gpu_build / REFERENCE_FILE, source, 10**9, 3))
+    clean = debug(DebugRequest(gpu_build / "tensorrt", gpu_build / REFERENCE_FILE, source, 10**9, 3))
     assert clean.first is None, headline(clean)
     assert {"0 + 1", "3 + 4", "8", "output logits"} <= {one.layer for one in clean.series}
     faulty(_scaled("3.weight"))
-    broken = _built_again(gpu_build / "tensorrt", gpu_build / "onnx" / "model.onnx", tmp_path)
-    found = debug(DebugJob(broken, gpu_build / REFERENCE_FILE, source, 10**9, 3, trust=True))
+    broken = _rebuilt_artifact(gpu_build / "tensorrt", gpu_build / "onnx" / "model.onnx", tmp_path)
+    found = debug(DebugRequest(broken, gpu_build / REFERENCE_FILE, source, 10**9, 3, trust=True))
     assert found.first is not None and found.first.layer == "3 + 4", headline(found)
-    assert any("built again" in note for note in found.notes)
+    assert any("rebuilt" in note for note in found.notes)
 
 
-def _built_again(artifact: Path, graph: Path, folder: Path) -> Path:
+def _rebuilt_artifact(artifact: Path, graph: Path, folder: Path) -> Path:
     """A copy of an artifact with the engine that the exporter makes now."""
     copy = shutil.copytree(artifact, folder / "tensorrt")
     made = Artifact.open(copy).manifest

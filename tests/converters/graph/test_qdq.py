@@ -9,7 +9,7 @@ import onnx
 import onnx_ir
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.graph.qdq import float_products, layers, left_float
+from converters.graph.qdq import float_products, layers, count_float_products
 
 _CONSTANTS = {
     "step": np.float32(0.1),
@@ -51,7 +51,7 @@ def test_a_product_of_computed_values_has_no_weight_that_could_be_quantized(tmp_
     assert products(softmax, product("s", "x")) == ["product"]
     assert products(*PAIR, softmax, product("s", "d")) == ["product"], "one side alone makes it no integer product"
     onnx.save(graph(softmax, product("s", "x")), tmp_path / "graph.onnx")
-    assert left_float(tmp_path / "graph.onnx") == 1
+    assert count_float_products(tmp_path / "graph.onnx") == 1
 
 
 def test_one_that_is_quantized_or_has_a_weight_is_none_of_them() -> None:

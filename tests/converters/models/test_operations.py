@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torchvision.models import VisionTransformer, resnet18  # noqa: E402
 
-from converters.models.attention import replace  # noqa: E402
+from converters.models.attention import replace_attentions  # noqa: E402
 from converters.models.facts import study  # noqa: E402
 from converters.models.operations import Run, count  # noqa: E402
 from converters.passes.prune.cost.cost import macs  # noqa: E402
@@ -69,7 +69,7 @@ def test_a_model_that_looks_at_values_is_counted_on_the_cpu_to_the_same_number()
 @pytest.mark.parametrize("looking", [False, True])
 def test_modules_add_up_to_the_total(looking: bool) -> None:
     for module, side in ((vit(), SIDE), (resnet18().eval(), 64)):
-        replace(module)
+        replace_attentions(module)
         found = count(Looking(module) if looking else module, on_pictures(side=side))
         assert sum(found.modules.values()) == found.total
         counted = [name.removeprefix("inner.") for name, own in found.modules.items() if own]
@@ -78,7 +78,7 @@ def test_modules_add_up_to_the_total(looking: bool) -> None:
 
 def test_the_costs_of_layers_add_up_to_the_total_of_a_transformer() -> None:
     module = vit()
-    replace(module)
+    replace_attentions(module)
     costs = macs(module, on_pictures())
     assert costs.total == by_hand()
     assert sum(layer(1, 1) for layer in costs.layers.values()) == by_hand()

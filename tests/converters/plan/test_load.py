@@ -57,7 +57,9 @@ def test_a_short_recipe_gets_its_defaults(write: Write) -> None:
     assert plan.name == "net"
     assert plan.recipe.devices == ("cpu",)
     assert plan.recipe.dims["batch"].bounds == (1, 1, 4)
-    assert [(one.name, one.exporter.format, one.options.opset) for one in plan.artifacts] == [("onnx", "onnx", 20)]
+    assert [(one.name, one.exporter.format, one.options.opset) for one in plan.artifacts] == [
+        ("onnx", "onnx", 20)
+    ]
 
 
 def test_an_artifact_without_options_may_have_nothing_behind_its_name(write: Write) -> None:
@@ -112,7 +114,7 @@ def test_what_only_a_whole_recipe_shows_is_told_at_once_too(wrong: Wrong) -> Non
         ":1: model: torchvision has no classification model 'resnet81'; did you mean 'resnet18'?",
         ":2: dims.batch: the dimension 'batch' has no range; add it to `dims:`",
         ":5: dims.bach: no input has this dimension; did you mean 'batch'?",
-        ":6: data.evaluation: pictures need `preprocess:` to become inputs",
+        ":6: data.evaluation: images need `preprocess:` to become inputs of the model",
     ]
 
 
@@ -121,7 +123,9 @@ def test_a_format_that_does_not_exist(wrong: Wrong) -> None:
     assert told == ":7: artifacts.mine: unknown format 'onxx'; did you mean 'onnx'?"
 
 
-@pytest.mark.parametrize("model", ["resnet18", "python:net", "python:net:a-b", "python:a..b:c", "hub:x", ""])
+@pytest.mark.parametrize(
+    "model", ["resnet18", "python:net", "python:net:a-b", "python:a..b:c", "hub:x", ""]
+)
 def test_a_model_of_no_known_kind(wrong: Wrong, model: str) -> None:
     (told,) = wrong(VALID.replace("torchvision:resnet18", f"'{model}'"))
     assert told.startswith(":1: model: must ")
@@ -129,7 +133,12 @@ def test_a_model_of_no_known_kind(wrong: Wrong, model: str) -> None:
 
 @pytest.mark.parametrize(
     "bounds",
-    ["{min: 8, max: 4}", "{min: 1, opt: 9, max: 4}", "{min: 4, opt: 2, max: 8}", "{min: 9, opt: 5, max: 1}"],
+    [
+        "{min: 8, max: 4}",
+        "{min: 1, opt: 9, max: 4}",
+        "{min: 4, opt: 2, max: 8}",
+        "{min: 9, opt: 5, max: 1}",
+    ],
 )
 def test_sizes_must_rise(wrong: Wrong, bounds: str) -> None:
     (told,) = wrong(VALID.replace("{max: 4}", bounds))
@@ -149,11 +158,14 @@ def test_a_recipe_takes_every_device_that_there_is() -> None:
 @pytest.mark.parametrize("name", ["..", "a/b", "-x", "a b", "'\\e[31m'", "logs", "build.json"])
 def test_an_artifact_name_that_is_no_folder_of_its_own(wrong: Wrong, name: str) -> None:
     (told,) = wrong(VALID.replace("onnx: {}", f'"{name}": {{format: onnx}}'))
-    assert "a name is letters, digits, - _ ." in told
+    assert "a name has letters, digits, - _ ." in told
 
 
 def test_gates_of_an_artifact_override_those_of_the_recipe_one_by_one(write: Write) -> None:
-    text = VALID + "  fast: {format: onnx, gates: {speedup: 2.0}}\ngates: {speedup: 1.5, max_abs: 0.1}\n"
+    text = (
+        VALID
+        + "  fast: {format: onnx, gates: {speedup: 2.0}}\ngates: {speedup: 1.5, max_abs: 0.1}\n"
+    )
     gates = {artifact.name: artifact.gates for artifact in load_recipe(write(text)).artifacts}
     assert (gates["onnx"].speedup, gates["onnx"].max_abs) == (1.5, 0.1)
     assert (gates["fast"].speedup, gates["fast"].max_abs) == (2.0, 0.1)
@@ -165,7 +177,9 @@ def test_null_takes_a_gate_away(write: Write) -> None:
 
 
 def test_settings_override_single_values(write: Write) -> None:
-    plan = load_recipe(write(VALID), ["artifacts.onnx.opset=18", "dims.batch.max=16", "artifacts.torchscript={}"])
+    plan = load_recipe(
+        write(VALID), ["artifacts.onnx.opset=18", "dims.batch.max=16", "artifacts.torchscript={}"]
+    )
     assert plan.artifacts[0].options.opset == 18
     assert plan.recipe.dims["batch"].max == 16
     assert [artifact.name for artifact in plan.artifacts] == ["onnx", "torchscript"]
@@ -173,7 +187,9 @@ def test_settings_override_single_values(write: Write) -> None:
 
 def test_an_error_in_a_setting_names_the_setting(wrong: Wrong) -> None:
     (told,) = wrong(VALID, "artifacts.onnx.opset=99")
-    assert told == ("--set artifacts.onnx.opset=99: artifacts.onnx.opset: must be less than or equal to 25, not 99")
+    assert told == (
+        "--set artifacts.onnx.opset=99: artifacts.onnx.opset: must be less than or equal to 25, not 99"
+    )
     (told,) = wrong(VALID, "artifacts={onnx: {opst: 18}}")
     assert told.startswith("--set artifacts={onnx: {opst: 18}}: artifacts.onnx: unknown key `opst`")
 
@@ -226,21 +242,41 @@ except SystemExit as end:
     heavy = {{"torch", "torchvision", "onnx", "onnxruntime", "tensorrt_rtx"}} & set(sys.modules)
     print(end.code, sorted(heavy))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout == "2 []\n"
     assert "devices: must be 'cpu', 'cuda', 'intel-gpu' or 'intel-npu', not 'gpu'" in done.stderr
 
 
-@pytest.mark.parametrize("value", ["0x1" + "0" * 5000, '"\\ud800"', "1" * 5000, ".nan", "-.inf", "1e999"])
+@pytest.mark.parametrize(
+    "value", ["0x1" + "0" * 5000, '"\\ud800"', "1" * 5000, ".nan", "-.inf", "1e999"]
+)
 @pytest.mark.parametrize("key", ["seed", "model", "gates", '"\\ud800"'])
 def test_a_value_that_python_itself_cannot_show(wrong: Wrong, key: str, value: str) -> None:
     assert wrong(VALID.replace("model: torchvision:resnet18", f"{key}: {value}"))
 
 
 words = st.sampled_from(
-    [*Recipe.model_fields, "extends", "shape", "dtype", "range", "min", "opt", "max", "format", "opset", "gates"]
+    [
+        *Recipe.model_fields,
+        "extends",
+        "shape",
+        "dtype",
+        "range",
+        "min",
+        "opt",
+        "max",
+        "format",
+        "opset",
+        "gates",
+    ]
 )
-texts = words | st.sampled_from(["onnx", "tensorrt", "batch", "random:0", "float32"]) | st.text(max_size=5)
+texts = (
+    words
+    | st.sampled_from(["onnx", "tensorrt", "batch", "random:0", "float32"])
+    | st.text(max_size=5)
+)
 scalars = (
     st.none()
     | st.booleans()
@@ -274,13 +310,19 @@ def test_any_mapping_is_a_plan_or_a_recipe_error(data: dict[str, Any]) -> None:
 
 
 @given(st.data())
-def test_a_good_recipe_with_one_value_replaced_is_a_plan_or_a_recipe_error(data: st.DataObject) -> None:
-    recipe = yaml.safe_load(VALID + "weights: [DEFAULT, random:0]\ngates: {speedup: 1.0}\nclasses: [a, b]\n")
+def test_a_good_recipe_with_one_value_replaced_is_a_plan_or_a_recipe_error(
+    data: st.DataObject,
+) -> None:
+    recipe = yaml.safe_load(
+        VALID + "weights: [DEFAULT, random:0]\ngates: {speedup: 1.0}\nclasses: [a, b]\n"
+    )
     place: Any = recipe
     key = data.draw(st.sampled_from(sorted(place)))
     while isinstance(place[key], (dict, list)) and place[key] and data.draw(st.booleans()):
         place = place[key]
-        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        key = data.draw(
+            st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place)))
+        )
     place[key] = data.draw(anything)
     loads_or_tells(recipe)
 
@@ -300,12 +342,14 @@ def test_an_input_that_no_memory_holds_is_refused_before_it_is_made(wrong: Wrong
         artifacts: {onnx: {}}
         """
     [told] = wrong(text)
-    assert told.startswith(":3: inputs.image: at its largest this input has 1.51e+10 values")
+    assert told.startswith(":3: inputs.image: at its maximum size this input has 1.51e+10 values")
 
 
 def test_a_recipe_anywhere_may_extend_a_shipped_one(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("extends: resnet18\nseed: 7\n", encoding="utf-8")
     assert load_recipe(path).recipe.model == "torchvision:resnet18"
-    (tmp_path / "resnet18.yaml").write_text((CONFIGS / "mlp.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "resnet18.yaml").write_text(
+        (CONFIGS / "mlp.yaml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     assert load_recipe(path).recipe.model == "python:mlp.digits:build", "one beside it comes first"

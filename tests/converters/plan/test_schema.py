@@ -16,7 +16,10 @@ RECIPES = sorted(CONFIGS.glob("*.yaml"))
 
 
 def errors(recipe: dict[str, Any]) -> list[str]:
-    return [error.message for error in jsonschema.Draft202012Validator(recipe_schema()).iter_errors(recipe)]
+    return [
+        error.message
+        for error in jsonschema.Draft202012Validator(recipe_schema()).iter_errors(recipe)
+    ]
 
 
 def test_the_file_in_configs_is_current() -> None:

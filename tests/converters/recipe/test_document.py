@@ -92,13 +92,17 @@ def test_extends_over_several_files(write: Write) -> None:
 
 def test_null_removes_a_mapping_of_the_parent(write: Write) -> None:
     write("artifacts:\n  onnx: {}\n  torchscript: {}\n", "base.yaml")
-    assert read(write("extends: base\nartifacts:\n  onnx: null\n")).data == {"artifacts": {"torchscript": {}}}
+    assert read(write("extends: base\nartifacts:\n  onnx: null\n")).data == {
+        "artifacts": {"torchscript": {}}
+    }
 
 
 def test_recipes_in_a_circle(write: Write) -> None:
     write("extends: b\n", "a.yaml")
     path = write("extends: a\n", "b.yaml")
-    assert problems_of(lambda: read(path)) == [f"{path}: extends: recipes extend each other in a circle"]
+    assert problems_of(lambda: read(path)) == [
+        f"{path}: extends: recipes extend each other in a circle"
+    ]
 
 
 def test_a_recipe_that_extends_itself(write: Write) -> None:
@@ -115,11 +119,15 @@ def test_a_missing_parent(write: Write) -> None:
 @pytest.mark.parametrize("value", ["[a, b]", "3", "{a: b}"])
 def test_extends_must_be_a_name(write: Write, value: str) -> None:
     path = write(f"extends: {value}\n")
-    assert problems_of(lambda: read(path)) == [f"{path}:1: extends: must be the name of a recipe file"]
+    assert problems_of(lambda: read(path)) == [
+        f"{path}:1: extends: must be the name of a recipe file"
+    ]
 
 
 @pytest.mark.parametrize("value", ['""', "/", '"."', "..", "a" * 300, '"\\0"'])
-def test_extends_of_no_file_at_all(write: Write, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_extends_of_no_file_at_all(
+    write: Write, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.chdir(write(f"extends: {value}\n").parent)
     assert "there is no recipe" in problems_of(lambda: read(Path("recipe.yaml")))[0]
 
@@ -180,7 +188,9 @@ def test_thousands_of_brackets_stop(write: Write) -> None:
 
 def test_override_reads_its_value_as_yaml(write: Write) -> None:
     document = read(write("artifacts:\n  onnx: {opset: 20}\n"))
-    assert override(document, "artifacts.onnx.opset=18").data == {"artifacts": {"onnx": {"opset": 18}}}
+    assert override(document, "artifacts.onnx.opset=18").data == {
+        "artifacts": {"onnx": {"opset": 18}}
+    }
     assert override(document, "devices=[cpu, cuda]").data["devices"] == ["cpu", "cuda"]
     assert override(document, "model=python:a:b=c").data["model"] == "python:a:b=c"
 
@@ -191,9 +201,16 @@ def test_override_with_null_removes_a_mapping(write: Write) -> None:
 
 
 def test_override_is_named_as_the_place_of_its_values(write: Write) -> None:
-    document = override(read(write("artifacts:\n  onnx: {}\n")), "artifacts={onnx: {opset: 99}, x: {y: [1]}}")
+    document = override(
+        read(write("artifacts:\n  onnx: {}\n")), "artifacts={onnx: {opset: 99}, x: {y: [1]}}"
+    )
     place = "--set artifacts={onnx: {opset: 99}, x: {y: [1]}}"
-    for key in [("artifacts",), ("artifacts", "onnx"), ("artifacts", "onnx", "opset"), ("artifacts", "x", "y", 0)]:
+    for key in [
+        ("artifacts",),
+        ("artifacts", "onnx"),
+        ("artifacts", "onnx", "opset"),
+        ("artifacts", "x", "y", 0),
+    ]:
         assert str(document.mark(key)) == place
 
 
@@ -205,7 +222,9 @@ def test_override_must_look_like_one(write: Write, setting: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("value", ["[1", "{a: ", "!!python/name:os.system x", "2026-99-99", "&a [*a]", "{1: 2}"])
+@pytest.mark.parametrize(
+    "value", ["[1", "{a: ", "!!python/name:os.system x", "2026-99-99", "&a [*a]", "{1: 2}"]
+)
 def test_override_with_a_value_that_cannot_be_read(write: Write, value: str) -> None:
     document = read(write("a: 1\n"))
     (problem,) = problems_of(lambda: override(document, f"a.b={value}"))
@@ -269,14 +288,23 @@ def test_values_are_those_of_plain_yaml_and_every_one_has_a_line(data: dict[str,
 
     def check(value: Any, at: tuple[str | int, ...]) -> None:
         assert document.marks[at].line
-        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        inner = (
+            value.items()
+            if isinstance(value, dict)
+            else enumerate(value)
+            if isinstance(value, list)
+            else ()
+        )
         for key, one in inner:
             check(one, (*at, key))
 
     check(document.data, ())
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=60) | st.text("ab:-[]{}&*!|>?'\"# \n\t0,%@", max_size=40))
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=60)
+    | st.text("ab:-[]{}&*!|>?'\"# \n\t0,%@", max_size=40)
+)
 @example("? [a]\n: b")
 @example("a: !!binary x")
 @example("a: !!int x")

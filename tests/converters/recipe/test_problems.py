@@ -13,7 +13,9 @@ from converters.recipe.schema import Recipe
 
 Write = Callable[..., Path]
 
-VALID = "model: torchvision:resnet18\ninputs:\n  image: {shape: [1, 3, 8, 8]}\nartifacts: {onnx: {}}\n"
+VALID = (
+    "model: torchvision:resnet18\ninputs:\n  image: {shape: [1, 3, 8, 8]}\nartifacts: {onnx: {}}\n"
+)
 
 
 @pytest.fixture
@@ -37,22 +39,32 @@ def test_a_good_recipe_has_no_problems(told: Told) -> None:
 
 
 def test_an_unknown_key_names_the_nearest(told: Told) -> None:
-    assert told(VALID + "artifact: {}\n") == [":5: unknown key `artifact`; did you mean 'artifacts'?"]
+    assert told(VALID + "artifact: {}\n") == [
+        ":5: unknown key `artifact`; did you mean 'artifacts'?"
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("preprocess: {resise: 256}\n", ":5: preprocess: unknown key `resise`; did you mean 'resize'?"),
+        (
+            "preprocess: {resise: 256}\n",
+            ":5: preprocess: unknown key `resise`; did you mean 'resize'?",
+        ),
         (
             "data: {evaluation: {image: x}}\n",
             ":5: data.evaluation: unknown key `image`; did you mean 'images'?",
         ),
-        ("dims:\n  batch: {max: 4, minn: 1}\n", ":6: dims.batch: unknown key `minn`; did you mean 'min'?"),
+        (
+            "dims:\n  batch: {max: 4, minn: 1}\n",
+            ":6: dims.batch: unknown key `minn`; did you mean 'min'?",
+        ),
         ("gates: {sped: 1}\n", ":5: gates: unknown key `sped`; did you mean 'speedup'?"),
     ],
 )
-def test_an_unknown_key_deep_in_the_recipe_names_the_nearest_there(told: Told, text: str, expected: str) -> None:
+def test_an_unknown_key_deep_in_the_recipe_names_the_nearest_there(
+    told: Told, text: str, expected: str
+) -> None:
     assert expected in told(VALID + text)
 
 
@@ -61,7 +73,9 @@ def test_a_key_that_is_missing(told: Told) -> None:
         ":1: the key `inputs` is missing",
         ":1: the key `artifacts` is missing",
     ]
-    assert told(VALID + "dims:\n  batch: {min: 1}\n") == [":6: dims.batch: the key `max` is missing"]
+    assert told(VALID + "dims:\n  batch: {min: 1}\n") == [
+        ":6: dims.batch: the key `max` is missing"
+    ]
 
 
 def test_a_wrong_value_is_shown(told: Told) -> None:

@@ -1,4 +1,4 @@
-"""What a recipe may say of quantization, and what it is told where it may not."""
+"""The options of quantization, and the errors for those that cannot be combined."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from converters.recipe.quantize import SHORT, QuantizeOptions
 
 
 def quantize(value: Any) -> QuantizeOptions:
-    found = PassOptions.model_validate({"quantize": value}).quantize
-    assert found is not None
-    return found
+    options = PassOptions.model_validate({"quantize": value}).quantize
+    assert options is not None
+    return options
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def quantize(value: Any) -> QuantizeOptions:
     ],
 )
 def test_words_stand_for_options(word: Any, to: str, mode: str, quantizer: str) -> None:
-    found = quantize(word)
-    assert (found.to, found.mode, found.quantizer) == (to, mode, quantizer)
+    options = quantize(word)
+    assert (options.to, options.mode, options.quantizer) == (to, mode, quantizer)
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def test_words_stand_for_options(word: Any, to: str, mode: str, quantizer: str) 
     [
         ("int7", "must be one of int8, int4, dynamic, weight-only"),
         ({"to": "int4"}, "int4 needs `mode: weight-only`"),
-        ({"mode": "dynamic", "max_drop": 1}, "max_drop is for `mode: static`"),
-        ({"mode": "dynamic", "method": "nncf"}, "is done by onnxruntime, not nncf"),
+        ({"mode": "dynamic", "max_drop": 1}, "max_drop is only for `mode: static`"),
+        ({"mode": "dynamic", "method": "nncf"}, "needs `method: onnxruntime`, not nncf"),
         ({"method": "nncf", "calibrate": "entropy"}, "NNCF has no entropy calibration"),
         ({"method": "onnxruntime", "calibrate": "mse"}, "ONNX Runtime has no MSE calibration"),
     ],
 )
-def test_what_cannot_be_is_said(value: Any, message: str) -> None:
+def test_impossible_options_are_refused(value: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         quantize(value)
 
@@ -57,7 +57,7 @@ def test_editors_know_the_words() -> None:
 
 
 def test_a_pass_has_one_name() -> None:
-    with pytest.raises(ValidationError, match="each pass is one mapping with one key"):
+    with pytest.raises(ValidationError, match="each pass is a mapping with one key"):
         PassOptions.model_validate({})
 
 
@@ -75,27 +75,41 @@ NOISE = "data: {calibration: {random: 0}}"
 @pytest.mark.parametrize(
     ("data", "artifact", "message"),
     [
-        ("", "onnx: {passes: [{quantize: int8}]}", "static quantization finds its ranges on samples: add `data:"),
+        (
+            "",
+            "onnx: {passes: [{quantize: int8}]}",
+            "static quantization needs calibration data: add `data:",
+        ),
         (
             NOISE,
             "torchscript: {passes: [{quantize: int8}]}",
-            "torchscript has no static quantization; those",
+            "torchscript has no static quantization; formats",
         ),
         (
             NOISE,
             "openvino: {passes: [{quantize: dynamic}]}",
-            "openvino has no dynamic .* that do: onnx$",
+            "openvino has no dynamic .* that have: onnx$",
         ),
-        (NOISE, "onnx: {passes: [{quantise: int8}]}", "unknown key `quantise`; did you mean 'quantize'"),
-        (NOISE, "onnx: {passes: [{quantize: {too: int8}}]}", "unknown key `too`; did you mean 'to'"),
+        (
+            NOISE,
+            "onnx: {passes: [{quantise: int8}]}",
+            "unknown key `quantise`; did you mean 'quantize'",
+        ),
+        (
+            NOISE,
+            "onnx: {passes: [{quantize: {too: int8}}]}",
+            "unknown key `too`; did you mean 'to'",
+        ),
         (
             NOISE,
             "tensorrt: {precision: fp16, passes: [{quantize: int8}]}",
-            "fp16 cannot be had with quantize",
+            "fp16 cannot be combined with quantize",
         ),
     ],
 )
-def test_a_recipe_is_told_before_any_work(tmp_path: Path, data: str, artifact: str, message: str) -> None:
+def test_a_recipe_is_refused_before_any_work(
+    tmp_path: Path, data: str, artifact: str, message: str
+) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE.format(data=data, artifact=artifact), encoding="utf-8")
     with pytest.raises(RecipeError, match=message):
@@ -125,7 +139,9 @@ LABELLED = [
 
 def budget(tmp_path: Path, task: str, evaluation: str, metric: str) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text(BUDGET.format(task=task, evaluation=evaluation, metric=metric), encoding="utf-8")
+    path.write_text(
+        BUDGET.format(task=task, evaluation=evaluation, metric=metric), encoding="utf-8"
+    )
     load_recipe(path)
 
 
@@ -133,7 +149,8 @@ def budget(tmp_path: Path, task: str, evaluation: str, metric: str) -> None:
 def test_accuracy_on_labels_needs_labels(tmp_path: Path, evaluation: str) -> None:
     with pytest.raises(
         RecipeError,
-        match=r"(?s)recipe.yaml:\d+: artifacts.small.passes: metric: top1 is accuracy on labels: name them",
+        match=r"(?s)recipe.yaml:\d+: artifacts.small.passes: metric: top1 is accuracy on labels, "
+        "and the evaluation data has none",
     ) as caught:
         budget(tmp_path, CLASSIFIER, evaluation, ", metric: top1")
     assert len(caught.value.problems) == 1
@@ -141,21 +158,21 @@ def test_accuracy_on_labels_needs_labels(tmp_path: Path, evaluation: str) -> Non
 
 
 @pytest.mark.parametrize("evaluation", LABELLED)
-def test_with_labels_it_can_be_had(tmp_path: Path, evaluation: str) -> None:
+def test_accuracy_on_labels_with_labels(tmp_path: Path, evaluation: str) -> None:
     budget(tmp_path, CLASSIFIER, evaluation, ", metric: top1")
 
 
 @pytest.mark.parametrize("metric", ["", ", metric: agreement", ", metric: top1"])
 def test_only_a_classifier_has_a_best_class(tmp_path: Path, metric: str) -> None:
     with pytest.raises(
-        RecipeError, match="only a classifier has it: add `task: classification`, or use metric: sqnr"
+        RecipeError, match="needs a classifier: add `task: classification`, or use metric: sqnr"
     ):
         budget(tmp_path, "", LABELLED[0], metric)
     budget(tmp_path, "", "", ", metric: sqnr")
 
 
 def test_a_budget_is_a_gate() -> None:
-    """What was searched for is judged like everything else."""
+    """A budget that a search has met is still proven by a gate."""
     from converters.plan.load import _budget_gate
 
     assert _budget_gate(quantize({"max_drop": 2})) == {"top1_agreement": 0.98}

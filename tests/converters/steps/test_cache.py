@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.steps.cache import DIGESTS, FILES, RESULT, STEP, Entry, StepCache, seal
+from converters.steps.cache import StepCache
+from converters.steps.dependencies import current_digests
+from converters.steps.entry import DIGESTS, FILES, RESULT, STEP, Entry, seal
 from runtimes.errors import BurnishError
 
 READ = {"file data.txt": "0"}
@@ -24,9 +26,7 @@ def cache(tmp_path: Path) -> StepCache:
 
 
 def read_of(cache: StepCache) -> dict[str, str]:
-    from converters.steps.trace import current
-
-    return current(["file data.txt"], cache.home)
+    return current_digests(["file data.txt"], cache.home)
 
 
 def put(cache: StepCache, first: str = "key", text: str = "made") -> Entry:
@@ -44,25 +44,25 @@ def another(cache: StepCache) -> StepCache:
     return StepCache(cache.folder, cache.home, cache.limit)
 
 
-def test_what_was_kept_is_found(cache: StepCache) -> None:
-    made = put(cache)
-    found, _ = another(cache).find("key")
-    assert found == made
-    assert found.result() == '{"n": 1}'
-    assert (found.files / "out.bin").read_text(encoding="utf-8") == "made"
+def test_a_cached_entry_is_found(cache: StepCache) -> None:
+    new = put(cache)
+    entry, _ = another(cache).find("key")
+    assert entry == new
+    assert entry.result() == '{"n": 1}'
+    assert (entry.files / "out.bin").read_text(encoding="utf-8") == "made"
     assert another(cache).find("another key")[0] is None
 
 
 def test_a_file_that_changed_finds_nothing_until_it_is_what_it_was(cache: StepCache) -> None:
-    made = put(cache)
+    first = put(cache)
     (cache.home / "data.txt").write_text("2", encoding="utf-8")
-    found, now = another(cache).find("key")
-    assert found is None
+    entry, now = another(cache).find("key")
+    assert entry is None
     assert now == read_of(cache)
     second = put(another(cache), text="made of 2")
     assert another(cache).find("key")[0] == second
     (cache.home / "data.txt").write_text("1", encoding="utf-8")
-    assert another(cache).find("key")[0] == made, "both states are kept"
+    assert another(cache).find("key")[0] == first, "both states are cached"
 
 
 def damage_content(entry: Entry) -> None:
@@ -93,20 +93,29 @@ def remove_the_digests(entry: Entry) -> None:
     (entry.folder / DIGESTS).unlink()
 
 
-FAULTS = [damage_content, truncate, remove_a_file, add_a_file, damage_the_result, damage_the_digests,
-          remove_the_digests]  # fmt: skip
+FAULTS = [
+    damage_content,
+    truncate,
+    remove_a_file,
+    add_a_file,
+    damage_the_result,
+    damage_the_digests,
+    remove_the_digests,
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_what_is_damaged_is_noticed_told_and_removed(cache: StepCache, fault: Callable[[Entry], None]) -> None:
+def test_a_damaged_entry_is_reported_and_removed(
+    cache: StepCache, fault: Callable[[Entry], None]
+) -> None:
     fault(put(cache))
-    told: list[str] = []
+    warnings: list[str] = []
     mine = another(cache)
-    found, _ = mine.find("key", told.append)
-    assert found is None or not mine.check(found, told.append)
-    assert len(told) == 1 and "was damaged: it is made anew" in told[0]
+    entry, _ = mine.find("key", warnings.append)
+    assert entry is None or not mine.check(entry, warnings.append)
+    assert len(warnings) == 1 and "was damaged: its step runs again" in warnings[0]
     assert another(cache).find("key")[0] is None
-    assert another(cache).check(put(another(cache)), told.append), "there is place for a new one"
+    assert another(cache).check(put(another(cache)), warnings.append), "a new entry takes its place"
 
 
 def test_a_damaged_index_finds_nothing(cache: StepCache) -> None:
@@ -127,18 +136,18 @@ def test_no_bytes_in_the_index_do_harm(junk: bytes) -> None:
         assert cache.find("key")[0] is None
 
 
-def test_what_was_not_used_for_longest_goes_first(cache: StepCache) -> None:
+def test_the_least_recently_used_entry_is_removed_first(cache: StepCache) -> None:
     entries = [put(cache, name, "x" * 1000) for name in ("one", "two", "three")]
     cache.release()
     for age, entry in zip((30, 10, 20), entries, strict=True):
         os.utime(entry.folder, (1e9 - age, 1e9 - age))
-    sizes = [size for _, _, size, _ in cache.entries()]
+    sizes = [info.size for info in cache.entries()]
     assert cache.trim(sum(sizes) - 1) == sizes[0]
-    left = [another(cache).find(name)[0] is not None for name in ("one", "two", "three")]
-    assert left == [False, True, True]
+    remaining = [another(cache).find(name)[0] is not None for name in ("one", "two", "three")]
+    assert remaining == [False, True, True]
 
 
-def test_what_a_build_uses_is_not_removed(cache: StepCache) -> None:
+def test_an_entry_in_use_is_not_removed(cache: StepCache) -> None:
     put(cache)
     cache.release()
     user = another(cache)
@@ -152,20 +161,20 @@ def test_what_a_build_uses_is_not_removed(cache: StepCache) -> None:
 def test_one_build_waits_for_the_other(cache: StepCache) -> None:
     order, inside, waited = [], threading.Event(), threading.Event()
 
-    def other() -> None:
+    def make_second() -> None:
         with another(cache).making("key", lambda: False, waited.set):
-            order.append("other")
+            order.append("second")
 
     with cache.making("key", inside.is_set, lambda: None):
-        thread = threading.Thread(target=other)
+        thread = threading.Thread(target=make_second)
         thread.start()
         assert waited.wait(10)
         order.append("first")
     thread.join(10)
-    assert order == ["first", "other"]
+    assert order == ["first", "second"]
 
 
-def test_who_waits_can_be_interrupted(cache: StepCache) -> None:
+def test_a_waiting_build_can_be_interrupted(cache: StepCache) -> None:
     with (
         cache.making("key", lambda: False, lambda: None),
         pytest.raises(BurnishError, match="interrupted"),
@@ -175,45 +184,48 @@ def test_who_waits_can_be_interrupted(cache: StepCache) -> None:
 
 
 def test_different_steps_do_not_wait(cache: StepCache) -> None:
-    with cache.making("one", lambda: True, lambda: None), another(cache).making("two", lambda: True, lambda: None):
+    second = another(cache).making("b", lambda: True, lambda: None)
+    with cache.making("a", lambda: True, lambda: None), second:
         pass
 
 
-def test_the_second_of_two_equal_results_is_taken_away(cache: StepCache) -> None:
+def test_the_second_of_two_equal_results_is_removed(cache: StepCache) -> None:
     first = put(cache)
     assert put(another(cache)) == first
     assert not list((cache.folder / "new").iterdir())
     assert len(cache.entries()) == 1
 
 
-def test_what_is_made_anew_takes_the_place_of_what_was_kept(cache: StepCache) -> None:
-    """Else `--fresh` would throw away what it has made, and give back what was there."""
+def test_a_new_entry_replaces_the_cached_one(cache: StepCache) -> None:
+    """Otherwise `--fresh` would throw its result away, and return the old one."""
     put(cache, text="before")
     cache.release()
-    made = put(another(cache), text="after")
-    assert (made.files / "out.bin").read_text(encoding="utf-8") == "after"
-    assert another(cache).find("key")[0] == made
+    entry = put(another(cache), text="after")
+    assert (entry.files / "out.bin").read_text(encoding="utf-8") == "after"
+    assert another(cache).find("key")[0] == entry
 
 
-def test_what_was_damaged_is_no_other_builds_result(cache: StepCache) -> None:
+def test_a_damaged_entry_is_not_reused_by_another_build(cache: StepCache) -> None:
     damage_content(put(cache))
     cache.release()
-    assert put(another(cache)).is_whole()
+    assert put(another(cache)).is_intact()
 
 
-def test_what_another_build_uses_stays_and_the_new_result_serves_this_one_alone(cache: StepCache) -> None:
+def test_an_entry_in_use_stays_and_the_new_result_serves_this_build_only(cache: StepCache) -> None:
     used = put(cache, text="before")
     mine = put(another(cache), text="after")
-    assert mine.folder.parent.name == "new" and mine.is_whole()
+    assert mine.folder.parent.name == "new" and mine.is_intact()
     assert (used.files / "out.bin").read_text(encoding="utf-8") == "before"
     assert another(cache).find("key")[0] == used
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{"])
-def test_an_entry_without_a_description_takes_room_all_the_same(cache: StepCache, text: str | None) -> None:
+def test_an_entry_without_a_description_takes_room_all_the_same(
+    cache: StepCache, text: str | None
+) -> None:
     described = put(cache).folder / STEP
     described.unlink() if text is None else described.write_text(text, encoding="utf-8")
     cache.release()
-    assert [step for _, step, _, _ in cache.entries()] == [{}]
+    assert [info.description for info in cache.entries()] == [{}]
     assert cache.trim(0) > 0
     assert cache.entries() == []

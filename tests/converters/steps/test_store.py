@@ -1,4 +1,4 @@
-"""The store: what is got is what was put, whole, or nothing; it never fails and never grows beyond its limit."""
+"""The store returns intact entries or nothing, never fails, and never grows beyond its limit."""
 
 from __future__ import annotations
 
@@ -42,24 +42,26 @@ Folder = Callable[[str], Path]
 
 
 def files(folder: Path) -> dict[str, str]:
-    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()
+    }
 
 
-def got(store: Store, key: str, target: Path) -> tuple[dict[str, str] | None, list[str]]:
-    """What the store has under a key, and what it says; the target is gone afterwards."""
-    told: list[str] = []
-    found = files(target) if store.get(key, target, told.append) else None
-    assert (found is None) == (not target.exists()), "what is not whole is not left behind"
+def get(store: Store, key: str, target: Path) -> tuple[dict[str, str] | None, list[str]]:
+    """Return the files that the store has under a key, and its warnings; the target is removed."""
+    warnings: list[str] = []
+    entry = files(target) if store.get(key, target, warnings.append) else None
+    assert (entry is None) == (not target.exists()), "a damaged entry is not copied"
     shutil.rmtree(target, ignore_errors=True)
-    return found, told
+    return entry, warnings
 
 
-def test_what_was_put_comes_back(store: Store, folder: Folder, tmp_path: Path) -> None:
-    assert got(store, "a", tmp_path / "t") == (None, [])
+def test_a_stored_folder_comes_back(store: Store, folder: Folder, tmp_path: Path) -> None:
+    assert get(store, "a", tmp_path / "t") == (None, [])
     store.put("a", folder("one"))
     store.put("b", folder("two"))
-    assert got(store, "a", tmp_path / "t") == ({"graph": "one", "inner/more": "more"}, [])
-    assert got(store, "b", tmp_path / "t") == ({"graph": "two", "inner/more": "more"}, [])
+    assert get(store, "a", tmp_path / "t") == ({"graph": "one", "inner/more": "more"}, [])
+    assert get(store, "b", tmp_path / "t") == ({"graph": "two", "inner/more": "more"}, [])
     assert sorted(path.name for path in store.folder.iterdir()) == ["a", "b"], "no scratch stays"
 
 
@@ -84,34 +86,36 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_damaged_is_told_dropped_and_can_be_put_again(
+def test_a_damaged_entry_is_reported_removed_and_can_be_stored_again(
     store: Store, folder: Folder, tmp_path: Path, damage: str
 ) -> None:
-    made = folder("one")
-    store.put("a", made)
+    source = folder("one")
+    store.put("a", source)
     DAMAGES[damage](store.folder / "a")
-    found, told = got(store, "a", tmp_path / "t")
-    assert found is None
-    assert told == ["what things/a in the cache folder held was damaged: it was made anew"]
+    entry, warnings = get(store, "a", tmp_path / "t")
+    assert entry is None
+    assert warnings == ["cache entry things/a was damaged: it was computed again"]
     assert list(store.folder.iterdir()) == []
-    store.put("a", made)
-    assert got(store, "a", tmp_path / "t") == (files(made), [])
+    store.put("a", source)
+    assert get(store, "a", tmp_path / "t") == (files(source), [])
 
 
 def test_the_first_one_to_put_a_key_wins(store: Store, folder: Folder, tmp_path: Path) -> None:
     store.put("a", folder("one"))
     store.put("a", folder("two"))
-    found, told = got(store, "a", tmp_path / "t")
-    assert found is not None and (found["graph"], told) == ("one", [])
+    entry, warnings = get(store, "a", tmp_path / "t")
+    assert entry is not None and (entry["graph"], warnings) == ("one", [])
     assert [path.name for path in store.folder.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("where", ["file", "file/deeper"])
-def test_a_folder_that_cannot_be_made_is_done_without(folder: Folder, tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize("name", ["file", "file/deeper"])
+def test_a_store_whose_folder_cannot_be_created_stores_nothing(
+    folder: Folder, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "file").touch()
-    store = Store(tmp_path / where)
+    store = Store(tmp_path / name)
     store.put("a", folder("one"))
-    assert got(store, "a", tmp_path / "t") == (None, [])
+    assert get(store, "a", tmp_path / "t") == (None, [])
     assert (tmp_path / "file").is_file()
 
 
@@ -122,57 +126,62 @@ def test_a_disk_that_fills_up_leaves_nothing(
     def full(*args: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    made = folder("one")
+    source = folder("one")
     with monkeypatch.context() as patch:
         patch.setattr(step, full)
-        store.put("a", made)
+        store.put("a", source)
     assert list(store.folder.iterdir()) == []
-    assert got(store, "a", tmp_path / "t") == (None, [])
+    assert get(store, "a", tmp_path / "t") == (None, [])
 
 
 def test_a_process_that_is_killed_while_it_puts_leaves_no_half_entry(
     store: Store, folder: Folder, tmp_path: Path
 ) -> None:
-    made = folder("one")
-    process = multiprocessing.get_context("fork").Process(target=_dies_before_the_rename, args=(store, made))
+    source = folder("one")
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_die_before_the_rename, args=(store, source))
     process.start()
     process.join(60)
     assert process.exitcode == 9
-    assert got(store, "a", tmp_path / "t") == (None, [])
-    [left] = store.folder.iterdir()
-    store.put("a", made)
-    assert left.exists(), "another process may be at it"
-    os.utime(left, (time.time() - 2 * 86400,) * 2)
-    store.put("b", made)
+    assert get(store, "a", tmp_path / "t") == (None, [])
+    [abandoned] = store.folder.iterdir()
+    store.put("a", source)
+    assert abandoned.exists(), "another process may still write it"
+    os.utime(abandoned, (time.time() - 2 * 86400,) * 2)
+    store.put("b", source)
     assert sorted(path.name for path in store.folder.iterdir()) == ["a", "b"]
 
 
-def _dies_before_the_rename(store: Store, made: Path) -> None:
+def _die_before_the_rename(store: Store, source: Path) -> None:
     Path.rename = lambda *args: os._exit(9)  # type: ignore[method-assign, assignment]
-    store.put("a", made)
+    store.put("a", source)
 
 
-def _puts_and_gets(store: Store, made: Path, target: Path, wrong: multiprocessing.SimpleQueue[str]) -> None:
+def _put_and_get(
+    store: Store, source: Path, target: Path, wrong: multiprocessing.SimpleQueue[str]
+) -> None:
     for round_ in range(40):
-        store.put("a", made)
-        told: list[str] = []
-        if store.get("a", target, told.append):
-            if files(target) != files(made):
+        store.put("a", source)
+        warnings: list[str] = []
+        if store.get("a", target, warnings.append):
+            if files(target) != files(source):
                 wrong.put(f"round {round_}: {files(target)}")
             shutil.rmtree(target)
-        if told:
-            wrong.put(f"round {round_}: {told}")
+        if warnings:
+            wrong.put(f"round {round_}: {warnings}")
         if round_ % 8 == 7:
-            Store(store.folder, limit=0).put("b", made)  # which removes all
+            Store(store.folder, limit=0).put("b", source)  # which removes all
 
 
-def test_processes_at_the_same_entry_never_see_a_half_one(store: Store, folder: Folder, tmp_path: Path) -> None:
+def test_processes_at_the_same_entry_never_see_a_half_one(
+    store: Store, folder: Folder, tmp_path: Path
+) -> None:
     """Even while it is removed under them, as when the store is trimmed: that is no damage."""
-    made = folder("one" * 10_000)
+    source = folder("one" * 10_000)
     context = multiprocessing.get_context("fork")
     wrong: multiprocessing.SimpleQueue[str] = context.SimpleQueue()
     workers = [
-        context.Process(target=_puts_and_gets, args=(store, made, tmp_path / f"t{number}", wrong))
+        context.Process(target=_put_and_get, args=(store, source, tmp_path / f"t{number}", wrong))
         for number in range(4)
     ]
     for worker in workers:
@@ -183,19 +192,23 @@ def test_processes_at_the_same_entry_never_see_a_half_one(store: Store, folder: 
     assert wrong.empty() or wrong.get() == ""
 
 
-def test_what_was_not_used_for_longest_goes_first(store: Store, folder: Folder, tmp_path: Path) -> None:
-    made = {key: folder(key * 1000) for key in "abcd"}
+def test_the_least_recently_used_entry_is_removed_first(
+    store: Store, folder: Folder, tmp_path: Path
+) -> None:
+    sources = {key: folder(key * 1000) for key in "abcd"}
     for key in "abc":
-        store.put(key, made[key])
+        store.put(key, sources[key])
     for age, key in enumerate("cba"):
         os.utime(store.folder / key, (time.time() - 100 * (age + 1),) * 2)
-    assert got(store, "a", tmp_path / "t")[0] is not None, "which makes it the newest"
+    assert get(store, "a", tmp_path / "t")[0] is not None, "which makes it the newest"
     small = Store(store.folder, limit=4000)
-    small.put("d", made["d"])
+    small.put("d", sources["d"])
     assert sorted(path.name for path in store.folder.iterdir()) == ["a", "c", "d"]
 
 
-def test_what_is_larger_than_the_limit_is_not_kept_and_pushes_nothing_out(store: Store, folder: Folder) -> None:
+def test_a_folder_larger_than_the_limit_is_not_stored_and_removes_nothing(
+    store: Store, folder: Folder
+) -> None:
     store.put("a", folder("one"))
     Store(store.folder, limit=500).put("b", folder("two" * 1000))
     assert [path.name for path in store.folder.iterdir()] == ["a"]
@@ -211,22 +224,22 @@ def test_digests_are_listed_for_every_file(store: Store, folder: Folder) -> None
 parts = st.lists(st.tuples(st.text(max_size=4), st.binary(max_size=4)), max_size=4)
 
 
-def key_of(given: list[tuple[str, bytes]]) -> str:
+def key_of(named_parts: list[tuple[str, bytes]]) -> str:
     key = Key()
-    for name, part in given:
+    for name, part in named_parts:
         key.add(name, part)
     return key.hex()
 
 
 @given(parts, parts)
-def test_two_lists_of_parts_have_one_key_only_where_they_are_the_same(
-    one: list[tuple[str, bytes]], other: list[tuple[str, bytes]]
+def test_two_lists_of_parts_have_the_same_key_only_if_they_are_equal(
+    first: list[tuple[str, bytes]], second: list[tuple[str, bytes]]
 ) -> None:
-    assert (key_of(one) == key_of(other)) == (one == other)
+    assert (key_of(first) == key_of(second)) == (first == second)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ([("a", b"bc")], [("ab", b"c")]),
         ([("a", b"b"), ("c", b"d")], [("a", b"bcd")]),
@@ -236,5 +249,7 @@ def test_two_lists_of_parts_have_one_key_only_where_they_are_the_same(
         ([("a", b"xby")], [("a", b"x"), ("b", b"y")]),
     ],
 )
-def test_where_one_part_ends_counts(one: list[tuple[str, bytes]], other: list[tuple[str, bytes]]) -> None:
-    assert key_of(one) != key_of(other)
+def test_the_end_of_a_part_counts(
+    first: list[tuple[str, bytes]], second: list[tuple[str, bytes]]
+) -> None:
+    assert key_of(first) != key_of(second)

@@ -69,7 +69,10 @@ def test_an_extra_file_is_refused(artifact_copy: Copy) -> None:
 def test_all_that_is_wrong_is_said_at_once_with_what_to_do(artifact_copy: Copy) -> None:
     artifact = artifact_copy("onnx")
     artifact.entry.rename(artifact.path / "other.onnx")
-    refuse(artifact, r"model\.onnx is missing; other\.onnx is not in the manifest\. Build it again or restore")
+    refuse(
+        artifact,
+        r"model\.onnx is missing; other\.onnx is not in the manifest\. Build it again or restore",
+    )
 
 
 def test_a_link_to_the_right_content_is_refused(artifact_copy: Copy, tmp_path: Path) -> None:
@@ -85,7 +88,9 @@ def test_a_linked_folder_is_refused_and_not_followed(artifact_copy: Copy, tmp_pa
     refuse(artifact, "more is not in the manifest")
 
 
-@pytest.mark.parametrize("name", ["../model.onnx", "a/../../model.onnx", "/etc/passwd", "..\\model.onnx"])
+@pytest.mark.parametrize(
+    "name", ["../model.onnx", "a/../../model.onnx", "/etc/passwd", "..\\model.onnx"]
+)
 def test_a_manifest_that_names_a_file_outside_is_refused(artifact_copy: Copy, name: str) -> None:
     artifact = artifact_copy("onnx")
     outside = {"sha256": sha256(artifact.entry), "size": artifact.size_bytes}
@@ -108,11 +113,18 @@ def test_an_entry_that_is_not_listed_is_refused(artifact_copy: Copy) -> None:
 
 def test_a_newer_schema_is_refused_even_when_all_else_is_strange(artifact_copy: Copy) -> None:
     artifact = artifact_copy("onnx")
-    (artifact.path / MANIFEST).write_text(json.dumps({"schema_version": SCHEMA + 1, "burnish": "9.0", "new": 1}))
-    refuse(artifact, rf"made by a newer Burnish \(9\.0\).*version {SCHEMA + 1}, this one reads {SCHEMA}")
+    (artifact.path / MANIFEST).write_text(
+        json.dumps({"schema_version": SCHEMA + 1, "burnish": "9.0", "new": 1})
+    )
+    refuse(
+        artifact,
+        rf"built by a newer Burnish \(9\.0\).*version {SCHEMA + 1}, this Burnish reads up to {SCHEMA}",
+    )
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "[" * 100_000, '{"schema_version": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '"text"', "[" * 100_000, '{"schema_version": 1}']
+)
 def test_damaged_json_is_refused(artifact_copy: Copy, text: str) -> None:
     artifact = artifact_copy("onnx")
     (artifact.path / MANIFEST).write_text(text)
@@ -133,9 +145,13 @@ def test_an_artifact_for_no_device_is_refused(artifact_copy: Copy) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.data())
-def test_a_manifest_cut_anywhere_is_refused(tmp_path: Path, small_build: Path, data: st.DataObject) -> None:
+def test_a_manifest_cut_anywhere_is_refused(
+    tmp_path: Path, small_build: Path, data: st.DataObject
+) -> None:
     text = (small_build / "onnx" / MANIFEST).read_text(encoding="utf-8").rstrip()
-    (tmp_path / MANIFEST).write_text(text[: data.draw(st.integers(0, len(text) - 1))], encoding="utf-8")
+    (tmp_path / MANIFEST).write_text(
+        text[: data.draw(st.integers(0, len(text) - 1))], encoding="utf-8"
+    )
     with pytest.raises(ArtifactError, match="damaged"):
         Artifact.open(tmp_path)
 
@@ -156,17 +172,19 @@ def test_a_binary_manifest_is_a_wrong_request(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_publish_lists_every_file_and_replaces_the_older_artifact(artifact_copy: Copy, tmp_path: Path) -> None:
+def test_publish_lists_every_file_and_replaces_the_older_artifact(
+    artifact_copy: Copy, tmp_path: Path
+) -> None:
     old = artifact_copy("onnx")
-    work = tmp_path / "work"
-    (work / "sub").mkdir(parents=True)
-    (work / "model.onnx").write_bytes(b"new")
-    (work / "sub" / "extra").write_bytes(b"")
-    made = publish(work, old.path, old.manifest)
-    assert Artifact.open(old.path) == made
-    assert sorted(made.manifest.files) == ["model.onnx", "sub/extra"]
-    assert made.size_bytes == 3
-    made.verify()
+    scratch = tmp_path / "work"
+    (scratch / "sub").mkdir(parents=True)
+    (scratch / "model.onnx").write_bytes(b"new")
+    (scratch / "sub" / "extra").write_bytes(b"")
+    published = publish(scratch, old.path, old.manifest)
+    assert Artifact.open(old.path) == published
+    assert sorted(published.manifest.files) == ["model.onnx", "sub/extra"]
+    assert published.size_bytes == 3
+    published.verify()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx"]
 
 
@@ -176,4 +194,7 @@ def test_replacing_a_folder_leaves_nothing_of_the_old_one(tmp_path: Path) -> Non
         folder.mkdir()
         (folder / folder.name).touch()
     replace_folder(source, destination)
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["there", "there/new"]
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
+        "there",
+        "there/new",
+    ]

@@ -24,14 +24,18 @@ def needs(tool: str) -> pytest.MarkDecorator:
 
 
 def command(*words: object) -> str:
-    return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [str(word) for word in words], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def raw(private: ed25519.Ed25519PrivateKey) -> bytes:
     return private.public_key().public_bytes_raw()
 
 
-def test_a_new_pair_belongs_together_and_only_its_owner_reads_the_private_half(tmp_path: Path) -> None:
+def test_a_new_pair_belongs_together_and_only_its_owner_reads_the_private_half(
+    tmp_path: Path,
+) -> None:
     public = create_keys(tmp_path / "ci.key")
     assert public == tmp_path / "ci.key.pub"
     assert raw(read_private(tmp_path / "ci.key")) == read_public(public)
@@ -78,22 +82,35 @@ def private_file(folder: Path, key: object, ssh: bool = False, password: bytes =
     return folder / "key"
 
 
-@pytest.mark.parametrize("key", [rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())])
+@pytest.mark.parametrize(
+    "key", [rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())]
+)
 @pytest.mark.parametrize("ssh", [False, True])
 def test_keys_of_other_kinds_are_refused(tmp_path: Path, key: object, ssh: bool) -> None:
     path = private_file(tmp_path, key, ssh)
     encoding = SSH if ssh else PEM
-    form = serialization.PublicFormat.OpenSSH if ssh else serialization.PublicFormat.SubjectPublicKeyInfo
-    (tmp_path / "pub").write_bytes(key.public_key().public_bytes(encoding, form))  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match=r"key is no Ed25519 key: `burnish keygen FILE` makes a pair"):
+    form = (
+        serialization.PublicFormat.OpenSSH
+        if ssh
+        else serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    public = key.public_key()  # type: ignore[attr-defined]
+    (tmp_path / "pub").write_bytes(public.public_bytes(encoding, form))
+    with pytest.raises(
+        UsageError, match=r"key is not an Ed25519 key: `burnish keygen FILE` creates a pair"
+    ):
         read_private(path)
-    with pytest.raises(UsageError, match=r"pub is no (Ed25519 key|public key that can be read)"):
+    with pytest.raises(
+        UsageError, match=r"(pub is not an Ed25519 key|cannot read the public key .*pub)"
+    ):
         read_public(tmp_path / "pub")
 
 
 def test_a_passphrase_is_named_with_what_takes_it_off(tmp_path: Path) -> None:
     path = private_file(tmp_path, ed25519.Ed25519PrivateKey.generate(), password=b"secret")
-    with pytest.raises(UsageError, match=r"protected by a passphrase.*openssl pkey -in .*key -out PLAIN"):
+    with pytest.raises(
+        UsageError, match=r"protected by a passphrase.*openssl pkey -in .*key -out PLAIN"
+    ):
         read_private(path)
 
 
@@ -108,16 +125,18 @@ def test_the_wrong_half_is_named(tmp_path: Path) -> None:
     public = create_keys(tmp_path / "ci.key")
     with pytest.raises(UsageError, match="is a public key: signing needs the private one"):
         read_private(public)
-    with pytest.raises(UsageError, match="is a private key: give its public half"):
+    with pytest.raises(UsageError, match="is a private key: name the public key"):
         read_public(tmp_path / "ci.key")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"-----BEGIN PRIVATE", b"ssh-ed25519", b"ssh-ed25519 AAAA x"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"-----BEGIN PRIVATE", b"ssh-ed25519", b"ssh-ed25519 AAAA x"]
+)
 def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "key").write_bytes(content)
-    with pytest.raises(UsageError, match="no public key that can be read"):
+    with pytest.raises(UsageError, match="cannot read the public key"):
         read_public(tmp_path / "key")
-    with pytest.raises(UsageError, match=r"no private key that can be read|is a public key"):
+    with pytest.raises(UsageError, match=r"cannot read the private key|is a public key"):
         read_private(tmp_path / "key")
 
 
@@ -131,6 +150,13 @@ def test_without_the_package_the_message_says_how_to_install_it(
 ) -> None:
     public = create_keys(tmp_path / "ci.key")
     monkeypatch.setattr(keys, "find_spec", lambda name: None)
-    for work in (lambda: create_keys(tmp_path / "new"), lambda: read_public(public), lambda: read_private(public)):
-        with pytest.raises(Unavailable, match=r"need the package cryptography: pip install 'burnish\[sign\]'"):
-            work()
+    functions = (
+        lambda: create_keys(tmp_path / "new"),
+        lambda: read_public(public),
+        lambda: read_private(public),
+    )
+    for function in functions:
+        with pytest.raises(
+            Unavailable, match=r"need the package cryptography: pip install 'burnish\[sign\]'"
+        ):
+            function()

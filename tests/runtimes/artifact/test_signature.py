@@ -1,4 +1,4 @@
-"""An artifact that the trusted key has not signed, as it is, is not opened: no engine and no parser sees it."""
+"""An artifact not signed by the trusted key is not opened: no engine and no parser sees it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from runtimes.artifact import artifact as artifact_module
 from runtimes.artifact import keys
 from runtimes.artifact.artifact import MANIFEST, Artifact, publish
 from runtimes.artifact.keys import create_keys, fingerprint, read_private, read_public
-from runtimes.artifact.signature import ANYONE, SIGNATURE, VARIABLE, Signature, SignatureError, Trust, sign, trusted
+from runtimes.artifact.signature import (
+    ANYONE,
+    SIGNATURE,
+    VARIABLE,
+    Signature,
+    SignatureError,
+    Trust,
+    sign,
+    trusted,
+)
 from runtimes.errors import ArtifactError, Unavailable, UsageError
 from runtimes.session import load
 from runtimes.validator.reference import Reference
@@ -34,36 +43,45 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def signed(artifact_copy: Copy, pair: tuple[Path, Path]) -> Artifact:
     """A copy of an ONNX artifact, signed."""
-    made = artifact_copy("onnx")
-    sign_again(made, pair[0])
-    return made
+    artifact = artifact_copy("onnx")
+    sign_again(artifact, pair[0])
+    return artifact
 
 
-def sign_again(made: Artifact, private: Path) -> None:
-    sign(made.path, (made.path / MANIFEST).read_bytes(), read_private(private))
+def sign_again(artifact: Artifact, private: Path) -> None:
+    sign(artifact.path, (artifact.path / MANIFEST).read_bytes(), read_private(private))
 
 
-def refuse(made: Artifact, public: Path, words: str) -> None:
+def refuse(artifact: Artifact, public: Path, words: str) -> None:
     """Opening and loading are refused with these words."""
-    for work in (Artifact.open, load):
+    for open_artifact in (Artifact.open, load):
         with pytest.raises(SignatureError, match=words):
-            work(made.path, key=public)
+            open_artifact(artifact.path, key=public)
 
 
-def test_a_signed_artifact_is_opened_by_its_key_and_without_one(signed: Artifact, pair: tuple[Path, Path]) -> None:
+def test_a_signed_artifact_is_opened_by_its_key_and_without_one(
+    signed: Artifact, pair: tuple[Path, Path]
+) -> None:
     Artifact.open(signed.path, pair[1]).verify()
     with load(signed.path, key=pair[1]), load(signed.path):
         pass
 
 
 def test_what_is_not_signed_is_refused(artifact_copy: Copy, pair: tuple[Path, Path]) -> None:
-    refuse(artifact_copy("onnx"), pair[1], r"onnx is not signed: it has no manifest\.sig; `burnish sign` makes one")
+    refuse(
+        artifact_copy("onnx"),
+        pair[1],
+        r"onnx is not signed: it has no manifest\.sig; `burnish sign` writes it",
+    )
 
 
-def test_another_keys_signature_is_refused(signed: Artifact, pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_another_keys_signature_is_refused(
+    signed: Artifact, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     public = create_keys(tmp_path / "other.key")
-    theirs, wanted = (fingerprint(read_public(one)).replace("+", r"\+") for one in (pair[1], public))
-    refuse(signed, public, f"signed by another key: {theirs}, not the trusted {wanted}")
+    actual, required = fingerprint(read_public(pair[1])), fingerprint(read_public(public))
+    words = f"signed by another key: {actual}, not the trusted {required}"
+    refuse(signed, public, words.replace("+", r"\+"))
 
 
 def test_a_signature_that_claims_the_trusted_key_is_checked(
@@ -75,11 +93,17 @@ def test_a_signature_that_claims_the_trusted_key_is_checked(
     refuse(signed, pair[1], "was changed after it was signed")
 
 
-def test_one_changed_word_of_the_manifest_is_refused(signed: Artifact, pair: tuple[Path, Path]) -> None:
+def test_one_changed_word_of_the_manifest_is_refused(
+    signed: Artifact, pair: tuple[Path, Path]
+) -> None:
     path = signed.path / MANIFEST
-    path.write_text(path.read_text(encoding="utf-8").replace('"fp32"', '"fp16"', 1), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"fp32"', '"fp16"', 1), encoding="utf-8"
+    )
     refuse(
-        signed, pair[1], r"was changed after it was signed: its manifest is not the one that SHA256:\S+ has signed"
+        signed,
+        pair[1],
+        r"was changed after it was signed: its manifest is not the one that SHA256:\S+ has signed",
     )
 
 
@@ -91,7 +115,9 @@ def test_a_manifest_of_the_same_meaning_but_other_bytes_is_refused(
     refuse(signed, pair[1], "was changed after it was signed")
 
 
-def test_a_changed_file_is_refused_though_the_manifest_is_signed(signed: Artifact, pair: tuple[Path, Path]) -> None:
+def test_a_changed_file_is_refused_though_the_manifest_is_signed(
+    signed: Artifact, pair: tuple[Path, Path]
+) -> None:
     signed.entry.write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"model\.onnx was changed after it was made"):
         load(signed.path, key=pair[1])
@@ -100,7 +126,9 @@ def test_a_changed_file_is_refused_though_the_manifest_is_signed(signed: Artifac
 @pytest.mark.parametrize(
     "text", ["", "ed25519", "rsa AAAA AAAA", "ed25519 AAAA AAAA", "ed25519 ? ?", "\xe9", "[" * 5000]
 )
-def test_a_damaged_signature_is_refused(signed: Artifact, pair: tuple[Path, Path], text: str) -> None:
+def test_a_damaged_signature_is_refused(
+    signed: Artifact, pair: tuple[Path, Path], text: str
+) -> None:
     (signed.path / SIGNATURE).write_text(text, encoding="utf-8")
     refuse(signed, pair[1], r"manifest\.sig is damaged, so it proves nothing")
 
@@ -110,14 +138,16 @@ def test_a_damaged_signature_is_refused(signed: Artifact, pair: tuple[Path, Path
 def test_any_changed_bit_of_manifest_or_signature_is_refused(
     small_build: Path, pair: tuple[Path, Path], tmp_path: Path, data: st.DataObject
 ) -> None:
-    made = Artifact.open(shutil.copytree(small_build / "onnx", tmp_path / "onnx", dirs_exist_ok=True))
-    sign_again(made, pair[0])
-    path = made.path / data.draw(st.sampled_from([MANIFEST, SIGNATURE]))
+    artifact = Artifact.open(
+        shutil.copytree(small_build / "onnx", tmp_path / "onnx", dirs_exist_ok=True)
+    )
+    sign_again(artifact, pair[0])
+    path = artifact.path / data.draw(st.sampled_from([MANIFEST, SIGNATURE]))
     content = bytearray(path.read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path.write_bytes(content)
     with pytest.raises((SignatureError, UsageError)):  # UsageError: it is no text any more
-        Artifact.open(made.path, pair[1])
+        Artifact.open(artifact.path, pair[1])
 
 
 def test_nothing_is_parsed_before_the_signature_is_right(
@@ -142,10 +172,10 @@ def test_only_the_signature_itself_may_lie_beside_the_manifest(signed: Artifact)
 
 def test_publishing_drops_an_older_signature(signed: Artifact, tmp_path: Path) -> None:
     (signed.path / MANIFEST).unlink()
-    made = publish(signed.path, tmp_path / "published", signed.manifest)
-    made.verify()
-    assert set(made.manifest.files) == {"model.onnx"}
-    assert not (made.path / SIGNATURE).exists()
+    artifact = publish(signed.path, tmp_path / "published", signed.manifest)
+    artifact.verify()
+    assert set(artifact.manifest.files) == {"model.onnx"}
+    assert not (artifact.path / SIGNATURE).exists()
 
 
 def test_a_device_demands_its_key_always(
@@ -168,13 +198,17 @@ def test_a_key_that_is_named_goes_before_the_environments(
         Artifact.open(signed.path)
 
 
-def test_an_empty_variable_opens_nothing(small_build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_opens_nothing(
+    small_build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(VARIABLE, "")
     with pytest.raises(UsageError, match="the trusted key is empty"):
         load(small_build / "onnx")
 
 
-def test_a_key_that_is_gone_opens_nothing(small_build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_gone_opens_nothing(
+    small_build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(VARIABLE, "/no/such/key.pub")
     with pytest.raises(UsageError, match=r"cannot read the key /no/such/key\.pub"):
         load(small_build / "onnx")

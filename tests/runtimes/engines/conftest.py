@@ -1,4 +1,4 @@
-"""What the tests of OpenVINO's engine share: a real build, copies of it, a cache folder for one test."""
+"""Fixtures of OpenVINO's tests: a real build, copies of it, a cache folder for one test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ artifacts:
 
 @pytest.fixture(scope="session")
 def ir_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real build of the small CNN as OpenVINO IR, in float32 and bfloat16. Read it, and change only a copy."""
+    """Build the small CNN as OpenVINO IR, in float32 and bfloat16. Change only copies of it."""
     from converters.build.build import build
     from converters.plan.load import load_recipe
 
@@ -40,7 +40,9 @@ def changed(ir_build: Path, tmp_path: Path) -> Callable[..., Artifact]:
     def change(build: dict[str, Any] | None = None, **values: Any) -> Artifact:
         path = shutil.copytree(ir_build / "openvino", tmp_path / "changed")
         raw = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        (path / MANIFEST).write_text(json.dumps({**raw, **values, "build": raw["build"] | (build or {})}))
+        (path / MANIFEST).write_text(
+            json.dumps({**raw, **values, "build": raw["build"] | (build or {})})
+        )
         return Artifact.open(path)
 
     return change

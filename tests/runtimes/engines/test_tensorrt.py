@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from runtimes.artifact.artifact import Artifact
-from runtimes.engines.tensorrt import PACKAGES, TensorRtRuntime, _Cuda, missing_cuda_bindings, missing_flavor
+from runtimes.engines.tensorrt import (
+    PACKAGES,
+    TensorRtRuntime,
+    _Cuda,
+    missing_cuda_bindings,
+    missing_flavor,
+)
 from runtimes.engines.torch.torch_tensorrt import TorchTensorRtRuntime
 from runtimes.errors import ArtifactError, BurnishError, Unavailable
 from runtimes.machine.devices import gpus
@@ -19,7 +25,9 @@ from runtimes.validator.reference import Reference
 from runtimes.validator.validate import Target, validate
 
 needs_rtx = pytest.mark.skipif(missing_flavor("rtx") is not None, reason=str(missing_flavor("rtx")))
-needs_bindings = pytest.mark.skipif(missing_cuda_bindings() is not None, reason=str(missing_cuda_bindings()))
+needs_bindings = pytest.mark.skipif(
+    missing_cuda_bindings() is not None, reason=str(missing_cuda_bindings())
+)
 no_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 
 
@@ -47,15 +55,18 @@ def test_without_a_gpu_an_engine_is_built_and_not_run(small_build: Path) -> None
 def test_a_file_that_is_no_engine_is_told_with_who_built_it(
     artifact_copy: Callable[[str], Artifact], broken_before: Callable[[Artifact, bytes], Artifact]
 ) -> None:
-    made = broken_before(artifact_copy("tensorrt"), b"not an engine" * 10)
+    broken = broken_before(artifact_copy("tensorrt"), b"not an engine" * 10)
     with pytest.raises(
-        ArtifactError, match=r"cannot load model\.engine: it was built by rtx .* Build it again here"
+        ArtifactError,
+        match=r"cannot load model\.engine: it was built by rtx .* Build it again here",
     ):
-        TensorRtRuntime().open(made, "cuda", SessionOptions())
+        TensorRtRuntime().open(broken, "cuda", SessionOptions())
 
 
 @pytest.mark.parametrize("flavor", PACKAGES)
-def test_a_missing_flavor_is_named_with_its_install_command(flavor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_flavor_is_named_with_its_install_command(
+    flavor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(PACKAGES, flavor, "no_such_tensorrt")
     extra = {"tensorrt": "burnish[tensorrt]", "rtx": "burnish[tensorrt-rtx]"}[flavor]
     problem = f"no_such_tensorrt is not installed: pip install '{extra}'"
@@ -67,7 +78,9 @@ def test_a_missing_flavor_is_named_with_its_install_command(flavor: str, monkeyp
 def test_torch_tensorrt_needs_a_driver_even_to_be_imported() -> None:
     problem = TorchTensorRtRuntime().missing("cuda", {})
     assert problem is not None
-    assert problem.startswith("torch-tensorrt needs an NVIDIA driver even to be imported; no NVIDIA GPU")
+    assert problem.startswith(
+        "torch-tensorrt needs an NVIDIA driver even to be imported; no NVIDIA GPU"
+    )
 
 
 @needs_bindings
@@ -87,14 +100,20 @@ def engine(gpu_build: Path) -> Iterator[Session]:
 @pytest.mark.gpu
 def test_an_engine_passes_every_gate(gpu_build: Path) -> None:
     target = Target(Artifact.open(gpu_build / "tensorrt"), "cuda")
-    row = validate([target], Reference.load(gpu_build / "reference.safetensors"), lambda device: None, budget=0)[0]
+    row = validate(
+        [target], Reference.load(gpu_build / "reference.safetensors"), lambda device: None, budget=0
+    )[0]
     assert (row.status, row.reason) == ("passed", None)
 
 
 @pytest.mark.gpu
-def test_the_engine_computes_what_eager_computes(engine: Session, small_reference: Reference) -> None:
+def test_the_engine_computes_what_eager_computes(
+    engine: Session, small_reference: Reference
+) -> None:
     for probe, eager in zip(small_reference.probes, small_reference.eager, strict=True):
-        np.testing.assert_allclose(engine.run(probe.inputs)["logits"], eager["logits"], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            engine.run(probe.inputs)["logits"], eager["logits"], rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.gpu
@@ -116,7 +135,11 @@ def test_an_answer_of_the_engine_survives_the_next_run(engine: Session) -> None:
 
 @pytest.mark.gpu
 def test_a_view_with_strange_strides_runs_on_the_engine(engine: Session) -> None:
-    images = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)[::-1, :, :, ::-1]
+    images = (
+        np.random.default_rng(0)
+        .standard_normal((4, 3, 32, 32))
+        .astype(np.float32)[::-1, :, :, ::-1]
+    )
     expected = engine.run({"image": np.ascontiguousarray(images)})["logits"]
     np.testing.assert_array_equal(engine.run({"image": images})["logits"], expected)
 

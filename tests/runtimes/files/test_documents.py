@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 from runtimes.files.documents import DEEPEST, MOST_BYTES, parse_json, read_json
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
@@ -37,9 +41,9 @@ def test_any_bytes_are_json_or_a_value_error(content: bytes) -> None:
     ("text", "words"),
     [
         ('{"a": {"b": 1, "b": 1}}', "the key 'b' is given twice"),
-        ("NaN", "NaN is no JSON number"),
-        ("[-Infinity]", "-Infinity is no JSON number"),
-        ("1e400", "1e400 is no finite number"),
+        ("NaN", "NaN is not a JSON number"),
+        ("[-Infinity]", "-Infinity is not a JSON number"),
+        ("1e400", "1e400 is not a finite number"),
         ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "nested more than"),
         ("[" * 100_000, "nested more than"),
         (" " * MOST_BYTES + "1", "larger than"),

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from runtimes.files.filenames import collision, outside, unfit
 
-names = st.text(max_size=12) | st.lists(st.sampled_from(["a", "..", ".", "", "\\", "C:", "b.c", "\0"])).map(
-    "/".join
-)
+names = st.text(max_size=12) | st.lists(
+    st.sampled_from(["a", "..", ".", "", "\\", "C:", "b.c", "\0"])
+).map("/".join)
 
 
 @given(names)
@@ -29,14 +29,16 @@ def test_what_passes_lies_inside_on_every_system(name: str) -> None:
     assert not PureWindowsPath(name).drive
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "a/b/c.bin", "model.onnx.data", ".data/version", "übung.pt", "a b"])
+@pytest.mark.parametrize(
+    "name", ["model.onnx", "a/b/c.bin", "model.onnx.data", ".data/version", "übung.pt", "a b"]
+)
 def test_usual_names_pass(name: str) -> None:
     assert not outside(name)
     assert unfit(name) is None
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("names", "expected"),
     [
         (["a", "b"], None),
         (["a", "A"], ("a", "A")),
@@ -45,5 +47,7 @@ def test_usual_names_pass(name: str) -> None:
         ([], None),
     ],
 )
-def test_names_that_are_one_file_elsewhere(given: list[str], expected: tuple[str, str] | None) -> None:
-    assert collision(given) == expected
+def test_names_that_are_one_file_elsewhere(
+    names: list[str], expected: tuple[str, str] | None
+) -> None:
+    assert collision(names) == expected

@@ -1,4 +1,4 @@
-"""What the driver says of this machine's GPUs. The driver here is a stand-in in C, asked by the same calls."""
+"""This machine's GPUs, as its driver reports them. The driver here is a stand-in in C."""
 
 from __future__ import annotations
 
@@ -44,25 +44,27 @@ def ask(folder: Path, fails: int) -> tuple[list[list[object]], str | None]:
     source = folder / "driver.c"
     source.write_text(_DRIVER)
     library = folder / "libcuda.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", f"-DFAILS={fails}", "-o", library, source], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", f"-DFAILS={fails}", "-o", library, source], check=True
+    )
     root = str(Path(sys.modules["runtimes"].__path__[0]).parent)
     environment = os.environ | {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": root}
     ended = subprocess.run(
         [sys.executable, "-c", _ASK], env=environment, capture_output=True, text=True, check=True
     )
-    found, missing = json.loads(ended.stdout)
-    return found, missing
+    devices, missing = json.loads(ended.stdout)
+    return devices, missing
 
 
 def test_every_gpu_is_described_as_its_driver_answers(tmp_path: Path) -> None:
-    found, missing = ask(tmp_path, fails=0)
-    assert found == [["First", [8, 9], 40 << 30], ["Second", [8, 10], 41 << 30]]
+    devices, missing = ask(tmp_path, fails=0)
+    assert devices == [["First", [8, 9], 40 << 30], ["Second", [8, 10], 41 << 30]]
     assert missing is None
 
 
 def test_a_driver_that_does_not_start_means_no_gpu(tmp_path: Path) -> None:
-    found, missing = ask(tmp_path, fails=100)
-    assert found == []
+    devices, missing = ask(tmp_path, fails=100)
+    assert devices == []
     assert missing == "no NVIDIA GPU with a working driver on this machine"
 
 

@@ -1,4 +1,4 @@
-"""Which of Intel's devices OpenVINO finds. In its place here a stand-in that claims to find some."""
+"""Intel's devices, as OpenVINO finds them. OpenVINO here is a stand-in that finds some."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def test_without_openvino_its_command_is_named(monkeypatch: pytest.MonkeyPatch) 
     intel_devices.cache_clear()
     try:
         for device in ("intel-gpu", "intel-npu"):
-            wanted = "OpenVINO, which runs Intel's devices, is not installed: pip install 'burnish[openvino]'"
+            wanted = (
+                "OpenVINO, which runs Intel's devices, is not installed: "
+                "pip install 'burnish[openvino]'"
+            )
             assert absent_intel(device) == wanted
     finally:
         intel_devices.cache_clear()
@@ -66,9 +69,9 @@ def test_without_openvino_its_command_is_named(monkeypatch: pytest.MonkeyPatch) 
 def test_a_device_is_absent_exactly_where_openvino_does_not_find_it() -> None:
     import openvino
 
-    found = " ".join(openvino.Core().available_devices)
-    assert (absent("intel-gpu") is None) == ("GPU" in found)
-    assert (absent("intel-npu") is None) == ("NPU" in found)
+    available = " ".join(openvino.Core().available_devices)
+    assert (absent("intel-gpu") is None) == ("GPU" in available)
+    assert (absent("intel-npu") is None) == ("NPU" in available)
 
 
 def test_eager_runs_on_pytorchs_own_devices() -> None:
@@ -81,16 +84,19 @@ def test_on_an_intel_device_the_speed_is_over_eager_on_the_cpu_and_the_row_says_
 ) -> None:
     artifact = linear(devices=("cpu", "intel-gpu"))
     opener: Opener = partial(load, artifact.path, "cpu")
-    asked: list[str] = []
+    devices: list[str] = []
 
     def eager(device: str) -> Opener:
-        asked.append(device)
+        devices.append(device)
         return opener
 
     cpu, gpu = validate(
-        [Target(artifact, "cpu"), Target(artifact, "intel-gpu")], linear_reference, eager, budget=0.05
+        [Target(artifact, "cpu"), Target(artifact, "intel-gpu")],
+        linear_reference,
+        eager,
+        budget=0.05,
     )
-    assert asked == ["cpu", "cpu"]
+    assert devices == ["cpu", "cpu"]
     assert cpu.speed.speedup is not None and gpu.speed.speedup is not None
     wanted = "on intel-gpu (FULL_DEVICE_NAME of GPU) the speed-up is over the eager model on cpu"
     assert [note for note in gpu.notes if "eager" in note] == [wanted]

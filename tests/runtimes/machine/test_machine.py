@@ -14,10 +14,10 @@ from runtimes.machine.machine import cores, describe, instruction_sets, own_cpu,
 
 
 def test_a_description_fits_into_build_json() -> None:
-    found = describe()
-    assert json.loads(json.dumps(found)) == found
-    assert found["cpu"].strip()
-    assert found["memory_bytes"] > 1 << 28
+    description = describe()
+    assert json.loads(json.dumps(description)) == description
+    assert description["cpu"].strip()
+    assert description["memory_bytes"] > 1 << 28
 
 
 def test_versions_are_those_of_the_installed_packages() -> None:

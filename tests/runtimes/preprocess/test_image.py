@@ -20,7 +20,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def save_picture(path: Path, width: int, height: int, mode: str = "RGB") -> Path:
-    pixels = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3), np.uint8)
+    pixels = np.random.default_rng(width * 1000 + height).integers(
+        0, 256, (height, width, 3), np.uint8
+    )
     Image.fromarray(pixels).convert(mode).save(path)
     return path
 
@@ -32,8 +34,12 @@ def save_picture(path: Path, width: int, height: int, mode: str = "RGB") -> Path
     st.integers(16, 40),
     st.sampled_from(["nearest", "bilinear", "bicubic"]),
 )
-def test_the_input_is_torchvisions(tmp_path: Path, width: int, height: int, resize: int, filter: str) -> None:
-    transforms = pytest.importorskip("torchvision.transforms", reason="torchvision is what this is compared with")
+def test_the_input_is_torchvisions(
+    tmp_path: Path, width: int, height: int, resize: int, filter: str
+) -> None:
+    transforms = pytest.importorskip(
+        "torchvision.transforms", reason="torchvision is what this is compared with"
+    )
     path = save_picture(tmp_path / "picture.png", width, height)
     how = Preprocess(resize=resize, crop=16, interpolation=filter, mean=MEAN, std=STD)
     theirs = transforms.Compose(
@@ -56,7 +62,9 @@ def test_without_options_values_are_0_to_1_and_the_size_stays(tmp_path: Path) ->
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "CMYK"])
 def test_any_kind_of_picture_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    path = save_picture(tmp_path / ("picture.tiff" if mode == "CMYK" else "picture.png"), 8, 8, mode)
+    path = save_picture(
+        tmp_path / ("picture.tiff" if mode == "CMYK" else "picture.png"), 8, 8, mode
+    )
     assert read_image(path, Preprocess()).shape == (3, 8, 8)
 
 
@@ -77,25 +85,33 @@ def test_a_picture_smaller_than_the_crop_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file.png"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"file\.png is not a picture that can be read"):
+    with pytest.raises(InputError, match=r"cannot read .*file\.png as a picture"):
         read_image(path, Preprocess())
 
 
 def test_a_truncated_picture_is_refused(tmp_path: Path) -> None:
     path = save_picture(tmp_path / "picture.png", 64, 64)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(InputError, match="not a picture that can be read"):
+    with pytest.raises(InputError, match=r"cannot read .* as a picture"):
         read_image(path, Preprocess())
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
     """A chunk of a PNG file."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 @pytest.mark.parametrize(
     ("pixels", "end", "error"),
-    [(slice(50), chunk(b"\xc0END", b""), SyntaxError), (slice(None), chunk(b"IHDR", b"x"), ValueError)],
+    [
+        (slice(50), chunk(b"\xc0END", b""), SyntaxError),
+        (slice(None), chunk(b"IHDR", b"x"), ValueError),
+    ],
     ids=["no chunk where pixels are missing", "a second header"],
 )
 def test_a_picture_is_refused_whatever_pillow_raises(
@@ -107,12 +123,12 @@ def test_a_picture_is_refused_whatever_pillow_raises(
     path.write_bytes(header + chunk(b"IDAT", data[pixels]) + end)
     with Image.open(path) as picture, pytest.raises(error):
         picture.load()
-    with pytest.raises(InputError, match="not a picture that can be read"):
+    with pytest.raises(InputError, match=r"cannot read .* as a picture"):
         read_image(path, Preprocess())
 
 
 def test_a_missing_picture_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a picture that can be read"):
+    with pytest.raises(InputError, match=r"cannot read .* as a picture"):
         read_image(tmp_path / "nothing.png", Preprocess())
 
 

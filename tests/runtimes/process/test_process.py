@@ -17,9 +17,18 @@ import pytest
 from runtimes.artifact.artifact import Artifact
 from runtimes.errors import UsageError
 from runtimes.process.child import StepError, tell
-from runtimes.process.process import ALLOCATOR, Child, ChildDied, Limits, isolated, last_lines, stopwatch
+from runtimes.process.process import (
+    ALLOCATOR,
+    Child,
+    ChildDied,
+    Limits,
+    isolated,
+    last_lines,
+    stopwatch,
+)
 
-# A fresh interpreter rather than the server with torch: what is tested is the same, and starts sooner.
+# A fresh interpreter rather than the server with torch: what is tested is the same, and starts
+# sooner.
 run = partial(isolated, what="the step", torch=False)
 
 
@@ -46,9 +55,9 @@ def test_what_the_child_raises_is_told_with_its_traceback() -> None:
 
 
 def test_what_the_child_tells_while_it_works_arrives_before_its_answer() -> None:
-    said: list[str] = []
-    assert run(tell, "half done", told=said.append) is None
-    assert said == ["half done"]
+    messages: list[str] = []
+    assert run(tell, "half done", listener=messages.append) is None
+    assert messages == ["half done"]
     tell("to nobody")  # outside of a child nobody listens
 
 
@@ -92,7 +101,7 @@ def test_sigkill_hints_at_memory() -> None:
 
 @pytest.mark.parametrize("code", [0, 7])
 def test_an_exit_without_an_answer_is_told_with_its_code(code: int) -> None:
-    with pytest.raises(ChildDied, match=f"the step ended with exit code {code} and no answer"):
+    with pytest.raises(ChildDied, match=f"the step ended with exit status {code} and no answer"):
         run(os._exit, code)
 
 
@@ -122,8 +131,12 @@ def test_a_child_that_computes_has_not_hung() -> None:
 
 
 def test_a_child_that_takes_too_much_memory_is_stopped() -> None:
-    with pytest.raises(ChildDied, match=r"the step was out of memory at 0\.5 GB, which is its limit"):
-        run(eval, "[bytearray(b'x') * 10**9, __import__('time').sleep(600)]", limits=Limits(memory=500_000_000))
+    with pytest.raises(ChildDied, match=r"the step was out of memory at its limit of 0\.5 GB"):
+        run(
+            eval,
+            "[bytearray(b'x') * 10**9, __import__('time').sleep(600)]",
+            limits=Limits(memory=500_000_000),
+        )
 
 
 def test_what_a_child_has_started_ends_with_it(tmp_path: Path) -> None:
@@ -145,7 +158,9 @@ def test_closing_ends_the_child_in_peace() -> None:
     assert child._process.exitcode == 0
 
 
-def test_output_goes_to_the_log_and_not_to_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_goes_to_the_log_and_not_to_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     log = tmp_path / "step.log"
     run(os.write, 1, b"from below Python\n", log=log)
     with pytest.raises(StepError):
@@ -184,7 +199,11 @@ def test_the_users_script_is_not_run_again(tmp_path: Path, torch: bool) -> None:
         "print('done')\n"
     )
     ended = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=_environment()
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=_environment(),
     )
     assert (ended.stdout, ended.returncode) == ("started\ndone\n", 0), ended.stderr
 
@@ -205,7 +224,11 @@ def test_a_busy_child_dies_with_its_parent(tmp_path: Path, torch: bool) -> None:
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=_environment()
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=_environment(),
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert _ends(int(ended.stdout))

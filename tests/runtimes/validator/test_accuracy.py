@@ -22,34 +22,39 @@ def compared(outcomes: Outcomes) -> Accuracy:
     return paired(np.where(mine, labels, labels + 1), np.where(theirs, labels, labels + 2), labels)
 
 
-def counts(both: int = 0, lost: int = 0, won: int = 0, neither: int = 0) -> Accuracy:
-    every = [(True, True)] * both + [(False, True)] * lost + [(True, False)] * won + [(False, False)] * neither
-    return compared(every)
+def counts(agreed: int = 0, lost: int = 0, won: int = 0, neither: int = 0) -> Accuracy:
+    pairs = (
+        [(True, True)] * agreed
+        + [(False, True)] * lost
+        + [(True, False)] * won
+        + [(False, False)] * neither
+    )
+    return compared(pairs)
 
 
-def width(found: Accuracy) -> float:
-    return found.ci95[1] - found.ci95[0]
+def width(accuracy: Accuracy) -> float:
+    return accuracy.ci95[1] - accuracy.ci95[0]
 
 
-def gate(found: Accuracy | None, limit: float) -> GateResult:
-    return gates._accuracy(found, limit)
+def gate(accuracy: Accuracy | None, limit: float) -> GateResult:
+    return gates._accuracy(accuracy, limit)
 
 
 @given(outcomes)
 def test_the_drop_is_the_difference_of_both_accuracies(outcomes: Outcomes) -> None:
-    found = compared(outcomes)
-    assert found.samples == len(outcomes)
-    assert found.artifact == pytest.approx(sum(mine for mine, _ in outcomes) / len(outcomes))
-    assert found.eager == pytest.approx(sum(theirs for _, theirs in outcomes) / len(outcomes))
-    assert found.drop == pytest.approx(found.eager - found.artifact)
+    accuracy = compared(outcomes)
+    assert accuracy.samples == len(outcomes)
+    assert accuracy.artifact == pytest.approx(sum(mine for mine, _ in outcomes) / len(outcomes))
+    assert accuracy.eager == pytest.approx(sum(theirs for _, theirs in outcomes) / len(outcomes))
+    assert accuracy.drop == pytest.approx(accuracy.eager - accuracy.artifact)
 
 
 @given(outcomes)
 def test_the_interval_contains_the_drop_and_is_never_without_doubt(outcomes: Outcomes) -> None:
-    found = compared(outcomes)
-    low, high = found.ci95
-    assert -1 <= low <= found.drop <= high <= 1
-    assert width(found) > 1 / len(outcomes), "one more sample could change more than this"
+    accuracy = compared(outcomes)
+    low, high = accuracy.ci95
+    assert -1 <= low <= accuracy.drop <= high <= 1
+    assert width(accuracy) > 1 / len(outcomes), "one more sample could change more than this"
 
 
 @given(outcomes, st.integers(2, 5))
@@ -64,55 +69,65 @@ def test_the_order_of_the_samples_does_not_matter(outcomes: Outcomes) -> None:
 
 @given(outcomes)
 def test_the_other_way_round_what_was_lost_is_won(outcomes: Outcomes) -> None:
-    found, turned = compared(outcomes), compared([(theirs, mine) for mine, theirs in outcomes])
-    assert turned.drop == -found.drop
-    assert turned.ci95 == pytest.approx((-found.ci95[1], -found.ci95[0]))
-    assert turned.mcnemar_p == found.mcnemar_p
+    accuracy, turned = compared(outcomes), compared([(theirs, mine) for mine, theirs in outcomes])
+    assert turned.drop == -accuracy.drop
+    assert turned.ci95 == pytest.approx((-accuracy.ci95[1], -accuracy.ci95[0]))
+    assert turned.mcnemar_p == accuracy.mcnemar_p
 
 
 @given(outcomes)
-def test_p_is_a_probability_and_one_where_nothing_speaks_for_a_difference(outcomes: Outcomes) -> None:
-    found = compared(outcomes)
-    assert 0 < found.mcnemar_p <= 1
-    if found.drop == 0:
-        assert found.mcnemar_p == 1
+def test_p_is_a_probability_and_one_where_nothing_speaks_for_a_difference(
+    outcomes: Outcomes,
+) -> None:
+    accuracy = compared(outcomes)
+    assert 0 < accuracy.mcnemar_p <= 1
+    if accuracy.drop == 0:
+        assert accuracy.mcnemar_p == 1
 
 
-@pytest.mark.parametrize(("lost", "won", "p"), [(1, 0, 1), (5, 0, 1 / 16), (10, 0, 2 / 1024), (8, 2, 112 / 1024)])
+@pytest.mark.parametrize(
+    ("lost", "won", "p"), [(1, 0, 1), (5, 0, 1 / 16), (10, 0, 2 / 1024), (8, 2, 112 / 1024)]
+)
 def test_known_p_values(lost: int, won: int, p: float) -> None:
     """Twice the tail of tossing lost + won fair coins."""
-    assert counts(both=20, lost=lost, won=won).mcnemar_p == pytest.approx(p)
+    assert counts(agreed=20, lost=lost, won=won).mcnemar_p == pytest.approx(p)
 
 
 def test_the_interval_holds_the_true_drop_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     draws = [rng.multinomial(60, [0.80, 0.12, 0.05, 0.03]) for _ in range(1000)]
-    found = [counts(*(int(count) for count in draw)) for draw in draws]
-    inside = np.mean([low <= 0.12 - 0.05 <= high for low, high in (one.ci95 for one in found)])
+    accuracies = [counts(*(int(count) for count in draw)) for draw in draws]
+    inside = np.mean(
+        [low <= 0.12 - 0.05 <= high for low, high in (accuracy.ci95 for accuracy in accuracies)]
+    )
     assert 0.93 < inside < 0.98
 
 
 def test_a_drop_within_the_limit_that_so_few_samples_cannot_prove() -> None:
-    found = gate(counts(both=3), 0.01)
-    assert found.ok
-    assert found.detail.startswith("accuracy 100.0%, eager's 100.0%: drop 0.0% on 3 samples (95 %: -")
-    assert found.detail.endswith("at most 1.0%; so few samples cannot prove it")
+    result = gate(counts(agreed=3), 0.01)
+    assert result.ok
+    assert result.detail.startswith(
+        "accuracy 100.0%, eager's 100.0%: drop 0.0% on 3 samples (95 %: -"
+    )
+    assert result.detail.endswith("at most 1.0%; too few samples to prove it")
 
 
 def test_a_drop_that_enough_samples_prove() -> None:
-    found = gate(counts(both=4000, lost=10, won=10), 0.01)
-    assert found.ok
-    assert found.detail.endswith("at most 1.0%")
+    result = gate(counts(agreed=4000, lost=10, won=10), 0.01)
+    assert result.ok
+    assert result.detail.endswith("at most 1.0%")
 
 
 def test_a_larger_drop_fails() -> None:
-    found = gate(counts(both=90, lost=10), 0.05)
-    assert found.ok is False
-    assert found.detail.startswith("accuracy 90.0%, eager's 100.0%: drop 10.0% on 100 samples (95 %: ")
+    result = gate(counts(agreed=90, lost=10), 0.05)
+    assert result.ok is False
+    assert result.detail.startswith(
+        "accuracy 90.0%, eager's 100.0%: drop 10.0% on 100 samples (95 %: "
+    )
 
 
 def test_what_was_won_is_no_drop() -> None:
-    assert gate(counts(both=90, won=10), 0.0).ok
+    assert gate(counts(agreed=90, won=10), 0.0).ok
 
 
 def test_without_labels_there_is_nothing_to_judge_by() -> None:
@@ -120,9 +135,11 @@ def test_without_labels_there_is_nothing_to_judge_by() -> None:
 
 
 @given(outcomes, st.floats(0, 1))
-def test_the_gate_follows_the_drop_and_the_words_follow_the_interval(outcomes: Outcomes, limit: float) -> None:
-    found = compared(outcomes)
-    result = gate(found, limit)
-    assert result.ok is (found.drop <= limit)
-    unproven = found.drop <= limit < found.ci95[1]
-    assert result.detail.endswith("so few samples cannot prove it") is unproven
+def test_the_gate_follows_the_drop_and_the_words_follow_the_interval(
+    outcomes: Outcomes, limit: float
+) -> None:
+    accuracy = compared(outcomes)
+    result = gate(accuracy, limit)
+    assert result.ok is (accuracy.drop <= limit)
+    unproven = accuracy.drop <= limit < accuracy.ci95[1]
+    assert result.detail.endswith("too few samples to prove it") is unproven

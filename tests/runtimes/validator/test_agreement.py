@@ -1,4 +1,4 @@
-"""How a classifier's decisions compare with eager's: top-1, top-5, divergence, and which samples count."""
+"""A classifier's decisions compared with eager's: top-1, top-5, divergence, accuracy."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ Array = np.ndarray[Any, Any]
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 12))
 elements = st.floats(-1e4, 1e4)
 logits = hnp.arrays(np.float64, shapes, elements=elements)
-pairs = shapes.flatmap(lambda shape: st.tuples(*[hnp.arrays(np.float64, shape, elements=elements)] * 2))
+pairs = shapes.flatmap(
+    lambda shape: st.tuples(*[hnp.arrays(np.float64, shape, elements=elements)] * 2)
+)
 
 
-def compare(found: Array, eager: Array) -> Agreement:
+def compare(answer: Array, eager: Array) -> Agreement:
     outputs = [{"logits": eager}]
-    return agreement([{"logits": found}], Reference([Probe("one", {})], outputs, outputs))
+    return agreement([{"logits": answer}], Reference([Probe("one", {})], outputs, outputs))
 
 
 def classes(*best: int, count: int = 3) -> Array:
@@ -35,7 +37,9 @@ def classes(*best: int, count: int = 3) -> Array:
 
 def labelled(*parts: tuple[ProbeKind, tuple[int, ...], tuple[int, ...]]) -> Reference:
     """Probes of a kind, with eager's classes and the labels."""
-    probes = [Probe(str(index), {}, kind, {}, (), labels) for index, (kind, _, labels) in enumerate(parts)]
+    probes = [
+        Probe(str(index), {}, kind, {}, (), labels) for index, (kind, _, labels) in enumerate(parts)
+    ]
     outputs = [{"logits": classes(*best)} for _, best, _ in parts]
     return Reference(probes, outputs, outputs)
 
@@ -48,13 +52,13 @@ def test_divergence_is_never_negative(pair: tuple[Array, Array]) -> None:
 def test_rounding_makes_no_divergence_negative() -> None:
     rng = np.random.default_rng(0)
     eager = rng.standard_normal((200, 1, 10))
-    assert min(compare(one * (1 + 1e-15), one).kl for one in eager) >= 0
+    assert min(compare(row * (1 + 1e-15), row).kl for row in eager) >= 0
 
 
 @given(logits)
 def test_equal_logits_agree_in_everything(logits: Array) -> None:
-    found = compare(logits, logits)
-    assert (found.top1, found.top5, found.kl, found.samples) == (1, 1, 0, len(logits))
+    agreed = compare(logits, logits)
+    assert (agreed.top1, agreed.top5, agreed.kl, agreed.samples) == (1, 1, 0, len(logits))
 
 
 @given(logits, st.floats(-100, 100))
@@ -64,20 +68,20 @@ def test_a_constant_added_to_all_logits_changes_no_probability(logits: Array, sh
 
 @given(pairs)
 def test_shares_are_shares(pair: tuple[Array, Array]) -> None:
-    found = compare(*pair)
-    assert 0 <= found.top1 <= 1
-    assert 0 <= found.top5 <= 1
+    agreed = compare(*pair)
+    assert 0 <= agreed.top1 <= 1
+    assert 0 <= agreed.top5 <= 1
 
 
 def test_a_known_divergence() -> None:
-    found = compare(np.log([[0.9, 0.1]]), np.log([[0.5, 0.5]]))
-    assert found.kl == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
+    agreed = compare(np.log([[0.9, 0.1]]), np.log([[0.5, 0.5]]))
+    assert agreed.kl == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
 
 
 def test_divergence_is_the_mean_over_the_samples() -> None:
-    eager, other = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
-    both = compare(np.concatenate([other, eager]), np.concatenate([eager, eager]))
-    assert both.kl == pytest.approx(compare(other, eager).kl / 2)
+    eager, answer = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
+    together = compare(np.concatenate([answer, eager]), np.concatenate([eager, eager]))
+    assert together.kl == pytest.approx(compare(answer, eager).kl / 2)
 
 
 def test_classes_that_both_exclude_add_nothing() -> None:
@@ -93,7 +97,9 @@ def test_classes_that_both_exclude_add_nothing() -> None:
 def test_a_divergence_without_limit_becomes_null(bad: float) -> None:
     outputs = [{"logits": np.array([[0.0, 1.0]])}]
     reference = Reference([Probe("one", {})], outputs, outputs)
-    assert summarize([{"logits": np.array([[bad, 1.0]])}], reference, classification=True).kl is None
+    assert (
+        summarize([{"logits": np.array([[bad, 1.0]])}], reference, classification=True).kl is None
+    )
 
 
 def test_top5_is_the_share_of_eagers_best_five() -> None:
@@ -102,20 +108,22 @@ def test_top5_is_the_share_of_eagers_best_five() -> None:
     nine_for_four[0, [4, 9]] = nine_for_four[0, [9, 4]]
     assert compare(-eager, eager).top5 == 0
     assert compare(nine_for_four, eager).top5 == 0.8
-    assert compare(eager[:, ::-1][:, :5], eager[:, :5]).top5 == 1, "with five classes all are among the best"
+    assert compare(eager[:, ::-1][:, :5], eager[:, :5]).top5 == 1, (
+        "with five classes all are among the best"
+    )
 
 
 def test_edge_values_and_repeated_samples_are_no_samples() -> None:
     reference = labelled(("noise", (0, 1), ()), ("edge", (2,), ()), ("size", (2,), ()))
-    found = [{"logits": classes(0, 0)}, {"logits": classes(0)}, {"logits": classes(2)}]
-    assert (agreement(found, reference).top1, agreement(found, reference).samples) == (1 / 2, 2)
+    answers = [{"logits": classes(0, 0)}, {"logits": classes(0)}, {"logits": classes(2)}]
+    assert (agreement(answers, reference).top1, agreement(answers, reference).samples) == (1 / 2, 2)
 
 
 def test_accuracy_counts_each_labelled_sample_once() -> None:
-    """Batches at other sizes repeat the samples; the rows that fill the last batch up have no label."""
+    """Batches at other sizes repeat the samples; rows that fill up the last batch have no label."""
     reference = labelled(("data", (0, 1), (0, 2)), ("data", (2, 0), (2,)), ("size", (1, 1), (0, 2)))
-    found = [{"logits": classes(0, 2)}, {"logits": classes(1, 1)}, {"logits": classes(0, 2)}]
-    accuracy = agreement(found, reference).accuracy
+    answers = [{"logits": classes(0, 2)}, {"logits": classes(1, 1)}, {"logits": classes(0, 2)}]
+    accuracy = agreement(answers, reference).accuracy
     assert accuracy is not None
     assert accuracy.samples == 3
     assert accuracy.eager == pytest.approx(2 / 3), "0 and 2 of 0, 2, 2"

@@ -14,7 +14,8 @@ from runtimes.artifact.artifact import Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.results import GateResult
 from runtimes.spec import DimRange, Dims, TensorSpec
-from runtimes.validator import gates
+from runtimes.validator.batch import batch_invariant
+from runtimes.validator.evidence import Evidence
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import synthetic_probes
 from runtimes.validator.reference import Reference
@@ -39,20 +40,31 @@ def judged(
     output: tuple[int | str, ...] = ("batch", 3),
     dims: Dims = BATCH,
     precision: str = "fp32",
-    asked: Gates | None = None,
+    limits: Gates | None = None,
 ) -> GateResult:
-    """What the gate says of an artifact's answers to noise, to batches of it and to edge values."""
+    """Apply the gate to an artifact's answers to noise, to batches of it and to edge values."""
     inputs = {"x": TensorSpec(shape=shape)}
-    made = Manifest(
-        burnish="1", name="a", format="f", runtime="r", entry="e", devices=("cpu",), model="m",
-        inputs=inputs, outputs={"y": TensorSpec(shape=output)}, dims=dims, precision=precision,
-    )  # fmt: skip
+    manifest = Manifest(
+        burnish="1",
+        name="a",
+        format="f",
+        runtime="r",
+        entry="e",
+        devices=("cpu",),
+        model="m",
+        inputs=inputs,
+        outputs={"y": TensorSpec(shape=output)},
+        dims=dims,
+        precision=precision,
+    )
     probes = synthetic_probes(inputs, dims)
     truth = [{"y": eager(probe.inputs["x"].astype(np.float64))} for probe in probes]
     reference = Reference(probes, [{"y": eager(probe.inputs["x"])} for probe in probes], truth)
-    found = [{"y": artifact(probe.inputs["x"])} for probe in probes]
-    parity = summarize(found, reference, classification=False)
-    return gates.batch_invariant(gates.Evidence(made, reference, found, found, parity, asked or Gates()))
+    answers = [{"y": artifact(probe.inputs["x"])} for probe in probes]
+    parity = summarize(answers, reference, classification=False)
+    return batch_invariant(
+        Evidence(manifest, reference, answers, answers, parity, limits or Gates())
+    )
 
 
 def spoiled(size: int, row: int, factor: float) -> Model:
@@ -68,30 +80,38 @@ def spoiled(size: int, row: int, factor: float) -> Model:
 
 
 @given(st.floats(-1e3, 1e3, width=32), st.floats(-1e3, 1e3, width=32))
-def test_rows_that_do_not_know_each_other_pass_however_wrong_they_are(factor: float, bias: float) -> None:
-    found = judged(lambda x: by_row(x) * np.float32(factor) + np.float32(bias))
-    assert found == GateResult(gate="batch", ok=True, detail="11 rows of 2 batches as alone")
+def test_rows_that_do_not_know_each_other_pass_however_wrong_they_are(
+    factor: float, bias: float
+) -> None:
+    result = judged(lambda x: by_row(x) * np.float32(factor) + np.float32(bias))
+    assert result == GateResult(
+        gate="batch", ok=True, detail="11 rows of 2 batches equal the same samples alone"
+    )
 
 
 def test_an_artifact_that_subtracts_the_batch_mean_fails() -> None:
-    found = judged(lambda x: by_row(x) - by_row(x).mean(0))
-    assert (found.gate, found.ok) == ("batch", False)
-    assert found.detail.startswith("row 0 of y at size batch=3 differs from the same sample alone by ")
+    result = judged(lambda x: by_row(x) - by_row(x).mean(0))
+    assert (result.gate, result.ok) == ("batch", False)
+    assert result.detail.startswith(
+        "row 0 of y at size batch=3 differs from the same sample alone by "
+    )
 
 
 @given(st.sampled_from([3, 8]), st.data())
 def test_the_row_that_differs_is_named(size: int, data: st.DataObject) -> None:
     row = data.draw(st.integers(0, size - 1))
-    found = judged(spoiled(size, row, 1.001))
-    assert found.ok is False
-    assert found.detail.startswith(f"row {row} of y at size batch={size} differs")
+    result = judged(spoiled(size, row, 1.001))
+    assert result.ok is False
+    assert result.detail.startswith(f"row {row} of y at size batch={size} differs")
 
 
 def test_rows_that_are_not_finite_only_in_a_batch_fail() -> None:
     assert judged(spoiled(8, 5, np.nan)).ok is False
 
 
-@pytest.mark.parametrize(("precision", "passes", "fails"), [("fp16", 1.015, 1.03), ("bf16", 1.1, 1.2)])
+@pytest.mark.parametrize(
+    ("precision", "passes", "fails"), [("fp16", 1.015, 1.03), ("bf16", 1.1, 1.2)]
+)
 def test_rows_of_a_lossy_artifact_may_differ_by_twice_what_it_may_lose(
     precision: str, passes: float, fails: float
 ) -> None:
@@ -101,7 +121,7 @@ def test_rows_of_a_lossy_artifact_may_differ_by_twice_what_it_may_lose(
 
 def test_a_looser_gate_of_the_recipe_lets_rows_differ_as_much() -> None:
     assert judged(spoiled(8, 1, 1.001)).ok is False
-    assert judged(spoiled(8, 1, 1.001), asked=Gates(noise=1e9)).ok
+    assert judged(spoiled(8, 1, 1.001), limits=Gates(noise=1e9)).ok
 
 
 def test_what_eager_itself_mixes_is_not_asked_of_an_artifact() -> None:
@@ -110,7 +130,9 @@ def test_what_eager_itself_mixes_is_not_asked_of_an_artifact() -> None:
         answer -= answer.mean(0)
         return answer
 
-    assert judged(centred, centred) == GateResult(gate="batch", ok=None, detail="no dynamic batch to compare")
+    assert judged(centred, centred) == GateResult(
+        gate="batch", ok=None, detail="no dynamic batch to compare"
+    )
 
 
 def test_a_fixed_batch_has_nothing_to_compare() -> None:

@@ -13,7 +13,14 @@ from hypothesis.extra import numpy as hnp
 
 from runtimes.session import load
 from runtimes.validator.agreement import agreement
-from runtimes.validator.parity import Distance, measure_distance, measure_distances, error_scale, rms, summarize
+from runtimes.validator.parity import (
+    Distance,
+    error_scale,
+    measure_distance,
+    measure_distances,
+    rms,
+    summarize,
+)
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 
@@ -71,15 +78,23 @@ def test_scaling_everything_changes_neither_noise_nor_sqnr(
 ) -> None:
     assume(truth.any())  # the floor of an all-zero truth is absolute
     scale = 2.0**power
-    plain, scaled = compare(output, eager, truth), compare(output * scale, eager * scale, truth * scale)
+    plain, scaled = (
+        compare(output, eager, truth),
+        compare(output * scale, eager * scale, truth * scale),
+    )
     assert scaled.noise == pytest.approx(plain.noise)
     assert scaled.sqnr_db == pytest.approx(plain.sqnr_db)
     assert scaled.max_abs == pytest.approx(plain.max_abs * scale)
 
 
 @given(vectors, vectors, st.permutations(range(6)))
-def test_the_order_of_the_values_does_not_matter(output: np.ndarray, truth: np.ndarray, order: list[int]) -> None:
-    plain, shuffled = compare(output, truth, truth), compare(output[order], truth[order], truth[order])
+def test_the_order_of_the_values_does_not_matter(
+    output: np.ndarray, truth: np.ndarray, order: list[int]
+) -> None:
+    plain, shuffled = (
+        compare(output, truth, truth),
+        compare(output[order], truth[order], truth[order]),
+    )
     assert shuffled.noise == pytest.approx(plain.noise)
     assert shuffled.sqnr_db == pytest.approx(plain.sqnr_db)
 
@@ -143,13 +158,17 @@ def test_the_cosine_knows_direction_and_not_length(output: np.ndarray, truth: np
         assert compare(-truth, truth, truth).cosine == pytest.approx(-1)
 
 
-@pytest.mark.parametrize(("output", "truth"), [([0.0, 0.0], [1.0, 0.0]), ([math.nan, 1.0], [1.0, 1.0])])
+@pytest.mark.parametrize(
+    ("output", "truth"), [([0.0, 0.0], [1.0, 0.0]), ([math.nan, 1.0], [1.0, 1.0])]
+)
 def test_without_a_direction_nothing_agrees(output: list[float], truth: list[float]) -> None:
     assert compare(np.array(output), np.array(truth), np.array(truth)).cosine == 0
 
 
 @given(vectors, st.integers(0, 5), st.sampled_from([1e7, math.nan, -math.inf]))
-def test_the_largest_error_is_found_where_it_is(truth: np.ndarray, place: int, error: float) -> None:
+def test_the_largest_error_is_found_where_it_is(
+    truth: np.ndarray, place: int, error: float
+) -> None:
     output = truth + 1e-3
     output[place] += error
     distance = compare(output.reshape(2, 3), truth.reshape(2, 3), truth.reshape(2, 3))
@@ -196,11 +215,16 @@ def test_integers_and_booleans_count_as_numbers() -> None:
 def test_the_summary_is_the_worst_output_of_the_worst_probe() -> None:
     eager = [{"y": np.ones((1, 2)), "z": np.ones((1, 2))} for _ in range(2)]
     reference_of_two = Reference([Probe("first", {}), Probe("second", {})], eager, eager)
-    answers = [{"y": np.ones((1, 2)), "z": np.ones((1, 2))}, {"y": np.ones((1, 2)), "z": np.array([[1.0, 1.5]])}]
+    answers = [
+        {"y": np.ones((1, 2)), "z": np.ones((1, 2))},
+        {"y": np.ones((1, 2)), "z": np.array([[1.0, 1.5]])},
+    ]
     summary = summarize(answers, reference_of_two, classification=False)
     assert summary.where == "z at second"
     assert summary.max_abs == 0.5
-    assert summary.sqnr_db == min(distance.sqnr_db for distance in measure_distances(answers, reference_of_two))
+    assert summary.sqnr_db == min(
+        distance.sqnr_db for distance in measure_distances(answers, reference_of_two)
+    )
     assert (summary.top1_agreement, summary.samples) == (None, 2)
     first, second = summary.outputs
     assert (first.name, first.max_abs, first.sqnr_db, first.noise) == ("y", 0, MAX_DB, 0)
@@ -210,10 +234,22 @@ def test_the_summary_is_the_worst_output_of_the_worst_probe() -> None:
 
 def test_a_nan_is_the_worst_and_becomes_null() -> None:
     truth = reference(np.ones((1, 2)), np.ones((1, 2)))
-    summary = summarize([{"y": np.array([[1.0, 99.0]])}, {"y": np.array([[1.0, np.nan]])}], truth, False)
-    assert (summary.noise, summary.max_abs, summary.sqnr_db, summary.where) == (None, None, -MAX_DB, "y at 1")
+    summary = summarize(
+        [{"y": np.array([[1.0, 99.0]])}, {"y": np.array([[1.0, np.nan]])}], truth, False
+    )
+    assert (summary.noise, summary.max_abs, summary.sqnr_db, summary.where) == (
+        None,
+        None,
+        -MAX_DB,
+        "y at 1",
+    )
     [output] = summary.outputs
-    assert (output.noise, output.max_abs, output.max_abs_at, output.not_finite) == (None, None, "1, index [0, 1]", 1)
+    assert (output.noise, output.max_abs, output.max_abs_at, output.not_finite) == (
+        None,
+        None,
+        "1, index [0, 1]",
+        1,
+    )
 
 
 def test_top1_counts_the_samples_of_every_probe() -> None:
@@ -224,7 +260,9 @@ def test_top1_counts_the_samples_of_every_probe() -> None:
 
 @given(
     st.lists(
-        hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.just(5)), elements=values), min_size=1, max_size=3
+        hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.just(5)), elements=values),
+        min_size=1,
+        max_size=3,
     )
 )
 def test_top1_of_the_same_answers_is_full_whatever_their_scale(outputs: list[np.ndarray]) -> None:
@@ -234,7 +272,9 @@ def test_top1_of_the_same_answers_is_full_whatever_their_scale(outputs: list[np.
 
 
 @pytest.mark.parametrize("name", ["torchscript", "onnx"])
-def test_a_correct_artifact_is_as_noisy_as_eager(small_build: Path, small_reference: Reference, name: str) -> None:
+def test_a_correct_artifact_is_as_noisy_as_eager(
+    small_build: Path, small_reference: Reference, name: str
+) -> None:
     with load(small_build / name) as session:
         answers = [session.run(probe.inputs) for probe in small_reference.probes]
     summary = summarize(answers, small_reference, classification=True)

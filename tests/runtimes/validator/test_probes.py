@@ -46,8 +46,8 @@ def test_the_unseen_size_is_legal(dim: DimRange) -> None:
 @given(ranges())
 def test_the_unseen_size_is_not_the_exported_one_where_the_range_has_another(dim: DimRange) -> None:
     assume(dim.max > dim.min)
-    seen = export_sizes({"batch": dim})["batch"]
-    assert unseen_size(dim, seen) != seen
+    exported = export_sizes({"batch": dim})["batch"]
+    assert unseen_size(dim, exported) != exported
 
 
 @given(ranges())
@@ -61,7 +61,9 @@ def test_every_probe_fits_the_inputs(dims: dict[str, DimRange], seed: int) -> No
     inputs = {"x": TensorSpec(shape=(*dims, 3)), "mask": TensorSpec(shape=(*dims,), dtype="bool")}
     for probe in synthetic_probes(inputs, dims, seed):
         assert mismatch(probe.inputs, inputs, dims) is None
-        assert {name: probe.inputs["x"].shape[axis] for axis, name in enumerate(dims)} == probe.sizes
+        assert {
+            name: probe.inputs["x"].shape[axis] for axis, name in enumerate(dims)
+        } == probe.sizes
 
 
 @given(dims, st.booleans())
@@ -70,9 +72,9 @@ def test_every_dimension_is_probed_at_its_ends_and_at_an_unseen_size(
 ) -> None:
     """Whether or not one of them is a batch."""
     shape = (*dims, 3) if batch_first else (3, *dims)
-    found = synthetic_probes({"x": TensorSpec(shape=shape)}, dims)
+    probes = synthetic_probes({"x": TensorSpec(shape=shape)}, dims)
     for name, dim in dims.items():
-        sizes = {probe.sizes[name] for probe in found}
+        sizes = {probe.sizes[name] for probe in probes}
         assert {dim.min, dim.max, unseen_size(dim, export_sizes(dims)[name])} <= sizes
         assert min(sizes) == dim.min
         assert max(sizes) == dim.max
@@ -81,11 +83,11 @@ def test_every_dimension_is_probed_at_its_ends_and_at_an_unseen_size(
 def test_a_dynamic_batch_gets_probes_that_say_their_sizes() -> None:
     inputs = {"x": TensorSpec(shape=("batch", 3))}
     probes = synthetic_probes(inputs, {"batch": DimRange(max=16)})
-    others = [probe for probe in probes if probe.kind != "edge"]
-    assert [probe.sizes["batch"] for probe in others] == [1] * SYNTHETIC_PROBES + [3, 16]
-    assert [probe.kind for probe in others] == ["noise"] * SYNTHETIC_PROBES + ["size"] * 2
-    assert [probe.name for probe in others[-2:]] == ["size batch=3", "size batch=16"]
-    assert [probe.rows for probe in others[-2:]] == [(0, 1, 2), (0, 1, 2, 3) * 4]
+    judged = [probe for probe in probes if probe.kind != "edge"]
+    assert [probe.sizes["batch"] for probe in judged] == [1] * SYNTHETIC_PROBES + [3, 16]
+    assert [probe.kind for probe in judged] == ["noise"] * SYNTHETIC_PROBES + ["size"] * 2
+    assert [probe.name for probe in judged[-2:]] == ["size batch=3", "size batch=16"]
+    assert [probe.rows for probe in judged[-2:]] == [(0, 1, 2), (0, 1, 2, 3) * 4]
 
 
 def test_a_fixed_shape_gets_no_other_sizes() -> None:
@@ -98,21 +100,28 @@ def test_a_fixed_shape_gets_no_other_sizes() -> None:
 def test_batches_are_made_of_the_first_rows_of_the_samples_with_their_labels(
     dim: DimRange, count: int, labelled: bool
 ) -> None:
-    inputs, dims = {"x": TensorSpec(shape=("batch", 2)), "flag": TensorSpec(shape=("batch",))}, {"batch": dim}
+    inputs, dims = (
+        {"x": TensorSpec(shape=("batch", 2)), "flag": TensorSpec(shape=("batch",))},
+        {"batch": dim},
+    )
     plain = synthetic_samples(inputs, dims, count=count)
-    samples = [
-        replace(one, kind="data", labels=(10 + k, *[0] * (dim.best - 1)) * labelled) for k, one in enumerate(plain)
-    ]
-    found = with_limits(samples, inputs, dims)
-    assert all(mine is given for mine, given in zip(found, samples, strict=False)), "the samples come first"
-    batches = [probe for probe in found if probe.rows]
+    samples = []
+    for index, sample in enumerate(plain):
+        labels = (10 + index, *[0] * (dim.best - 1)) * labelled
+        samples.append(replace(sample, kind="data", labels=labels))
+    probes = with_limits(samples, inputs, dims)
+    for probe, sample in zip(probes, samples, strict=False):
+        assert probe is sample, "the samples come first"
+    batches = [probe for probe in probes if probe.rows]
     assert {probe.sizes["batch"] for probe in batches} >= {dim.min, dim.max} - {dim.best}
     for probe in batches:
         assert (probe.kind, len(probe.rows)) == ("size", probe.sizes["batch"])
         assert probe.labels == tuple(10 + row for row in probe.rows) * labelled
         for name in inputs:
             for index, row in enumerate(probe.rows):
-                np.testing.assert_array_equal(probe.inputs[name][index], samples[row].inputs[name][0])
+                np.testing.assert_array_equal(
+                    probe.inputs[name][index], samples[row].inputs[name][0]
+                )
 
 
 def test_other_dimensions_than_the_batch_get_noise_at_their_sizes() -> None:
@@ -142,7 +151,10 @@ def test_other_dimensions_than_the_batch_get_noise_at_their_sizes() -> None:
 def test_the_batch_is_what_comes_first_everywhere_and_nowhere_else(
     shapes: list[tuple[int | str, ...]], batch: str | None
 ) -> None:
-    assert batch_dimension({str(index): TensorSpec(shape=shape) for index, shape in enumerate(shapes)}) == batch
+    assert (
+        batch_dimension({str(index): TensorSpec(shape=shape) for index, shape in enumerate(shapes)})
+        == batch
+    )
 
 
 def test_the_seed_decides() -> None:
@@ -185,66 +197,84 @@ def test_floats_without_a_range_are_standard_normal() -> None:
 
 def edges(spec: TensorSpec) -> dict[str, np.ndarray]:
     """The edge probes of one input, by name."""
-    return {probe.name: probe.inputs["x"] for probe in synthetic_probes({"x": spec}, {}) if probe.kind == "edge"}
+    return {
+        probe.name: probe.inputs["x"]
+        for probe in synthetic_probes({"x": spec}, {})
+        if probe.kind == "edge"
+    }
 
 
 integers = st.sampled_from(["int64", "int32", "int16", "int8", "uint8"])
 
 
 @given(integers, st.integers(-200, 300), st.integers(0, 300))
-def test_integers_have_two_edges_the_ends_of_what_is_legal(dtype: str, low: int, width: int) -> None:
+def test_integers_have_two_edges_the_ends_of_what_is_legal(
+    dtype: str, low: int, width: int
+) -> None:
     limits = np.iinfo(dtype)
     assume(low <= limits.max and low + width >= limits.min)
-    found = edges(TensorSpec(shape=(2, 3), dtype=dtype, range=(low, low + width)))
-    assert list(found) == ["edge lowest", "edge highest"]
-    assert np.unique(found["edge lowest"]).tolist() == [max(low, limits.min)]
-    assert np.unique(found["edge highest"]).tolist() == [min(low + width, limits.max)]
-    assert {array.dtype for array in found.values()} == {np.dtype(dtype)}
+    arrays = edges(TensorSpec(shape=(2, 3), dtype=dtype, range=(low, low + width)))
+    assert list(arrays) == ["edge lowest", "edge highest"]
+    assert np.unique(arrays["edge lowest"]).tolist() == [max(low, limits.min)]
+    assert np.unique(arrays["edge highest"]).tolist() == [min(low + width, limits.max)]
+    assert {array.dtype for array in arrays.values()} == {np.dtype(dtype)}
 
 
 def test_the_largest_integers_do_not_wrap_around() -> None:
-    found = edges(TensorSpec(shape=(1,), dtype="int64", range=(-(2.0**63), 2.0**63)))
+    arrays = edges(TensorSpec(shape=(1,), dtype="int64", range=(-(2.0**63), 2.0**63)))
     limits = np.iinfo("int64")
-    assert [int(array[0]) for array in found.values()] == [limits.min, limits.max]
+    assert [int(array[0]) for array in arrays.values()] == [limits.min, limits.max]
 
 
 def test_booleans_are_all_false_and_all_true() -> None:
-    found = edges(TensorSpec(shape=(2, 2), dtype="bool"))
-    assert {name: np.unique(array).tolist() for name, array in found.items()} == {
+    arrays = edges(TensorSpec(shape=(2, 2), dtype="bool"))
+    assert {name: np.unique(array).tolist() for name, array in arrays.items()} == {
         "edge lowest": [False],
         "edge highest": [True],
     }
 
 
-@given(st.sampled_from(["float16", "float32", "float64"]), st.lists(st.floats(-1e3, 1e3, width=16), min_size=2))
-def test_floats_with_a_range_have_its_ends_and_zero_only_where_it_is_legal(dtype: str, ends: list[float]) -> None:
+@given(
+    st.sampled_from(["float16", "float32", "float64"]),
+    st.lists(st.floats(-1e3, 1e3, width=16), min_size=2),
+)
+def test_floats_with_a_range_have_its_ends_and_zero_only_where_it_is_legal(
+    dtype: str, ends: list[float]
+) -> None:
     low, high = min(ends), max(ends)
-    found = edges(TensorSpec(shape=(2, 3), dtype=dtype, range=(low, high)))
-    assert set(found) == {"edge lowest", "edge highest"} | ({"edge zeros"} if low <= 0 <= high else set())
-    assert np.unique(found["edge lowest"]).tolist() == [low]
-    assert np.unique(found["edge highest"]).tolist() == [high]
-    assert not found.get("edge zeros", np.zeros(1)).any()
-    assert {array.dtype for array in found.values()} == {np.dtype(dtype)}
+    arrays = edges(TensorSpec(shape=(2, 3), dtype=dtype, range=(low, high)))
+    assert set(arrays) == {"edge lowest", "edge highest"} | (
+        {"edge zeros"} if low <= 0 <= high else set()
+    )
+    assert np.unique(arrays["edge lowest"]).tolist() == [low]
+    assert np.unique(arrays["edge highest"]).tolist() == [high]
+    assert not arrays.get("edge zeros", np.zeros(1)).any()
+    assert {array.dtype for array in arrays.values()} == {np.dtype(dtype)}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_floats_without_a_range_are_zero_very_large_and_very_small(dtype: str) -> None:
-    found = edges(TensorSpec(shape=(50, 50), dtype=dtype))
-    assert list(found) == ["edge zeros", "edge large", "edge small"]
-    assert not found["edge zeros"].any()
-    assert 900 < found["edge large"].astype(np.float64).std() < 1100
-    assert 0.0009 < found["edge small"].astype(np.float64).std() < 0.0011
-    assert all(np.isfinite(array).all() for array in found.values())
+    arrays = edges(TensorSpec(shape=(50, 50), dtype=dtype))
+    assert list(arrays) == ["edge zeros", "edge large", "edge small"]
+    assert not arrays["edge zeros"].any()
+    assert 900 < arrays["edge large"].astype(np.float64).std() < 1100
+    assert 0.0009 < arrays["edge small"].astype(np.float64).std() < 0.0011
+    assert all(np.isfinite(array).all() for array in arrays.values())
 
 
 def test_inputs_that_have_no_such_edge_are_drawn() -> None:
-    inputs = {"ids": TensorSpec(shape=(50,), dtype="int64", range=(0, 9)), "x": TensorSpec(shape=(50,))}
-    found = {probe.name: probe.inputs for probe in synthetic_probes(inputs, {}) if probe.kind == "edge"}
-    assert list(found) == ["edge zeros", "edge lowest", "edge highest", "edge large", "edge small"]
-    assert len(np.unique(found["edge zeros"]["ids"])) > 1
-    assert not found["edge zeros"]["x"].any()
-    assert np.unique(found["edge highest"]["ids"]).tolist() == [9]
-    assert abs(found["edge highest"]["x"].std() - 1) < 0.5
+    inputs = {
+        "ids": TensorSpec(shape=(50,), dtype="int64", range=(0, 9)),
+        "x": TensorSpec(shape=(50,)),
+    }
+    arrays = {
+        probe.name: probe.inputs for probe in synthetic_probes(inputs, {}) if probe.kind == "edge"
+    }
+    assert list(arrays) == ["edge zeros", "edge lowest", "edge highest", "edge large", "edge small"]
+    assert len(np.unique(arrays["edge zeros"]["ids"])) > 1
+    assert not arrays["edge zeros"]["x"].any()
+    assert np.unique(arrays["edge highest"]["ids"]).tolist() == [9]
+    assert abs(arrays["edge highest"]["x"].std() - 1) < 0.5
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])

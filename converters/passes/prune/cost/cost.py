@@ -1,4 +1,4 @@
-"""What the layers of a module cost by how wide they are left: multiply-adds, parameters, microseconds."""
+"""Cost of a module's layers by their remaining widths: multiply-adds, parameters, microseconds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from converters.models.attention import HeadAttention
@@ -14,14 +15,17 @@ from converters.models.parts import LAYERS
 from converters.passes.prune.groups import Choice
 
 LayerCost = Callable[[float, float], float]
-"""The cost of a layer of which these shares of its inputs and its outputs are left."""
+"""The cost of a layer that keeps these shares of its inputs and its outputs."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of a module: `total`, and what of it each layer can save.
+    """Costs of a module.
 
-    `ahead`: among so many next steps the best is looked for; more than one where cost does not fall evenly.
+    Attributes:
+        total: of the whole module.
+        layers: of each layer that can become cheaper.
+        ahead: the best of so many next steps is taken; more than one if the cost does not fall evenly.
     """
 
     total: float
@@ -29,13 +33,14 @@ class Costs:
     ahead: int = 1
 
     def left(self, choices: Sequence[Choice], kept: Sequence[int]) -> float:
-        """The total where each choice keeps so many units."""
+        """Return the total if each choice keeps so many units."""
         widths = Widths(choices, kept)
-        return self.total - sum(cost(1, 1) - cost(*widths.of(name)) for name, cost in self.layers.items())
+        saved = [cost(1, 1) - cost(*widths.of(name)) for name, cost in self.layers.items()]
+        return self.total - sum(saved)
 
 
 class Widths:
-    """The shares of each layer's inputs and outputs that are left."""
+    """The remaining shares of each layer's inputs and outputs."""
 
     def __init__(self, choices: Sequence[Choice], kept: Sequence[int]) -> None:
         self._gone: dict[tuple[str, str], float] = {}
@@ -43,19 +48,19 @@ class Widths:
             self.move(choice, 1 - units / len(choice.scores))
 
     def move(self, choice: Choice, share: float) -> None:
-        """Take this share of a choice's units away; a negative one gives them back."""
+        """Remove this share of a choice's units; a negative one adds them again."""
         for use in choice.uses:
             key = use.layer, use.side
             self._gone[key] = self._gone.get(key, 0.0) + share * use.share
 
     def of(self, layer: str) -> tuple[float, float]:
-        """Shares of inputs and outputs."""
+        """Return the shares of inputs and outputs."""
         return 1 - self._gone.get((layer, "in"), 0.0), 1 - self._gone.get((layer, "out"), 0.0)
 
 
 @dataclass(frozen=True)
 class _Product:
-    """A cost in proportion to both widths; that of a depthwise layer to one."""
+    """A cost in proportion to both widths; for a depthwise layer to one."""
 
     whole: float
 
@@ -63,24 +68,30 @@ class _Product:
         return self.whole * ins * outs
 
 
-def macs(module: nn.Module, run: Run) -> Costs:
-    """Multiply-adds of one run at the sizes to be fastest at."""
-    found = count(module, run)
-    layers = {name: one for name, one in module.named_modules() if is_layer(one) and name in found.modules}
-    return Costs(found.total, {name: _Product(found.modules[name]) for name in layers})
+def mac_costs(module: nn.Module, run: Run) -> Costs:
+    """Count the multiply-adds of one run at the sizes to be fastest at."""
+    operations = count(module, run)
+    layers = {}
+    for name, part in module.named_modules():
+        if is_layer(part) and name in operations.modules:
+            layers[name] = _Product(operations.modules[name])
+    return Costs(operations.total, layers)
 
 
-def params(module: nn.Module) -> Costs:
-    """Parameters."""
-    layers = {name: _Product(_weights(one)) for name, one in module.named_modules() if is_layer(one)}
-    return Costs(sum(one.numel() for one in module.parameters()), layers)
+def parameter_costs(module: nn.Module) -> Costs:
+    """Count the parameters."""
+    layers = {}
+    for name, part in module.named_modules():
+        if is_layer(part):
+            layers[name] = _Product(_weights(part))
+    return Costs(sum(map(torch.numel, module.parameters())), layers)
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether a module has a cost of its own."""
+    """Return whether a module has a cost of its own."""
     return isinstance(module, (*LAYERS, HeadAttention))
 
 
 def _weights(layer: Any) -> int:
-    inner = layer.in_proj_weight.numel() if isinstance(layer, HeadAttention) else layer.weight.numel()
-    return int(inner)
+    weight = layer.in_proj_weight if isinstance(layer, HeadAttention) else layer.weight
+    return int(weight.numel())

@@ -1,11 +1,12 @@
-"""What each layer takes, measured in an engine at some widths: the cost model of `of: latency`.
+"""Latency of each layer, measured in an engine at some widths: the cost model of `of: latency`.
 
-Multiply-adds do not tell: a layer of a quarter of the operations may take half of the time, or all of it. So each
-layer is run by itself at some widths of its inputs and outputs, and the engine's own profiler says what it took;
-the reordering of a graph's inputs does not count.
+Multiply-adds do not predict it: a layer of a quarter of the operations may take half of the time, or all of it.
+So each layer is run alone at some widths of its inputs and outputs, and the engine's profiler reports its
+time; the reordering of a graph's inputs does not count.
 
-Between the measured widths time is interpolated from block to block: kernels take as many channels at once as their
-vectors hold, and eight more than a block may cost as much as a whole one more. Whether they do is measured too.
+Between the measured widths time is interpolated from block to block: kernels take as many channels at once as
+their vectors hold, and eight more than a block may cost as much as a whole block more. Whether they do is
+measured too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +37,29 @@ from runtimes.validator.defaults import PATIENCE_SECONDS
 from runtimes.validator.speed.pace import Pace
 
 BLOCK = 16
-"""Channels that kernels take at once, at most: the widest vectors of CPUs hold so many floats, or half of that."""
-_WHOLE = 0.75  # where half a block costs more than this share of it, kernels take it whole
+"""Channels that kernels take at once, at most: the widest vectors of CPUs hold so many floats, or half."""
+_WHOLE = 0.75  # if half a block costs more than this share of it, kernels take it whole
 _GRID = (0.01, 1 / 3, 2 / 3, 1.0)  # shares of a width at which it is measured, rounded up to whole blocks
 _ROUNDS = 3  # each width is measured so often, apart: the fastest time is the least disturbed
-_AHEAD = 4  # a narrower layer may take as long, or longer than one narrower still: so many steps are compared
+_AHEAD = 4  # steps that are compared: a narrower layer may take as long, or longer than an even narrower one
 _FILE = "tables.json"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One side of a layer: the widths at which it was measured, the whole one last; the block of its kernels."""
+    """One side of a layer: the measured widths, the whole one last; the block of its kernels."""
 
     widths: tuple[int, ...]
     block: int
 
     @classmethod
     def of(cls, width: int, block: int) -> Axis:
-        """The widths to measure: one block, the whole, and two between."""
-        return cls(tuple(sorted({min(width, block * math.ceil(width * one / block)) for one in _GRID})), block)
+        """Choose the widths to measure: one block, the whole, and two between."""
+        widths = {min(width, block * math.ceil(width * share / block)) for share in _GRID}
+        return cls(tuple(sorted(widths)), block)
 
     def at(self, share: float) -> int:
-        """The width that takes as long as this share of the whole: its last block counts as full."""
+        """Return the width that takes as long as this share of the whole: its last block counts as full."""
         return self.block * math.ceil(share * self.widths[-1] / self.block - 1e-6)
 
 
@@ -69,14 +72,18 @@ class Table:
     times: np.ndarray[Any, Any]
 
     def __call__(self, ins: float, outs: float) -> float:
-        """The time where these shares of inputs and outputs are left; below the least measured width that one's."""
-        rows = [float(np.interp(self.outs.at(outs), self.outs.widths, row)) for row in self.times]
+        """Return the time if these shares of inputs and outputs are left.
+
+        Below the least measured width it is that one's.
+        """
+        width = self.outs.at(outs)
+        rows = [float(np.interp(width, self.outs.widths, row)) for row in self.times]
         return float(np.interp(self.ins.at(ins), self.ins.widths, rows))
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A layer, what it is given, and what layers with the same kernels have in common."""
+    """A layer, the shape of its input, and the properties that layers with the same kernels share."""
 
     layer: nn.Module
     shape: tuple[int, ...]
@@ -93,58 +100,64 @@ class _Kind:
         return Axis.of(ins, block), Axis.of(outs, block)
 
 
-def measured(module: nn.Module, run: Run, engine: str, store: Store | None = None) -> Costs:
-    """The time of every layer in an engine, as a function of its widths.
+def latency_costs(module: nn.Module, run: Run, engine: str, store: Store | None = None) -> Costs:
+    """Measure the time of each layer in an engine, as a function of its widths.
 
     Args:
         module: the module.
         run: a forward pass at the sizes to be fastest at.
         engine: onnx, openvino or torch.
-        store: keeps the tables, so that several prunings of a model choose by the same.
+        store: keeps the tables, so that several prunings of a model use the same ones.
     """
-    shapes = _input_shapes(module, run)
-    kinds = {name: _Kind(module.get_submodule(name), shape) for name, shape in shapes.items()}
-    signatures = {name: f"{one.layer} {one.shape}" for name, one in kinds.items()}
-    distinct = {signatures[name]: one for name, one in kinds.items()}
-    tables = _kept(distinct, engine, store)
+    signatures: dict[str, str] = {}
+    kinds: dict[str, _Kind] = {}
+    for name, shape in _input_shapes(module, run).items():
+        kind = _Kind(module.get_submodule(name), shape)
+        signatures[name] = f"{kind.layer} {kind.shape}"
+        kinds[signatures[name]] = kind
+    tables = _tables(kinds, engine, store)
     layers = {name: tables[signature] for name, signature in signatures.items()}
-    return Costs(sum(cost(1, 1) for cost in layers.values()), layers, _AHEAD)
+    return Costs(sum(table(1, 1) for table in layers.values()), layers, _AHEAD)
 
 
 def _input_shapes(module: nn.Module, run: Run) -> dict[str, tuple[int, ...]]:
-    """What each layer is given; attention's own layers are a part of it."""
-    found: dict[str, tuple[int, ...]] = {}
+    """Return the input shape of each layer; the layers of an attention are a part of it."""
+    shapes: dict[str, tuple[int, ...]] = {}
 
-    def hook(name: str) -> Callable[..., None]:
-        def note(layer: nn.Module, given: Any, named: dict[str, Any], made: Any) -> None:
-            found[name] = tuple(next(iter((*given, *named.values()))).shape)
+    def recorder(name: str) -> Callable[..., None]:
+        def record(layer: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+            shapes[name] = tuple(next(iter((*args, *kwargs.values()))).shape)
 
-        return note
+        return record
 
-    inner = {f"{name}.out_proj" for name, one in module.named_modules() if isinstance(one, HeadAttention)}
-    layers = [(name, one) for name, one in module.named_modules() if is_layer(one) and name not in inner]
-    hooks = [one.register_forward_hook(hook(name), with_kwargs=True) for name, one in layers]
+    projections, hooks = set[str](), []
+    for name, part in module.named_modules():  # an attention comes before its projection
+        if isinstance(part, HeadAttention):
+            projections.add(f"{name}.out_proj")
+        if is_layer(part) and name not in projections:
+            hooks.append(part.register_forward_hook(recorder(name), with_kwargs=True))
     with torch.no_grad():
         run(module)
-    for one in hooks:
-        one.remove()
-    return found
+    for hook in hooks:
+        hook.remove()
+    return shapes
 
 
 _Measured = tuple[list[list[float]], list[int]]
 """Of a layer: microseconds [inputs, outputs], and the blocks of both sides."""
 
 
-def _kept(kinds: Mapping[str, _Kind], engine: str, store: Store | None) -> dict[str, Table]:
-    """The tables from the store, or measured and put there."""
-    here, key = machine.describe(), Key()
-    for part in (engine, here["cpu"], here["isa"], here["cores"], json.dumps(machine.versions()), *kinds):
+def _tables(kinds: Mapping[str, _Kind], engine: str, store: Store | None) -> dict[str, Table]:
+    """Return the tables from the store, or measure them and put them there."""
+    described, key = machine.describe(), Key()
+    hardware = (described["cpu"], described["isa"], described["cores"])
+    for part in (engine, *hardware, json.dumps(machine.versions()), *kinds):
         key.add("part", str(part))
     key.add("code", source_digest(__name__))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "tables")
         if store and store.get(key.hex(), folder, tell):
-            tell(f"what layers take in {engine}: found in the cache")
+            tell(f"latencies of the layers in {engine}: cache hit")
             raw = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         else:
             raw = _measure(kinds, engine)
@@ -156,13 +169,14 @@ def _kept(kinds: Mapping[str, _Kind], engine: str, store: Store | None) -> dict[
 
 
 def _table(kind: _Kind, times: list[list[float]], blocks: Sequence[int]) -> Table:
-    ins, outs = (Axis(one.widths, block) for one, block in zip(kind.axes, blocks, strict=True))
+    ins, outs = kind.axes
     # Noise must not make a narrower layer the slower one: no more units, no more time.
-    return Table(ins, outs, np.maximum.accumulate(np.maximum.accumulate(np.array(times), axis=0), axis=1))
+    rising = np.maximum.accumulate(np.maximum.accumulate(np.array(times), axis=0), axis=1)
+    return Table(Axis(ins.widths, blocks[0]), Axis(outs.widths, blocks[1]), rising)
 
 
 def _measure(kinds: Mapping[str, _Kind], engine: str) -> dict[str, _Measured]:
-    """By signature."""
+    """Measure each kind of layer, by signature."""
     times: dict[str, list[list[float]]] = {}
     rises: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
     pace, patience = Pace(), PATIENCE_SECONDS
@@ -170,65 +184,75 @@ def _measure(kinds: Mapping[str, _Kind], engine: str) -> dict[str, _Measured]:
         tell(f"measuring layer {number} of {len(kinds)} in {engine}")
         patience -= pace.wait(patience)[1]
         ins, outs = kind.axes
-        probes = _half_a_block(ins, outs), [(one, other) for other, one in _half_a_block(outs, ins)]
-        pairs = [(one, other) for one in ins.widths for other in outs.widths]
-        taken = _fastest(kind, list(dict.fromkeys([*pairs, *probes[0], *probes[1]])), engine)
-        times[name] = [[taken[one, other] for other in outs.widths] for one in ins.widths]
-        for side, probe in enumerate(probes):
-            if probe:
-                low, middle, high = (taken[pair] for pair in probe)
-                rises[kind.kernel, side] = rises.get((kind.kernel, side), 0) + np.array([middle - low, high - low])
+        probes = _half_a_block(ins)
+        wide, tall = outs.widths[-1], ins.widths[-1]
+        sides = [(width, wide) for width in probes], [(tall, width) for width in _half_a_block(outs)]
+        grid = list(product(ins.widths, outs.widths))
+        fastest = _fastest(kind, list(dict.fromkeys([*grid, *sides[0], *sides[1]])), engine)
+        times[name] = np.reshape([fastest[pair] for pair in grid], (len(ins.widths), -1)).tolist()
+        for side, pairs in enumerate(sides):
+            if pairs:
+                low, middle, high = map(fastest.__getitem__, pairs)
+                rise = np.array([middle - low, high - low])
+                rises[kind.kernel, side] = rises.get((kind.kernel, side), 0) + rise
     return {name: (times[name], _blocks(kind, rises)) for name, kind in kinds.items()}
 
 
-def _half_a_block(axis: Axis, other: Axis) -> list[tuple[int, int]]:
-    """Widths half a block apart and the whole other side; none where the axis has too few blocks to tell."""
+def _half_a_block(axis: Axis) -> list[int]:
+    """Return three widths half a block apart; none if the axis has too few blocks for that."""
     if axis.block < BLOCK or axis.widths[-1] < 3 * BLOCK:
         return []
     upper = axis.widths[-2]
-    return [(width, other.widths[-1]) for width in (upper - BLOCK, upper - BLOCK // 2, upper)]
+    return [upper - BLOCK, upper - BLOCK // 2, upper]
 
 
 def _blocks(kind: _Kind, rises: Mapping[tuple[str, int], np.ndarray[Any, Any]]) -> list[int]:
-    """Of both sides, by what half a block and a whole one cost all layers with the same kernels."""
-    found = []
+    """Return the blocks of both sides.
+
+    They follow from the cost of half a block and of a whole one, over all layers with the same kernels.
+    """
+    blocks = []
     for side, axis in enumerate(kind.axes):
         half, whole = rises.get((kind.kernel, side), (1.0, 1.0))
-        found.append(BLOCK // 2 if axis.block == BLOCK and half < _WHOLE * whole else axis.block)
-    return found
+        blocks.append(BLOCK // 2 if axis.block == BLOCK and half < _WHOLE * whole else axis.block)
+    return blocks
 
 
 def _fastest(kind: _Kind, pairs: Sequence[tuple[int, int]], engine: str) -> dict[tuple[int, int], float]:
-    """Microseconds at each pair of widths."""
+    """Return microseconds at each pair of widths."""
     clocks = {pair: _clock(narrow(kind.layer, *pair), kind.shape, engine) for pair in pairs}
-    rounds = [{pair: clock() for pair, clock in clocks.items()} for _ in range(_ROUNDS)]
-    return {pair: min(one[pair] for one in rounds) for pair in pairs}
+    fastest = dict.fromkeys(pairs, math.inf)
+    for _ in range(_ROUNDS):
+        for pair, clock in clocks.items():
+            fastest[pair] = min(fastest[pair], clock())
+    return fastest
 
 
 def _clock(layer: nn.Module, shape: tuple[int, ...], engine: str) -> Callable[[], float]:
-    """Measures what the layer takes on one input."""
-    given = some_input(layer, shape)
+    """Return a function that measures the layer's time on one input."""
+    example = some_input(layer, shape)
     if engine == "torch":
-        return lambda: _in_torch(layer, given)
+        return lambda: _time_in_torch(layer, example)
     from converters.passes.quantize.trial import trial
 
-    opened = trial(engine, graph(layer, given), "fp32")
+    opened = trial(engine, graph(layer, example), "fp32")
 
-    def taken() -> float:
-        profile = opened.profile({"x": given.numpy()})
-        return sum(time for name, time in profile.items() if "eorder" not in name and "onvert" not in name)
+    def measure() -> float:
+        profile = opened.profile({"x": example.numpy()})
+        kernels = [time for name, time in profile.items() if "eorder" not in name and "onvert" not in name]
+        return sum(kernels)
 
-    return taken
+    return measure
 
 
-def _in_torch(layer: nn.Module, given: torch.Tensor) -> float:
-    """The lower quartile of some runs."""
+def _time_in_torch(layer: nn.Module, example: torch.Tensor) -> float:
+    """Return the lower quartile of some runs."""
     import time
 
     module, times = Alone(layer).eval(), []
     with torch.inference_mode():
         for _ in range(40):
             start = time.perf_counter()
-            module(given)
+            module(example)
             times.append(time.perf_counter() - start)
     return float(np.percentile(times[10:], 25) * 1e6)

@@ -297,7 +297,7 @@ def test_bf16_below_the_opset_that_has_it_is_refused(make_job: MakeJob) -> None:
 
 
 def test_a_precision_goes_not_together_with_quantization() -> None:
-    with pytest.raises(ValidationError, match="precision fp16 cannot be had with quantize"):
+    with pytest.raises(ValidationError, match="precision fp16 cannot be combined with quantize"):
         OnnxOptions(format="onnx", precision="fp16", passes=[{"quantize": "int8"}])
     assert OnnxOptions(format="onnx", precision="fp16").asked_precision == "fp16"
     assert OnnxExporter().graph_options(OnnxOptions(format="onnx")) is None

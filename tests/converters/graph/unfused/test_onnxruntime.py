@@ -11,7 +11,7 @@ import pytest
 
 from converters.errors import ExportError
 from converters.graph.lower import lower_for_onnxruntime
-from converters.graph.unfused.onnxruntime import left_by_onnxruntime
+from converters.graph.unfused.onnxruntime import find_unfused_in_onnxruntime
 from converters.graph.unfused.report import Unfused
 from runtimes.machine.machine import Cpu
 
@@ -25,7 +25,7 @@ def left(proto: onnx.ModelProto, folder: Path, cpu: Cpu) -> list[Unfused]:
     model = onnx_ir.from_proto(proto)
     lower_for_onnxruntime(model, cpu)
     onnx_ir.save(model, str(folder / "lowered.onnx"))
-    return left_by_onnxruntime(folder / "lowered.onnx", cpu)
+    return find_unfused_in_onnxruntime(folder / "lowered.onnx", cpu)
 
 
 @pytest.mark.parametrize("cpu", ["x86", "arm"])
@@ -92,8 +92,8 @@ def test_fusions_are_those_of_the_cpu_that_the_graph_is_for(make_graph: MakeGrap
     proto.graph.output.add().CopyFrom(onnx.helper.make_tensor_value_info("also", onnx.TensorProto.FLOAT, None))
     path = tmp_path / "graph.onnx"
     onnx.save(proto, path)
-    assert left_by_onnxruntime(path, "arm") == []
-    assert [one.operator for one in left_by_onnxruntime(path, "x86")] == ["Conv"] * 2
+    assert find_unfused_in_onnxruntime(path, "arm") == []
+    assert [one.operator for one in find_unfused_in_onnxruntime(path, "x86")] == ["Conv"] * 2
 
 
 def test_a_graph_that_onnx_runtime_cannot_load(make_graph: MakeGraph, tmp_path: Path) -> None:
@@ -101,4 +101,4 @@ def test_a_graph_that_onnx_runtime_cannot_load(make_graph: MakeGraph, tmp_path: 
     proto.graph.node[0].op_type = "NoSuchOperator"
     onnx.save(proto, tmp_path / "broken.onnx")
     with pytest.raises(ExportError, match=r"ONNX Runtime cannot load the lowered graph: .*NoSuchOperator"):
-        left_by_onnxruntime(tmp_path / "broken.onnx", "x86")
+        find_unfused_in_onnxruntime(tmp_path / "broken.onnx", "x86")

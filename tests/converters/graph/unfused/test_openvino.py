@@ -7,7 +7,7 @@ from collections.abc import Callable
 import onnx
 import pytest
 
-from converters.graph.unfused.openvino import left_by_openvino
+from converters.graph.unfused.openvino import find_unfused_in_openvino
 from converters.graph.unfused.report import Unfused
 from runtimes.engines.openvino.openvino import properties
 
@@ -20,7 +20,7 @@ def left(proto: onnx.ModelProto, modules: dict[str, str] | None = None) -> list[
     """What is left of a graph that is compiled as a session does it."""
     core = openvino.Core()
     model = core.read_model(proto.SerializeToString(), b"")
-    return left_by_openvino(core.compile_model(model, "CPU", properties({}, None)), model, modules or {})
+    return find_unfused_in_openvino(core.compile_model(model, "CPU", properties({}, None)), model, modules or {})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from converters.errors import ExportError
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.tensorrt.tensorrt import TensorRtExporter, TensorRtOptions
-from converters.graph.unfused.tensorrt import left_by_tensorrt, listening_logger
+from converters.graph.unfused.tensorrt import find_unfused_in_tensorrt, listening_logger
 from converters.models.facts import ModelFacts
 from runtimes.engines.tensorrt import quiet_logger
 from runtimes.spec import TensorSpec
@@ -78,14 +78,14 @@ def test_the_kernel_itself_decides_not_what_is_generated_around_it(
     lines: list[tuple[str, str]], found: int
 ) -> None:
     heard = [LINE.format(kind=kind, reads=reads) for kind, reads in lines]
-    left = left_by_tensorrt({"conv": "CONVOLUTION", "unheard": "CONVOLUTION"}, heard, {"conv": "stem.conv"})
+    left = find_unfused_in_tensorrt({"conv": "CONVOLUTION", "unheard": "CONVOLUTION"}, heard, {"conv": "stem.conv"})
     assert left is not None
     assert [one.layer for one in left] == ["stem.conv"] * found
 
 
 def test_nothing_is_known_where_the_builder_does_not_tell() -> None:
-    assert left_by_tensorrt({"conv": "CONVOLUTION"}, [], {}) is None
-    assert left_by_tensorrt({"conv": "CONVOLUTION"}, ["Layers: 3", "conv"], {}) is None
+    assert find_unfused_in_tensorrt({"conv": "CONVOLUTION"}, [], {}) is None
+    assert find_unfused_in_tensorrt({"conv": "CONVOLUTION"}, ["Layers: 3", "conv"], {}) is None
 
 
 def test_the_log_stays_as_quiet_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,14 +15,14 @@ pytest.importorskip("torch_pruning", reason="structured pruning needs it")
 
 from torch import nn  # noqa: E402
 
-from converters.models.attention import HeadAttention, replace  # noqa: E402
+from converters.models.attention import HeadAttention, replace_attentions  # noqa: E402
 from converters.models.operations import count  # noqa: E402
 from converters.models.parts import LAYERS  # noqa: E402
 from converters.models.structure import Structure, apply, difference  # noqa: E402
-from converters.passes.prune.cost.cost import macs, params  # noqa: E402
-from converters.passes.prune.groups import find_choices, removed, units  # noqa: E402
+from converters.passes.prune.cost.cost import mac_costs, parameter_costs  # noqa: E402
+from converters.passes.prune.groups import collect_removed, count_units, find_choices  # noqa: E402
 from converters.passes.prune.importance import scorer  # noqa: E402
-from converters.passes.prune.plan import plan  # noqa: E402
+from converters.passes.prune.selection import select_units  # noqa: E402
 from converters.passes.prune.shrink import Gone, shrink  # noqa: E402
 from converters.passes.prune.structured import PruningInputs, prune_structured  # noqa: E402
 from converters.recipe.prune import PruneOptions  # noqa: E402
@@ -122,15 +122,16 @@ class Resized(nn.Module):
         return self.second(torch.relu(self.first(x)).view(-1, 2, 32)[:, 0])
 
 
-def made(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+def build(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return factory().eval()
 
 
 def samples(*shape: int) -> PruningInputs:
     generator = torch.Generator().manual_seed(1)
-    two, one = torch.randn(2, *shape, generator=generator), torch.randn(1, *shape, generator=generator)
-    return PruningInputs(lambda module: module(two), lambda module: module(one), [lambda module: module(two)], True)
+    two, single = torch.randn(2, *shape, generator=generator), torch.randn(1, *shape, generator=generator)
+    runs = [lambda module: module(two)]
+    return PruningInputs(lambda module: module(two), lambda module: module(single), runs, True)
 
 
 PICTURE, TOKENS, WAVE = (3, 12, 12), (6, 32), (3, 20)
@@ -140,7 +141,7 @@ MAGNITUDE = scorer("magnitude")
 
 
 def silenced(module: nn.Module, gone: Gone) -> nn.Module:
-    """The module of the full size, with what would go set to zero where it is read."""
+    """Return the module of the full size, with the removed units set to zero where they are read."""
     copied = copy.deepcopy(module)
     with torch.no_grad():
         for name, sides in gone.items():
@@ -164,41 +165,43 @@ def silenced(module: nn.Module, gone: Gone) -> nn.Module:
 def test_what_is_left_computes_what_the_whole_does_with_the_rest_silenced(
     factory: Callable[[], nn.Module], shape: tuple[int, ...], data: st.DataObject
 ) -> None:
-    module, runs = made(factory), samples(*shape)
-    replace(module)
+    module, runs = build(factory), samples(*shape)
+    replace_attentions(module)
     options = PruneOptions(structured=0.5, most=0.9, round_to=4)
     choices = find_choices(module, options, runs.example, MAGNITUDE)
     assert choices
-    kept = [data.draw(st.integers(one.least, len(one.scores)), label=one.name) for one in choices]
-    kept = [max(one.least, units // one.step * one.step) for one, units in zip(choices, kept, strict=True)]
-    gone, smaller = removed(choices, kept), copy.deepcopy(module)
+    kept = []
+    for choice in choices:
+        units = data.draw(st.integers(choice.least, len(choice.scores)), label=choice.name)
+        kept.append(max(choice.least, units // choice.step * choice.step))
+    gone, smaller = collect_removed(choices, kept), copy.deepcopy(module)
     shrink(smaller, gone)
     with torch.no_grad():
-        expected, found = runs.example(silenced(module, gone)), runs.example(smaller)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        expected, outputs = runs.example(silenced(module, gone)), runs.example(smaller)
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
 @settings(max_examples=6, deadline=None)
 @given(st.floats(0.1, 0.6), st.sampled_from(["macs", "params"]), st.sampled_from([4, 8]))
-def test_so_much_goes_as_was_asked(share: float, of: str, step: int) -> None:
-    module = made(Residual)
+def test_as_much_goes_as_was_requested(share: float, of: str, step: int) -> None:
+    module = build(Residual)
     options = PruneOptions(structured=share, of=of, round_to=step, most=0.9)  # type: ignore[arg-type]
     smaller, removed = prune_structured(module, options, samples(*PICTURE))
     assert abs(1 - removed.left - share) < 0.12, "widths are multiples of eight, and the layers are small"
     assert all(kept % step == 0 for _, kept in removed.layers.values())
     assert all(kept >= 0.1 * before for before, kept in removed.layers.values())
     counted = {
-        "macs": lambda one: count(one, samples(*PICTURE).best).total,
-        "params": lambda one: sum(part.numel() for part in one.parameters()),
+        "macs": lambda module: count(module, samples(*PICTURE).best).total,
+        "params": lambda module: sum(weight.numel() for weight in module.parameters()),
     }[of]
-    assert counted(smaller) / counted(made(Residual)) == pytest.approx(removed.left, abs=1e-6)
+    assert counted(smaller) / counted(build(Residual)) == pytest.approx(removed.left, abs=1e-6)
 
 
 def test_a_transformer_loses_heads_and_neurons() -> None:
-    module, runs = made(Transformer), samples(*TOKENS)
+    module, runs = build(Transformer), samples(*TOKENS)
     with torch.no_grad():
         expected = runs.example(module)
-        replace(module)
+        replace_attentions(module)
         torch.testing.assert_close(runs.example(module), expected, rtol=1e-5, atol=1e-6)
     smaller, removed = prune_structured(module, PruneOptions(structured=0.4), runs)
     assert {"attention", "inner"} <= removed.layers.keys()
@@ -208,7 +211,7 @@ def test_a_transformer_loses_heads_and_neurons() -> None:
     assert smaller.get_submodule("head").in_features == 32, "what is normalised together stays"
 
 
-def test_heads_that_are_taken_out_are_those_of_least_norm() -> None:
+def test_the_heads_of_least_norm_are_removed() -> None:
     torch.manual_seed(0)
     attention = HeadAttention(nn.MultiheadAttention(32, 4, batch_first=True)).eval()
     with torch.no_grad():
@@ -227,9 +230,9 @@ def test_a_pruned_module_is_built_again_from_data(
     factory: Callable[[], nn.Module], shape: tuple[int, ...], tmp_path: Any
 ) -> None:
     runs = samples(*shape)
-    smaller, _ = prune_structured(made(factory), PruneOptions(structured=0.4), runs)
-    difference(made(factory), smaller).save(tmp_path)
-    again = made(factory, seed=9)
+    smaller, _ = prune_structured(build(factory), PruneOptions(structured=0.4), runs)
+    difference(build(factory), smaller).save(tmp_path)
+    again = build(factory, seed=9)
     apply(Structure.load(tmp_path), again)
     again.load_state_dict(smaller.state_dict())
     with torch.no_grad():
@@ -237,7 +240,7 @@ def test_a_pruned_module_is_built_again_from_data(
 
 
 def test_layers_whose_widths_the_forward_pass_relies_on_stay_and_the_rest_becomes_smaller() -> None:
-    smaller, removed = prune_structured(made(Weighed), PruneOptions(structured=0.2), samples(256))
+    smaller, removed = prune_structured(build(Weighed), PruneOptions(structured=0.2), samples(256))
     assert removed.relied == ("first",)
     assert {"second", "third"} >= removed.layers.keys() > set()
     assert samples(256).example(smaller).shape == (2, 3)
@@ -252,7 +255,7 @@ class Decides(Resized):
 
 def test_outputs_that_gradients_do_not_reach_are_named() -> None:
     with pytest.raises(UsageError, match="Decides cannot be traced: gradients reach none of its outputs"):
-        prune_structured(made(Decides), PruneOptions(structured=0.2), samples(8))
+        prune_structured(build(Decides), PruneOptions(structured=0.2), samples(8))
 
 
 class ChannelsLast(nn.Module):
@@ -267,12 +270,12 @@ class ChannelsLast(nn.Module):
 
 
 def test_channels_that_are_the_last_axis_are_not_followed_through_a_flatten() -> None:
-    _, removed = prune_structured(made(ChannelsLast), PruneOptions(structured=0.2), samples(3, 3, 4))
+    _, removed = prune_structured(build(ChannelsLast), PruneOptions(structured=0.2), samples(3, 3, 4))
     assert removed.layers.keys() == {"inner"}
 
 
 def test_the_whole_module_stays_as_it_was() -> None:
-    module, runs = made(Residual), samples(*PICTURE)
+    module, runs = build(Residual), samples(*PICTURE)
     before = copy.deepcopy(module.state_dict())
     prune_structured(module, PruneOptions(structured=0.5), runs)
     assert all(torch.equal(value, module.state_dict()[name]) for name, value in before.items())
@@ -280,22 +283,22 @@ def test_the_whole_module_stays_as_it_was() -> None:
 
 def test_layers_that_are_excluded_or_limited_stay() -> None:
     options = PruneOptions(structured=0.2, exclude=("first",), limits={"point": 0.25}, round_to=4)
-    _, removed = prune_structured(made(Residual), options, samples(*PICTURE))
+    _, removed = prune_structured(build(Residual), options, samples(*PICTURE))
     assert "first" not in removed.layers
     before, kept = removed.layers.get("point", (64, 64))
     assert kept >= 0.75 * before
 
 
 @pytest.mark.parametrize("importance", ["taylor", "batchnorm"])
-def test_other_measures_of_worth(importance: str) -> None:
-    module = made(Residual)
+def test_other_measures_of_importance(importance: str) -> None:
+    module = build(Residual)
     with torch.no_grad():
         module.get_submodule("stem.1").weight[:8] = 1e-3  # type: ignore[index,union-attr]
         module.get_submodule("stem.1").bias[:8] = 0  # type: ignore[index,union-attr]
     options = PruneOptions(structured=0.3, importance=importance)  # type: ignore[arg-type]
     smaller, removed = prune_structured(module, options, samples(*PICTURE))
     assert 0.5 < removed.left < 0.85
-    assert all(one.grad is None for one in smaller.parameters())
+    assert all(parameter.grad is None for parameter in smaller.parameters())
 
 
 @pytest.mark.parametrize(
@@ -309,7 +312,7 @@ def test_other_measures_of_worth(importance: str) -> None:
 )
 def test_what_cannot_be_done_is_said(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words.replace("?", r"\?").replace("*", r"\*")):
-        prune_structured(made(Residual), PruneOptions(**{"structured": 0.5, **changes}), samples(*PICTURE))
+        prune_structured(build(Residual), PruneOptions(**{"structured": 0.5, **changes}), samples(*PICTURE))
 
 
 class Numpy(nn.Module):
@@ -336,7 +339,7 @@ class Scripted(nn.Module):
 
 
 class Scaled(nn.Module):
-    """Relies on a width that no parameter tells of."""
+    """Relies on a width that no parameter shows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -355,7 +358,7 @@ class Scaled(nn.Module):
             r"the dependencies of Sequential cannot be traced: RuntimeError: .* \(in 1\.1\)",
         ),
         (Resized, r"this model can be removed as a whole: .*first stays whole, as it reaches ViewBackward0"),
-        (Scripted, r"can be removed as a whole: second is compiled, so nobody sees what it does; "),
+        (Scripted, r"can be removed as a whole: second is compiled, so it cannot be traced; "),
         (
             lambda: nn.Sequential(nn.Linear(8, 8), Scaled(), nn.Linear(64, 3)),
             r"the smaller model does not run: .*\(in 1\); .* name the layers around it in `exclude`",
@@ -366,7 +369,7 @@ def test_a_model_whose_dependencies_cannot_be_followed_names_its_module(
     factory: Callable[[], nn.Module], words: str
 ) -> None:
     with pytest.raises(UsageError, match=f"(?s){words}"):
-        prune_structured(made(factory), PruneOptions(structured=0.5), samples(8))
+        prune_structured(build(factory), PruneOptions(structured=0.5), samples(8))
 
 
 class Tied(nn.Module):
@@ -400,17 +403,17 @@ class Uneven(nn.Module):
 
 def test_layers_that_share_a_weight_stay() -> None:
     with pytest.raises(UsageError, match=r"nothing in this model can be removed.*shares its weight with third"):
-        prune_structured(made(Tied), PruneOptions(structured=0.2), samples(8))
+        prune_structured(build(Tied), PruneOptions(structured=0.2), samples(8))
 
 
 def test_groups_of_one_channel_on_one_side_stay() -> None:
-    smaller, removed = prune_structured(made(Uneven), PruneOptions(structured=0.2), samples(*PICTURE))
+    smaller, removed = prune_structured(build(Uneven), PruneOptions(structured=0.2), samples(*PICTURE))
     assert removed.layers.keys() == {"free"}
     assert smaller.get_submodule("more").in_channels == 16
 
 
 class Coarse(nn.Module):
-    """One step of what is large takes far more than is asked, all steps of what is small far less."""
+    """One step of the large layer removes far more than requested, all steps of the small one far less."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -423,7 +426,7 @@ class Coarse(nn.Module):
 
 
 def test_rather_too_much_goes_than_too_little() -> None:
-    _, removed = prune_structured(made(Coarse), PruneOptions(structured=0.2), samples(*PICTURE))
+    _, removed = prune_structured(build(Coarse), PruneOptions(structured=0.2), samples(*PICTURE))
     assert removed.left < 0.8
 
 
@@ -452,14 +455,14 @@ class Tells(nn.Module):
 
 
 def test_what_a_model_returns_from_inside_stays() -> None:
-    _, removed = prune_structured(made(Tells), PruneOptions(structured=0.2), samples(8))
+    _, removed = prune_structured(build(Tells), PruneOptions(structured=0.2), samples(8))
     assert removed.layers.keys() == {"third"}
 
 
 def test_limits_count_from_the_original_whatever_passes_came_before() -> None:
     options, runs = PruneOptions(structured=0.3, most=0.5, round_to=4), samples(*PICTURE)
-    whole = units(made(Residual))
-    once, first = prune_structured(made(Residual), options, runs, whole=whole)
+    whole = count_units(build(Residual))
+    once, first = prune_structured(build(Residual), options, runs, whole=whole)
     assert all(kept >= whole[name] / 2 for name, (_, kept) in first.layers.items())
     with pytest.raises(UsageError, match=r"at most .* can be removed"):
         for _ in range(4):
@@ -470,18 +473,19 @@ def test_limits_count_from_the_original_whatever_passes_came_before() -> None:
 def test_a_name_that_is_no_layer_says_what_it_is() -> None:
     options = PruneOptions(structured=0.5, exclude=("stem.1",))
     with pytest.raises(UsageError, match=r"'stem\.1' is a BatchNorm2d, which pruning does not choose from: name"):
-        prune_structured(made(Residual), options, samples(*PICTURE))
+        prune_structured(build(Residual), options, samples(*PICTURE))
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.floats(0.05, 0.7), st.integers(0, 5))
-def test_the_plan_saves_what_was_asked_and_keeps_the_limits(share: float, seed: int) -> None:
-    module, runs = made(Residual, seed), samples(*PICTURE)
+def test_the_selection_saves_what_was_requested_and_keeps_the_limits(share: float, seed: int) -> None:
+    module, runs = build(Residual, seed), samples(*PICTURE)
     options = PruneOptions(structured=share, most=0.9, round_to=4)
     choices = find_choices(module, options, runs.example, MAGNITUDE)
-    for costs in (macs(module, runs.best), params(module)):
-        kept = plan(choices, costs, share)
+    for costs in (mac_costs(module, runs.best), parameter_costs(module)):
+        kept = select_units(choices, costs, share)
         assert costs.left(choices, kept) <= (1 - share) * costs.total + 1e-6
-        assert all(one.least <= units <= len(one.scores) for one, units in zip(choices, kept, strict=True))
-        more = plan(choices, costs, share / 2)
+        for choice, units in zip(choices, kept, strict=True):
+            assert choice.least <= units <= len(choice.scores)
+        more = select_units(choices, costs, share / 2)
         assert costs.left(choices, more) >= costs.left(choices, kept)

@@ -209,7 +209,7 @@ def test_what_reading_tells_is_told_again_from_the_cache(desk: Desk) -> None:
         assert report["calibration"]["samples"] == 149
         fewer, left_out, *_ = notes
         assert fewer == "calibrated with 150 samples: there are no more of the 200 that were asked for"
-        assert left_out.startswith("left out: ") and "042.png is not a picture that can be read" in left_out
+        assert left_out.startswith("left out: ") and "042.png as a picture" in left_out
     assert told[0][2] == told[1][2]
 
 
@@ -244,7 +244,7 @@ def test_a_damaged_entry_is_told_and_made_anew(desk: Desk, damage: str) -> None:
     _, same, notes = desk.run()
     assert (same, desk.quantized) == (graph, 2)
     key = first["calibration"]["key"]
-    assert notes == [f"what calibration/{key[:12]} in the cache folder held was damaged: it was made anew"]
+    assert notes == [f"cache entry calibration/{key[:12]} was damaged: it was computed again"]
     desk.run()
     assert desk.quantized == 2, "and kept again"
 

@@ -90,7 +90,7 @@ def test_the_report_says_which_cpu_a_graph_is_for(quantized_build: Path, rows: d
     for name, cpu, rewrite in (("onnx-int8", "x86", "unsigned"), ("onnx-arm", "arm", "signed")):
         assert made(quantized_build, name)["cpu"] == cpu
         assert f"{rewrite}_activations" in made(quantized_build, name)["rewrites"]
-        told = [note for note in rows[name].notes if note.startswith(f"lowered for {cpu} CPUs: right on this")]
+        told = [note for note in rows[name].notes if note.startswith(f"lowered for {cpu} CPUs: correct on this")]
         assert len(told) == (name == other)
 
 

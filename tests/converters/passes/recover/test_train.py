@@ -1,4 +1,4 @@
-"""Recovery: a student learns from its teacher, stops as it was told, and goes on where it was interrupted."""
+"""Recovery: a student learns from its teacher, stops as requested, and resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from torch import nn  # noqa: E402
 from converters.data.samples import Pool, Sample  # noqa: E402
 from converters.data.shelf import Shelf, batches  # noqa: E402
 from converters.models.batch_norm import learn_statistics  # noqa: E402
-from converters.passes.recover.augment import augmented  # noqa: E402
-from converters.passes.recover.checkpoint import Best, resume, state_of  # noqa: E402
-from converters.passes.recover.lesson import Lesson, comparable, divergence  # noqa: E402
+from converters.passes.recover.augment import augment  # noqa: E402
+from converters.passes.recover.checkpoint import Best, copy_state, resume  # noqa: E402
+from converters.passes.recover.distillation import Distillation, comparable_layers, divergence  # noqa: E402
 from converters.passes.recover.pulse import Pulse  # noqa: E402
 from converters.passes.recover.rounding import rounding  # noqa: E402
-from converters.passes.recover.train import Teaching  # noqa: E402
+from converters.passes.recover.train import Training  # noqa: E402
 from converters.recipe.recover import RecoverOptions  # noqa: E402
 from runtimes.errors import InputError, UsageError  # noqa: E402
 from runtimes.spec import TensorSpec  # noqa: E402
@@ -51,19 +51,20 @@ def pool(broken: tuple[int, ...] = ()) -> Pool:
 
 
 def shelf(broken: tuple[int, ...] = ()) -> Shelf:
-    return Shelf(pool(broken), INPUTS, lambda note: None)
+    return Shelf(pool(broken), INPUTS)
 
 
-def teaching(student: nn.Module, folder: Path, tell: Any = lambda message: None, **options: Any) -> Teaching:
-    asked = RecoverOptions.model_validate({**QUICK, **options})
-    return Teaching(student, net(seed=7), shelf(), range(COUNT), asked, True, folder / "checkpoint.pt", tell)
+def training(student: nn.Module, folder: Path, tell: Any = lambda message: None, **changes: Any) -> Training:
+    options = RecoverOptions.model_validate({**QUICK, **changes})
+    checkpoint = folder / "checkpoint.pt"
+    return Training(student, net(seed=7), shelf(), range(COUNT), options, True, checkpoint, tell)
 
 
 @pytest.mark.parametrize("distill", ["logits", "features", "both"])
 @pytest.mark.parametrize("aware", [False, True])
 def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path, distill: str, aware: bool) -> None:
     student = net()
-    course = teaching(student, tmp_path, distill=distill, aware=aware).run()
+    course = training(student, tmp_path, distill=distill, aware=aware).run()
     assert course.after < 0.8 * course.before
     assert (course.epochs, course.stopped, course.resumed) == (4, "all epochs done", False)
     assert len(course.curve) == 4
@@ -75,53 +76,53 @@ def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path, distill: str, awa
 
 
 def test_the_same_seed_gives_the_same_student(tmp_path: Path) -> None:
-    found = []
+    states = []
     for _ in range(2):
         student = net()
-        teaching(student, tmp_path, augment=("mix", "flip")).run()
-        found.append(student.state_dict())
-    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+        training(student, tmp_path, augment=("mix", "flip")).run()
+        states.append(student.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_statistics_of_batch_norm_alone_bring_much_back(tmp_path: Path) -> None:
-    found = teaching(net(seed=7), tmp_path, distill="batchnorm")
+    recovery = training(net(seed=7), tmp_path, distill="batchnorm")
     samples = torch.from_numpy(SAMPLES)
-    learn_statistics(found.teacher.module, [lambda: found.teacher.module(samples)])
-    found.student.load_state_dict(found.teacher.module.state_dict())
-    found.student[1].running_var.mul_(9)  # type: ignore[operator,union-attr,index]
-    course = found.run()
+    learn_statistics(recovery.teacher.module, [lambda: recovery.teacher.module(samples)])
+    recovery.student.load_state_dict(recovery.teacher.module.state_dict())
+    recovery.student[1].running_var.mul_(9)  # type: ignore[operator,union-attr,index]
+    course = recovery.run()
     assert course.batch_norm == course.after < 0.2 * course.before
-    assert (course.epochs, course.stopped) == (0, "no training was asked")
+    assert (course.epochs, course.stopped) == (0, "no training was requested")
 
 
 def test_statistics_that_are_no_better_are_not_taken(tmp_path: Path) -> None:
     student = net(seed=7)  # is the teacher
     before = copy.deepcopy(student.state_dict())
-    course = teaching(student, tmp_path, distill="batchnorm").run()
+    course = training(student, tmp_path, distill="batchnorm").run()
     assert course.after == course.before == pytest.approx(0, abs=1e-9)
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
 
 
-def test_statistics_that_are_broken_are_found_anew(tmp_path: Path) -> None:
+def test_broken_statistics_are_estimated_again(tmp_path: Path) -> None:
     student = net(seed=7)
     student[1].running_var.fill_(math.nan)  # type: ignore[operator,union-attr,index]
-    course = teaching(student, tmp_path, distill="batchnorm").run()
+    course = training(student, tmp_path, distill="batchnorm").run()
     assert math.isnan(course.before)
     assert math.isfinite(course.after)
 
 
-def test_features_alone_leave_the_head_untaught(tmp_path: Path) -> None:
+def test_features_alone_leave_the_head_as_it_was(tmp_path: Path) -> None:
     student = net()
     head = copy.deepcopy(student[4].state_dict())  # type: ignore[index,union-attr]
-    assert teaching(student, tmp_path, distill="features").run().features == ["0"]
+    assert training(student, tmp_path, distill="features").run().features == ["0"]
     assert all(torch.equal(value, student[4].state_dict()[name]) for name, value in head.items())  # type: ignore[index,union-attr]
 
 
-def test_where_no_feature_can_be_compared_outputs_are_taught_and_it_says_so(tmp_path: Path) -> None:
-    said: list[str] = []
-    course = teaching(net(4), tmp_path, said.append, distill="features").run()
+def test_outputs_are_distilled_if_no_feature_can_be_compared_and_it_says_so(tmp_path: Path) -> None:
+    messages: list[str] = []
+    course = training(net(4), tmp_path, messages.append, distill="features").run()
     assert course.features == []
-    assert "no inner layer has the shape that it had: only the outputs are taught" in said
+    assert "no inner layer kept its shape: only the outputs are distilled" in messages
     assert course.after < course.before
 
 
@@ -130,7 +131,7 @@ def test_weights_that_are_zero_stay_zero(tmp_path: Path) -> None:
         student = net()
         with torch.no_grad():
             student[4].weight[:, ::2] = 0  # type: ignore[index,union-attr]
-        teaching(student, tmp_path, aware=aware).run()
+        training(student, tmp_path, aware=aware).run()
         weight: Any = student[4].weight  # type: ignore[index]
         assert not weight[:, ::2].any()
         assert weight[:, 1::2].all()
@@ -138,53 +139,53 @@ def test_weights_that_are_zero_stay_zero(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_a_number_stops_it_and_the_best_state_is_kept(tmp_path: Path) -> None:
     student = net()
-    found = teaching(student, tmp_path)
+    recovery = training(student, tmp_path)
     steps = iter(range(1000))
-    plain = found.lesson
+    plain = recovery.distillation
 
-    class Bursts(Lesson):
-        def loss(self, mine: Any, theirs: Any) -> torch.Tensor:
-            loss = plain.loss(mine, theirs)
+    class Bursts(Distillation):
+        def loss(self, student: Any, teacher: Any) -> torch.Tensor:
+            loss = plain.loss(student, teacher)
             return loss * math.nan if torch.is_grad_enabled() and next(steps) > 8 else loss
 
-    found.lesson = Bursts(True)
-    course = found.run()
-    assert course.stopped == "the loss became nan in epoch 2: the best state before it was kept"
+    recovery.distillation = Bursts(True)
+    course = recovery.run()
+    assert course.stopped == "loss became nan in epoch 2; the best state before it was kept"
     assert course.after == min(course.before, course.batch_norm, course.curve[0])
     assert all(torch.isfinite(value).all() for value in student.state_dict().values())
 
 
 def test_time_and_patience_end_it(tmp_path: Path) -> None:
-    course = teaching(net(), tmp_path, minutes=1e-9, epochs=50).run()
-    assert (course.epochs, course.stopped) == (1, "1e-09 minutes are over")
-    course = teaching(net(), tmp_path, rate=1e-12, patience=2, epochs=50).run()
-    assert course.stopped == "no better for 2 epochs"
+    course = training(net(), tmp_path, minutes=1e-9, epochs=50).run()
+    assert (course.epochs, course.stopped) == (1, "time limit of 1e-09 minutes reached")
+    course = training(net(), tmp_path, rate=1e-12, patience=2, epochs=50).run()
+    assert course.stopped == "no improvement for 2 epochs"
 
 
 def test_a_rate_that_is_too_high_is_lowered_from_the_best_state(tmp_path: Path) -> None:
-    student, said = net(seed=7), list[str]()  # is the teacher, but for a little
+    student, messages = net(seed=7), list[str]()  # is the teacher, but for a little
     with torch.no_grad():
         student[4].weight.mul_(1.2)  # type: ignore[operator,union-attr,index]
-    course = teaching(student, tmp_path, said.append, rate=30.0, epochs=12).run()
+    course = training(student, tmp_path, messages.append, rate=30.0, epochs=12).run()
     assert course.lowered
     assert course.lowered[0] == 0
-    assert "back to the best state, with a rate of at most 7.5" in said
+    assert "back to the best state, with a learning rate of at most 7.5" in messages
     assert course.after <= min(course.before, course.batch_norm)
     assert course.curve[-1] < course.curve[0]
 
 
-def test_a_lesson_of_features_alone_leaves_the_outputs_out(tmp_path: Path) -> None:
-    alone, both = (teaching(net(), tmp_path, distill=name).lesson for name in ("features", "both"))
+def test_distillation_of_features_alone_leaves_the_outputs_out(tmp_path: Path) -> None:
+    alone, both = (training(net(), tmp_path, distill=name).distillation for name in ("features", "both"))
     assert (alone.features, alone.outputs) == (["0"], False)
     assert (both.features, both.outputs) == (["0"], True)
-    nothing = teaching(net(4), tmp_path, distill="features").lesson
+    nothing = training(net(4), tmp_path, distill="features").distillation
     assert (nothing.features, nothing.outputs) == ([], True), "no inner layer has its old width"
 
 
 def test_a_student_that_was_frozen_learns_too(tmp_path: Path) -> None:
     student = net()
     student.requires_grad_(False)
-    course = teaching(student, tmp_path).run()
+    course = training(student, tmp_path).run()
     assert course.after < course.before
 
 
@@ -200,18 +201,18 @@ class OneByOne(nn.Module):
 
 
 def test_a_model_that_takes_fewer_samples_at_once_says_so(tmp_path: Path) -> None:
-    def lesson(batch: int) -> Teaching:
-        asked = RecoverOptions.model_validate({**QUICK, "epochs": 1, "batch": batch})
+    def one_by_one(batch: int) -> Training:
+        options = RecoverOptions.model_validate({**QUICK, "epochs": 1, "batch": batch})
         student, teacher = OneByOne().eval(), OneByOne().eval()
-        return Teaching(student, teacher, shelf(), range(COUNT), asked, True, tmp_path / "checkpoint.pt")
+        return Training(student, teacher, shelf(), range(COUNT), options, True, tmp_path / "checkpoint.pt")
 
     with pytest.raises(UsageError, match=r"does not run on 16 samples at once: RuntimeError: .*; lower `batch`"):
-        lesson(16).run()
-    assert lesson(1).run().epochs == 1
+        one_by_one(16).run()
+    assert one_by_one(1).run().epochs == 1
 
 
 def test_one_sample_after_the_other(tmp_path: Path) -> None:
-    course = teaching(net(), tmp_path, batch=1, epochs=1, rate=1e-3).run()
+    course = training(net(), tmp_path, batch=1, epochs=1, rate=1e-3).run()
     assert course.epochs == 1
     assert course.after < course.before
 
@@ -219,36 +220,37 @@ def test_one_sample_after_the_other(tmp_path: Path) -> None:
 def test_a_student_that_computes_no_numbers_yet_is_judged_from_the_first_that_are(tmp_path: Path) -> None:
     student = net()
     student[1].running_var.fill_(math.nan)  # type: ignore[operator,union-attr,index]
-    course = teaching(student, tmp_path).run()
+    course = training(student, tmp_path).run()
     assert math.isnan(course.before)
     assert math.isfinite(course.batch_norm)
     assert course.after <= course.batch_norm
     assert all(torch.isfinite(value).all() for value in student.state_dict().values())
 
 
-def test_outputs_that_are_integers_teach_nothing(tmp_path: Path) -> None:
+def test_outputs_that_are_integers_cannot_be_distilled(tmp_path: Path) -> None:
     x = torch.from_numpy(SAMPLES[:4])
     with pytest.raises(UsageError, match="the model's outputs are integers"):
-        Lesson(False).answers(net(), lambda module: module(x).argmax(-1))
+        Distillation(False).answers(net(), lambda module: module(x).argmax(-1))
 
 
 def test_samples_of_several_shapes_make_no_batch() -> None:
     inputs = {"x": TensorSpec(shape=("batch", "length"))}
     lengths = [4, 6]
     odd = Pool(["a", "b"], lambda index: Sample({"x": np.zeros(lengths[index], np.float32)}))
-    with pytest.raises(UsageError, match=r"'x' are \[4\] and \[6\], which makes no batch: pad them"):
-        Shelf(odd, inputs, lambda note: None).batch([0, 1])
+    message = r"'x' are \[4\] and \[6\], which cannot be stacked into a batch: pad them"
+    with pytest.raises(UsageError, match=message):
+        Shelf(odd, inputs).batch([0, 1])
 
 
 def test_a_long_epoch_shows_how_far_it_is(tmp_path: Path) -> None:
-    said: list[str] = []
-    found = teaching(net(), tmp_path, epochs=1)
-    found.pulse = Pulse(said.append, seconds=0)
-    found.run()
-    assert said == [f"epoch 1 of at most 1: batch {number} of 6" for number in range(1, 7)]
-    seldom = Pulse(said.append)
+    messages: list[str] = []
+    recovery = training(net(), tmp_path, epochs=1)
+    recovery.pulse = Pulse(messages.append, seconds=0)
+    recovery.run()
+    assert messages == [f"epoch 1 of at most 1: batch {number} of 6" for number in range(1, 7)]
+    seldom = Pulse(messages.append)
     seldom("too early")
-    assert "too early" not in said
+    assert "too early" not in messages
 
 
 class Interrupted(Exception):
@@ -261,18 +263,18 @@ def test_an_interrupted_training_goes_on_where_it_was(tmp_path: Path) -> None:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        teaching(net(), tmp_path, interrupt).run()
+        training(net(), tmp_path, interrupt).run()
     assert (tmp_path / "checkpoint.pt").is_file()
-    said: list[str] = []
-    course = teaching(net(), tmp_path, said.append).run()
-    assert "going on behind epoch 2" in said
+    messages: list[str] = []
+    course = training(net(), tmp_path, messages.append).run()
+    assert "resuming after epoch 2" in messages
     assert (course.epochs, course.resumed, len(course.curve)) == (4, True, 4)
     assert course.after < course.before
 
 
-def test_a_checkpoint_that_cannot_be_read_starts_anew(tmp_path: Path) -> None:
+def test_a_training_whose_checkpoint_cannot_be_read_starts_again(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 no zip")
-    course = teaching(net(), tmp_path).run()
+    course = training(net(), tmp_path).run()
     assert (course.epochs, course.resumed) == (4, False)
 
 
@@ -280,19 +282,19 @@ def test_a_checkpoint_with_a_part_missing_leaves_the_student_as_it_was(tmp_path:
     path, student, other = tmp_path / "checkpoint.pt", net(), net(seed=3)
     optimizer, device = torch.optim.AdamW(student.parameters()), torch.device("cpu")
     torch.save({"student": other.state_dict(), "optimizer": optimizer.state_dict()}, path)
-    best = Best(1.0, state_of(student))
+    best = Best(1.0, copy_state(student))
     assert resume(path, student, optimizer, best, device) is None
     assert all(torch.equal(value, best.state[name]) for name, value in student.state_dict().items())
     assert not path.exists()
 
 
-def test_rounded_layers_compute_in_steps_and_are_float_again_behind() -> None:
+def test_rounded_layers_compute_in_steps_and_are_float_again_afterwards() -> None:
     module, x = net(), torch.from_numpy(SAMPLES[:8])
     before = copy.deepcopy(module.state_dict())
     with torch.no_grad():
         exact = module(x)
     with rounding(module, True):
-        module(x)  # it sees the ranges
+        module(x)  # it observes the ranges
         with torch.no_grad():
             rounded = module(x)
             assert len(module[0].weight[0].unique()) <= 9  # type: ignore[index,union-attr]
@@ -321,31 +323,31 @@ def test_layers_that_are_called_by_keyword_keep_their_inputs_when_rounded() -> N
 
 def test_inner_layers_of_equal_shape_are_compared() -> None:
     x = torch.from_numpy(SAMPLES[:4])
-    assert comparable(net(), net(seed=7), lambda module: module(x)) == ["0"]
-    assert comparable(net(4), net(8), lambda module: module(x)) == [], "the widths differ, the last is the output"
+    assert comparable_layers(net(), net(seed=7), lambda module: module(x)) == ["0"]
+    layers = comparable_layers(net(4), net(8), lambda module: module(x))
+    assert layers == [], "the widths differ, the last is the output"
 
 
 def test_the_loss_of_equal_answers_is_nothing() -> None:
     logits = torch.randn(6, 5)
     assert float(divergence(logits, logits, 2.0)) == pytest.approx(0, abs=1e-6)
     assert float(divergence(logits, logits + 3)) == pytest.approx(0, abs=1e-6), "a shift changes no probability"
-    lesson = Lesson(False)
-    assert float(lesson.loss(([logits], []), ([logits], []))) == 0
-    assert float(lesson.loss(([logits * 0], []), ([logits], []))) > 0.5
+    distillation = Distillation(False)
+    assert float(distillation.loss(([logits], []), ([logits], []))) == 0
+    assert float(distillation.loss(([logits * 0], []), ([logits], []))) > 0.5
 
 
 def test_flips_and_blends_keep_shapes_and_what_is_no_picture() -> None:
     tensors = {"image": torch.arange(24.0).view(2, 1, 3, 4), "id": torch.tensor([1, 2])}
-    found = augmented(tensors, ("flip", "mix"), np.random.default_rng(0))
-    assert found["image"].shape == (2, 1, 3, 4)
-    assert torch.equal(found["id"], tensors["id"])
-    flipped = augmented(tensors, ("flip",), np.random.default_rng(3))["image"]
+    changed = augment(tensors, ("flip", "mix"), np.random.default_rng(0))
+    assert changed["image"].shape == (2, 1, 3, 4)
+    assert torch.equal(changed["id"], tensors["id"])
+    flipped = augment(tensors, ("flip",), np.random.default_rng(3))["image"]
     for row, old in zip(flipped, tensors["image"], strict=True):
         assert torch.equal(row, old) or torch.equal(row, old.flip(-1))
 
 
 def test_a_shelf_reads_each_sample_once_and_leaves_out_what_is_broken() -> None:
-    said: list[str] = []
     read: list[int] = []
     source = pool(broken=(3,))
 
@@ -353,18 +355,18 @@ def test_a_shelf_reads_each_sample_once_and_leaves_out_what_is_broken() -> None:
         read.append(index)
         return source.read(index)
 
-    found = Shelf(Pool(source.names, counted), INPUTS, said.append)
+    samples = Shelf(Pool(source.names, counted), INPUTS)
     for _ in range(2):
-        assert len(found.batch([1, 2, 3])["x"]) == 2
+        assert len(samples.batch([1, 2, 3])["x"]) == 2
     assert read == [1, 2, 3]
-    assert said == ["left out: sample 3 cannot be read"]
+    assert samples.notes == ["left out: sample 3 cannot be read"]
     with pytest.raises(UsageError, match="2 samples cannot be read"):
         shelf(broken=(1, 2)).batch([0, 1, 2])
 
 
 def test_batches_cover_everything_and_none_has_one_sample() -> None:
-    found = list(batches(range(10, 31), 4, np.random.default_rng(0)))
-    assert [len(part) for part in found] == [4] * 5, "a last batch of one would leave BatchNorm no variance"
-    assert set().union(*found) <= set(range(10, 31))
+    parts = list(batches(range(10, 31), 4, np.random.default_rng(0)))
+    assert [len(part) for part in parts] == [4] * 5, "a last batch of one would leave BatchNorm no variance"
+    assert set().union(*parts) <= set(range(10, 31))
     assert list(batches([5], 4)) == [[5]]
     assert list(batches([5, 6], 1)) == [[5], [6]]

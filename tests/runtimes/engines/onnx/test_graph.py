@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import onnx
@@ -31,26 +32,35 @@ Entries = list[list[tuple[str, str]]]
 
 
 def message_fields(descriptor: Any) -> dict[int, Any]:
-    return {one.number: one.message_type for one in descriptor.fields if one.message_type is not None}
+    types = {}
+    for field in descriptor.fields:
+        if field.message_type is not None:
+            types[field.number] = field.message_type
+    return types
 
 
-def reaches(descriptor: Any, wanted: set[str], seen: frozenset[str] = frozenset()) -> bool:
-    """Whether a message may hold one of the wanted ones, or is one."""
+def reaches(descriptor: Any, wanted: set[str], visited: frozenset[str] = frozenset()) -> bool:
+    """Return whether a message may hold one of the wanted messages, or is one."""
     if descriptor.name in wanted:
         return True
-    inner = (one for one in message_fields(descriptor).values() if one.name not in seen)
-    return any(reaches(one, wanted, seen | {descriptor.name}) for one in inner)
+    for inner in message_fields(descriptor).values():
+        if inner.name not in visited and reaches(inner, wanted, visited | {descriptor.name}):
+            return True
+    return False
 
 
 def test_every_way_to_a_tensor_or_a_node_is_known() -> None:
-    wanted, found, left = {"TensorProto", "NodeProto"}, {}, [ModelProto.DESCRIPTOR]
+    wanted, parts, left = {"TensorProto", "NodeProto"}, {}, [ModelProto.DESCRIPTOR]
     while left:
-        one = left.pop()
-        inner = {number: kind for number, kind in message_fields(one).items() if reaches(kind, wanted)}
-        if one.name not in found:
-            found[one.name] = {number: kind.name for number, kind in inner.items()}
-            left += inner.values()
-    assert {name: parts for name, parts in found.items() if parts} == {k: dict(v) for k, v in PARTS.items()}
+        message = left.pop()
+        if message.name in parts:
+            continue
+        parts[message.name] = {}
+        for number, kind in message_fields(message).items():
+            if reaches(kind, wanted):
+                parts[message.name][number] = kind.name
+                left.append(kind)
+    assert {name: fields for name, fields in parts.items() if fields} == PARTS
 
 
 @pytest.mark.parametrize(
@@ -82,17 +92,33 @@ sparse = st.builds(SparseTensorProto, values=tensors, indices=tensors)
 
 
 def attributes(graphs: st.SearchStrategy[GraphProto]) -> st.SearchStrategy[AttributeProto]:
-    one = {"t": tensors, "g": graphs, "sparse_tensor": sparse, "f": st.floats(width=32), "s": st.binary(max_size=3)}
-    many = {"tensors": tensors, "graphs": graphs, "sparse_tensors": sparse, "ints": st.integers(-9, 1 << 60)}
-    kinds = [st.builds(AttributeProto, **{name: value}) for name, value in one.items()]
-    kinds += [st.builds(AttributeProto, **{name: st.lists(value, max_size=2)}) for name, value in many.items()]
+    single = {
+        "t": tensors,
+        "g": graphs,
+        "sparse_tensor": sparse,
+        "f": st.floats(width=32),
+        "s": st.binary(max_size=3),
+    }
+    many = {
+        "tensors": tensors,
+        "graphs": graphs,
+        "sparse_tensors": sparse,
+        "ints": st.integers(-9, 1 << 60),
+    }
+    kinds = [st.builds(AttributeProto, **{name: value}) for name, value in single.items()]
+    kinds += [
+        st.builds(AttributeProto, **{name: st.lists(value, max_size=2)})
+        for name, value in many.items()
+    ]
     return st.one_of(kinds)
 
 
 def nodes(graphs: st.SearchStrategy[GraphProto]) -> st.SearchStrategy[NodeProto]:
     domains = st.sampled_from(["", "ai.onnx", "own"])
     held = st.lists(attributes(graphs), max_size=2)
-    return st.builds(NodeProto, op_type=words, domain=domains, input=st.lists(words, max_size=2), attribute=held)
+    return st.builds(
+        NodeProto, op_type=words, domain=domains, input=st.lists(words, max_size=2), attribute=held
+    )
 
 
 def graphs_of(inner: st.SearchStrategy[GraphProto]) -> st.SearchStrategy[GraphProto]:
@@ -104,7 +130,9 @@ def graphs_of(inner: st.SearchStrategy[GraphProto]) -> st.SearchStrategy[GraphPr
     )
 
 
-graphs = st.recursive(st.builds(GraphProto, initializer=st.lists(tensors, max_size=2)), graphs_of, max_leaves=4)
+graphs = st.recursive(
+    st.builds(GraphProto, initializer=st.lists(tensors, max_size=2)), graphs_of, max_leaves=4
+)
 functions = st.builds(
     FunctionProto,
     name=words,
@@ -123,24 +151,29 @@ models = st.builds(
 
 
 def messages(message: Message) -> Iterator[Message]:
-    """Every message inside a message, and itself."""
+    """Yield every message inside a message, and itself."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for one in value if field.is_repeated else [value]:
-                yield from messages(one)
+            for inner in value if field.is_repeated else [value]:
+                yield from messages(inner)
 
 
 def external_of(model: ModelProto) -> list[list[tuple[str, str]]]:
-    found = [one for one in messages(model) if isinstance(one, TensorProto)]
-    return sorted(
-        [(one.key, one.value) for one in tensor.external_data] for tensor in found if tensor.external_data
-    )
+    external = []
+    for message in messages(model):
+        if isinstance(message, TensorProto) and message.external_data:
+            external.append([(entry.key, entry.value) for entry in message.external_data])
+    return sorted(external)
 
 
 def calls_of(model: ModelProto) -> Counter[tuple[str, str]]:
-    found = (one for one in messages(model) if isinstance(one, NodeProto))
-    return Counter(("" if one.domain == "ai.onnx" else one.domain, one.op_type) for one in found)
+    calls: Counter[tuple[str, str]] = Counter()
+    for message in messages(model):
+        if isinstance(message, NodeProto):
+            domain = "" if message.domain == "ai.onnx" else message.domain
+            calls[domain, message.op_type] += 1
+    return calls
 
 
 def calls_in(contents: Contents) -> Counter[tuple[str, str]]:
@@ -149,16 +182,20 @@ def calls_in(contents: Contents) -> Counter[tuple[str, str]]:
 
 @given(models)
 def test_it_finds_what_the_package_finds(model: ModelProto) -> None:
-    found = read(model.SerializeToString())
-    assert sorted(filter(None, found.external)) == external_of(model)
-    assert calls_in(found) == calls_of(model)
-    assert set(found.functions) == {(one.domain, one.name) for one in model.functions}
+    contents = read(model.SerializeToString())
+    assert sorted(filter(None, contents.external)) == external_of(model)
+    assert calls_in(contents) == calls_of(model)
+    assert set(contents.functions) == {
+        (function.domain, function.name) for function in model.functions
+    }
 
 
 @given(models, st.data())
 @example(ModelProto(graph=GraphProto(initializer=[TensorProto(name="w")])), None)
-def test_of_what_the_package_reads_it_misses_nothing(model: ModelProto, data: st.DataObject | None) -> None:
-    """Two parsers of one file: what the other would open, this one has seen, or it refuses the file."""
+def test_of_what_the_package_reads_it_misses_nothing(
+    model: ModelProto, data: st.DataObject | None
+) -> None:
+    """Two parsers of one file: this one reports all that the other reads, or refuses the file."""
     content = bytearray(model.SerializeToString())
     for _ in range(data.draw(st.integers(1, 3)) if data else 0):
         at = data.draw(st.integers(0, len(content)))
@@ -168,22 +205,25 @@ def test_of_what_the_package_reads_it_misses_nothing(model: ModelProto, data: st
     except DecodeError:
         return
     try:
-        found = read(bytes(content))
+        contents = read(bytes(content))
     except Malformed:
         return
-    seen = {entry for entries in found.external for entry in entries}
-    assert {entry for entries in external_of(parsed) for entry in entries} <= seen
-    assert set(calls_of(parsed)) <= set(calls_in(found))
+    assert set(chain(*external_of(parsed))) <= set(chain(*contents.external))
+    assert set(calls_of(parsed)) <= set(calls_in(contents))
 
 
 def test_a_message_that_is_given_twice_hides_nothing() -> None:
     """protobuf merges them, and so both count."""
     first, second = (
-        ModelProto(graph=GraphProto(initializer=[TensorProto(external_data=[StringStringEntryProto(key=k)])]))
+        ModelProto(
+            graph=GraphProto(
+                initializer=[TensorProto(external_data=[StringStringEntryProto(key=k)])]
+            )
+        )
         for k in "ab"
     )
-    found = read(first.SerializeToString() + second.SerializeToString())
-    assert [key for entries in found.external for key, _ in entries] == ["a", "b"]
+    contents = read(first.SerializeToString() + second.SerializeToString())
+    assert [key for entries in contents.external for key, _ in entries] == ["a", "b"]
 
 
 @given(st.binary(max_size=60))

@@ -70,7 +70,9 @@ def laid_out(artifact_copy: Copy) -> Change:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         settings.optimized_model_filepath = str(artifact.path / "made.onnx")
-        onnxruntime.InferenceSession(str(artifact.entry), settings, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            str(artifact.entry), settings, providers=["CPUExecutionProvider"]
+        )
         (artifact.path / "made.onnx").replace(artifact.entry)
         build = artifact.manifest.build
         build = build | {"optimize": "all", "platform": system(), "isa": vectors()} | claims
@@ -87,7 +89,9 @@ def test_a_graph_that_is_final_is_not_optimized_again(
     artifact = laid_out()
     levels = onnxruntime.GraphOptimizationLevel
     with load(artifact.path) as session, load(small_build / "onnx") as plain:
-        assert session._engine.get_session_options().graph_optimization_level == levels.ORT_DISABLE_ALL
+        assert (
+            session._engine.get_session_options().graph_optimization_level == levels.ORT_DISABLE_ALL
+        )
         assert plain._engine.get_session_options().graph_optimization_level == levels.ORT_ENABLE_ALL
     row = validate([Target(artifact, "cpu")], small_reference, lambda device: None, budget=0)[0]
     assert (row.status, row.reason) == ("passed", None)
@@ -96,10 +100,19 @@ def test_a_graph_that_is_final_is_not_optimized_again(
 @pytest.mark.parametrize(
     ("claims", "words"),
     [
-        ({"isa": [*vectors(), "avx9000"]}, "it is laid out for a CPU with avx9000: build it again here, or with"),
-        ({"isa": []}, f"it is laid out for a CPU without {', without '.join(vectors())}: build it again here"),
-        ({"platform": "plan9-mips"}, f"it was made for plan9-mips, this is {system()}: build it again here"),
-        ({"versions": {"onnxruntime": "1.2.3"}}, "it was made by onnxruntime 1.2.3, this is "),
+        (
+            {"isa": [*vectors(), "avx9000"]},
+            "it is laid out for a CPU with avx9000: build it again here, or with",
+        ),
+        (
+            {"isa": []},
+            f"it is laid out for a CPU without {', without '.join(vectors())}: build it again here",
+        ),
+        (
+            {"platform": "plan9-mips"},
+            f"it was built for plan9-mips, this is {system()}: build it again here",
+        ),
+        ({"versions": {"onnxruntime": "1.2.3"}}, "it was built with onnxruntime 1.2.3, this is "),
     ],
     ids=["better", "lesser", "platform", "release"],
 )
@@ -111,7 +124,7 @@ def test_a_graph_that_is_laid_out_for_another_machine_is_not_opened(
     words: str,
 ) -> None:
     artifact = laid_out(**claims)
-    monkeypatch.setattr(OnnxRuntime, "open", lambda *given: pytest.fail("it was opened"))
+    monkeypatch.setattr(OnnxRuntime, "open", lambda *arguments: pytest.fail("it was opened"))
     with pytest.raises(Unavailable) as caught:
         load(artifact.path)
     assert str(caught.value).startswith(f"published cannot run on cpu here: {words}")
@@ -130,7 +143,9 @@ def test_the_cuda_provider_passes_every_gate(gpu_build: Path) -> None:
     if problem := OnnxRuntime().missing("cuda", {}):
         pytest.skip(problem)
     target = Target(Artifact.open(gpu_build / "onnx"), "cuda")
-    row = validate([target], Reference.load(gpu_build / "reference.safetensors"), lambda device: None, budget=0)[0]
+    row = validate(
+        [target], Reference.load(gpu_build / "reference.safetensors"), lambda device: None, budget=0
+    )[0]
     assert (row.status, row.reason) == ("passed", None)
 
 
@@ -141,5 +156,5 @@ def test_cuda_computes_what_the_cpu_computes(gpu_build: Path, small_reference: R
     with load(gpu_build / "onnx", "cuda") as session, load(gpu_build / "onnx", "cpu") as cpu:
         assert session._engine.get_providers()[0] == "CUDAExecutionProvider"
         for probe in small_reference.probes:
-            found, expected = session.run(probe.inputs)["logits"], cpu.run(probe.inputs)["logits"]
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+            logits, expected = session.run(probe.inputs)["logits"], cpu.run(probe.inputs)["logits"]
+            np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)

@@ -27,18 +27,25 @@ from runtimes.session import SessionOptions, load
 from runtimes.validator.reference import Reference
 from runtimes.validator.validate import Target, validate
 
-pytestmark = pytest.mark.skipif(not find_spec("openvino"), reason=f"openvino is not installed: {INSTALL}")
+pytestmark = pytest.mark.skipif(
+    not find_spec("openvino"), reason=f"openvino is not installed: {INSTALL}"
+)
 
 Change = Callable[..., Artifact]
 
 
 def noise(batch: int = 1) -> dict[str, np.ndarray[Any, Any]]:
-    return {"image": np.random.default_rng(batch).standard_normal((batch, 3, 32, 32)).astype(np.float32)}
+    return {
+        "image": np.random.default_rng(batch).standard_normal((batch, 3, 32, 32)).astype(np.float32)
+    }
 
 
 def judge(artifact: Artifact, ir_build: Path) -> Row:
     return validate(
-        [Target(artifact, "cpu")], Reference.load(ir_build / REFERENCE_FILE), lambda device: None, budget=0
+        [Target(artifact, "cpu")],
+        Reference.load(ir_build / REFERENCE_FILE),
+        lambda device: None,
+        budget=0,
     )[0]
 
 
@@ -48,7 +55,10 @@ def test_the_cpu_is_always_there() -> None:
 
 def test_without_the_package_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
-    assert OpenVinoRuntime().missing("cpu", {}) == "openvino is not installed: pip install 'burnish[openvino]'"
+    assert (
+        OpenVinoRuntime().missing("cpu", {})
+        == "openvino is not installed: pip install 'burnish[openvino]'"
+    )
 
 
 @pytest.mark.parametrize("name", ["openvino", "openvino-bf16"])
@@ -76,12 +86,14 @@ def test_a_cpu_without_the_precision_does_not_run_it_in_another(
     )
 
 
-def test_the_precision_gate_believes_the_engine_and_not_the_manifest(changed: Change, ir_build: Path) -> None:
+def test_the_precision_gate_believes_the_engine_and_not_the_manifest(
+    changed: Change, ir_build: Path
+) -> None:
     artifact = changed({"compute_layers": {"int8": 3}}, precision="int8")
     row = judge(artifact, ir_build)
     assert (row.status, row.reason) == (
         Status.FAILED,
-        "precision: computing layers: 3 fp32; asked int8",
+        "precision: computing layers: 3 fp32; required int8",
     )
 
 
@@ -94,7 +106,8 @@ def test_float32_means_float32_whatever_the_cpu_prefers(ir_build: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not find_spec("openvino") or lacking("bf16") is not None, reason="this CPU does not compute in bf16"
+    not find_spec("openvino") or lacking("bf16") is not None,
+    reason="this CPU does not compute in bf16",
 )
 def test_bfloat16_is_what_is_executed(ir_build: Path) -> None:
     with load(ir_build / "openvino-bf16") as session, load(ir_build / "openvino") as exact:
@@ -117,9 +130,11 @@ def test_latency_is_one_request_at_a_time_on_all_threads(ir_build: Path) -> None
 
 
 @pytest.mark.skipif(len(cores()) < 2, reason="on one core nothing runs at once")
-def test_throughput_is_several_requests_at_once_each_on_a_stream_of_its_own(changed: Change) -> None:
+def test_throughput_is_several_requests_at_once_each_on_a_stream_of_its_own(
+    changed: Change,
+) -> None:
     """Both threads hold a request before either has run one."""
-    both, wanted = threading.Barrier(2), {}
+    barrier, wanted = threading.Barrier(2), {}
     with load(changed({"hint": "throughput"}).path, options=SessionOptions(threads=2)) as session:
         assert session._fixed.get_property("PERFORMANCE_HINT") == "THROUGHPUT"
         assert session._fixed.get_property("NUM_STREAMS") == 2
@@ -129,53 +144,57 @@ def test_throughput_is_several_requests_at_once_each_on_a_stream_of_its_own(chan
 
         def serve(size: int) -> tuple[list[np.ndarray[Any, Any]], int]:
             request = session._request("fixed" if size == 1 else "ranges")
-            both.wait(timeout=60)
+            barrier.wait(timeout=60)
             return [session.run(noise(size))["logits"] for _ in range(50)], id(request)
 
         for sizes in ((1, 1), (1, 4), (4, 4)):
             with ThreadPoolExecutor(2) as threads:
-                found = list(threads.map(serve, sizes))
-            assert found[0][1] != found[1][1], "a request of its own for each thread"
-            for size, (answers, _) in zip(sizes, found, strict=True):
+                served = list(threads.map(serve, sizes))
+            assert served[0][1] != served[1][1], "a request of its own for each thread"
+            for size, (answers, _) in zip(sizes, served, strict=True):
                 for answer in answers:
                     np.testing.assert_allclose(answer, wanted[size], atol=1e-6)
 
 
 def test_other_sizes_than_the_best_are_compiled_when_they_come(ir_build: Path) -> None:
     with load(ir_build / "openvino") as session:
-        one = session.run(noise(1))["logits"]
+        single = session.run(noise(1))["logits"]
         assert session._ranges is None
-        both = session.run({"image": np.concatenate([noise(1)["image"], noise(4)["image"]])})["logits"]
+        concatenated = session.run(
+            {"image": np.concatenate([noise(1)["image"], noise(4)["image"]])}
+        )["logits"]
         assert session._ranges is not None
-        assert both.shape == (5, 10)
-        np.testing.assert_allclose(both[:1], one, atol=1e-5)
+        assert concatenated.shape == (5, 10)
+        np.testing.assert_allclose(concatenated[:1], single, atol=1e-5)
         with pytest.raises(InputError, match=r"batch=9, outside 1\.\.8"):
             session.run(noise(9))
 
 
 def test_answers_are_copies_and_inputs_stay(ir_build: Path) -> None:
     with load(ir_build / "openvino") as session:
-        given = noise(1)
-        first = session.run(given)["logits"]
-        kept = first.copy()
-        session.run({"image": given["image"] + 1})
-        assert np.array_equal(first, kept)
-        assert np.array_equal(given["image"], noise(1)["image"])
+        inputs = noise(1)
+        first = session.run(inputs)["logits"]
+        copy = first.copy()
+        session.run({"image": inputs["image"] + 1})
+        assert np.array_equal(first, copy)
+        assert np.array_equal(inputs["image"], noise(1)["image"])
 
 
 def test_inputs_may_be_read_only_or_of_another_order(ir_build: Path) -> None:
     with load(ir_build / "openvino") as session:
-        wanted, given = session.run(noise(2))["logits"], np.asfortranarray(noise(2)["image"])
-        given.flags.writeable = False
-        assert np.array_equal(session.run({"image": given})["logits"], wanted)
+        wanted, image = session.run(noise(2))["logits"], np.asfortranarray(noise(2)["image"])
+        image.flags.writeable = False
+        assert np.array_equal(session.run({"image": image})["logits"], wanted)
 
 
 def test_several_threads_may_run_one_session(ir_build: Path) -> None:
     with load(ir_build / "openvino") as session, ThreadPoolExecutor(4) as threads:
         sizes = [1, 2, 3, 1, 2, 3, 1, 1] * 4
         wanted = {size: session.run(noise(size))["logits"] for size in set(sizes)}
-        for size, found in zip(sizes, threads.map(lambda size: session.run(noise(size)), sizes), strict=True):
-            np.testing.assert_allclose(found["logits"], wanted[size], atol=1e-6)
+        for size, outputs in zip(
+            sizes, threads.map(lambda size: session.run(noise(size)), sizes), strict=True
+        ):
+            np.testing.assert_allclose(outputs["logits"], wanted[size], atol=1e-6)
 
 
 def test_a_closed_session_does_not_run(ir_build: Path) -> None:
@@ -193,13 +212,14 @@ def test_a_changed_file_is_refused_before_openvino_reads_it(
     content = bytearray((copy / file).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / file).write_bytes(content)
-    monkeypatch.setattr(OpenVinoRuntime, "open", lambda *given: pytest.fail("it was opened"))
+    monkeypatch.setattr(OpenVinoRuntime, "open", lambda *arguments: pytest.fail("it was opened"))
     with pytest.raises(ArtifactError, match=f"{file} was changed after it was made"):
         load(copy)
 
 
 @pytest.mark.parametrize(
-    ("file", "content"), [("model.xml", b""), ("model.xml", b"<net>"), ("model.bin", b""), ("model.bin", None)]
+    ("file", "content"),
+    [("model.xml", b""), ("model.xml", b"<net>"), ("model.bin", b""), ("model.bin", None)],
 )
 def test_files_that_are_no_model_are_told_in_the_engines_words(
     ir_build: Path, tmp_path: Path, file: str, content: bytes | None
@@ -212,7 +232,9 @@ def test_files_that_are_no_model_are_told_in_the_engines_words(
     else:
         (broken.path / file).write_bytes(content)
     publish(broken.path, tmp_path / "published", broken.manifest)
-    with pytest.raises(ArtifactError, match=r"(OpenVINO cannot load model\.xml: |model\.xml is refused: ).+"):
+    with pytest.raises(
+        ArtifactError, match=r"(OpenVINO cannot load model\.xml: |model\.xml is refused: ).+"
+    ):
         load(tmp_path / "published")
 
 
@@ -222,18 +244,22 @@ def test_nothing_is_kept_that_was_not_asked_for(ir_build: Path, caches: Path) ->
     assert not caches.exists()
 
 
-def test_what_was_compiled_is_kept_in_the_users_cache_and_used_again(ir_build: Path, caches: Path) -> None:
+def test_what_was_compiled_is_kept_in_the_users_cache_and_used_again(
+    ir_build: Path, caches: Path
+) -> None:
     answers = []
-    for known in (False, True):
+    for cached in (False, True):
         with load(ir_build / "openvino", options=SessionOptions(cache=True)) as session:
-            assert session._fixed.get_property("LOADED_FROM_CACHE") is known
+            assert session._fixed.get_property("LOADED_FROM_CACHE") is cached
             answers += [session.run(noise(1))["logits"], session.run(noise(3))["logits"]]
     assert np.array_equal(answers[0], answers[2]) and np.array_equal(answers[1], answers[3])
     assert len(list(caches.glob("*/*.blob"))) == 2, "one for the best size, one for all"
     Artifact.open(ir_build / "openvino").verify()
 
 
-def test_another_model_at_the_same_place_is_not_taken_from_the_cache(changed: Change, caches: Path) -> None:
+def test_another_model_at_the_same_place_is_not_taken_from_the_cache(
+    changed: Change, caches: Path
+) -> None:
     artifact = changed()
     options = SessionOptions(cache=True)
     with load(artifact.path, options=options) as session:
@@ -276,5 +302,7 @@ with runtimes.load(sys.argv[1]) as session:
 print(outputs["logits"].shape, sorted({"torch", "onnxruntime", "converters", "openvino"} & set(sys.modules)))
 """
     command = [sys.executable, "-c", code, str(ir_build / "openvino")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[4])
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[4]
+    )
     assert ended.stdout == "(3, 10) ['openvino']\n", ended.stderr

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch runs these artifacts: pip install 'burnish[convert]'")
+torch = pytest.importorskip(
+    "torch", reason="torch runs these artifacts: pip install 'burnish[convert]'"
+)
 
 from runtimes.artifact.artifact import Artifact  # noqa: E402 - only where there is torch
 from runtimes.engines.torch.aot_inductor import AotInductorRuntime  # noqa: E402
@@ -58,25 +60,31 @@ def claim(artifact: Artifact, **build: Any) -> None:
 def test_it_passes_every_gate_and_names_what_it_needs(compiled_build: Path, compiled: Path) -> None:
     row = next(row for row in Build.read(compiled_build).artifacts if row.name == "aot-inductor")
     assert (row.status, row.reason) == ("passed", None)
-    assert "computing layers: 3 fp32" in next(gate.detail for gate in row.gates if gate.gate == "precision")
+    assert "computing layers: 3 fp32" in next(
+        gate.detail for gate in row.gates if gate.gate == "precision"
+    )
     build = Artifact.open(compiled).manifest.build
     assert build["platform"] == system()
     assert set(build["isa"]) <= instruction_sets()
 
 
-def test_it_runs_at_a_batch_that_no_exporter_saw(compiled: Path, small_reference: Reference) -> None:
+def test_it_runs_at_a_batch_that_no_exporter_saw(
+    compiled: Path, small_reference: Reference
+) -> None:
     with load(compiled) as session:
-        one = small_reference.probes[0].inputs["image"]
-        found = session.run({"image": np.repeat(one, 5, axis=0)})["logits"]
+        image = small_reference.probes[0].inputs["image"]
+        logits = session.run({"image": np.repeat(image, 5, axis=0)})["logits"]
     expected = np.repeat(small_reference.eager[0]["logits"], 5, axis=0)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_lesser_cpu_is_told_and_the_library_is_not_opened(
     artifact: Artifact, small_reference: Reference, unopened: None
 ) -> None:
     claim(artifact, isa=["avx512f", "avx9000"])
-    with pytest.raises(Unavailable, match="cannot run on cpu here: it was compiled to use avx9000, which this CPU"):
+    with pytest.raises(
+        Unavailable, match="cannot run on cpu here: it was compiled to use avx9000, which this CPU"
+    ):
         load(artifact.path)
     target = Target(Artifact.open(artifact.path), "cpu")
     row = validate([target], small_reference, lambda device: None, budget=0)[0]
@@ -86,13 +94,15 @@ def test_a_lesser_cpu_is_told_and_the_library_is_not_opened(
 
 def test_another_platform_is_told(artifact: Artifact, unopened: None) -> None:
     claim(artifact, platform="plan9-mips")
-    with pytest.raises(Unavailable, match=f"it was made for plan9-mips, this is {system()}: build it again"):
+    with pytest.raises(
+        Unavailable, match=f"it was built for plan9-mips, this is {system()}: build it again"
+    ):
         load(artifact.path)
 
 
 def test_another_torch_is_told(artifact: Artifact, unopened: None) -> None:
     claim(artifact, versions={"torch": "1.13.0"})
-    with pytest.raises(Unavailable, match=r"it was made by torch 1\.13\.0, this is "):
+    with pytest.raises(Unavailable, match=r"it was built with torch 1\.13\.0, this is "):
         load(artifact.path)
 
 

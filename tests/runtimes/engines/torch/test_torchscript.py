@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch runs these artifacts: pip install 'burnish[convert]'")
+torch = pytest.importorskip(
+    "torch", reason="torch runs these artifacts: pip install 'burnish[convert]'"
+)
 
 from runtimes.artifact.artifact import Artifact, publish  # noqa: E402 - only where there is torch
 from runtimes.engines.torch.eager import eager_session  # noqa: E402
@@ -34,7 +36,9 @@ def vectors(**values: float) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("content", [b"", b"not a module", b"PK\x03\x04" + bytes(100)])
 def test_a_file_that_is_no_module_is_told_in_the_engines_words(
-    artifact_copy: Callable[[str], Artifact], broken_before: Callable[[Artifact, bytes], Artifact], content: bytes
+    artifact_copy: Callable[[str], Artifact],
+    broken_before: Callable[[Artifact, bytes], Artifact],
+    content: bytes,
 ) -> None:
     broken = broken_before(artifact_copy("torchscript"), content)
     with pytest.raises(ArtifactError, match=r"torch cannot load model\.pt: "):
@@ -47,10 +51,12 @@ def test_loading_optimizes_but_for_an_artifact_that_does_not_want_it(
     artifact = artifact_copy("torchscript")
     (artifact.path / "manifest.json").unlink()
     build = {**artifact.manifest.build, "optimize_for_inference": False}
-    plain = publish(artifact.path, tmp_path / "plain", artifact.manifest.model_copy(update={"build": build}))
+    plain = publish(
+        artifact.path, tmp_path / "plain", artifact.manifest.model_copy(update={"build": build})
+    )
     with load(plain.path) as session:
-        found = session.run(small_reference.probes[0].inputs)["logits"]
-    np.testing.assert_allclose(found, small_reference.eager[0]["logits"], rtol=1e-4, atol=1e-5)
+        logits = session.run(small_reference.probes[0].inputs)["logits"]
+    np.testing.assert_allclose(logits, small_reference.eager[0]["logits"], rtol=1e-4, atol=1e-5)
 
 
 def test_inputs_go_by_name_or_in_order() -> None:
@@ -65,7 +71,7 @@ def test_inputs_go_by_name_or_in_order() -> None:
 
 def test_a_model_with_more_outputs_than_names_is_an_error() -> None:
     session = eager_session(TwoInputs(), {"left": VECTOR, "right": VECTOR}, {"only": VECTOR}, {})
-    with pytest.raises(BurnishError, match=r"returned 2 tensors where 1 were expected \(only\)"):
+    with pytest.raises(BurnishError, match=r"returned 2 tensors, but 1 were expected \(only\)"):
         session.run(vectors(left=1, right=1))
 
 
@@ -97,20 +103,30 @@ def test_a_result_without_tensors_is_refused() -> None:
 @pytest.mark.gpu
 def test_torchscript_on_a_gpu_passes_every_gate(gpu_build: Path) -> None:
     target = Target(Artifact.open(gpu_build / "torchscript"), "cuda")
-    row = validate([target], Reference.load(gpu_build / "reference.safetensors"), lambda device: None, budget=0)[0]
+    row = validate(
+        [target], Reference.load(gpu_build / "reference.safetensors"), lambda device: None, budget=0
+    )[0]
     assert (row.status, row.reason) == ("passed", None)
 
 
 @pytest.mark.gpu
-def test_torchscript_on_a_gpu_takes_and_gives_numpy(gpu_build: Path, small_reference: Reference) -> None:
+def test_torchscript_on_a_gpu_takes_and_gives_numpy(
+    gpu_build: Path, small_reference: Reference
+) -> None:
     with load(gpu_build / "torchscript", "cuda") as session:
         for probe, eager in zip(small_reference.probes, small_reference.eager, strict=True):
-            np.testing.assert_allclose(session.run(probe.inputs)["logits"], eager["logits"], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                session.run(probe.inputs)["logits"], eager["logits"], rtol=1e-4, atol=1e-5
+            )
 
 
 @pytest.mark.gpu
 def test_torch_tensorrt_exports_and_passes_every_gate(gpu_build: Path) -> None:
-    pytest.importorskip("torch_tensorrt", reason="torch-tensorrt is not installed: pip install 'burnish[tensorrt]'")
+    pytest.importorskip(
+        "torch_tensorrt", reason="torch-tensorrt is not installed: pip install 'burnish[tensorrt]'"
+    )
     target = Target(Artifact.open(gpu_build / "torch-tensorrt"), "cuda")
-    row = validate([target], Reference.load(gpu_build / "reference.safetensors"), lambda device: None, budget=0)[0]
+    row = validate(
+        [target], Reference.load(gpu_build / "reference.safetensors"), lambda device: None, budget=0
+    )[0]
     assert (row.status, row.reason) == ("passed", None)

@@ -1,4 +1,4 @@
-"""Whether the machine is at its usual speed. The fixed work is told here, but for one test on the real machine."""
+"""Whether the machine is at its usual speed; one test runs the workload on the real machine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def takes(*seconds: float, then: float, transfer: float = 1.0) -> Callable[[], dict[str, float]]:
-    told: Iterator[float] = chain(seconds, repeat(then))
-    return lambda: {"compute": next(told), "transfer": transfer}
+    times: Iterator[float] = chain(seconds, repeat(then))
+    return lambda: {"compute": next(times), "transfer": transfer}
 
 
 def test_the_first_machine_is_the_usual_one() -> None:
@@ -56,7 +56,9 @@ def test_waiting_ends_when_the_machine_is_back_or_patience_is_at_its_end() -> No
     assert not Pace(takes(then=2.0)).wait(0.0)[0]
 
 
-def test_without_a_cache_folder_each_run_learns_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cache_folder_each_run_learns_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert Pace(takes(then=2.0)).usual()
@@ -64,5 +66,5 @@ def test_without_a_cache_folder_each_run_learns_anew(tmp_path: Path, monkeypatch
 
 
 def test_the_real_work_takes_some_time() -> None:
-    assert all(0 < taken < 60 for taken in Cores().work().values())
+    assert all(0 < seconds < 60 for seconds in Cores().run_workload().values())
     assert Pace().usual()

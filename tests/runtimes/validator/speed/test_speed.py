@@ -1,4 +1,4 @@
-"""The ratio of latencies. No test here asks how fast anything is: children tell times that are given."""
+"""The ratio of latencies. No test measures real speed: children report predefined times."""
 
 from __future__ import annotations
 
@@ -42,11 +42,15 @@ def dies_when_warmed_up() -> Callable[[], Any]:
     return partial(SimpleNamespace, warm_up=partial(os._exit, 3))
 
 
-def measured(base: str | None = "eager", **sessions: Callable[[], Any]) -> dict[str, Speed | BurnishError]:
+def measured(
+    base: str | None = "eager", **sessions: Callable[[], Any]
+) -> dict[str, Speed | BurnishError]:
     with ExitStack() as stack:
-        children = {name: stack.enter_context(Child(make, what=name)) for name, make in sessions.items()}
-        found = collect(children, budget=1.0, base=base)
-        return {name: found.speed(name, base) for name in sessions}
+        children = {
+            name: stack.enter_context(Child(make, what=name)) for name, make in sessions.items()
+        }
+        collected = collect(children, budget=1.0, base=base)
+        return {name: collected.speed(name, base) for name in sessions}
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30))
@@ -69,35 +73,44 @@ def test_more_rounds_make_the_interval_narrower() -> None:
 
 
 @given(bursts, st.integers(-3, 3))
-def test_a_session_that_takes_k_times_as_long_is_k_times_as_slow(eager: list[list[float]], power: int) -> None:
+def test_a_session_that_takes_k_times_as_long_is_k_times_as_slow(
+    eager: list[list[float]], power: int
+) -> None:
     factor = 2.0**power
-    found = summarize([[[time * factor for time in burst] for burst in eager]], [eager])
-    assert found.speedup == pytest.approx(1 / factor)
-    assert found.ci95 == pytest.approx((1 / factor, 1 / factor))
-    assert found.stable is (len(eager) >= defaults.MIN_ROUNDS)
+    speed = summarize([[[time * factor for time in burst] for burst in eager]], [eager])
+    assert speed.speedup == pytest.approx(1 / factor)
+    assert speed.ci95 == pytest.approx((1 / factor, 1 / factor))
+    assert speed.stable is (len(eager) >= defaults.MIN_ROUNDS)
 
 
 @given(bursts)
 def test_percentiles_are_of_all_runs_in_milliseconds(times: list[list[float]]) -> None:
-    found = summarize([times])
+    speed = summarize([times])
     runs = [time for burst in times for time in burst]
-    assert found.median_ms == pytest.approx(1e3 * np.median(runs))
-    assert found.median_ms is not None and found.p90_ms is not None and found.p99_ms is not None
-    assert found.median_ms <= found.p90_ms <= found.p99_ms <= 1e3 * max(runs) * (1 + 1e-9)
-    assert (found.rounds, found.eager_ms, found.speedup, found.ci95) == (len(times), None, None, None)
+    assert speed.median_ms == pytest.approx(1e3 * np.median(runs))
+    assert speed.median_ms is not None and speed.p90_ms is not None and speed.p99_ms is not None
+    assert speed.median_ms <= speed.p90_ms <= speed.p99_ms <= 1e3 * max(runs) * (1 + 1e-9)
+    assert (speed.rounds, speed.eager_ms, speed.speedup, speed.ci95) == (
+        len(times),
+        None,
+        None,
+        None,
+    )
 
 
 def test_load_that_slows_both_down_does_not_change_the_ratio() -> None:
     drift = [1.0, 5.0, 2.0, 9.0, 1.0, 3.0, 4.0, 2.0]
-    found = summarize([[[0.001 * load] * 3 for load in drift]], [[[0.004 * load] * 3 for load in drift]])
-    assert found.speedup == pytest.approx(4)
-    assert found.stable
+    speed = summarize(
+        [[[0.001 * load] * 3 for load in drift]], [[[0.004 * load] * 3 for load in drift]]
+    )
+    assert speed.speedup == pytest.approx(4)
+    assert speed.stable
 
 
 def test_ratios_that_scatter_are_unstable() -> None:
     scattered = np.random.default_rng(0).lognormal(0, 1, 20)
-    found = summarize([[[float(time)] for time in scattered]], [[[1.0]] * 20])
-    assert found.stable is False
+    speed = summarize([[[float(time)] for time in scattered]], [[[1.0]] * 20])
+    assert speed.stable is False
 
 
 def test_on_a_machine_that_is_not_at_its_usual_speed_nothing_is_stable() -> None:
@@ -106,90 +119,110 @@ def test_on_a_machine_that_is_not_at_its_usual_speed_nothing_is_stable() -> None
 
 
 def test_load_that_only_one_of_them_met_does_not_change_the_ratio() -> None:
-    spoilt = [[9.0] * 3, [1.0, 9.0, 9.0], [9.0] * 3, [1.0] * 3, [9.0, 1.0, 9.0], [1.0] * 3, [1.0] * 3, [1.0] * 3]
-    found = summarize([spoilt], [[[4.0] * 3] * len(spoilt)])
-    assert found.speedup == 4
+    spoilt = [
+        [9.0] * 3,
+        [1.0, 9.0, 9.0],
+        [9.0] * 3,
+        [1.0] * 3,
+        [9.0, 1.0, 9.0],
+        [1.0] * 3,
+        [1.0] * 3,
+        [1.0] * 3,
+    ]
+    speed = summarize([spoilt], [[[4.0] * 3] * len(spoilt)])
+    assert speed.speedup == 4
 
 
 def test_a_round_that_one_session_did_not_finish_does_not_count() -> None:
-    found = summarize([[[1.0]] * 3], [[[2.0]] * 3 + [[100.0]]])
-    assert found.speedup == 2
+    speed = summarize([[[1.0]] * 3], [[[2.0]] * 3 + [[100.0]]])
+    assert speed.speedup == 2
 
 
 def test_a_process_that_was_placed_badly_is_one_launch_of_several() -> None:
     steady, lucky = [[1.0]] * 8, [[0.5]] * 8
-    found = summarize([steady, lucky, steady], [[[2.0]] * 8] * 3)
-    assert found.speedup == pytest.approx((2 * 4 * 2) ** (1 / 3)), "the geometric mean of the launches' ratios"
-    assert found.ci95 == pytest.approx((2, 4)), "launches are resampled as wholes"
-    assert (found.rounds, found.stable) == (24, False)
+    speed = summarize([steady, lucky, steady], [[[2.0]] * 8] * 3)
+    assert speed.speedup == pytest.approx((2 * 4 * 2) ** (1 / 3)), (
+        "the geometric mean of the launches' ratios"
+    )
+    assert speed.ci95 == pytest.approx((2, 4)), "launches are resampled as wholes"
+    assert (speed.rounds, speed.stable) == (24, False)
 
 
 def test_without_a_round_of_eager_there_is_no_ratio() -> None:
-    found = summarize([[[1.0]]], [[]])
-    assert (found.median_ms, found.speedup, found.eager_ms) == (1000, None, None)
+    speed = summarize([[[1.0]]], [[]])
+    assert (speed.median_ms, speed.speedup, speed.eager_ms) == (1000, None, None)
 
 
 def test_sessions_in_their_processes_are_compared_with_the_base() -> None:
-    found = measured(eager=steady(0.004), fast=steady(0.001), slow=steady(0.008))
-    assert found["fast"] == Speed(
-        eager_ms=4, median_ms=1, speedup=4, ci95=(4, 4), p90_ms=1, p99_ms=1, rounds=defaults.MIN_ROUNDS, stable=True
+    speeds = measured(eager=steady(0.004), fast=steady(0.001), slow=steady(0.008))
+    assert speeds["fast"] == Speed(
+        eager_ms=4,
+        median_ms=1,
+        speedup=4,
+        ci95=(4, 4),
+        p90_ms=1,
+        p99_ms=1,
+        rounds=defaults.MIN_ROUNDS,
+        stable=True,
     )
-    assert isinstance(found["slow"], Speed)
-    assert (found["slow"].speedup, found["slow"].ci95) == (0.5, (0.5, 0.5))
-    assert isinstance(found["eager"], Speed)
-    assert (found["eager"].median_ms, found["eager"].speedup) == (4, None)
+    assert isinstance(speeds["slow"], Speed)
+    assert (speeds["slow"].speedup, speeds["slow"].ci95) == (0.5, (0.5, 0.5))
+    assert isinstance(speeds["eager"], Speed)
+    assert (speeds["eager"].median_ms, speeds["eager"].speedup) == (4, None)
 
 
 @pytest.mark.parametrize("usual", [True, False])
 def test_each_round_waits_for_the_machine_while_patience_lasts(
     monkeypatch: pytest.MonkeyPatch, usual: bool
 ) -> None:
-    asked: list[float] = []
+    patience: list[float] = []
 
     def wait(seconds: float) -> tuple[bool, float]:
-        asked.append(seconds)
+        patience.append(seconds)
         return usual, 8.0
 
     monkeypatch.setattr("runtimes.validator.speed.speed.Pace", lambda: SimpleNamespace(wait=wait))
-    found = measured(eager=steady(0.004), fast=steady(0.001))["fast"]
-    assert isinstance(found, Speed)
-    assert (found.speedup, found.stable) == (4, usual)
-    left = [max(0.0, defaults.PATIENCE_SECONDS - 8 * turn) for turn in range(len(asked))]
-    assert asked == left
+    fast = measured(eager=steady(0.004), fast=steady(0.001))["fast"]
+    assert isinstance(fast, Speed)
+    assert (fast.speedup, fast.stable) == (4, usual)
+    left = [max(0.0, defaults.PATIENCE_SECONDS - 8 * turn) for turn in range(len(patience))]
+    assert patience == left
 
 
 def test_without_a_base_there_are_latencies_and_no_ratios() -> None:
-    found = measured(base=None, only=steady(0.001))
-    assert isinstance(found["only"], Speed)
-    assert (found["only"].median_ms, found["only"].speedup) == (1, None)
+    speeds = measured(base=None, only=steady(0.001))
+    assert isinstance(speeds["only"], Speed)
+    assert (speeds["only"].median_ms, speeds["only"].speedup) == (1, None)
 
 
 @pytest.mark.parametrize("dying", [dies_when_timed, dies_when_warmed_up])
 def test_a_session_that_dies_does_not_stop_the_others(dying: Callable[[], Any]) -> None:
-    found = measured(eager=steady(0.004), bad=dying(), fast=steady(0.001))
-    assert isinstance(found["bad"], ChildDied)
-    assert isinstance(found["fast"], Speed)
-    assert found["fast"].speedup == 4
+    speeds = measured(eager=steady(0.004), bad=dying(), fast=steady(0.001))
+    assert isinstance(speeds["bad"], ChildDied)
+    assert isinstance(speeds["fast"], Speed)
+    assert speeds["fast"].speedup == 4
 
 
 @pytest.mark.parametrize("dying", [dies_when_timed, dies_when_warmed_up])
 def test_without_a_living_base_there_are_no_ratios(dying: Callable[[], Any]) -> None:
-    found = measured(eager=dying(), fast=steady(0.001))
-    assert isinstance(found["eager"], ChildDied)
-    assert found["fast"] is found["eager"], "why there is no ratio"
+    speeds = measured(eager=dying(), fast=steady(0.001))
+    assert isinstance(speeds["eager"], ChildDied)
+    assert speeds["fast"] is speeds["eager"], "why there is no ratio"
 
 
 def test_real_sessions_can_be_measured(small_build: Path) -> None:
     def host(name: str) -> Callable[[], Any]:
-        return partial(SessionHost, ArtifactOpener(small_build / name, "cpu", SessionOptions(threads=1)))
+        return partial(
+            SessionHost, ArtifactOpener(small_build / name, "cpu", SessionOptions(threads=1))
+        )
 
     with (
         Child(host("torchscript"), what="base", torch=True) as base,
         Child(host("onnx"), what="mine") as mine,
     ):
-        found = collect({"base": base, "mine": mine}, budget=0.1, base="base").speed("mine", "base")
-    assert isinstance(found, Speed)
-    assert found.speedup is not None and found.ci95 is not None and found.median_ms is not None
-    assert found.rounds is not None and found.rounds >= 3
-    assert 0 < found.ci95[0] <= found.speedup <= found.ci95[1] < math.inf
-    assert found.median_ms > 0
+        speed = collect({"base": base, "mine": mine}, budget=0.1, base="base").speed("mine", "base")
+    assert isinstance(speed, Speed)
+    assert speed.speedup is not None and speed.ci95 is not None and speed.median_ms is not None
+    assert speed.rounds is not None and speed.rounds >= 3
+    assert 0 < speed.ci95[0] <= speed.speedup <= speed.ci95[1] < math.inf
+    assert speed.median_ms > 0

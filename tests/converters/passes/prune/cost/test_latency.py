@@ -17,13 +17,13 @@ pytest.importorskip("torch_pruning", reason="structured pruning needs it")
 
 from torch import nn  # noqa: E402
 
-from converters.models.attention import HeadAttention, replace  # noqa: E402
+from converters.models.attention import HeadAttention, replace_attentions  # noqa: E402
 from converters.passes.prune.cost import latency as module  # noqa: E402
 from converters.passes.prune.cost.cost import Costs  # noqa: E402
-from converters.passes.prune.cost.latency import BLOCK, Axis, Table, measured  # noqa: E402
+from converters.passes.prune.cost.latency import BLOCK, Axis, Table, latency_costs  # noqa: E402
 from converters.passes.prune.cost.single import Alone, graph, narrow, some_input, widths  # noqa: E402
 from converters.passes.prune.groups import Choice, Use  # noqa: E402
-from converters.passes.prune.plan import plan  # noqa: E402
+from converters.passes.prune.selection import select_units  # noqa: E402
 from converters.passes.prune.structured import PruningInputs, prune_structured  # noqa: E402
 from converters.recipe.prune import PruneOptions  # noqa: E402
 from converters.steps.store import Store  # noqa: E402
@@ -31,7 +31,7 @@ from converters.steps.store import Store  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for a quiet machine."""
+    """Skip the wait for a quiet machine."""
     monkeypatch.setattr(module, "Pace", lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0)))
 
 
@@ -54,7 +54,7 @@ class Several(nn.Module):
 
 
 class Deep(nn.Module):
-    """Layers of many operations, so that widths are worth something."""
+    """Layers of many operations, so that widths matter."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -66,24 +66,24 @@ class Deep(nn.Module):
         return self.head(torch.relu(self.second(x)).mean((2, 3)))
 
 
-def made(factory: Callable[[], nn.Module]) -> nn.Module:
+def build(factory: Callable[[], nn.Module]) -> nn.Module:
     torch.manual_seed(0)
-    found = factory().eval()
-    replace(found)
-    return found
+    module = factory().eval()
+    replace_attentions(module)
+    return module
 
 
 def on(*shape: int) -> Any:
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
-    return lambda one: one(x)
+    return lambda module: module(x)
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino", "torch"])
 def test_every_kind_of_layer_is_measured_in_the_engine(engine: str, tmp_path: Path) -> None:
     if engine == "openvino":
         pytest.importorskip("openvino")
-    whole = made(Several)
-    costs = measured(whole, on(1, 3, 16, 16), engine)
+    whole = build(Several)
+    costs = latency_costs(whole, on(1, 3, 16, 16), engine)
     assert costs.layers.keys() == {"first", "depthwise", "grouped", "up", "attention", "head"}, (
         "attention's output projection is a part of it"
     )
@@ -97,15 +97,15 @@ def test_every_kind_of_layer_is_measured_in_the_engine(engine: str, tmp_path: Pa
 
 
 def test_a_model_is_measured_once_for_all_its_prunings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, store = made(Deep), Store(tmp_path / "latency")
-    first = measured(whole, on(1, 3, 8, 8), "onnx", store)
+    whole, store = build(Deep), Store(tmp_path / "latency")
+    first = latency_costs(whole, on(1, 3, 8, 8), "onnx", store)
     monkeypatch.setattr(module, "_measure", lambda *args: pytest.fail("measured again"))
-    again = measured(whole, on(1, 3, 8, 8), "onnx", store)
+    again = latency_costs(whole, on(1, 3, 8, 8), "onnx", store)
     pairs = [(ins / 8, outs / 8) for ins in range(1, 9) for outs in range(1, 9)]
     assert [again.layers["first"](*pair) for pair in pairs] == [first.layers["first"](*pair) for pair in pairs]
     for change in ({"run": on(1, 3, 9, 9)}, {"engine": "torch"}):
         with pytest.raises(pytest.fail.Exception, match="measured again"):
-            measured(whole, **{"run": on(1, 3, 8, 8), "engine": "onnx", "store": store, **change})  # type: ignore[arg-type]
+            latency_costs(whole, **{"run": on(1, 3, 8, 8), "engine": "onnx", "store": store, **change})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_layer_alone_is_narrower_and_else_the_same(layer: Any) -> None:
     whole, half = narrow(layer, ins, outs), narrow(layer, max(1, ins // 2), max(1, outs // 2))
     assert str(whole) == str(layer)
     assert some_input(whole, shape).shape == shape
-    before, after = (one(some_input(one, shape)) for one in (whole, half))
+    before, after = whole(some_input(whole, shape)), half(some_input(half, shape))
     assert before.shape == layer(torch.zeros(shape)).shape
     axis = -1 if isinstance(layer, nn.Linear) else 1
     assert after.shape[axis] == before.shape[axis] // 2
@@ -160,8 +160,8 @@ def test_a_graph_of_one_layer_computes_what_the_layer_does(layer: Any) -> None:
 
     shapes = {nn.Linear: (2, 3, 6), nn.Conv1d: (1, 4, 9), nn.ConvTranspose2d: (1, 4, 5, 5), nn.Conv2d: (1, 3, 9, 9)}
     x = some_input(layer, shapes[type(layer)])
-    [found] = trial("onnx", graph(layer, x), "fp32").run({"x": x.numpy()})
-    np.testing.assert_allclose(found, Alone(layer)(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+    [output] = trial("onnx", graph(layer, x), "fp32").run({"x": x.numpy()})
+    np.testing.assert_allclose(output, Alone(layer)(x).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
 @given(st.integers(1, 2000), st.sampled_from([1, 8, 16]), st.floats(0.001, 1))
@@ -169,7 +169,7 @@ def test_a_block_that_is_begun_counts_as_full(width: int, block: int, share: flo
     axis = Axis.of(width, block)
     assert axis.widths[-1] == width
     assert len(axis.widths) <= 4
-    assert all(one % block == 0 for one in axis.widths[:-1])
+    assert all(measured % block == 0 for measured in axis.widths[:-1])
     assert axis.at(share) % block == 0
     assert share * width - 1e-3 <= axis.at(share) < share * width + block
     assert axis.at(1) >= width
@@ -187,7 +187,7 @@ def test_between_the_measured_widths_time_is_interpolated() -> None:
 @settings(max_examples=5, deadline=None)
 @given(st.floats(0.3, 0.6))
 def test_where_half_a_block_costs_as_much_as_a_whole_one_whole_blocks_go(share: float) -> None:
-    whole, runs = made(Deep), PruningInputs(on(2, 3, 8, 8), on(1, 3, 8, 8))
+    whole, runs = build(Deep), PruningInputs(on(2, 3, 8, 8), on(1, 3, 8, 8))
     wide, axis = Axis((3,), 16), Axis((16, 32, 48, 64), 16)
     grid = np.arange(1, 5, dtype=float)
     layers = {
@@ -196,9 +196,9 @@ def test_where_half_a_block_costs_as_much_as_a_whole_one_whole_blocks_go(share: 
         "second": Table(axis, axis, np.outer(grid, grid)),
         "head": Table(axis, Axis((5,), 16), grid[:, None] / 10),
     }
-    costs = Costs(sum(one(1, 1) for one in layers.values()), layers, ahead=4)
+    costs = Costs(sum(table(1, 1) for table in layers.values()), layers, ahead=4)
     options = PruneOptions(structured=share, of="latency", round_to=8)
-    _, removed = prune_structured(whole, options, runs, lambda one: costs)
+    _, removed = prune_structured(whole, options, runs, lambda module: costs)
     assert all(kept % BLOCK == 0 for _, kept in removed.layers.values())
     assert 1 - removed.left >= share - 0.01
 
@@ -206,10 +206,10 @@ def test_where_half_a_block_costs_as_much_as_a_whole_one_whole_blocks_go(share: 
 def test_noise_in_a_table_hides_no_better_step() -> None:
     """Eight of the cheap channels save next to nothing, sixteen a quarter: looking ahead finds them."""
     blocks = np.repeat(np.arange(1, 5, dtype=float), 2) - np.tile([0.01, 0.0], 4)
-    every, one = tuple(range(8, 65, 8)), Axis((1,), 1)
+    widths, single = Axis(tuple(range(8, 65, 8)), 8), Axis((1,), 1)
     layers = {
-        "cheap": Table(one, Axis(every, 8), blocks[None]),
-        "dear": Table(one, Axis(every, 8), np.arange(1, 9)[None] / 2),
+        "cheap": Table(single, widths, blocks[None]),
+        "dear": Table(single, widths, np.arange(1, 9)[None] / 2),
     }
 
     def units(name: str, least: float) -> Choice:
@@ -217,8 +217,8 @@ def test_noise_in_a_table_hides_no_better_step() -> None:
         return Choice(name, scores, 1, 8, 0.9, (Use(name, "out", 1.0),), ())
 
     choices = [units("cheap", 0.1), units("dear", 0.5)]
-    assert plan(choices, Costs(8.0, layers, ahead=4), 0.25) == [32, 64]
-    assert plan(choices, Costs(8.0, layers, ahead=1), 0.25)[1] < 64
+    assert select_units(choices, Costs(8.0, layers, ahead=4), 0.25) == [32, 64]
+    assert select_units(choices, Costs(8.0, layers, ahead=1), 0.25)[1] < 64
 
 
 class Named(nn.Module):
@@ -233,13 +233,19 @@ class Named(nn.Module):
 
 
 def test_a_layer_that_is_called_by_keyword_is_measured() -> None:
-    assert measured(Named().eval(), on(2, 8), "torch").layers.keys() == {"layer"}
+    assert latency_costs(Named().eval(), on(2, 8), "torch").layers.keys() == {"layer"}
 
 
 def test_a_model_is_pruned_by_what_was_measured() -> None:
-    whole, runs = made(Deep), PruningInputs(on(2, 3, 16, 16), on(1, 3, 16, 16))
+    whole, runs = build(Deep), PruningInputs(on(2, 3, 16, 16), on(1, 3, 16, 16))
     options = PruneOptions(structured=0.4, of="latency")
-    smaller, removed = prune_structured(whole, options, runs, lambda one: measured(one, runs.best, "onnx"))
-    assert 0.4 < removed.left < 0.7, "near the 0.6 that are asked for: widths go by whole blocks"
+    smaller, removed = prune_structured(
+        whole, options, runs, lambda module: latency_costs(module, runs.best, "onnx")
+    )
+    assert 0.4 < removed.left < 0.7, "near the requested 0.6: widths go by whole blocks"
     assert removed.layers
-    assert sum(one.numel() for one in smaller.parameters()) < sum(one.numel() for one in whole.parameters())
+    assert count_parameters(smaller) < count_parameters(whole)
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
