@@ -7,7 +7,7 @@ from typing import Any
 
 from runtimes.machine.machine import instruction_sets, system, versions
 
-# Instruction sets by which kernels and their data layouts are chosen, as compilers name them.
+# What kernels and their data layouts are chosen by, as compilers name it.
 _VECTORS = (
     "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512bf16", "avxvnni", "amxint8",
     "amxbf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve",
@@ -15,7 +15,7 @@ _VECTORS = (
 
 
 def vectors() -> list[str]:
-    """Return the vector instructions of this CPU."""
+    """The vector instructions of this CPU."""
     return [name for name in _VECTORS if name in instruction_sets()]
 
 

@@ -60,7 +60,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def peak_memory() -> int | None:
-    """Return this process's peak resident memory in bytes; None if the system does not report it."""
+    """Return this process's peak resident memory in bytes; None if it is not reported."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
@@ -120,7 +120,7 @@ def own_cpu() -> Cpu:
 
 @cache
 def instruction_sets() -> frozenset[str]:
-    """Return the instruction sets of this CPU, as compilers name them (avx512vnni)."""
+    """What this CPU and kernel can execute, as compilers name it: the kernel's avx512_vnni is their avx512vnni."""
     return frozenset(flag.replace("_", "") for flag in _flags())
 
 
@@ -130,7 +130,7 @@ def _flags() -> list[str]:
 
 
 def describe() -> dict[str, Any]:
-    """Return the facts that measurements depend on: CPU, memory, GPUs, versions."""
+    """What a measured number depends on: CPU, instruction sets, memory, GPUs, versions."""
     info, flags = _cpuinfo(), _flags()
     return {
         "platform": platform.platform(terse=True),
