@@ -39,8 +39,16 @@ class Net(nn.Module):
         self.resize = nn.Upsample(size=(20, 20), mode="bilinear", align_corners=False)
         self.register_buffer("mean", torch.tensor([0.5, 0.4, 0.3])[:, None, None])
         self.register_buffer("std", torch.tensor([0.2, 0.3, 0.4])[:, None, None])
-        self.conv1, self.bn1, self.act1 = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU6()
-        self.conv2, self.bn2, self.act2 = nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU6()
+        self.conv1, self.bn1, self.act1 = (
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU6(),
+        )
+        self.conv2, self.bn2, self.act2 = (
+            nn.Conv2d(8, 16, 3, stride=2, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU6(),
+        )
         self.dropout, self.pool = nn.Dropout(0.3), nn.AdaptiveAvgPool2d(2)
         self.head, self.twin = nn.Linear(64, 10), nn.Linear(64, 10)
 
@@ -75,11 +83,15 @@ def case() -> Case:
             norm.bias.normal_(0, 0.3)
     model.eval()
     probes = synthetic_probes(INPUTS, DIMS)
-    facts, reference = study(copy.deepcopy(model), INPUTS, DIMS, probes, ["probabilities", "twin"], None)
+    facts, reference = study(
+        copy.deepcopy(model), INPUTS, DIMS, probes, ["probabilities", "twin"], None
+    )
     return Case(model, facts, reference)
 
 
-def judged(case: Case, folder: Path, exported: Exported, format: str, precision: str = "fp32") -> Row:
+def judged(
+    case: Case, folder: Path, exported: Exported, format: str, precision: str = "fp32"
+) -> Row:
     """The verdict on files in `folder`, wrapped as an artifact."""
     manifest = Manifest(
         burnish="test", name=format, format=format, runtime=format, entry=exported.entry, devices=("cpu",),
@@ -188,7 +200,10 @@ def test_a_fault_in_a_torchscript_artifact_is_caught(
     case: Case, tmp_path: Path, fault: Callable[[Net], None]
 ) -> None:
     row = judged(
-        case, tmp_path / "a", export(case, faulty(case, fault), tmp_path / "a", "torchscript"), "torchscript"
+        case,
+        tmp_path / "a",
+        export(case, faulty(case, fault), tmp_path / "a", "torchscript"),
+        "torchscript",
     )
     assert row.status is Status.FAILED
     assert FAULTS[fault] in failed_gates(row)
@@ -200,31 +215,50 @@ def test_a_fault_in_a_torchscript_artifact_is_caught(
     [fault for fault in FAULTS if fault not in (dropout_on, batch_norm_in_training)],
     ids=lambda fault: fault.__name__,
 )
-def test_a_fault_in_an_onnx_artifact_is_caught(case: Case, tmp_path: Path, fault: Callable[[Net], None]) -> None:
-    row = judged(case, tmp_path / "a", export(case, faulty(case, fault), tmp_path / "a", "onnx"), "onnx")
+def test_a_fault_in_an_onnx_artifact_is_caught(
+    case: Case, tmp_path: Path, fault: Callable[[Net], None]
+) -> None:
+    row = judged(
+        case, tmp_path / "a", export(case, faulty(case, fault), tmp_path / "a", "onnx"), "onnx"
+    )
     assert row.status is Status.FAILED
     assert failed_gates(row)[0] == FAULTS[fault]
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
-def test_a_batch_folded_into_the_graph_is_caught_at_another_size(case: Case, tmp_path: Path, format: str) -> None:
+def test_a_batch_folded_into_the_graph_is_caught_at_another_size(
+    case: Case, tmp_path: Path, format: str
+) -> None:
     model = copy.deepcopy(case.model)
     plain = model.features
-    rows = torch.arange(2.0)[:, None] * 0 + 1  # what constant folding leaves of a batch-shaped tensor at batch 2
-    model.features = lambda image: plain(image) * rows if format == "onnx" else plain(image)[: len(rows)]
+    rows = (
+        torch.arange(2.0)[:, None] * 0 + 1
+    )  # what constant folding leaves of a batch-shaped tensor at batch 2
+    model.features = lambda image: (
+        plain(image) * rows if format == "onnx" else plain(image)[: len(rows)]
+    )
     static = {"dims": {"batch": DimRange(min=2, max=2)}}
-    row = judged(case, tmp_path / "a", export(case, model, tmp_path / "a", format, **static), format)
+    row = judged(
+        case, tmp_path / "a", export(case, model, tmp_path / "a", format, **static), format
+    )
     assert row.status in (Status.FAILED, Status.ERROR)
     assert failed_gates(row)[0] in ("runs", "shapes")
 
 
 def quantized(case: Case, folder: Path) -> Path:
     """An int8 QDQ graph by ONNX Runtime's own quantizer, calibrated on the probes."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.rows = iter([probe.inputs for probe in case.reference.probes if probe.kind == "noise"])
+            self.rows = iter(
+                [probe.inputs for probe in case.reference.probes if probe.kind == "noise"]
+            )
 
         def get_next(self) -> Any:
             return next(self.rows, None)
@@ -252,7 +286,9 @@ def test_an_int8_scale_that_is_off_by_a_power_of_two_is_caught(case: Case, tmp_p
     conv = [node for node in model.graph.node if node.op_type == "Conv"][1]
     dequantize = next(node for node in model.graph.node if conv.input[1] in node.output)
     scale = next(tensor for tensor in model.graph.initializer if tensor.name == dequantize.input[1])
-    scale.CopyFrom(numpy_helper.from_array(np.asarray(numpy_helper.to_array(scale) * 2), scale.name))
+    scale.CopyFrom(
+        numpy_helper.from_array(np.asarray(numpy_helper.to_array(scale) * 2), scale.name)
+    )
     onnx.save(model, folder / "model.onnx")
     exported = Exported("model.onnx", build=count_nodes(folder / "model.onnx"))
     row = judged(case, folder, exported, "onnx", precision="int8")
@@ -276,7 +312,9 @@ def test_float16_that_overflows_is_caught(case: Case, tmp_path: Path) -> None:
     cast_graph(graph, "fp16")
     onnx_ir.save(graph, path)
     model = onnx.load(path)
-    weight = next(tensor for tensor in model.graph.initializer if tensor.name.startswith("head.weight"))
+    weight = next(
+        tensor for tensor in model.graph.initializer if tensor.name.startswith("head.weight")
+    )
     with np.errstate(over="ignore"):  # what a plain astype(float16) makes of large weights
         broken = (numpy_helper.to_array(weight).astype(np.float32) * 1e7).astype(np.float16)
     weight.CopyFrom(numpy_helper.from_array(broken, weight.name))
@@ -305,6 +343,9 @@ def test_an_artifact_of_another_build_is_not_taken_for_this_one(case: Case, tmp_
     judged(case, tmp_path / "a", exported, "onnx")
     (tmp_path / "published" / "model.onnx").write_bytes(b"something else")
     row = validate(
-        [Target(Artifact.open(tmp_path / "published"), "cpu")], case.reference, lambda d: None, budget=0
+        [Target(Artifact.open(tmp_path / "published"), "cpu")],
+        case.reference,
+        lambda d: None,
+        budget=0,
     )[0]
     assert row.status is Status.ERROR and "changed after it was made" in str(row.reason)

@@ -36,7 +36,9 @@ CONSTANTS = {
 """Initializers that the random graphs below share."""
 
 
-def model(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], opset: int = 20) -> onnx.ModelProto:
+def model(
+    nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], opset: int = 20
+) -> onnx.ModelProto:
     used = {name for node in nodes for name in node.input}
     proto = helper.make_model(
         helper.make_graph(
@@ -44,7 +46,11 @@ def model(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], opset: int = 
             "graph",
             [helper.make_tensor_value_info("x", FLOAT, SHAPE)],
             [helper.make_tensor_value_info(name, FLOAT, None) for name in outputs],
-            [numpy_helper.from_array(value, name) for name, value in CONSTANTS.items() if name in used],
+            [
+                numpy_helper.from_array(value, name)
+                for name, value in CONSTANTS.items()
+                if name in used
+            ],
         ),
         opset_imports=[helper.make_opsetid("", opset)],
         ir_version=9,
@@ -132,7 +138,9 @@ def graphs(draw: st.DrawFn) -> onnx.ModelProto:
 
 
 @given(graphs())
-def test_a_cast_graph_is_valid_looks_the_same_and_computes_nearly_the_same(proto: onnx.ModelProto) -> None:
+def test_a_cast_graph_is_valid_looks_the_same_and_computes_nearly_the_same(
+    proto: onnx.ModelProto,
+) -> None:
     lowered, _ = cast(proto)
     assert outside(lowered) == outside(proto)
     for exact, result in zip(run(proto), run(lowered), strict=True):
@@ -178,10 +186,14 @@ def test_bf16_gives_a_valid_graph_that_looks_the_same(proto: onnx.ModelProto) ->
 
 
 def test_computing_nodes_become_low_precision() -> None:
-    proto = model([node("Conv", ["x", "weight"], "a", pads=[1] * 4), node("Relu", ["a"], "y")], ["y"])
+    proto = model(
+        [node("Conv", ["x", "weight"], "a", pads=[1] * 4), node("Relu", ["a"], "y")], ["y"]
+    )
     lowered, report = cast(proto)
     assert types_of(lowered, "Conv") == [HALF]
-    assert {tensor.name: tensor.data_type for tensor in lowered.graph.initializer} == {"weight": HALF}
+    assert {tensor.name: tensor.data_type for tensor in lowered.graph.initializer} == {
+        "weight": HALF
+    }
     assert (report.converted, report.kept) == (2, {})
 
 
@@ -213,7 +225,14 @@ def test_between_two_nodes_that_are_kept_no_value_is_rounded() -> None:
     lowered, report = cast(proto, keep=[kept.name for kept in nodes[:3]])
     assert np.allclose(run(lowered)[0], run(proto)[0], atol=2e-3)
     assert (report.converted, report.kept) == (1, {"Mul": 1, "Neg": 1, "Div": 1})
-    assert [kept.op_type for kept in lowered.graph.node] == ["Mul", "Neg", "Div", "Cast", "Relu", "Cast"]
+    assert [kept.op_type for kept in lowered.graph.node] == [
+        "Mul",
+        "Neg",
+        "Div",
+        "Cast",
+        "Relu",
+        "Cast",
+    ]
     # ONNX Runtime's CPU would compute the float16 graph in float32; the reference does not.
     x = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
     with np.errstate(all="ignore"):
@@ -235,7 +254,11 @@ def test_a_constant_that_must_stay_float32_is_not_rounded_on_the_way() -> None:
     """1.1 in float16 is 1.0996: thirty pixels would become 32 and not 33."""
     scales = numpy_helper.from_array(np.array([1, 1, 1.1, 1.1], np.float32), "up")
     graph = helper.make_graph(
-        [node("Resize", ["x", "", "up"], "a"), node("Resize", ["x", "", "up"], "b"), node("Add", ["a", "b"], "y")],
+        [
+            node("Resize", ["x", "", "up"], "a"),
+            node("Resize", ["x", "", "up"], "b"),
+            node("Add", ["a", "b"], "y"),
+        ],
         "graph",
         [helper.make_tensor_value_info("x", FLOAT, [1, 1, 30, 30])],
         [helper.make_tensor_value_info("y", FLOAT, [1, 1, 33, 33])],
@@ -257,7 +280,10 @@ def test_values_beyond_the_range_become_the_largest_not_infinite() -> None:
 
 
 def test_integers_are_left_alone() -> None:
-    proto = model([node("Shape", ["x"], "s"), node("Cast", ["s"], "f", to=FLOAT), node("Relu", ["f"], "y")], ["y"])
+    proto = model(
+        [node("Shape", ["x"], "s"), node("Cast", ["s"], "f", to=FLOAT), node("Relu", ["f"], "y")],
+        ["y"],
+    )
     lowered, _ = cast(proto)
     assert types_of(lowered, "Shape") == [TensorProto.INT64]
     assert run(lowered)[0].tolist() == SHAPE

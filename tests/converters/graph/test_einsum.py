@@ -35,11 +35,15 @@ labels = st.sampled_from("abcXYZijKL")
 
 @st.composite
 def equations(draw: st.DrawFn) -> str:
-    terms = draw(st.lists(st.lists(labels, min_size=1, max_size=3, unique=True), min_size=1, max_size=3))
+    terms = draw(
+        st.lists(st.lists(labels, min_size=1, max_size=3, unique=True), min_size=1, max_size=3)
+    )
     used = sorted(set().union(*terms))
     output = draw(st.lists(st.sampled_from(used), max_size=3, unique=True))
     space = draw(st.sampled_from(["", " "]))
-    return space.join([f"{space},{space}".join(space.join(term) for term in terms), "->", space.join(output)])
+    return space.join(
+        [f"{space},{space}".join(space.join(term) for term in terms), "->", space.join(output)]
+    )
 
 
 @given(equations())
@@ -50,13 +54,18 @@ def test_the_plain_equation_computes_the_same(equation: str) -> None:
     rng, sizes = np.random.default_rng(0), {}
     arrays = []
     for term in equation.replace(" ", "").split("->")[0].split(","):
-        arrays.append(rng.integers(0, 9, [sizes.setdefault(label, len(sizes) % 3 + 1) for label in term]))
+        arrays.append(
+            rng.integers(0, 9, [sizes.setdefault(label, len(sizes) % 3 + 1) for label in term])
+        )
     assert np.array_equal(np.einsum(equation.replace(" ", ""), *arrays), np.einsum(plain, *arrays))
 
 
 def test_only_equations_that_change_are_counted() -> None:
     x = onnx_ir.Value(name="x")
-    nodes = [onnx_ir.node("Einsum", [x, x], {"equation": text}) for text in ("I J, J K -> I K", "ab,bc->ac")]
+    nodes = [
+        onnx_ir.node("Einsum", [x, x], {"equation": text})
+        for text in ("I J, J K -> I K", "ab,bc->ac")
+    ]
     nodes.append(onnx_ir.node("Relu", [x]))
     graph = onnx_ir.Graph([x], [nodes[-1].outputs[0]], nodes=nodes, opset_imports={"": 20})
     assert plain_einsums(onnx_ir.Model(graph, ir_version=10)) == 1

@@ -54,9 +54,14 @@ class Chain:
         scale = self._constant(f"scale{number}", np.float32(self.rng.uniform(0.005, 0.05)))
         ends = [limits.min, limits.max, int(self.rng.integers(limits.min, limits.max))]
         zero = self._constant(f"zero{number}", np.array(self.rng.choice(ends), kind))
-        for operator, name in (("QuantizeLinear", f"q{number}"), ("DequantizeLinear", f"d{number}")):
+        for operator, name in (
+            ("QuantizeLinear", f"q{number}"),
+            ("DequantizeLinear", f"d{number}"),
+        ):
             self.nodes.append(
-                helper.make_node(operator, [self.value, scale, zero], [name], name=f"{operator}{number}")
+                helper.make_node(
+                    operator, [self.value, scale, zero], [name], name=f"{operator}{number}"
+                )
             )
             self.value = name
 
@@ -74,11 +79,15 @@ class Chain:
                 self._constant(f"none{number}", np.zeros(4, np.int8)),
             ]
             axis = int(self.rng.choice([0, -4]))
-            self.nodes.append(helper.make_node("DequantizeLinear", names, [weight], name=f"dw{number}", axis=axis))
+            self.nodes.append(
+                helper.make_node("DequantizeLinear", names, [weight], name=f"dw{number}", axis=axis)
+            )
         else:
             weight = self._constant(f"weight{number}", codes * steps[:, None, None, None])
         name = f"conv{number}"
-        node = helper.make_node("Conv", [self.value, weight, bias], [name], name=name, pads=[1, 1, 1, 1])
+        node = helper.make_node(
+            "Conv", [self.value, weight, bias], [name], name=name, pads=[1, 1, 1, 1]
+        )
         self.nodes.append(node)
         self.value = name
 
@@ -88,11 +97,15 @@ class Chain:
         if kind == "none":
             return
         if kind == "Relu":
-            self.nodes.append(helper.make_node("Relu", [self.value], [f"a{number}"], name=f"a{number}"))
+            self.nodes.append(
+                helper.make_node("Relu", [self.value], [f"a{number}"], name=f"a{number}")
+            )
         else:
             low = self._constant(f"low{number}", np.float32(self.rng.choice([0.0, -1.0])))
             high = self._constant(f"high{number}", np.float32(self.rng.choice([0.5, 6.0])))
-            self.nodes.append(helper.make_node("Clip", [self.value, low, high], [f"a{number}"], name=f"a{number}"))
+            self.nodes.append(
+                helper.make_node("Clip", [self.value, low, high], [f"a{number}"], name=f"a{number}")
+            )
         self.value = f"a{number}"
 
     def model(self) -> onnx_ir.Model:
@@ -108,7 +121,9 @@ class Chain:
         return onnx_ir.from_proto(onnx.shape_inference.infer_shapes(proto))
 
 
-def run(model: onnx_ir.Model, x: np.ndarray[Any, Any], optimized: bool = False) -> np.ndarray[Any, Any]:
+def run(
+    model: onnx_ir.Model, x: np.ndarray[Any, Any], optimized: bool = False
+) -> np.ndarray[Any, Any]:
     """Return the first output; without `optimized`, run operator by operator."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -116,13 +131,19 @@ def run(model: onnx_ir.Model, x: np.ndarray[Any, Any], optimized: bool = False) 
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     proto = onnx_ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     result: np.ndarray[Any, Any] = session.run(None, {session.get_inputs()[0].name: x})[0]
     return result
 
 
 KINDS = st.lists(
-    st.tuples(st.sampled_from([np.int8, np.uint8]), st.sampled_from(["Clip", "Relu", "none"]), st.booleans()),
+    st.tuples(
+        st.sampled_from([np.int8, np.uint8]),
+        st.sampled_from(["Clip", "Relu", "none"]),
+        st.booleans(),
+    ),
     min_size=1,
     max_size=4,
 )
@@ -141,7 +162,10 @@ def drawn(seed: int, layers: list[tuple[type[np.generic], str, bool]]) -> onnx_i
 
 @given(st.integers(0, 2**32 - 1), KINDS)
 def test_every_rewrite_but_that_of_biases_is_exact_to_the_bit(seed: int, kinds: list[Any]) -> None:
-    model, x = drawn(seed, kinds), np.random.default_rng(seed).normal(0, 2, SHAPE).astype(np.float32)
+    model, x = (
+        drawn(seed, kinds),
+        np.random.default_rng(seed).normal(0, 2, SHAPE).astype(np.float32),
+    )
     expected = run(model, x)
     recode = (unsigned_activations, signed_activations, unsigned_activations)
     for rewrite in (positive_axes, *recode, absorb_activations, guard_float_layers):
@@ -150,7 +174,9 @@ def test_every_rewrite_but_that_of_biases_is_exact_to_the_bit(seed: int, kinds: 
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([np.int8, np.uint8]))
-def test_an_integer_bias_moves_the_layer_s_output_by_less_than_a_step(seed: int, kind: type[np.generic]) -> None:
+def test_an_integer_bias_moves_the_layer_s_output_by_less_than_a_step(
+    seed: int, kind: type[np.generic]
+) -> None:
     chain = Chain(seed)
     chain.quantize(kind)
     chain.convolve()
@@ -205,7 +231,9 @@ def test_a_zero_point_that_is_left_out_is_one_of_uint8() -> None:
     assert np.array_equal(run(model, x), expected)
 
 
-@pytest.mark.parametrize("reads", [["code"], ["code", "step", "other"]], ids=["a cast", "another zero point"])
+@pytest.mark.parametrize(
+    "reads", [["code"], ["code", "step", "other"]], ids=["a cast", "another zero point"]
+)
 def test_codes_that_others_read_as_they_are_keep_their_sign(reads: list[str]) -> None:
     chain = Chain(0)
     chain.constants |= {"step": np.float32(0.02), "zero": np.uint8(3), "other": np.uint8(4)}
@@ -240,9 +268,13 @@ def test_onnx_runtime_computes_the_lowered_layers_with_integers(cpu: Cpu, tmp_pa
     assert "Conv" not in operators
 
 
-def test_onnx_runtime_does_not_quantize_the_weights_of_a_layer_that_stays_float(tmp_path: Path) -> None:
+def test_onnx_runtime_does_not_quantize_the_weights_of_a_layer_that_stays_float(
+    tmp_path: Path,
+) -> None:
     """Behind a DequantizeLinear it would, per tensor and unasked."""
-    model = drawn(1, [(np.uint8, "none", True), (np.uint8, "none", False), (np.uint8, "none", True)])
+    model = drawn(
+        1, [(np.uint8, "none", True), (np.uint8, "none", False), (np.uint8, "none", True)]
+    )
     x = np.random.default_rng(1).normal(0, 2, SHAPE).astype(np.float32)
     lower_for_onnxruntime(model, "x86")
     operators = optimized(model, tmp_path / "optimized.onnx")
@@ -274,11 +306,15 @@ def test_tensorrt_gets_symmetric_int8_that_holds_every_range(seed: int, kinds: l
     integer_biases(model)  # as another quantizer may have written them
     lower_for_tensorrt(model)
     lowered = quantizers(model)
-    assert all(zero_point_of(node).dtype == np.int8 and not zero_point_of(node).any() for node in lowered)
+    assert all(
+        zero_point_of(node).dtype == np.int8 and not zero_point_of(node).any() for node in lowered
+    )
     for (low, high), node in zip(ranges, lowered, strict=True):
         widened = ends(node)
         assert widened[0] <= low + 1e-4 and widened[1] >= high - 1e-4
-    assert not any(tensor.dtype == onnx_ir.DataType.INT32 for tensor in model.graph.initializers.values())
+    assert not any(
+        tensor.dtype == onnx_ir.DataType.INT32 for tensor in model.graph.initializers.values()
+    )
 
 
 def ends(node: onnx_ir.Node) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.graph.qdq import float_products, layers, count_float_products
+from converters.graph.qdq import count_float_products, float_products, layers
 
 _CONSTANTS = {
     "step": np.float32(0.1),
@@ -21,14 +21,16 @@ _CONSTANTS = {
 
 def graph(*nodes: onnx.NodeProto) -> onnx.ModelProto:
     """Nodes between the input x, of 4x4, and the output y; there are a quantized and a float weight."""
-    made = helper.make_graph(
+    proto_graph = helper.make_graph(
         nodes,
         "graph",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in _CONSTANTS.items()],
     )
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return helper.make_model(
+        proto_graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+    )
 
 
 PAIR = [
@@ -49,7 +51,9 @@ def products(*nodes: onnx.NodeProto) -> list[str]:
 def test_a_product_of_computed_values_has_no_weight_that_could_be_quantized(tmp_path: Path) -> None:
     softmax = helper.make_node("Softmax", ["x"], ["s"])
     assert products(softmax, product("s", "x")) == ["product"]
-    assert products(*PAIR, softmax, product("s", "d")) == ["product"], "one side alone makes it no integer product"
+    assert products(*PAIR, softmax, product("s", "d")) == ["product"], (
+        "one side alone makes it no integer product"
+    )
     onnx.save(graph(softmax, product("s", "x")), tmp_path / "graph.onnx")
     assert count_float_products(tmp_path / "graph.onnx") == 1
 
@@ -63,7 +67,9 @@ def test_one_that_is_quantized_or_has_a_weight_is_none_of_them() -> None:
 
 
 def test_the_largest_of_dequantized_values_is_one_of_them() -> None:
-    shape = helper.make_node("Constant", [], ["shape"], value=numpy_helper.from_array(np.array([1, 1, 4, 4])))
+    shape = helper.make_node(
+        "Constant", [], ["shape"], value=numpy_helper.from_array(np.array([1, 1, 4, 4]))
+    )
     for pool, quantized in (("MaxPool", True), ("AveragePool", False)):
         nodes = [
             *PAIR,

@@ -34,16 +34,21 @@ def graph(
 ) -> onnx_ir.Model:
     """A model from `x` to `y`."""
     ends = [helper.make_tensor_value_info(name, FLOAT, shape) for name in ("x", "y")]
-    arrays = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
-    made = helper.make_model(
+    arrays = [
+        numpy_helper.from_array(np.asarray(value, np.float32), name)
+        for name, value in constants.items()
+    ]
+    proto = helper.make_model(
         helper.make_graph(nodes, "graph", ends[:1], ends[1:], arrays),
         opset_imports=[helper.make_opsetid("", 20)],
         ir_version=9,
     )
-    return onnx_ir.from_proto(onnx.shape_inference.infer_shapes(made, strict_mode=True))
+    return onnx_ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
 
 
-def node(operator: str, inputs: Sequence[str], output: str, name: str = "", **attributes: Any) -> onnx.NodeProto:
+def node(
+    operator: str, inputs: Sequence[str], output: str, name: str = "", **attributes: Any
+) -> onnx.NodeProto:
     return helper.make_node(operator, inputs, [output], name=name, **attributes)
 
 
@@ -60,7 +65,9 @@ def scaled(factor: float) -> onnx_ir.Model:
 
 @pytest.fixture
 def job(tmp_path: Path) -> ExportJob:
-    return ExportJob(None, ModelFacts({"x": TensorSpec(shape=tuple(SHAPE))}, {}, {}, False, 0), tmp_path)
+    return ExportJob(
+        None, ModelFacts({"x": TensorSpec(shape=tuple(SHAPE))}, {}, {}, False, 0), tmp_path
+    )
 
 
 def noise(seed: int = 5, shape: Sequence[int] = SHAPE) -> Arrays:
@@ -70,89 +77,107 @@ def noise(seed: int = 5, shape: Sequence[int] = SHAPE) -> Arrays:
 def run(model: onnx_ir.Model, inputs: Arrays) -> np.ndarray[Any, Any]:
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
-    found: np.ndarray[Any, Any] = onnxruntime.InferenceSession(
+    result: np.ndarray[Any, Any] = onnxruntime.InferenceSession(
         onnx_ir.to_proto(model).SerializeToString(), settings
     ).run(None, inputs)[0]
-    return found
+    return result
 
 
 def in_float16(model: onnx_ir.Model, inputs: Arrays) -> np.ndarray[Any, Any]:
     """By ONNX's reference, which computes what the graph says: ONNX Runtime's CPU takes float32 for float16."""
     with np.errstate(all="ignore"):
-        found: np.ndarray[Any, Any] = ReferenceEvaluator(onnx_ir.to_proto(model)).run(None, inputs)[0]
-    return found
+        result: np.ndarray[Any, Any] = ReferenceEvaluator(onnx_ir.to_proto(model)).run(
+            None, inputs
+        )[0]
+    return result
 
 
-def test_on_the_cpu_onnx_runtime_computes_float16_in_float32_so_that_an_overflow_does_not_show() -> None:
+def test_on_the_cpu_onnx_runtime_computes_float16_in_float32_so_that_an_overflow_does_not_show() -> (
+    None
+):
     """Should this fail, ONNX Runtime has kernels now: the exporter's note on the CPU must change."""
     blind = scaled(1e6)
     cast_graph(blind, "fp16")
     assert np.isfinite(run(blind, noise())).all()
 
 
-def test_without_the_check_a_large_inner_value_overflows_and_with_it_the_numbers_are_right(job: ExportJob) -> None:
+def test_without_the_check_a_large_inner_value_overflows_and_with_it_the_numbers_are_right(
+    job: ExportJob,
+) -> None:
     exact = run(scaled(1e6), noise())
     blind = scaled(1e6)
     cast_graph(blind, "fp16")
     assert not np.isfinite(in_float16(blind, noise())).all()
     checked = scaled(1e6)
-    found = cast_checked(checked, "fp16", job.examples, job.folder)
+    result = cast_checked(checked, "fp16", job.examples, job.folder)
     assert np.allclose(in_float16(checked, noise()), exact, atol=2e-3)
     assert np.allclose(run(checked, noise()), exact, atol=2e-3)
-    told = found.report["ranges"]
-    assert set(told["beyond"]) == {"up", "between", "down"}
-    assert told["near"] == {}
-    assert told["beyond"]["up"] == pytest.approx(max(np.abs(x["x"]).max() for x in job.some_inputs(8)[1]) * 1e6)
-    assert found.report["kept_float32"] == {"Mul": 1, "Relu": 1, "Div": 1}
-    (note,) = found.notes
-    assert note.startswith("3 of 4 nodes stay float32: 3 make or read values beyond float16's 65504, 0 beyond 512")
+    ranges = result.report["ranges"]
+    assert set(ranges["beyond"]) == {"up", "between", "down"}
+    assert ranges["near"] == {}
+    assert ranges["beyond"]["up"] == pytest.approx(
+        max(np.abs(x["x"]).max() for x in job.some_inputs(8)[1]) * 1e6
+    )
+    assert result.report["kept_float32"] == {"Mul": 1, "Relu": 1, "Div": 1}
+    (note,) = result.notes
+    assert note.startswith(
+        "3 of 4 nodes stay float32: 3 make or read values beyond float16's 65504, 0 beyond 512"
+    )
     assert "8 of seeded noise" in note
 
 
 def test_what_is_near_the_limit_stays_float32_too_and_is_listed_apart(job: ExportJob) -> None:
     model = scaled(2000)
-    found = cast_checked(model, "fp16", job.examples, job.folder)
-    told = found.report["ranges"]
-    assert told["beyond"] == {}
-    assert set(told["near"]) == {"up", "between", "down"}
-    assert all(NEAR < size < FLOAT16_LIMIT for size in told["near"].values())
-    assert "0 make or read values beyond float16's 65504, 3 beyond 512" in found.notes[0]
-    kept = {one.name for one in model.graph if one.outputs[0].dtype == onnx_ir.DataType.FLOAT}
+    result = cast_checked(model, "fp16", job.examples, job.folder)
+    ranges = result.report["ranges"]
+    assert ranges["beyond"] == {}
+    assert set(ranges["near"]) == {"up", "between", "down"}
+    assert all(NEAR < size < FLOAT16_LIMIT for size in ranges["near"].values())
+    assert "0 make or read values beyond float16's 65504, 3 beyond 512" in result.notes[0]
+    kept = {
+        kept_node.name
+        for kept_node in model.graph
+        if kept_node.outputs[0].dtype == onnx_ir.DataType.FLOAT
+    }
     assert {"up", "between", "down"} <= kept
     assert "calm" not in kept
 
 
 def test_a_graph_of_small_values_is_cast_whole(job: ExportJob) -> None:
-    found = cast_checked(scaled(3), "fp16", job.examples, job.folder)
-    assert found.report["kept_float32"] == {}
-    assert (found.kept_layers, found.why) == ([], "")
-    assert found.notes == ["no value is beyond 512, float16 ends at 65504 (by 8 of seeded noise)"]
+    result = cast_checked(scaled(3), "fp16", job.examples, job.folder)
+    assert result.report["kept_float32"] == {}
+    assert (result.kept_layers, result.why) == ([], "")
+    assert result.notes == ["no value is beyond 512, float16 ends at 65504 (by 8 of seeded noise)"]
 
 
 def test_bf16_has_the_range_of_float32_and_nothing_is_run(job: ExportJob) -> None:
     def never(count: int) -> tuple[str, list[Arrays]]:
-        raise AssertionError("samples were asked for")
+        raise AssertionError("samples were read")
 
-    found = cast_checked(scaled(1e6), "bf16", Examples(job.facts, never), job.folder)
-    assert "ranges" not in found.report
-    assert (found.report["kept_float32"], found.notes) == ({}, [])
+    result = cast_checked(scaled(1e6), "bf16", Examples(job.facts, never), job.folder)
+    assert "ranges" not in result.report
+    assert (result.report["kept_float32"], result.notes) == ({}, [])
 
 
 def test_layers_that_compute_are_told_with_the_path_that_their_author_knows(job: ExportJob) -> None:
     model = graph([node("MatMul", ["x", "weight"], "y", "n")], {"weight": np.eye(3) * 1e5})
     model.graph[0].metadata_props["pkg.torch.onnx.name_scopes"] = "['', 'head.proj', 'linear']"
-    found = cast_checked(model, "fp16", job.examples, job.folder)
-    assert found.kept_layers == ["head.proj"]
-    assert list(found.report["ranges"]["beyond"]) == ["head.proj"]
-    assert found.why == "; 1 stay float32 since values beyond 512 go through them"
+    result = cast_checked(model, "fp16", job.examples, job.folder)
+    assert result.kept_layers == ["head.proj"]
+    assert list(result.report["ranges"]["beyond"]) == ["head.proj"]
+    assert result.why == "; 1 stay float32 since values beyond 512 go through them"
 
 
 def test_nodes_without_names_are_told_apart(job: ExportJob) -> None:
-    nodes = [node("Mul", ["x", "many"], "a"), node("Div", ["a", "many"], "b"), node("Tanh", ["b"], "y")]
+    nodes = [
+        node("Mul", ["x", "many"], "a"),
+        node("Div", ["a", "many"], "b"),
+        node("Tanh", ["b"], "y"),
+    ]
     model = graph(nodes, {"many": 1e6})
-    found = cast_checked(model, "fp16", job.examples, job.folder)
-    assert set(found.report["ranges"]["beyond"]) == {"Mul 0", "Div 1"}
-    assert found.report["nodes"] == 1
+    result = cast_checked(model, "fp16", job.examples, job.folder)
+    assert set(result.report["ranges"]["beyond"]) == {"Mul 0", "Div 1"}
+    assert result.report["nodes"] == 1
 
 
 def test_infinities_are_no_large_values(job: ExportJob) -> None:
@@ -160,22 +185,26 @@ def test_infinities_are_no_large_values(job: ExportJob) -> None:
     nodes = [node("Add", ["x", "mask"], "a", "add"), node("Softmax", ["a"], "y", "softmax")]
     model = graph(nodes, {"mask": [0, 0, -np.inf]})
     exact = run(model, noise())
-    found = cast_checked(model, "fp16", job.examples, job.folder)
-    assert found.report["kept_float32"] == {}
+    result = cast_checked(model, "fp16", job.examples, job.folder)
+    assert result.report["kept_float32"] == {}
     assert np.allclose(run(model, noise()), exact, atol=2e-3)
 
 
 def test_the_largest_value_is_that_of_all_samples_and_no_file_stays(job: ExportJob) -> None:
     model = scaled(1)
-    found = largest_values(model, [noise(1), {"x": np.full(SHAPE, -7, np.float32)}, noise(2)], job.folder)
-    assert (found["x"], found["big"], found["same"]) == (
+    result = largest_values(
+        model, [noise(1), {"x": np.full(SHAPE, -7, np.float32)}, noise(2)], job.folder
+    )
+    assert (result["x"], result["big"], result["same"]) == (
         7,
         7,
         pytest.approx(max(n["x"].max() for n in (noise(1), noise(2)))),
     )
-    assert (found["factor"], found["weight"]) == (1, 1)
+    assert (result["factor"], result["weight"]) == (1, 1)
     assert list(job.folder.iterdir()) == []
-    assert [one.name for one in model.graph] == ["up", "between", "down", "calm"], "the graph itself is untouched"
+    assert [kept_node.name for kept_node in model.graph] == ["up", "between", "down", "calm"], (
+        "the graph itself is untouched"
+    )
 
 
 def test_a_graph_is_measured_in_parts(job: ExportJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,29 +231,38 @@ def test_empty_and_integer_values_do_no_harm(job: ExportJob) -> None:
     ]
     model = graph(nodes, {})
     start = onnx_ir.tensor(np.zeros(1, np.int64), name="start")
-    value = onnx_ir.Value(name="start", const_value=start, type=onnx_ir.TensorType(start.dtype), shape=start.shape)
+    value = onnx_ir.Value(
+        name="start", const_value=start, type=onnx_ir.TensorType(start.dtype), shape=start.shape
+    )
     model.graph.register_initializer(value)
-    for one in model.graph:
-        if one.name == "slice":
-            one.replace_input_with(1, value)
-            one.replace_input_with(2, value)
-    found = largest_values(model, [noise()], job.folder)
-    assert found["nothing"] == 0
-    assert found["y"] == found["x"] == np.abs(noise()["x"]).max()
-    assert "shape" not in found
+    for slice_node in model.graph:
+        if slice_node.name == "slice":
+            slice_node.replace_input_with(1, value)
+            slice_node.replace_input_with(2, value)
+    largest = largest_values(model, [noise()], job.folder)
+    assert largest["nothing"] == 0
+    assert largest["y"] == largest["x"] == np.abs(noise()["x"]).max()
+    assert "shape" not in largest
 
 
-def test_a_graph_that_does_not_run_is_said(job: ExportJob) -> None:
+def test_a_graph_that_does_not_run_is_an_error(job: ExportJob) -> None:
     with pytest.raises(ExportError, match=r"ONNX Runtime does not run the float32 graph: .*x"):
         largest_values(scaled(1), [{"x": np.zeros((9, 9), np.float32)}], job.folder)
 
 
 def test_noise_of_a_job_has_the_sizes_to_be_fastest_at(tmp_path: Path) -> None:
     facts = ModelFacts(
-        {"x": TensorSpec(shape=("batch", 3))}, {}, {"batch": DimRange(min=1, opt=2, max=8)}, False, 0
+        {"x": TensorSpec(shape=("batch", 3))},
+        {},
+        {"batch": DimRange(min=1, opt=2, max=8)},
+        False,
+        0,
     )
-    what, samples = ExportJob(None, facts, tmp_path).some_inputs(3)
-    assert (what, [one["x"].shape for one in samples]) == ("seeded noise", [(2, 3)] * 3)
+    description, samples = ExportJob(None, facts, tmp_path).some_inputs(3)
+    assert (description, [sample["x"].shape for sample in samples]) == (
+        "seeded noise",
+        [(2, 3)] * 3,
+    )
 
 
 RECIPE = """
@@ -236,11 +274,19 @@ artifacts: {onnx: {precision: fp16}}
 
 
 @pytest.mark.parametrize(
-    ("data", "what", "first"),
+    ("data", "description", "first"),
     [
         ("", "seeded noise", None),
-        ("data: {evaluation: {arrays: many.npy, samples: 4}}", "the recipe's evaluation samples", [0, 1]),
-        ("data: {calibration: {arrays: many.npy, samples: 5}}", "the recipe's calibration samples", [0, 0]),
+        (
+            "data: {evaluation: {arrays: many.npy, samples: 4}}",
+            "the recipe's evaluation samples",
+            [0, 1],
+        ),
+        (
+            "data: {calibration: {arrays: many.npy, samples: 5}}",
+            "the recipe's calibration samples",
+            [0, 0],
+        ),
         (
             "data: {calibration: {arrays: many.npy, samples: 5}, evaluation: {arrays: many.npy}}",
             "the recipe's calibration samples",
@@ -249,13 +295,13 @@ artifacts: {onnx: {precision: fp16}}
         ("data: {calibration: {random: 0}}", "the recipe's calibration noise", None),
     ],
 )
-def test_samples_are_the_recipes_own_where_it_has_some(
-    write: Callable[..., Path], tmp_path: Path, data: str, what: str, first: list[int] | None
+def test_samples_are_the_recipes_own_if_it_has_some(
+    write: Callable[..., Path], tmp_path: Path, data: str, description: str, first: list[int] | None
 ) -> None:
     np.save(tmp_path / "many.npy", np.repeat(np.arange(40, dtype=np.float32)[:, None], 3, axis=1))
     plan = load_recipe(write(RECIPE + data))
-    told, samples = some_samples(plan.recipe, plan.folder, 2 if first == [0, 0] else 40)
-    assert told == what
-    assert all(one["x"].shape == (2, 3) for one in samples)
+    source, samples = some_samples(plan.recipe, plan.folder, 2 if first == [0, 0] else 40)
+    assert source == description
+    assert all(sample["x"].shape == (2, 3) for sample in samples)
     if first:
         assert samples[0]["x"][:, 0].tolist() == first

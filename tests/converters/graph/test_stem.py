@@ -1,4 +1,4 @@
-"""A first layer with more channels computes what the one of few did, to the bit."""
+"""A first layer with more channels computes the same numbers, to the bit."""
 
 from __future__ import annotations
 
@@ -20,19 +20,29 @@ def graph(weight: Any, size: tuple[Any, Any], zero: Any, **attributes: Any) -> i
     """Quantize, convolve, quantize."""
     channels = weight.shape[1]
     steps, none = np.full(len(weight), 0.02, np.float32), np.zeros(len(weight), np.int8)
-    names = {"scale": np.float32(0.05), "zero": zero, "weight": weight, "steps": steps, "none": none}
+    names = {
+        "scale": np.float32(0.05),
+        "zero": zero,
+        "weight": weight,
+        "steps": steps,
+        "none": none,
+    }
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["codes"], name="q"),
         helper.make_node("DequantizeLinear", ["codes", "scale", "zero"], ["read"], name="dq"),
         helper.make_node("DequantizeLinear", ["weight", "steps", "none"], ["w"], axis=0, name="dw"),
         helper.make_node("Conv", ["read", "w"], ["y"], name="conv", **attributes),
     ]
-    made = helper.make_graph(
-        nodes, "stem", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", channels, *size])],
+    proto_graph = helper.make_graph(
+        nodes,
+        "stem",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", channels, *size])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in names.items()],
-    )  # fmt: skip
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    )
+    model = helper.make_model(
+        proto_graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+    )
     return ir.from_proto(onnx.shape_inference.infer_shapes(model))
 
 
@@ -41,7 +51,9 @@ def run(model: ir.Model, x: Any) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return session.run(None, {"x": x})[0]
 
 
@@ -66,7 +78,9 @@ def test_the_numbers_are_the_same_to_the_bit(
 ) -> None:
     assume(all(size[axis] + pads[axis] + pads[axis + 2] >= kernel[axis] for axis in (0, 1)))
     weight = draw(seed, kernel, channels)
-    before, after = (graph(weight, size, zero, kernel_shape=kernel, strides=strides, pads=pads) for _ in range(2))
+    before, after = (
+        graph(weight, size, zero, kernel_shape=kernel, strides=strides, pads=pads) for _ in range(2)
+    )
     assert widen_stems(after) == 1
     x = np.random.default_rng(seed).normal(0, 4, (2, channels, *size)).astype(np.float32)
     # Integers that float32 holds exactly: the order of their sum does not matter.
@@ -78,11 +92,13 @@ def test_the_numbers_are_the_same_to_the_bit(
     ("kernel", "stride", "operators"),
     [((7, 7), 2, ["Pad", "SpaceToDepth"]), ((3, 3), 2, ["Pad"]), ((7, 7), 1, ["Pad"])],
 )
-def test_what_is_done_depends_on_the_kernel(kernel: tuple[int, int], stride: int, operators: list[str]) -> None:
+def test_the_rewrite_depends_on_the_kernel(
+    kernel: tuple[int, int], stride: int, operators: list[str]
+) -> None:
     model = graph(draw(0, kernel), (16, 16), np.uint8(7), strides=[stride] * 2)
     widen_stems(model)
-    known = ("QuantizeLinear", "DequantizeLinear", "Conv")
-    assert [node.op_type for node in model.graph if node.op_type not in known] == operators
+    unchanged = ("QuantizeLinear", "DequantizeLinear", "Conv")
+    assert [node.op_type for node in model.graph if node.op_type not in unchanged] == operators
 
 
 def test_a_size_that_is_not_known_gets_zeros() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
@@ -20,7 +20,7 @@ WIDTH, HEADS, BATCH, TOKENS, OTHERS = 16, 4, 2, 5, 7
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched")
 @settings(max_examples=30, deadline=None)
-@given(
+@inputs(
     batch_first=st.booleans(),
     bias=st.booleans(),
     cross=st.booleans(),
@@ -30,21 +30,33 @@ WIDTH, HEADS, BATCH, TOKENS, OTHERS = 16, 4, 2, 5, 7
     average=st.booleans(),
 )
 def test_it_computes_what_the_original_does(
-    batch_first: bool, bias: bool, cross: bool, padding: str, mask: str, need_weights: bool, average: bool
+    batch_first: bool,
+    bias: bool,
+    cross: bool,
+    padding: str,
+    mask: str,
+    need_weights: bool,
+    average: bool,
 ) -> None:
     torch.manual_seed(0)
     origin = nn.MultiheadAttention(WIDTH, HEADS, bias=bias, batch_first=batch_first).eval()
-    sizes = [(BATCH, TOKENS, WIDTH), (BATCH, OTHERS if cross else TOKENS, WIDTH)]
-    query, key = (torch.randn(one if batch_first else (one[1], one[0], one[2])) for one in sizes)
-    given = (query, key, key.flip(-1)) if cross else (query, query, query)
+    query = torch.randn(BATCH, TOKENS, WIDTH)
+    key = torch.randn(BATCH, OTHERS if cross else TOKENS, WIDTH)
+    if not batch_first:
+        query, key = query.transpose(0, 1), key.transpose(0, 1)
+    inputs = (query, key, key.flip(-1)) if cross else (query, query, query)
     keys = OTHERS if cross else TOKENS
-    named: dict[str, Any] = {"need_weights": need_weights, "average_attn_weights": average}
+    options: dict[str, Any] = {"need_weights": need_weights, "average_attn_weights": average}
     if padding:
-        named["key_padding_mask"] = _mask(torch.arange(keys).expand(BATCH, keys) >= keys - 2, padding)
+        options["key_padding_mask"] = _mask(
+            torch.arange(keys).expand(BATCH, keys) >= keys - 2, padding
+        )
     if mask:
-        named["attn_mask"] = _mask(torch.ones(TOKENS, keys).triu(1) > 0, mask)
+        options["attn_mask"] = _mask(torch.ones(TOKENS, keys).triu(1) > 0, mask)
     with torch.no_grad():
-        torch.testing.assert_close(HeadAttention(origin)(*given, **named), origin(*given, **named))
+        torch.testing.assert_close(
+            HeadAttention(origin)(*inputs, **options), origin(*inputs, **options)
+        )
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated.*:DeprecationWarning")

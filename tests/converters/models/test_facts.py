@@ -1,4 +1,4 @@
-"""What one run tells of a model: its outputs, their dynamic dimensions, and the reference to judge by."""
+"""Facts from running a model: its outputs, their dynamic dimensions, and the reference."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class Call(nn.Module):
 
 
 def facts_of(
-    module: nn.Module, names: Sequence[str] | None = None, task: str | None = None, shape: Any = ("batch", 4)
+    module: nn.Module,
+    names: Sequence[str] | None = None,
+    task: str | None = None,
+    shape: Any = ("batch", 4),
 ) -> tuple[ModelFacts, Reference]:
     inputs = {"x": TensorSpec(shape=shape)}
     dims = BATCH if "batch" in shape else {}
@@ -89,15 +92,21 @@ def test_outputs_that_are_no_tensors(function: Any, words: str) -> None:
 
 
 def test_a_dtype_that_no_exporter_can_write() -> None:
-    with pytest.raises(UsageError, match=r"output 'output' is complex64.*which no exporter here can write"):
+    with pytest.raises(
+        UsageError, match=r"output 'output' is complex64.*which no exporter here can write"
+    ):
         facts_of(Call(lambda x: torch.fft.fft(x)))
 
 
 def test_the_truth_is_the_same_model_in_float64() -> None:
     _, reference = facts_of(nn.Linear(4, 3))
     assert reference.truth_dtype == "float64"
-    assert {array.dtype.name for outputs in reference.truth for array in outputs.values()} == {"float64"}
-    assert {array.dtype.name for outputs in reference.eager for array in outputs.values()} == {"float32"}
+    assert {array.dtype.name for outputs in reference.truth for array in outputs.values()} == {
+        "float64"
+    }
+    assert {array.dtype.name for outputs in reference.eager for array in outputs.values()} == {
+        "float32"
+    }
     assert reference.notes == []
 
 
@@ -116,26 +125,28 @@ def test_an_eager_model_that_does_not_repeat_itself_is_noted() -> None:
 
 def test_only_the_first_probes_are_run_twice() -> None:
     """Repeating all of them would double what a build of a large model costs."""
-    asked: Counter[bytes] = Counter()
+    runs: Counter[bytes] = Counter()
 
     def count(x: torch.Tensor) -> torch.Tensor:
         if x.dtype == torch.float32:
-            asked[x.numpy().tobytes()] += 1
+            runs[x.numpy().tobytes()] += 1
         return x
 
     _, reference = facts_of(Call(count))
-    times = [asked[probe.inputs["x"].tobytes()] for probe in reference.probes]
+    times = [runs[probe.inputs["x"].tobytes()] for probe in reference.probes]
     assert min(times[:REPEATED_PROBES]) >= 2
     assert set(times[REPEATED_PROBES:]) == {1}
 
 
-def test_every_probe_is_answered_and_kept_as_it_was_given() -> None:
+def test_all_probes_are_answered_and_kept_as_they_were() -> None:
     inputs = {"x": TensorSpec(shape=("batch", 4))}
     probes = synthetic_probes(inputs, BATCH)
     _, reference = study(nn.Linear(4, 3), inputs, BATCH, probes, None, None)
-    assert all(kept is given for kept, given in zip(reference.probes, probes, strict=True))
+    assert all(kept is probe for kept, probe in zip(reference.probes, probes, strict=True))
     for outputs in (reference.eager, reference.truth):
-        assert [len(one["output"]) for one in outputs] == [probe.sizes["batch"] for probe in probes]
+        assert [len(answer["output"]) for answer in outputs] == [
+            probe.sizes["batch"] for probe in probes
+        ]
 
 
 def test_the_probes_hold_a_batch_that_no_exporter_sees() -> None:
@@ -144,7 +155,9 @@ def test_the_probes_hold_a_batch_that_no_exporter_sees() -> None:
 
 
 def test_a_model_that_does_not_take_the_recipes_inputs() -> None:
-    with pytest.raises(UsageError, match=r"not run on the recipe's inputs \(x: float32\[1, 5\]\).*RuntimeError"):
+    with pytest.raises(
+        UsageError, match=r"not run on the recipe's inputs \(x: float32\[1, 5\]\).*RuntimeError"
+    ):
         facts_of(nn.Linear(4, 3), shape=("batch", 5))
 
 
@@ -158,8 +171,13 @@ def test_a_model_that_does_not_take_the_recipes_inputs() -> None:
         (lambda x: x.sum(), None),
     ],
 )
-def test_the_classes_are_the_last_axis_of_the_first_output(function: Any, classes: int | None) -> None:
-    assert count_classes(Call(function).eval(), {"x": TensorSpec(shape=("batch", 4))}, BATCH) == classes
+def test_the_classes_are_the_last_axis_of_the_first_output(
+    function: Any, classes: int | None
+) -> None:
+    assert (
+        count_classes(Call(function).eval(), {"x": TensorSpec(shape=("batch", 4))}, BATCH)
+        == classes
+    )
 
 
 class Two(nn.Module):
@@ -181,4 +199,6 @@ def test_several_inputs_go_in_order_where_forward_does_not_know_them() -> None:
     probes = synthetic_probes(inputs, {})
     facts, reference = study(Two(), inputs, {}, probes, None, None)
     assert not facts.by_keyword
-    assert np.array_equal(reference.eager[0]["output"], probes[0].inputs["b"] - probes[0].inputs["a"])
+    assert np.array_equal(
+        reference.eager[0]["output"], probes[0].inputs["b"] - probes[0].inputs["a"]
+    )

@@ -60,9 +60,8 @@ def test_attention_is_counted_whatever_kernel_runs_it() -> None:
 def test_a_model_that_looks_at_values_is_counted_on_the_cpu_to_the_same_number() -> None:
     plain, looking = count(vit(), on_pictures()), count(Looking(vit()), on_pictures())
     assert looking.total == plain.total == by_hand()
-    assert {f"inner.{name}": found for name, found in plain.modules.items() if found} == {
-        name: found for name, found in looking.modules.items() if found
-    }
+    in_plain = {f"inner.{name}": macs for name, macs in plain.modules.items() if macs}
+    assert in_plain == {name: macs for name, macs in looking.modules.items() if macs}
     assert torch.backends.mha.get_fastpath_enabled(), "as it was before"
 
 
@@ -70,9 +69,13 @@ def test_a_model_that_looks_at_values_is_counted_on_the_cpu_to_the_same_number()
 def test_modules_add_up_to_the_total(looking: bool) -> None:
     for module, side in ((vit(), SIDE), (resnet18().eval(), 64)):
         replace_attentions(module)
-        found = count(Looking(module) if looking else module, on_pictures(side=side))
-        assert sum(found.modules.values()) == found.total
-        counted = [name.removeprefix("inner.") for name, own in found.modules.items() if own]
+        operations = count(Looking(module) if looking else module, on_pictures(side=side))
+        assert sum(operations.modules.values()) == operations.total
+        counted = [
+            name.removeprefix("inner.")
+            for name, module_macs in operations.modules.items()
+            if module_macs
+        ]
         assert len({type(module.get_submodule(name)) for name in counted}) >= 2
 
 
@@ -83,7 +86,9 @@ def test_the_costs_of_layers_add_up_to_the_total_of_a_transformer() -> None:
     assert costs.total == by_hand()
     assert sum(layer(1, 1) for layer in costs.layers.values()) == by_hand()
     attention = costs.layers["encoder.layers.encoder_layer_0.self_attention"](1, 1)
-    assert attention == TOKENS * 3 * WIDTH**2 + 2 * TOKENS**2 * WIDTH, "its output projection is a layer itself"
+    assert attention == TOKENS * 3 * WIDTH**2 + 2 * TOKENS**2 * WIDTH, (
+        "its output projection is a layer itself"
+    )
 
 
 def test_facts_count_two_operations_for_a_multiply_add() -> None:
@@ -94,7 +99,7 @@ def test_facts_count_two_operations_for_a_multiply_add() -> None:
     assert facts.flops == 2 * by_hand()
 
 
-def test_what_a_forward_pass_keeps_is_not_left_behind() -> None:
+def test_the_state_of_a_forward_pass_does_not_change_the_module() -> None:
     class Keeping(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -103,14 +108,14 @@ def test_what_a_forward_pass_keeps_is_not_left_behind() -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             self.seen += 1
-            made = self.layer(x) + self.kept + self.seen
-            self.kept = made.detach()[0]
-            return made
+            result = self.layer(x) + self.kept + self.seen
+            self.kept = result.detach()[0]
+            return result
 
     module = Keeping().eval()
-    before = copy.deepcopy(module.state_dict())
-    assert count(module, lambda one: one(torch.zeros(2, 4))).total == 2 * 4 * 4
-    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    state = copy.deepcopy(module.state_dict())
+    assert count(module, lambda module: module(torch.zeros(2, 4))).total == 2 * 4 * 4
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     assert torch.equal(module.kept, torch.ones(4))
     assert not module._forward_hooks
 
@@ -125,17 +130,21 @@ def test_inputs_by_name_and_layers_that_are_used_twice() -> None:
         def forward(self, left: torch.Tensor, right: torch.Tensor) -> Any:
             return {"y": self.layer(left) + self.again(right)}
 
-    given = {"right": torch.zeros(1, 8), "left": torch.zeros(1, 8)}
-    found = count(Twice(), lambda one: one(**given))
-    assert (found.total, found.modules["layer"]) == (128, 128)
+    inputs = {"right": torch.zeros(1, 8), "left": torch.zeros(1, 8)}
+    operations = count(Twice(), lambda module: module(**inputs))
+    assert (operations.total, operations.modules["layer"]) == (128, 128)
 
 
 def test_a_compiled_part_is_counted_with_what_calls_it() -> None:
     module = nn.Sequential(nn.Linear(4, 6), torch.jit.script(nn.Linear(6, 3)))
-    found = count(module, lambda one: one(torch.zeros(2, 4)))
-    assert (found.total, found.modules["0"], sum(found.modules.values())) == (84, 48, 84)
+    operations = count(module, lambda module: module(torch.zeros(2, 4)))
+    assert (operations.total, operations.modules["0"], sum(operations.modules.values())) == (
+        84,
+        48,
+        84,
+    )
 
 
 def test_a_forward_pass_that_fails_everywhere_fails_as_it_does() -> None:
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        count(nn.Linear(4, 4), lambda one: one(torch.zeros(1, 5)))
+        count(nn.Linear(4, 4), lambda module: module(torch.zeros(1, 5)))

@@ -1,4 +1,4 @@
-"""Small QDQ graphs, written as what happens to a value of 1x4x8x8 one after the other."""
+"""Small QDQ graphs, written as the steps that a value of 1x4x8x8 goes through."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ Step = tuple[list[onnx.NodeProto], dict[str, Any]]
 def _quantize(number: int, value: str, kind: type[np.generic] = np.uint8) -> Step:
     names = [f"step{number}", f"zero{number}"]
     nodes = [
-        helper.make_node("QuantizeLinear", [value, *names], [f"code{number}"], name=f"quantize{number}"),
-        helper.make_node("DequantizeLinear", [f"code{number}", *names], [f"v{number}"], name=f"dequantize{number}"),
+        helper.make_node(
+            "QuantizeLinear", [value, *names], [f"code{number}"], name=f"quantize{number}"
+        ),
+        helper.make_node(
+            "DequantizeLinear",
+            [f"code{number}", *names],
+            [f"v{number}"],
+            name=f"dequantize{number}",
+        ),
     ]
     return nodes, {names[0]: np.float32(0.05), names[1]: np.array(3, kind)}
 
@@ -32,13 +39,17 @@ def _weighted(number: int, value: str, operator: str, quantized: bool) -> Step:
     axis = 0 if operator == "Conv" else 1
     codes = np.random.default_rng(number).integers(-127, 128, shape).astype(np.int8)
     pads = {} if operator == "MatMul" else {"pads": [1] * 4}
-    node = helper.make_node(operator, [value, f"w{number}"], [f"v{number}"], name=f"{operator}{number}", **pads)
+    node = helper.make_node(
+        operator, [value, f"w{number}"], [f"v{number}"], name=f"{operator}{number}", **pads
+    )
     if not quantized:
         return [node], {f"w{number}": codes.astype(np.float32) * 0.01}
     names = [f"codes{number}", f"wstep{number}", f"wzero{number}"]
-    made = helper.make_node("DequantizeLinear", names, [f"w{number}"], name=f"weight{number}", axis=axis)
+    dequantizer = helper.make_node(
+        "DequantizeLinear", names, [f"w{number}"], name=f"weight{number}", axis=axis
+    )
     steps, zeros = np.full(shape[axis], 0.01, np.float32), np.zeros(shape[axis], np.int8)
-    return [made, node], dict(zip(names, (codes, steps, zeros), strict=True))
+    return [dequantizer, node], dict(zip(names, (codes, steps, zeros), strict=True))
 
 
 def _step(number: int, value: str, step: str) -> Step:
@@ -50,13 +61,16 @@ def _step(number: int, value: str, step: str) -> Step:
     attributes = _ATTRIBUTES.get(step, {})
     inputs = [value, "x"] if step == "Add" else [value, "axes"] if step == "ReduceMean" else [value]
     constants = {"axes": np.array([2, 3])} if step == "ReduceMean" else {}
-    return [helper.make_node(step, inputs, [f"v{number}"], name=f"{step}{number}", **attributes)], constants
+    return [
+        helper.make_node(step, inputs, [f"v{number}"], name=f"{step}{number}", **attributes)
+    ], constants
 
 
 @pytest.fixture
 def make_graph() -> Callable[..., onnx.ModelProto]:
-    """Makes a graph of steps: `q` and `q8` are pairs of uint8 and int8, `Conv` has int8 weights, `float Conv` not.
+    """Make a graph of steps.
 
+    `q` and `q8` are pairs of uint8 and int8, `Conv` has int8 weights, `float Conv` has float ones,
     `Add` adds the input; other operators go by their names.
     """
 
@@ -65,8 +79,12 @@ def make_graph() -> Callable[..., onnx.ModelProto]:
         constants: dict[str, Any] = {}
         value = "x"
         for number, step in enumerate(steps):
-            made, more = _step(number, value, step)
-            nodes, constants, value = [*nodes, *made], constants | more, made[-1].output[0]
+            step_nodes, more = _step(number, value, step)
+            nodes, constants, value = (
+                [*nodes, *step_nodes],
+                constants | more,
+                step_nodes[-1].output[0],
+            )
         graph = helper.make_graph(
             nodes,
             "graph",

@@ -1,4 +1,4 @@
-"""OpenVINO's own runtime model tells which quantized operations it executes in float."""
+"""Quantized operations that OpenVINO executes in float, by its own runtime model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ MakeGraph = Callable[..., onnx.ModelProto]
 WHY = "it is executed in f32"
 
 
-def left(proto: onnx.ModelProto, modules: dict[str, str] | None = None) -> list[Unfused]:
+def find_unfused(proto: onnx.ModelProto, modules: dict[str, str] | None = None) -> list[Unfused]:
     """What is left of a graph that is compiled as a session does it."""
     core = openvino.Core()
     model = core.read_model(proto.SerializeToString(), b"")
-    return find_unfused_in_openvino(core.compile_model(model, "CPU", properties({}, None)), model, modules or {})
+    return find_unfused_in_openvino(
+        core.compile_model(model, "CPU", properties({}, None)), model, modules or {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,12 +37,14 @@ def left(proto: onnx.ModelProto, modules: dict[str, str] | None = None) -> list[
     ],
     ids=" ".join,
 )
-def test_nothing_is_left_where_kernels_take_all_pairs(make_graph: MakeGraph, steps: list[str]) -> None:
-    assert left(make_graph(*steps)) == []
+def test_nothing_is_left_where_kernels_take_all_pairs(
+    make_graph: MakeGraph, steps: list[str]
+) -> None:
+    assert find_unfused(make_graph(*steps)) == []
 
 
 @pytest.mark.parametrize(
-    ("steps", "found"),
+    ("steps", "expected"),
     [
         (["q", "Conv", "q", "Sin", "q", "Conv", "q"], ("Sin3", "Math")),
         (["q", "Softmax", "q", "Conv", "q"], ("Softmax1", "Softmax")),
@@ -48,12 +52,12 @@ def test_nothing_is_left_where_kernels_take_all_pairs(make_graph: MakeGraph, ste
     ids=str,
 )
 def test_what_is_executed_in_float_is_named(
-    make_graph: MakeGraph, steps: list[str], found: tuple[str, str]
+    make_graph: MakeGraph, steps: list[str], expected: tuple[str, str]
 ) -> None:
-    assert left(make_graph(*steps)) == [Unfused(*found, WHY)]
+    assert find_unfused(make_graph(*steps)) == [Unfused(*expected, WHY)]
 
 
 def test_the_layer_is_named_as_its_author_knows_it(make_graph: MakeGraph) -> None:
     steps = ["q", "Conv", "q", "Sin", "q", "Conv", "q"]
     modules = {"Sin3": "body.wave", "Conv1": "body.conv"}
-    assert left(make_graph(*steps), modules) == [Unfused("body.wave", "Math", WHY)]
+    assert find_unfused(make_graph(*steps), modules) == [Unfused("body.wave", "Math", WHY)]

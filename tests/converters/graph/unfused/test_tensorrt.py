@@ -22,25 +22,29 @@ MakeGraph = Callable[..., onnx.ModelProto]
 
 @pytest.fixture
 def export(make_graph: MakeGraph, tmp_path: Path) -> Callable[..., Exported]:
-    """Builds an engine of a graph's steps."""
+    """Build an engine of a graph's steps."""
 
     def export(*steps: str) -> Exported:
         onnx.save(make_graph(*steps), tmp_path / "graph.onnx")
         facts = ModelFacts({"x": TensorSpec(shape=(1, 4, 8, 8))}, {}, {}, False, 0)
         job = ExportJob(None, facts, tmp_path, tmp_path / "graph.onnx")
-        asked = {"format": "tensorrt", "flavor": "rtx", "passes": [{"quantize": "int8"}]}
-        return TensorRtExporter().export(job, TensorRtOptions.model_validate(asked))
+        options = {"format": "tensorrt", "flavor": "rtx", "passes": [{"quantize": "int8"}]}
+        return TensorRtExporter().export(job, TensorRtOptions.model_validate(options))
 
     return export
 
 
-def test_nothing_is_left_where_kernels_read_integers(export: Callable[..., Exported]) -> None:
+def test_nothing_is_unfused_if_kernels_read_integers(export: Callable[..., Exported]) -> None:
     exported = export("q", "Conv", "q", "MatMul", "q", "MaxPool", "Conv", "q")
-    assert exported.build["compute_layers"] == {"int8": 3}, "also behind the largest of dequantized values"
+    assert exported.build["compute_layers"] == {"int8": 3}, (
+        "also after the largest of dequantized values"
+    )
     assert (exported.build["unfused"], exported.notes) == ([], [])
 
 
-def test_a_layer_behind_an_average_of_dequantized_values_is_not_quantized(export: Callable[..., Exported]) -> None:
+def test_a_layer_after_an_average_of_dequantized_values_is_not_quantized(
+    export: Callable[..., Exported],
+) -> None:
     with pytest.raises(ExportError, match="of its 2 computing layers there are 1 fp32, 1 int8"):
         export("q", "Conv", "q", "AveragePool", "Conv", "q")
 
@@ -54,7 +58,9 @@ def test_a_transposed_convolution_computes_in_float_whatever_the_graph_says(
         {"layer": "ConvTranspose3", "operator": "DECONVOLUTION", "why": "its kernel reads floats"}
     ]
     (note,) = exported.notes
-    assert note.startswith("1 quantized operator computes in float: no kernel fuses it (DECONVOLUTION")
+    assert note.startswith(
+        "1 quantized operator computes in float: no kernel fuses it (DECONVOLUTION"
+    )
 
 
 LINE = (
@@ -65,7 +71,7 @@ LINE = (
 
 
 @pytest.mark.parametrize(
-    ("lines", "found"),
+    ("lines", "count"),
     [
         ([("gemm", "Int8")], 0),
         ([("gemm", "Float")], 1),
@@ -75,25 +81,27 @@ LINE = (
     ],
 )
 def test_the_kernel_itself_decides_not_what_is_generated_around_it(
-    lines: list[tuple[str, str]], found: int
+    lines: list[tuple[str, str]], count: int
 ) -> None:
-    heard = [LINE.format(kind=kind, reads=reads) for kind, reads in lines]
-    left = find_unfused_in_tensorrt({"conv": "CONVOLUTION", "unheard": "CONVOLUTION"}, heard, {"conv": "stem.conv"})
-    assert left is not None
-    assert [one.layer for one in left] == ["stem.conv"] * found
+    layer_lines = [LINE.format(kind=kind, reads=reads) for kind, reads in lines]
+    unfused = find_unfused_in_tensorrt(
+        {"conv": "CONVOLUTION", "unlogged": "CONVOLUTION"}, layer_lines, {"conv": "stem.conv"}
+    )
+    assert unfused is not None
+    assert [operator.layer for operator in unfused] == ["stem.conv"] * count
 
 
-def test_nothing_is_known_where_the_builder_does_not_tell() -> None:
+def test_nothing_is_known_if_the_builder_logs_no_layers() -> None:
     assert find_unfused_in_tensorrt({"conv": "CONVOLUTION"}, [], {}) is None
     assert find_unfused_in_tensorrt({"conv": "CONVOLUTION"}, ["Layers: 3", "conv"], {}) is None
 
 
 def test_the_log_stays_as_quiet_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
-    logger, heard = listening_logger(trt, quiet_logger(trt))
+    logger, layer_lines = listening_logger(trt, quiet_logger(trt))
     logger.log(trt.ILogger.VERBOSE, "Layers:\nName: conv")
     logger.log(trt.ILogger.VERBOSE, "chatter")
-    assert heard == ["Layers:", "Name: conv"]
+    assert layer_lines == ["Layers:", "Name: conv"]
     logger.log(trt.ILogger.ERROR, "trouble")
-    told = capfd.readouterr()
-    assert "trouble" in told.out + told.err
-    assert "chatter" not in told.out + told.err
+    printed = capfd.readouterr()
+    assert "trouble" in printed.out + printed.err
+    assert "chatter" not in printed.out + printed.err
