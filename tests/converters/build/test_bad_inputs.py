@@ -96,8 +96,8 @@ Convert = Callable[..., list[Row]]
             r"x\.npz \[4\] is 3, but the model has 3 classes, 0 to 2: do the labels count from 1",
         ),
         ([0, 1, 2, -1, 3, 0], r"x\.npz \[3\] is -1, but the model has 3 classes, 0 to 2$"),
-        ([0, 1, 0.5, 1, 1, 1], r"that of .*x\.npz \[2\] is 0\.5, not the number of a class"),
-        ([0, np.nan, 0, 1, 1, 1], r"that of .*x\.npz \[1\] is nan, not the number of a class"),
+        ([0, 1, 0.5, 1, 1, 1], r"the label of .*x\.npz \[2\] is 0\.5, not the index of a class"),
+        ([0, np.nan, 0, 1, 1, 1], r"the label of .*x\.npz \[1\] is nan, not the index of a class"),
     ],
 )
 def test_labels_that_do_not_fit_end_the_build_before_its_first_artifact(

@@ -45,8 +45,8 @@ def arrays(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def numbers(made: Recipe, folder: Path, count: int | None = None) -> list[float]:
-    return [float(batch["x"][0, 0]) for batch in calibration_batches(made, folder, count)]
+def numbers(source: Recipe, folder: Path, count: int | None = None) -> list[float]:
+    return [float(batch["x"][0, 0]) for batch in calibration_batches(source, folder, count)]
 
 
 @pytest.mark.parametrize(
@@ -59,52 +59,51 @@ def numbers(made: Recipe, folder: Path, count: int | None = None) -> list[float]
     ],
 )
 def test_calibration_samples_come_one_by_one_at_the_batch_to_be_fastest_at(arrays: Path, source: Any) -> None:
-    made = recipe({**source, "samples": 5})
-    batches = list(calibration_batches(made, arrays))
+    source = recipe({**source, "samples": 5})
+    batches = list(calibration_batches(source, arrays))
     assert [batch["x"].shape for batch in batches] == [(2, 3)] * 5
-    assert numbers(made, arrays) == [0, 2, 4, 6, 8], "spread evenly"
-    assert numbers(made, arrays, 2) == [0, 4]
+    assert numbers(source, arrays) == [0, 2, 4, 6, 8], "spread evenly"
+    assert numbers(source, arrays, 2) == [0, 4]
 
 
 def test_what_calibrates_does_not_judge(arrays: Path) -> None:
-    made = recipe({"arrays": "x.npy", "samples": 5}, {"arrays": "x.npy", "samples": 9})
-    judged = [float(sample.inputs["x"][0]) for sample in evaluation_samples(made, arrays)]
+    source = recipe({"arrays": "x.npy", "samples": 5}, {"arrays": "x.npy", "samples": 9})
+    judged = [float(sample.inputs["x"][0]) for sample in evaluation_samples(source, arrays)]
     assert judged == [1, 3, 5, 7, 9]
     other = recipe({"arrays": "x.npz", "samples": 5}, {"arrays": "x.npy", "samples": 9})
     assert len(evaluation_samples(other, arrays)) == 9, "another file is another source"
 
 
 def test_nothing_is_left_to_judge(arrays: Path) -> None:
-    with pytest.raises(UsageError, match="every sample calibrates"):
+    with pytest.raises(UsageError, match="calibration uses every sample"):
         evaluation_samples(recipe({"arrays": "x.npy"}, {"arrays": "x.npy"}), arrays)
 
 
 def test_labels_of_arrays_and_of_a_dataset(arrays: Path) -> None:
     for source in ({"arrays": "x.npz", "labels": "y"}, {"factory": "python:photos:rows"}):
-        found = [p for p in probes(recipe(None, {**source, "samples": 10}), arrays) if p.kind == "data"]
-        assert [label for probe in found for label in probe.labels] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+        probe_list = [p for p in probes(recipe(None, {**source, "samples": 10}), arrays) if p.kind == "data"]
+        assert [label for probe in probe_list for label in probe.labels] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
 
 
 def test_noise_is_drawn_sample_by_sample() -> None:
-    made = recipe({"random": 3, "samples": 4})
-    first, again = (list(calibration_batches(made, Path())) for _ in range(2))
+    source = recipe({"random": 3, "samples": 4})
+    first, again = (list(calibration_batches(source, Path())) for _ in range(2))
     assert all(np.array_equal(a["x"], b["x"]) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0]["x"], first[1]["x"])
 
 
-def test_fewer_samples_than_asked_are_told(arrays: Path) -> None:
-    told: list[str] = []
-    assert (
-        len(list(calibration_batches(recipe({"arrays": "x.npy", "samples": 50}), arrays, None, told.append))) == 10
-    )
-    assert told == ["calibrated with 10 samples: there are no more of the 50 that were asked for"]
+def test_fewer_samples_than_requested_are_reported(arrays: Path) -> None:
+    notes: list[str] = []
+    source = recipe({"arrays": "x.npy", "samples": 50})
+    assert len(list(calibration_batches(source, arrays, None, notes.append))) == 10
+    assert notes == ["calibrated with 10 samples: 50 were requested, but there are no more"]
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
         ({"arrays": "no.npy"}, "no.npy cannot be read"),
-        ({"arrays": "x.txt"}, "arrays come in .npy, .npz and .safetensors files"),
+        ({"arrays": "x.txt"}, "arrays must be in a .npy, .npz or .safetensors file"),
         ({"arrays": "x.npz", "labels": "z"}, "has no array z; it has x, y"),
         ({"factory": "python:photos:endless"}, "has no length"),
         ({"factory": "python:photos:nothing"}, "has no 'nothing'"),
@@ -148,11 +147,11 @@ def test_samples_of_another_shape_or_kind(arrays: Path) -> None:
         (np.array([0.5, 1, 2]), "bool", "is float64, the input 'x' is bool"),
     ],
 )
-def test_a_value_that_the_models_dtype_cannot_hold(tmp_path: Path, given: Any, dtype: str, message: str) -> None:
-    np.save(tmp_path / "x.npy", given[None])
-    made = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 3), "dtype": dtype}})
+def test_a_value_that_the_models_dtype_cannot_hold(tmp_path: Path, values: Any, dtype: str, message: str) -> None:
+    np.save(tmp_path / "x.npy", values[None])
+    source = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 3), "dtype": dtype}})
     with pytest.raises(UsageError, match=message):
-        list(calibration_batches(made, tmp_path))
+        list(calibration_batches(source, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -165,12 +164,12 @@ def test_a_value_that_the_models_dtype_cannot_hold(tmp_path: Path, given: Any, d
         (np.array([True, False, True]), "float32"),
     ],
 )
-def test_a_value_that_it_holds_comes_in_the_models_dtype(tmp_path: Path, given: Any, dtype: str) -> None:
-    np.save(tmp_path / "x.npy", given[None])
-    made = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 3), "dtype": dtype}})
-    [batch] = calibration_batches(made, tmp_path)
+def test_a_value_that_it_holds_comes_in_the_models_dtype(tmp_path: Path, values: Any, dtype: str) -> None:
+    np.save(tmp_path / "x.npy", values[None])
+    source = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 3), "dtype": dtype}})
+    [batch] = calibration_batches(source, tmp_path)
     assert batch["x"].dtype == dtype
-    assert np.array_equal(batch["x"][0], given.astype(dtype))
+    assert np.array_equal(batch["x"][0], values.astype(dtype))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +185,7 @@ def test_a_value_that_it_holds_comes_in_the_models_dtype(tmp_path: Path, given: 
     ],
 )
 @pytest.mark.parametrize("where", ["arrays", "factory"])
-def test_a_label_that_is_no_number_of_a_class_is_not_rounded_to_one(
+def test_a_label_that_is_no_class_index_is_not_rounded_to_one(
     tmp_path: Path, labels: Any, shown: str, where: str
 ) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 3), np.float32), y=labels)
@@ -198,7 +197,8 @@ def test_a_label_that_is_no_number_of_a_class_is_not_rounded_to_one(
     factory = {"factory": "python:labelled:rows", "args": {"path": str(tmp_path / "x.npz")}}
     source = {"arrays": "x.npz", "labels": "y"} if where == "arrays" else factory
     index = 0 if labels.dtype.kind in "Uc" or labels.ndim > 1 else 1
-    with pytest.raises(UsageError, match=rf"labels: that of .* \[{index}\] is {shown}, not the number of a class"):
+    message = rf"labels: the label of .* \[{index}\] is {shown}, not the index of a class"
+    with pytest.raises(UsageError, match=message):
         evaluation_samples(recipe(None, source), tmp_path)
 
 
@@ -207,8 +207,8 @@ def test_a_label_that_is_no_number_of_a_class_is_not_rounded_to_one(
 )
 def test_whole_numbers_of_any_dtype_are_labels(tmp_path: Path, labels: Any) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 3), np.float32), y=labels)
-    found = evaluation_samples(recipe(None, {"arrays": "x.npz", "labels": "y"}), tmp_path)
-    assert [sample.label for sample in found] == [0, 1, 2]
+    samples = evaluation_samples(recipe(None, {"arrays": "x.npz", "labels": "y"}), tmp_path)
+    assert [sample.label for sample in samples] == [0, 1, 2]
 
 
 ODD = """
@@ -232,10 +232,10 @@ def odd(tmp_path: Path, **args: Any) -> Recipe:
 
 
 def test_a_dataset_that_raises_for_a_sample_is_like_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
-    told: list[str] = []
-    found = evaluation_samples(odd(tmp_path, broken=[7, 50]), tmp_path, told.append)
-    assert [sample.label for sample in found] == [index for index in range(200) if index not in (7, 50)]
-    assert told[0] == "left out: python:odd:Rows [7] cannot be read: ZeroDivisionError: no luck"
+    notes: list[str] = []
+    samples = evaluation_samples(odd(tmp_path, broken=[7, 50]), tmp_path, notes.append)
+    assert [sample.label for sample in samples] == [index for index in range(200) if index not in (7, 50)]
+    assert notes[0] == "left out: python:odd:Rows [7] cannot be read: ZeroDivisionError: no luck"
     with pytest.raises(UsageError, match=r"3 of 200 samples cannot be read:\n  python:odd:Rows \[7\] cannot"):
         evaluation_samples(odd(tmp_path, broken=[7, 50, 51]), tmp_path)
 
@@ -250,25 +250,27 @@ def test_what_comes_with_the_samples_of_another_task_is_no_label(tmp_path: Path)
     (tmp_path / "targets.py").write_text(
         "def rows():\n    return [([1.0] * 3, 0.5), ([2.0] * 3, [1, 2])]\n", encoding="utf-8"
     )
-    made = recipe(None, {"factory": "python:targets:rows"})
-    with pytest.raises(UsageError, match=r"that of python:targets:rows \[0\] is 0\.5, not the number of a class"):
-        evaluation_samples(made, tmp_path)
-    found = evaluation_samples(made.model_copy(update={"task": None}), tmp_path)
-    assert [sample.label for sample in found] == [None, None]
+    source = recipe(None, {"factory": "python:targets:rows"})
+    message = r"the label of python:targets:rows \[0\] is 0\.5, not the index of a class"
+    with pytest.raises(UsageError, match=message):
+        evaluation_samples(source, tmp_path)
+    samples = evaluation_samples(source.model_copy(update={"task": None}), tmp_path)
+    assert [sample.label for sample in samples] == [None, None]
 
 
 def test_labels_for_some_samples_only_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Rows \[3\] has no label and python:odd:Rows \[0\] has one: give all or"):
+    message = r"Rows \[3\] has no label and python:odd:Rows \[0\] has one: label all samples or none"
+    with pytest.raises(UsageError, match=message):
         evaluation_samples(odd(tmp_path, bare=[3]), tmp_path)
-    found = evaluation_samples(odd(tmp_path, bare=list(range(200))), tmp_path)
-    assert {sample.label for sample in found} == {None}
+    samples = evaluation_samples(odd(tmp_path, bare=list(range(200))), tmp_path)
+    assert {sample.label for sample in samples} == {None}
 
 
 def test_a_label_of_an_array_that_is_no_class_is_named(arrays: Path) -> None:
-    made = recipe(None, {"arrays": "x.npz", "labels": "y", "samples": 10})
-    assert len(evaluation_samples(made, arrays, classes=3)) == 10
+    source = recipe(None, {"arrays": "x.npz", "labels": "y", "samples": 10})
+    assert len(evaluation_samples(source, arrays, classes=3)) == 10
     with pytest.raises(UsageError, match=r"the label of .*x\.npz \[2\] is 2, but the model has 2 classes, 0 to 1"):
-        evaluation_samples(made, arrays, classes=2)
+        evaluation_samples(source, arrays, classes=2)
 
 
 @pytest.mark.parametrize("source", [{}, {"images": "a", "arrays": "b"}])

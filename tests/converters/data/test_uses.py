@@ -61,35 +61,35 @@ def test_there_are_no_pictures_in_it(tmp_path: Path) -> None:
 
 
 def test_every_picture_at_the_best_batch_then_one_batch_of_an_unseen_size(photos: Path) -> None:
-    found = probes(recipe(), photos)
-    assert [probe.inputs["image"].shape for probe in found[:4]] == [(2, 3, 32, 32)] * 3 + [(3, 3, 32, 32)]
-    assert [probe.sizes for probe in found[:4]] == [{"batch": 2}] * 3 + [{"batch": 3}]
-    assert all(probe.name.startswith("pictures") for probe in found[:3])
-    assert all(probe.inputs["image"].dtype == np.float32 for probe in found)
-    assert np.array_equal(found[2].inputs["image"][1], found[0].inputs["image"][0]), "filled up from the start"
+    batches = probes(recipe(), photos)
+    assert [probe.inputs["image"].shape for probe in batches[:4]] == [(2, 3, 32, 32)] * 3 + [(3, 3, 32, 32)]
+    assert [probe.sizes for probe in batches[:4]] == [{"batch": 2}] * 3 + [{"batch": 3}]
+    assert all(probe.name.startswith("pictures") for probe in batches[:3])
+    assert all(probe.inputs["image"].dtype == np.float32 for probe in batches)
+    assert np.array_equal(batches[2].inputs["image"][1], batches[0].inputs["image"][0]), "filled up from the start"
 
 
 def test_one_picture_fills_the_unseen_batch_too(photos: Path) -> None:
-    found = probes(recipe(data={"evaluation": {"images": "photos", "samples": 1}}), photos)
-    assert [len(probe.inputs["image"]) for probe in found[:2]] == [2, 3]
+    batches = probes(recipe(data={"evaluation": {"images": "photos", "samples": 1}}), photos)
+    assert [len(probe.inputs["image"]) for probe in batches[:2]] == [2, 3]
 
 
 def test_a_fixed_batch(photos: Path) -> None:
-    found = probes(recipe(inputs={"image": {"shape": (4, 3, 32, 32)}}, dims={}), photos)
-    assert len(found) >= 2
-    assert {(probe.inputs["image"].shape[0], *probe.sizes) for probe in found} == {(4,)}
+    batches = probes(recipe(inputs={"image": {"shape": (4, 3, 32, 32)}}, dims={}), photos)
+    assert len(batches) >= 2
+    assert {(probe.inputs["image"].shape[0], *probe.sizes) for probe in batches} == {(4,)}
 
 
 def test_batches_of_other_sizes_are_made_of_the_pictures(photos: Path) -> None:
-    found = probes(recipe(), photos)
-    kinds = [probe.kind for probe in found]
+    batches = probes(recipe(), photos)
+    kinds = [probe.kind for probe in batches]
     assert kinds[:3] == ["data"] * 3
     assert set(kinds[3:]) == {"size", "edge"}
-    sized = [probe for probe in found if probe.kind == "size"]
+    sized = [probe for probe in batches if probe.kind == "size"]
     assert [probe.sizes["batch"] for probe in sized] == [3, 1, 8]
     for probe in sized:
         for index, row in enumerate(probe.rows):
-            assert np.array_equal(probe.inputs["image"][index], found[row].inputs["image"][0])
+            assert np.array_equal(probe.inputs["image"][index], batches[row].inputs["image"][0])
 
 
 def test_grey_pictures(photos: Path) -> None:
@@ -152,8 +152,8 @@ def labelled(how: str | None, samples: int = 200) -> Recipe:
     return recipe(data={"evaluation": evaluation}, preprocess=preprocess)
 
 
-def labels_of(found: list[Probe]) -> list[int]:
-    return [label for probe in found if probe.kind == "data" for label in probe.labels]
+def labels_of(batches: list[Probe]) -> list[int]:
+    return [label for probe in batches if probe.kind == "data" for label in probe.labels]
 
 
 def colours(probe: Probe) -> list[int]:
@@ -241,15 +241,15 @@ def test_a_csv_that_is_none(classes: Path, content: bytes) -> None:
 
 
 def test_what_fills_the_last_batch_up_has_no_label(classes: Path) -> None:
-    found = [probe for probe in probes(labelled("folder"), classes) if probe.kind == "data"]
-    assert [probe.labels for probe in found] == [(0, 0), (1, 2), (2,)]
-    assert [len(probe.inputs["image"]) for probe in found] == [2, 2, 2]
+    batches = [probe for probe in probes(labelled("folder"), classes) if probe.kind == "data"]
+    assert [probe.labels for probe in batches] == [(0, 0), (1, 2), (2,)]
+    assert [len(probe.inputs["image"]) for probe in batches] == [2, 2, 2]
 
 
 def test_labels_stay_with_their_pictures_in_batches_of_every_size(hundreds: Path) -> None:
-    found = [probe for probe in probes(labelled("prefix", 6), hundreds) if probe.kind in ("data", "size")]
-    assert {probe.sizes["batch"] for probe in found} == {1, 2, 3, 8}
-    assert [list(probe.labels) for probe in found] == [colours(probe) for probe in found]
+    batches = [probe for probe in probes(labelled("prefix", 6), hundreds) if probe.kind in ("data", "size")]
+    assert {probe.sizes["batch"] for probe in batches} == {1, 2, 3, 8}
+    assert [list(probe.labels) for probe in batches] == [colours(probe) for probe in batches]
 
 
 @pytest.mark.parametrize("bad", [[7], [0, 199]])
@@ -258,9 +258,9 @@ def test_up_to_one_percent_of_unreadable_pictures_are_left_out_with_their_labels
 ) -> None:
     for number in bad:
         (hundreds / "photos" / f"{number:03}_photo.png").write_bytes(b"not a picture")
-    found = [probe for probe in probes(labelled("prefix"), hundreds) if probe.kind == "data"]
-    assert [label for probe in found for label in probe.labels] == [n for n in range(200) if n not in bad]
-    assert all(colours(probe)[: len(probe.labels)] == list(probe.labels) for probe in found)
+    batches = [probe for probe in probes(labelled("prefix"), hundreds) if probe.kind == "data"]
+    assert [label for probe in batches for label in probe.labels] == [n for n in range(200) if n not in bad]
+    assert all(colours(probe)[: len(probe.labels)] == list(probe.labels) for probe in batches)
 
 
 def test_more_than_one_percent_of_unreadable_pictures_are_named(hundreds: Path) -> None:
