@@ -78,7 +78,7 @@ def measure(threads: int) -> dict[str, float]:
     rates = [_rates(_onnx_products, threads)]
     if find_spec("torch"):
         rates.append(_rates(matrix_products, threads))
-    return {name: max(found.get(name, 0.0) for found in rates) for name in {**rates[0], **rates[-1]}}
+    return {name: max(library.get(name, 0.0) for library in rates) for name in {**rates[0], **rates[-1]}}
 
 
 def _rates(products: Callable[[int, int], list[tuple[str, Callable[[], Any]]]], threads: int) -> dict[str, float]:
