@@ -12,8 +12,7 @@ import pytest
 
 from converters.debug.compare import Comparison, Findings, compare
 from converters.debug.judge import Limit
-from converters.debug.run import DebugRequest
-from converters.debug.run import debug
+from converters.debug.run import DebugRequest, debug
 from converters.debug.taps.openvino import OpenVinoTaps
 from converters.exporters.job import ExportJob
 from converters.exporters.openvino import OpenVinoExporter, OpenVinoOptions

@@ -22,13 +22,12 @@ from burnish.report.debug import headline
 from converters.debug import run, worst
 from converters.debug.compare import Comparison, compare
 from converters.debug.judge import Limit
-from converters.debug.run import DebugRequest
-from converters.debug.run import debug
+from converters.debug.run import DebugRequest, debug
 from converters.debug.stops import find_stop
 from converters.debug.taps import tensorrt as tensorrt_taps
 from converters.debug.taps import tensorrt_graph
 from converters.debug.taps.tensorrt import TensorRtTaps
-from converters.debug.taps.tensorrt_graph import RebuiltGraph, TappedEngine, refuse, rebuild_graph
+from converters.debug.taps.tensorrt_graph import RebuiltGraph, TappedEngine, rebuild_graph, refuse
 from converters.exporters.job import ExportJob
 from converters.exporters.tensorrt import tensorrt as exporter
 from converters.exporters.tensorrt.tensorrt import Lowered, TensorRtExporter, TensorRtOptions

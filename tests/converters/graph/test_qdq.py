@@ -9,7 +9,7 @@ import onnx
 import onnx_ir
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.graph.qdq import float_products, layers, count_float_products
+from converters.graph.qdq import count_float_products, float_products, layers
 
 _CONSTANTS = {
     "step": np.float32(0.1),
