@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from runtimes import machine
 from runtimes.artifact import Artifact
 from runtimes.devices import absent
 from runtimes.validator.reference import FILE, Reference
+from tests.cpus.recorded import cpuinfo
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -124,6 +126,20 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def usual_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine counts as being at its usual speed: whether it is decides no test, and nobody waits for it."""
     monkeypatch.setattr("runtimes.validator.speed.Pace", lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0)))
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Gives this process and those that it starts the instruction sets of a recorded CPU (`tests/cpus`)."""
+
+    def become(name: str) -> None:
+        monkeypatch.setenv("BURNISH_CPUINFO", str(cpuinfo(name)))
+        monkeypatch.setattr("platform.machine", lambda: "aarch64" if name.startswith("neoverse") else "x86_64")
+        machine.instruction_sets.cache_clear()
+
+    machine.instruction_sets.cache_clear()
+    yield become
+    machine.instruction_sets.cache_clear()
 
 
 @pytest.fixture(scope="session")

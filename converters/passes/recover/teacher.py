@@ -10,7 +10,7 @@ from torch import nn
 
 from converters.passes.recover.lesson import Answers, Lesson
 from converters.sources.load import call
-from runtimes.machine import instruction_sets
+from runtimes.machine import supports
 
 REMEMBERED = 256 << 20
 """Bytes of answers that are kept."""
@@ -50,5 +50,5 @@ class Teacher:
 
 def faster(device: torch.device, wanted: bool = True) -> contextlib.AbstractContextManager[object]:
     """Convolutions and matrix products in bfloat16, where the device has instructions for it: half the time."""
-    able = device.type == "cuda" or bool({"avx512bf16", "amxbf16"} & instruction_sets())
+    able = device.type == "cuda" or supports("avx512_bf16", "amx_bf16")
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted and able)
