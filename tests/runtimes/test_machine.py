@@ -15,6 +15,7 @@ import pytest
 
 from runtimes.machine import cores, describe, instruction_sets, own_cpu, system, versions
 
+pytestmark = pytest.mark.cpu_flags
 ROOT = Path(__file__).parents[2]
 
 

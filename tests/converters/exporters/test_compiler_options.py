@@ -17,6 +17,7 @@ from runtimes.bound import lacking
 from runtimes.instruction_sets import Architecture, names, of_kernel, of_option
 from tests.cpus.recorded import FOLDER, flags, spellings
 
+pytestmark = pytest.mark.cpu_flags
 COMMAND = "// Compile cmd\n// g++ /scratch/model.cpp -O3 -fopenmp {flags} -c -o /scratch/model.o\n"
 # GCC's options for x86 of which no CPU is known by the word alone: an artifact is not made with them.
 _REFUSED = {"-march": "a level or a model", "-mcpu": "a model", "-mapx-features": "parts of APX",
