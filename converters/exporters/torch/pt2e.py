@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 METHOD = "torchao"
-_MULTIPLY_ADD = {"avx512_vnni", "avx_vnni"}
+_MULTIPLY_ADD = ("avx512_vnni", "avx_vnni")
 """Instructions that add products of bytes in 32 bits. Older ones add two of them in 16, which overflows."""
 
 
@@ -86,9 +86,9 @@ def quantize_program(
     return QuantizedProgram(done, report, notes)
 
 
-def multiplies_wide(instructions: frozenset[str]) -> bool:
-    """Whether a CPU with these instructions adds products of bytes in 32 bits."""
-    return bool(_MULTIPLY_ADD & instructions)
+def widening() -> str | None:
+    """The instruction set by which this CPU adds products of bytes in 32 bits, or None."""
+    return next((name for name in _MULTIPLY_ADD if machine.supports(name)), None)
 
 
 def missing() -> str | None:

@@ -178,7 +178,10 @@ def test_a_fault_of_the_lowering_is_found(
 
 @rtx
 def test_where_a_graph_stops_at_a_size_is_found(
-    small: Any, rebuilt: Callable[..., RebuiltGraph], compared: Callable[..., Comparison], faulty: Callable[[Change], None]
+    small: Any,
+    rebuilt: Callable[..., RebuiltGraph],
+    compared: Callable[..., Comparison],
+    faulty: Callable[[Change], None],
 ) -> None:
     faulty(_bake_batch)
     comparison = compared(small, rebuilt(small))
