@@ -65,13 +65,15 @@ def tell(message: str) -> None:
             _parent.send(Told(message))
 
 
-def _count(counts: Counts) -> None:
-    """Send counts; they are left out if that would have to wait for a parent that does not read."""
-    with contextlib.suppress(OSError, ValueError), _speaking:
+def _count(counts: Counts) -> bool:
+    """Send counts, but never wait for a parent that does not read. Returns whether they were sent."""
+    with contextlib.suppress(OSError), _speaking:  # a closed pipe is an OSError too
         room = select.poll()
         room.register(_parent.fileno(), select.POLLOUT)
         if room.poll(0):
             _parent.send(Counted(counts))
+            return True
+    return False
 
 
 def serve(pipe: Any, make: Callable[[], Any], log: Path | None, seconds: float | None = None) -> None:
