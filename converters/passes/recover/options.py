@@ -35,7 +35,7 @@ class RecoverOptions(Strict):
         False, description="The model learns with weights and activations rounded to int8, as `quantize` will do."
     )
     iterative: PositiveInt = Field(1, description="Prune and recover in so many steps, each a part of the way.")
-    seed: NonNegativeInt = 0
+    seed: NonNegativeInt = Field(0, description="Seed of the order of samples, the split and the augmentation.")
 
     @property
     def varies(self) -> str | None:
