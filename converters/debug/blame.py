@@ -78,7 +78,7 @@ def _is_blameless(
     assert layer.start is not None
     value = values[layer.key]
     if value.shape != truth.shape or entry.value.shape != entry.truth.shape:
-        return entry.value.shape != entry.truth.shape
+        return bool(entry.value.shape != entry.truth.shape)
     expected = eager.expected(inputs, values, (layer.start, entry.value))[layer.key]
     added = min(own_error(value, expected, truth), report.error_after)
     return not own_fault(report.error_after, added)

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportJob:
-    """What an exporter works on.
+    """Task of an exporter.
 
     Attributes:
         model: the eager module in eval mode on the CPU; None for exporters that start from `graph`.
         facts: its inputs and outputs.
-        folder: where the files go.
-        graph: the ONNX file that the plan made for this exporter, where it asked for one.
-        samples: gives some inputs, and says what they are; None where the recipe is not at hand.
-        calibration: gives the calibration samples, at most so many, and tells the list what it notices.
+        folder: for the files.
+        graph: the ONNX file that the plan made for this exporter, if it needs one.
+        samples: returns some inputs, and what they are; None if the recipe is not available.
+        calibration: returns the calibration samples, at most so many; None if the recipe is not available.
     """
 
     model: torch.nn.Module | None
@@ -35,11 +35,11 @@ class ExportJob:
     folder: Path
     graph: Path | None = None
     samples: InputReader | None = None
-    calibration: Callable[[int | None, list[str]], CalibrationSamples] | None = None
+    calibration: Callable[[int | None], CalibrationSamples] | None = None
 
     @property
     def module(self) -> torch.nn.Module:
-        """The eager module. Raises ExportError where the plan gave none."""
+        """The eager module. Raises ExportError if the plan gave none."""
         if self.model is None:
             raise ExportError("this exporter was given no eager model")
         return self.model
@@ -68,9 +68,14 @@ class ExportJob:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an exporter made: the file to open, what it computes in, and what a reader should know.
+    """Result of an exporter.
 
-    `passes`: what each pass did that the exporter applied itself, for the manifest.
+    Attributes:
+        entry: the file to open.
+        precision: that it computes in.
+        build: entries of the manifest.
+        notes: remarks for the report.
+        passes: reports of the passes that the exporter applied itself, for the manifest.
     """
 
     entry: str

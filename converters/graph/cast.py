@@ -33,8 +33,8 @@ def cast_graph(model: ir.Model, precision: Precision, keep: Collection[str] = ()
 
     Args:
         model: a float32 model whose values have types (run shape inference first).
-        precision: the precision of all operators whose schema allows it; Conv allows bf16 from opset
-            22 on.
+        precision: the precision of all operators whose schema allows it; Conv allows bf16 from
+            opset 22 on.
         keep: names of nodes that stay float32; no value is rounded between two of them.
 
     Raises:
@@ -128,7 +128,7 @@ class _Cast:
     def _allows(
         self, schema: OpSchema, formals: Sequence[OpSchema.FormalParameter], index: int
     ) -> bool:
-        """Whether the formal parameter at `index` may have the low type; the last may be variadic."""
+        """Whether formal parameter at `index` may have the low type; the last may be variadic."""
         kind = formals[min(index, len(formals) - 1)].type_str
         for constraint in schema.type_constraints:
             if constraint.type_param_str == kind:

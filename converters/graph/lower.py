@@ -1,7 +1,8 @@
 """Rewrite a QDQ graph for ONNX Runtime's fast kernels. The numbers stay the same.
 
 - Activations get the sign that the CPU's kernels need: uint8 on x86, int8 on Arm (where ONNX
-  Runtime has symmetric matrix products for nothing else). Codes and zero points move by 128, exactly.
+  Runtime has symmetric matrix products for nothing else). Codes and zero points
+  move by exactly 128.
 - A Clip or Relu that the quantizer's saturation makes superfluous is removed, exactly: between a
   convolution and its QuantizeLinear it would prevent their fusion.
 - Biases become int32 at the scale of the accumulator, within half a step of it: matrix products

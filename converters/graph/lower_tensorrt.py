@@ -1,7 +1,7 @@
 """Rewrite a QDQ graph for TensorRT, which takes symmetric int8 only and no quantized biases.
 
-This is the only lowering that changes numbers: a range of -1..3 becomes -3..3, so that up to half of
-the codes are unused. Weights stay as they are, and biases become the float numbers that their
+This is the only lowering that changes numbers: a range of -1..3 becomes -3..3, so that up to half
+of the codes are unused. Weights stay as they are, and biases become the float numbers that their
 integers stood for.
 """
 

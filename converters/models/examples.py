@@ -59,7 +59,7 @@ class Examples:
         return "seeded noise", [probe.inputs for probe in noise]
 
     def dynamic_shapes(self) -> Any:
-        """Return the dynamic shapes for torch.export, structured as the call; None if all are static."""
+        """Return the dynamic shapes for torch.export, structured as the call; None if static."""
         import torch
 
         dims = {}

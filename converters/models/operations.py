@@ -41,7 +41,8 @@ def count(module: torch.nn.Module, run: Run) -> Operations:
     """Count one run of `module`; raises what its forward pass raises on the CPU."""
     try:
         return _counted(_on_meta(module), run)
-    except Exception:  # whatever a forward pass raises on tensors without values, or a module that cannot be copied
+    except Exception:
+        # A forward pass raises anything on tensors without values; some modules cannot be copied.
         with _without_fused_kernels():
             return _counted(module, run)
 

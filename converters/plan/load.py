@@ -132,8 +132,9 @@ def _artifact(
     problems += option_problems
     if checked is None:
         return None, problems
-    if message := _passes_problem(exporter, checked):
-        problems.append(Problem(document.mark((*keys, "passes")), f"{key}.passes", message))
+    if passes_problem := _passes_problem(exporter, checked):
+        mark = document.mark((*keys, "passes"))
+        problems.append(Problem(mark, f"{key}.passes", passes_problem))
     overrides = checked.gates.model_dump(exclude_unset=True) if checked.gates else {}
     merged = gates.model_copy(update={**_budget_gate(checked.quantize), **overrides})
     return ArtifactPlan(name, exporter, checked, merged), problems

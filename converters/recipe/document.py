@@ -235,7 +235,7 @@ def override(document: Document, setting: str) -> Document:
         raise RecipeError.at(mark, path, f"not valid YAML: {error}") from error
     for key in reversed(keys):
         nested = {key: nested}
-    marks = {keys[: end + 1]: mark for end in range(len(keys))}
+    marks: dict[Keys, Mark] = {keys[: end + 1]: mark for end in range(len(keys))}
     for inner_keys in inner:
         marks[(*keys, *inner_keys)] = mark
     return _merge(document, Document(document.path, nested, marks))

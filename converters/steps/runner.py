@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -297,5 +298,5 @@ class Runner:
 
 def output_of(step: Step, entry: Entry) -> StepOutput:
     """Return the output of a step from its entry."""
-    result = TypeAdapter(step.result).validate_json(entry.result())
+    result: Any = TypeAdapter(step.result).validate_json(entry.result())
     return StepOutput(entry.files, result, entry.digest)

@@ -56,7 +56,7 @@ class Manifest(Strict):
     preprocess: Preprocess | None = None
     classes: tuple[str, ...] | None = None
     gates: Gates = Field(
-        default_factory=Gates, description="What the recipe requires of the artifact."
+        default_factory=Gates, description="Requirements of the recipe on the artifact."
     )
     weights: WeightsFacts = Field(default_factory=dict)
     reference: str | None = Field(None, description="sha256 of its reference.safetensors.")
@@ -65,7 +65,7 @@ class Manifest(Strict):
         description="Whether the same recipe and versions give the same bytes; None: unknown.",
     )
     provenance: Provenance | None = Field(None, description="Origin of the artifact.")
-    build: BuildFacts = Field(default_factory=dict, description="What the exporter reports.")
+    build: BuildFacts = Field(default_factory=dict, description="Report of the exporter.")
     files: dict[str, FileEntry] = Field(default_factory=dict, max_length=MOST_FILES)
 
 

@@ -64,7 +64,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def peak_memory() -> int | None:
-    """Return this process's peak resident memory in bytes; None if the system does not report it."""
+    """Return this process's peak resident memory in bytes; None if it is not reported."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:

@@ -1,1 +1,1 @@
-"""What proves an artifact: probes, parity against the float64 truth, speed against eager, gates."""
+"""Proof of an artifact: probes, parity with the float64 truth, speed against eager, gates."""

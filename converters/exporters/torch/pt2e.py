@@ -2,8 +2,8 @@
 
 Inductor has integer kernels (oneDNN's) for the patterns that this quantizer writes into an exported program, and
 for no other: a graph that was quantized for ONNX Runtime or OpenVINO would be computed in float. So this is a
-calibration of its own. Weights by channel, symmetric; activations per tensor, uint8. torchao says where to
-quantize; NNCF finds the ranges and corrects the biases that rounding shifts. Sources: torchao,
+separate calibration. Weights by channel, symmetric; activations per tensor, uint8. torchao decides where to
+quantize; NNCF calibrates the ranges and corrects the biases that rounding shifts. Sources: torchao,
 quantization/pt2e/quantizer/x86_inductor_quantizer.py; nncf.experimental.torch.fx.quantize_pt2e.
 """
 
@@ -37,7 +37,7 @@ _MULTIPLY_ADD = ("avx512_vnni", "avx_vnni")
 
 @dataclass(frozen=True)
 class QuantizedProgram:
-    """A program whose layers are surrounded by quantization, what was done to it, and what a reader should know."""
+    """A program with quantized layers, its entry in the manifest, and notes for the report."""
 
     program: torch.export.ExportedProgram
     report: dict[str, Any]
@@ -50,10 +50,10 @@ def quantize_program(
     """Calibrate and quantize an exported program.
 
     Args:
-        job: of the export; its `calibration` gives the samples.
-        program: exported with `strict`: the quantizer finds layers by what that notes.
+        job: of the export; its `calibration` returns the samples.
+        program: exported with `strict`: the quantizer finds layers by the metadata of that mode.
         options: of the pass.
-        wide: the code is for CPUs that add products of bytes in 32 bits; for others activations have 7 bits.
+        wide: the code is for CPUs that add products of bytes in 32 bits; on others activations have 7 bits.
 
     Raises:
         UsageError: there are no samples, or `exclude` names no layer.
@@ -63,17 +63,18 @@ def quantize_program(
 
     if job.calibration is None:
         raise ExportError("to quantize needs a recipe's calibration samples")
-    exclude, notes = _excluded(job.module, options.exclude), list[str]()
-    samples = job.calibration(options.samples, notes)
+    exclude = _excluded(job.module, options.exclude)
+    samples = job.calibration(options.samples)
     samples.read()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
-            way = _by_nncf if wide else _by_torchao
-            converted = way(job, program.module(check_guards=False), _quantizer(exclude, wide), samples)
+            method = _by_nncf if wide else _by_torchao
+            module = program.module(check_guards=False)
+            converted = method(job, module, _quantizer(exclude, wide), samples)
             args, kwargs = job.example_call()
             shapes = job.dynamic_shapes()
-            done = torch.export.export(converted, args, kwargs, dynamic_shapes=shapes, strict=False)
+            quantized = torch.export.export(converted, args, kwargs, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # quantizers fail in any way their libraries please
             raise ExportError(f"the program could not be quantized: {error}") from error
     report = {
@@ -83,7 +84,7 @@ def quantize_program(
         "calibration": {"samples": len(samples.digests)},
         "activation_bits": 8 if wide else 7,
     }
-    return QuantizedProgram(done, report, notes)
+    return QuantizedProgram(quantized, report, list(samples.notes))
 
 
 def widening() -> str | None:
@@ -92,14 +93,14 @@ def widening() -> str | None:
 
 
 def missing() -> str | None:
-    """Why this machine cannot quantize for inductor, or None."""
+    """Return why this machine cannot quantize for inductor, or None."""
     if not machine.system().endswith("x86_64"):
         return "int8 for inductor is for x86-64 CPUs"
     return None if find_spec("nncf") else "nncf is not installed: pip install 'burnish[quantize]'"
 
 
 def _quantizer(exclude: list[str], wide: bool) -> Any:
-    """What says where inductor on x86 wants integers."""
+    """Return the quantizer that decides where inductor on x86 computes in integers."""
     from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
         X86InductorQuantizer,
         get_default_x86_inductor_quantization_config,
@@ -131,7 +132,7 @@ def _by_nncf(
 def _by_torchao(
     job: ExportJob, module: torch.fx.GraphModule, quantizer: Any, samples: CalibrationSamples
 ) -> torch.fx.GraphModule:
-    """Ranges of least squared error over histograms; NNCF's own would be of 8 bits."""
+    """Choose ranges of least squared error over histograms; NNCF would choose them for 8 bits."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     prepared = prepare_pt2e(module, quantizer)
@@ -149,13 +150,20 @@ def _call(job: ExportJob, sample: Arrays) -> tuple[tuple[Any, ...], dict[str, An
 
 
 def _excluded(module: torch.nn.Module, patterns: tuple[str, ...]) -> list[str]:
-    """The modules with matrices of weights that the patterns mean. Raises UsageError where one matches none."""
-    weights = ((name, getattr(one, "weight", None)) for name, one in module.named_modules())
-    known = [name for name, weight in weights if weight is not None and weight.dim() > 1]
-    found: set[str] = set()
+    """Return the modules with weight matrices that match the patterns.
+
+    Raises UsageError if a pattern matches none.
+    """
+    layers = []
+    for name, part in module.named_modules():
+        weight = getattr(part, "weight", None)
+        if weight is not None and weight.dim() > 1:
+            layers.append(name)
+    excluded: set[str] = set()
     for pattern in patterns:
-        meant = {name for name in known if fnmatchcase(name, pattern)}
-        if not meant:
-            raise UsageError(f"passes.quantize.exclude: no layer is named {pattern!r}{nearest(pattern, known)}")
-        found |= meant
-    return sorted(found)
+        matches = {name for name in layers if fnmatchcase(name, pattern)}
+        if not matches:
+            hint = nearest(pattern, layers)
+            raise UsageError(f"passes.quantize.exclude: no layer is named {pattern!r}{hint}")
+        excluded |= matches
+    return sorted(excluded)

@@ -90,7 +90,10 @@ def _pattern(layers: dict[str, torch.Tensor]) -> dict[str, float]:
 
 
 def _smallest(layers: dict[str, torch.Tensor], share: float) -> dict[str, float]:
-    """Zero the smallest of all weights, whatever their layer (Han et al., Learning both Weights and Connections)."""
+    """Zero the smallest of all weights, whatever their layer.
+
+    Method: Han et al., Learning both Weights and Connections.
+    """
     sizes = torch.cat([weight.detach().abs().flatten() for weight in layers.values()])
     count = max(1, round(share * len(sizes)))
     threshold = sizes.kthvalue(count).values

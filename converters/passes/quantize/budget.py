@@ -1,12 +1,12 @@
 """The accuracy budget: the fewest and cheapest layers kept in float that hold it.
 
-1. Sensitivity: each layer alone is given its float weights back, and the error that goes from the outputs with it
-   is measured. That one layer at a time takes a run per layer, but sees what a layer's error becomes on its way to
-   the output, which its own error does not tell: in MobileNetV2 one depthwise convolution of 53 layers makes a
-   large part of all error while its weights are no worse than others.
-2. Cost: what the layer takes in float less what it takes in integers, by the engine's own profiler.
-3. Layers are restored in order of error surely removed per microsecond added, until the
-   samples that calibration never saw hold the budget.
+1. Sensitivity: the float weights of each layer alone are restored, and the error that this removes from the
+   outputs is measured. That takes a run per layer, but includes the layer's error on its way to the output,
+   which the error of its weights does not show: in MobileNetV2 one depthwise convolution of 53 layers causes a
+   large part of the error while its weights are no worse than others.
+2. Cost: the layer's time in float less its time in integers, by the engine's profiler.
+3. Layers are restored in order of error surely removed per microsecond added, until the held-out samples hold
+   the budget.
 """
 
 from __future__ import annotations
@@ -28,47 +28,64 @@ from runtimes.spec import Arrays
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+Array = np.ndarray[Any, Any]
+
 # Sensitivity takes as many samples as this much time allows, and at least so many.
 _SENSITIVITY_SECONDS, _SENSITIVITY_SAMPLES = 10.0, 16
-# The least that keeping a layer float costs, as a share of the whole latency: a profile tells no less from
-# nothing, and the conversions on both sides of the layer are in nobody's time.
+# The least cost of a float layer, as a share of the whole latency: a profile does not distinguish less from
+# nothing, and the conversions on both sides of the layer are in no layer's time.
 _LEAST_COST = 0.01
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Samples that calibration never saw, with eager's float32 answers (by the float graph) and labels."""
+    """Held-out samples, with eager's float32 answers (by the float graph) and labels."""
 
     inputs: Sequence[Arrays]
     labels: Sequence[int | None]
-    truth: Sequence[np.ndarray[Any, Any]]
+    truth: Sequence[Array]
 
-    def drop(self, one: Trial, metric: str) -> float:
-        """What is lost, in percentage points; see `QuantizeOptions.metric`."""
-        found = [one.run(inputs)[0] for inputs in self.inputs]
+    def drop(self, candidate: Trial, metric: str) -> float:
+        """Return the loss of accuracy in percentage points; see `QuantizeOptions.metric`."""
+        outputs = [candidate.run(inputs)[0] for inputs in self.inputs]
         if metric == "sqnr":
-            return 100.0 * float(np.sqrt(_error(found, self.truth) / _energy(self.truth)))
-        best, before = ([row.argmax(-1).reshape(-1)[0] for row in rows] for rows in (found, self.truth))
+            return 100.0 * float(np.sqrt(_error(outputs, self.truth) / _energy(self.truth)))
+        after, before = _best_classes(outputs), _best_classes(self.truth)
         if metric == "agreement":
-            return 100.0 * float(np.mean([a != b for a, b in zip(best, before, strict=True)]))
-        known = [(a, b, label) for a, b, label in zip(best, before, self.labels, strict=True) if label is not None]
-        return 100.0 * float(np.mean([(b == label) - float(a == label) for a, b, label in known]))
+            return 100.0 * float(np.mean(after != before))
+        labelled = np.array([label is not None for label in self.labels])
+        labels = np.array([label for label in self.labels if label is not None])
+        right_before, right_after = before[labelled] == labels, after[labelled] == labels
+        return 100.0 * float(np.mean(right_before - right_after.astype(float)))
 
 
-def _error(found: Sequence[np.ndarray[Any, Any]], truth: Sequence[np.ndarray[Any, Any]]) -> float:
-    return float(sum(np.square(np.float64(a) - b).sum() for a, b in zip(found, truth, strict=True)))
+def _best_classes(outputs: Sequence[Array]) -> Array:
+    return np.array([output.argmax(-1).reshape(-1)[0] for output in outputs])
 
 
-def _energy(arrays: Sequence[np.ndarray[Any, Any]]) -> float:
-    return float(sum(np.square(np.float64(a)).sum() for a in arrays)) or 1.0
+def _error(outputs: Sequence[Array], truth: Sequence[Array]) -> float:
+    errors = [np.float64(output) - exact for output, exact in zip(outputs, truth, strict=True)]
+    return _sum_of_squares(errors)
+
+
+def _energy(arrays: Sequence[Array]) -> float:
+    return _sum_of_squares(arrays) or 1.0
+
+
+def _sum_of_squares(arrays: Sequence[Array]) -> float:
+    return float(sum(np.square(np.float64(array)).sum() for array in arrays))
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A layer: the share of the output's error that goes when it is float, and microseconds that this adds.
+    """The effect of keeping a layer float.
 
-    doubt: standard error of the share. What any change does to a quantized network's rounding moves its error by
-    some percent this way or that; of most layers no more than that is seen.
+    Attributes:
+        layer: name of its node.
+        error_removed: share of the output's error that this removes.
+        doubt: standard error of the share. Any change of a quantized network's rounding moves its error by some
+            percent up or down; most layers show no more than that.
+        added_us: microseconds that this adds.
     """
 
     layer: str
@@ -84,7 +101,7 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Point:
-    """A step of the search: so many layers float, what is lost, what one run takes."""
+    """A step of the search: number of float layers, loss of accuracy, time of a run."""
 
     kept: int
     layer: str | None
@@ -94,7 +111,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search found."""
+    """Result of a search."""
 
     met: bool
     kept: list[str]
@@ -102,7 +119,7 @@ class Budget:
     curve: list[Point]
 
     def report(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Return the entry of the manifest."""
         return asdict(self)
 
 
@@ -118,13 +135,14 @@ def hold_budget(
     most = int(MIXED_SHARE * len(ranked))
     for count in counted(range(most + 1), "trials", limit=True):
         kept = [layer.layer for layer in ranked[:count]]
-        one = trial(format, _restored(quantized, original, kept), precision)
-        drop = judge.drop(one, options.metric)
-        curve.append(Point(count, kept[-1] if kept else None, drop, one.milliseconds(judge.inputs[0])))
+        candidate = trial(format, _restored(quantized, original, kept), precision)
+        drop = judge.drop(candidate, options.metric)
+        milliseconds = candidate.milliseconds(judge.inputs[0])
+        curve.append(Point(count, kept[-1] if kept else None, drop, milliseconds))
         if drop <= limit:
             break
     chosen = min(curve, key=lambda point: (point.drop, point.kept))
-    kept = [one.layer for one in ranked[: chosen.kept]]
+    kept = [layer.layer for layer in ranked[: chosen.kept]]
     restore(quantized, original, kept)
     return Budget(chosen.drop <= limit, kept, ranked, curve)
 
@@ -140,45 +158,53 @@ def _restored(quantized: ir.Model, original: ir.Model, names: Sequence[str]) -> 
 def _ranked(
     quantized: ir.Model, original: ir.Model, format: str, precision: str, judge: Judge
 ) -> list[Sensitivity]:
-    """Every quantized layer, those that surely remove most error per microsecond first."""
+    """Return all quantized layers, those that surely remove most error per microsecond first."""
     whole, exact = trial(format, quantized, precision), trial("onnx", original, "fp32")
     nodes = [layer.node for layer in layers(quantized) if layer.weight is not None]
     inputs = _affordable(judge.inputs, len(nodes) * whole.milliseconds(judge.inputs[0]) / 1e3)
-    truth = [exact.run(one)[0] for one in inputs]
+    truth = [exact.run(sample)[0] for sample in inputs]
     errors = _errors(whole, inputs, truth)
     fast, slow = whole.profile(inputs[0]), trial(format, original, precision).profile(inputs[0])
     before = {str(node.name): node for node in original.graph}
     costs = _costs(fast, slow, nodes, [before[str(node.name)] for node in nodes])
-    found = []
+    sensitivities = []
     for node in counted(nodes, "layers"):
-        one = trial(format, _restored(quantized, original, [str(node.name)]), precision)
-        removed = (errors - _errors(one, inputs, truth)) / (errors.mean() or 1.0)
+        candidate = trial(format, _restored(quantized, original, [str(node.name)]), precision)
+        removed = (errors - _errors(candidate, inputs, truth)) / (errors.mean() or 1.0)
         doubt = float(removed.std() / math.sqrt(len(inputs)))
-        found.append(Sensitivity(str(node.name), float(removed.mean()), doubt, costs[str(node.name)]))
+        cost = costs[str(node.name)]
+        sensitivities.append(Sensitivity(str(node.name), float(removed.mean()), doubt, cost))
     least = _LEAST_COST * sum(fast.values())
-    return sorted(found, key=lambda one: one.surely_removed / max(one.added_us, least), reverse=True)
+
+    def gain(layer: Sensitivity) -> float:
+        return layer.surely_removed / max(layer.added_us, least)
+
+    return sorted(sensitivities, key=gain, reverse=True)
 
 
 def _affordable(inputs: Sequence[Arrays], seconds: float) -> Sequence[Arrays]:
-    """As many samples, spread over all, as the time for them allows; `seconds` for each."""
+    """Return as many samples, spread over all, as their time allows; `seconds` is that of each."""
     count = int(np.clip(_SENSITIVITY_SECONDS / seconds, _SENSITIVITY_SAMPLES, len(inputs)))
     return [inputs[index * len(inputs) // count] for index in range(min(count, len(inputs)))]
 
 
-def _errors(one: Trial, inputs: Sequence[Arrays], truth: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    """The energy of the error of each sample."""
-    return np.array([_error([one.run(each)[0]], [exact]) for each, exact in zip(inputs, truth, strict=True)])
+def _errors(candidate: Trial, inputs: Sequence[Arrays], truth: Sequence[Array]) -> Array:
+    """Return the energy of the error of each sample."""
+    errors = []
+    for sample, exact in zip(inputs, truth, strict=True):
+        errors.append(_error([candidate.run(sample)[0]], [exact]))
+    return np.array(errors)
 
 
 def _costs(
     fast: dict[str, float], slow: dict[str, float], nodes: list[ir.Node], before: list[ir.Node]
 ) -> dict[str, float]:
-    """Microseconds that each layer adds in float; the mean where a profile does not name it."""
-    own, other = layer_times(fast, nodes), layer_times(slow, before)
-    known = {}
-    for name, quick in own.items():
-        lasting = other[name]
-        if quick is not None and lasting is not None:
-            known[name] = lasting - quick
-    usual = float(np.mean(list(known.values()))) if known else 0.0
-    return {name: known.get(name, usual) for name in own}
+    """Return the microseconds that each layer adds in float; the mean if a profile does not name it."""
+    integer_times, float_times = layer_times(fast, nodes), layer_times(slow, before)
+    costs = {}
+    for name, integer_time in integer_times.items():
+        float_time = float_times[name]
+        if integer_time is not None and float_time is not None:
+            costs[name] = float_time - integer_time
+    mean = float(np.mean(list(costs.values()))) if costs else 0.0
+    return {name: costs.get(name, mean) for name in integer_times}

@@ -1,7 +1,7 @@
-"""Calibration, done once for all who need the same: what it leaves is kept in the user's cache folder.
+"""Calibration, done once per graph, options and samples: its result is kept in the user's cache folder.
 
-NNCF finds the ranges of activations and corrects biases in turns, so what is kept is not statistics but the
-quantized graph, before any accuracy budget is searched, and what was noticed about the model's channels.
+NNCF finds the ranges of activations and corrects biases in turns. So the cache does not hold statistics, but
+the quantized graph, before any accuracy budget is searched, and the report about the model's channels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from converters.data.calibration import CalibrationSamples
 from converters.digest import Key, source_digest
 from converters.errors import ExportError
 from converters.graph.qdq import layers
-from converters.passes.quantize.channels import in_words, silent_channels
+from converters.passes.quantize.channels import channel_summary, silent_channels
 from converters.passes.quantize.estimators import quantize_with_best_ranges
 from converters.passes.quantize.static import Calibration, has_attention
 from converters.recipe.quantize import QuantizeOptions
@@ -29,16 +29,17 @@ from runtimes.process.child import tell
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_GRAPH, _FOUND = "quantized.onnx", "found.json"
+_GRAPH, _RESULT = "quantized.onnx", "found.json"
 _LIBRARIES = ("nncf", "onnxruntime", "onnx", "onnx-ir", "numpy")
 
 
 @dataclass(frozen=True)
 class CalibrationRequest:
-    """One calibration to do.
+    """Task of a calibration.
 
     Attributes:
-        graph: the float32 ONNX file, and `model`, the same read.
+        graph: the float32 ONNX file.
+        model: the same file as a graph in memory.
         options: of the pass; the accuracy budget plays no part.
         exclude: names of the nodes that stay float.
     """
@@ -49,65 +50,76 @@ class CalibrationRequest:
     exclude: Collection[str]
 
 
-def calibrate(work: CalibrationRequest, samples: CalibrationSamples, target: Path, store: Store) -> dict[str, Any]:
-    """Write the quantized graph to `target`, from the store or made now; what there is to say of it goes to notes.
+@dataclass(frozen=True)
+class CalibrationResult:
+    """Entries of the manifest, and notes for the report.
 
-    Returns:
-        For the manifest: `calibration`, and the channels that are `dead` and `constant`.
+    Attributes:
+        report: `calibration`, and the channels that are `dead` and `constant`.
+        notes: remarks about the samples, the cache and the channels.
+    """
+
+    report: dict[str, Any]
+    notes: list[str]
+
+
+def calibrate(
+    request: CalibrationRequest, samples: CalibrationSamples, target: Path, store: Store
+) -> CalibrationResult:
+    """Write the quantized graph to `target`, from the store or newly calibrated.
 
     Raises:
         UsageError: there are no samples, or they do not fit the model.
-        ExportError: the quantizer cannot, or quantized no layer.
+        ExportError: the quantizer failed, or quantized no layer.
     """
     samples.read()
-    key = _key(work, samples)
+    notes = list(samples.notes)
+    key = _key(request, samples)
     entry = target.with_name("calibration")
     with store.making(key):
-        if store.get(key, entry, samples.notes.append):
-            tell("the calibration is in the cache")
+        if store.get(key, entry, notes.append):
+            tell("calibration: cache hit")
         else:
-            _make(work, samples, entry)
-            _keep(samples, key, entry, store)
+            _quantize(request, samples, entry)
+            if samples.changed:
+                notes.append(
+                    "the calibration samples differ each time they are read: the calibration cannot be cached"
+                )
+            else:
+                store.put(key, entry)
     (entry / _GRAPH).replace(target)
-    found = json.loads((entry / _FOUND).read_text(encoding="utf-8"))
-    if (told := in_words(found["channels"])) is not None:
-        samples.notes.append(told)
-    about: dict[str, Any] = {"key": key, "samples": len(samples.digests)}
-    if found["ranges"]:
-        about |= {"ranges": max(found["ranges"], key=found["ranges"].__getitem__), "sqnr_db": found["ranges"]}
-    return {"calibration": about, **found["channels"]}
+    result = json.loads((entry / _RESULT).read_text(encoding="utf-8"))
+    if (summary := channel_summary(result["channels"])) is not None:
+        notes.append(summary)
+    calibration: dict[str, Any] = {"key": key, "samples": len(samples.digests)}
+    if ranges := result["ranges"]:
+        calibration |= {"ranges": max(ranges, key=ranges.__getitem__), "sqnr_db": ranges}
+    return CalibrationResult({"calibration": calibration, **result["channels"]}, notes)
 
 
-def _keep(samples: CalibrationSamples, key: str, entry: Path, store: Store) -> None:
-    if samples.changed:
-        why = "the calibration samples were others each time they were read: it cannot be used again"
-        samples.notes.append(why)
-    else:
-        store.put(key, entry)
-
-
-def _make(work: CalibrationRequest, samples: CalibrationSamples, entry: Path) -> None:
+def _quantize(request: CalibrationRequest, samples: CalibrationSamples, entry: Path) -> None:
     """Quantize, and look at the channels, into the new folder `entry`."""
     import onnx_ir as ir
 
     entry.mkdir()
-    attention = has_attention(ir.to_proto(work.model.graph))
-    data = Calibration(samples, samples.count, work.exclude, attention, len(samples.digests))
-    ranges = quantize_with_best_ranges(work.graph, work.model, work.options, data, entry / _GRAPH)
+    attention = has_attention(ir.to_proto(request.model.graph))
+    data = Calibration(samples, samples.count, request.exclude, attention, len(samples.digests))
+    ranges = quantize_with_best_ranges(request.graph, request.model, request.options, data, entry / _GRAPH)
     if not any(layer.quantized for layer in layers(ir.load(str(entry / _GRAPH)))):
-        raise ExportError(f"{work.options.quantizer} quantized none of the graph's layers")
-    channels = silent_channels(work.model, samples, len(samples.digests), entry)
-    kept = {"channels": channels, "ranges": {name: round(value, 2) for name, value in ranges.items()}}
-    (entry / _FOUND).write_text(json.dumps(kept), encoding="utf-8")
+        raise ExportError(f"{request.options.quantizer} quantized none of the graph's layers")
+    channels = silent_channels(request.model, samples, len(samples.digests), entry)
+    rounded = {name: round(value, 2) for name, value in ranges.items()}
+    result = {"channels": channels, "ranges": rounded}
+    (entry / _RESULT).write_text(json.dumps(result), encoding="utf-8")
 
 
-def _key(work: CalibrationRequest, samples: CalibrationSamples) -> str:
-    """The digest of all that a calibration depends on."""
+def _key(request: CalibrationRequest, samples: CalibrationSamples) -> str:
+    """Return the digest of everything that a calibration depends on."""
     key = Key()
-    for file in _files(work.graph):
+    for file in _files(request.graph):
         key.add("graph", _digest(file))
-    key.add("quantizer", f"{work.options.quantizer} {work.options.calibrate}")
-    key.add("exclude", json.dumps(sorted(work.exclude)))
+    key.add("quantizer", f"{request.options.quantizer} {request.options.calibrate}")
+    key.add("exclude", json.dumps(sorted(request.exclude)))
     key.add("samples", f"{samples.count}")
     for digest in samples.digests:
         key.add("sample", digest)
@@ -119,15 +131,15 @@ def _key(work: CalibrationRequest, samples: CalibrationSamples) -> str:
 
 
 def _files(graph: Path) -> list[Path]:
-    """An ONNX file and those of its external data."""
+    """Return an ONNX file and the files of its external data."""
     import onnx
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-    tensors = onnx.load(str(graph), load_external_data=False).graph.initializer
-    return [
-        graph,
-        *sorted({graph.parent / ExternalDataInfo(one).location for one in tensors if uses_external_data(one)}),
-    ]
+    external = set()
+    for tensor in onnx.load(str(graph), load_external_data=False).graph.initializer:
+        if uses_external_data(tensor):
+            external.add(graph.parent / ExternalDataInfo(tensor).location)
+    return [graph, *sorted(external)]
 
 
 def _digest(file: Path) -> bytes:

@@ -1,7 +1,7 @@
-"""Channels that say nothing on the calibration samples: dead (always 0) or constant (always one other value).
+"""Channels without information on the calibration samples: dead (always 0) or constant (one other value).
 
-They cost what the others cost, and tell of a model that could be smaller, of samples that show too little, or of
-preprocessing that is not the model's. They are reported; nothing is changed.
+They cost as much as the others, and are a sign of a model that could be smaller, of samples that show too little,
+or of the wrong preprocessing. They are reported; nothing is changed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Array = np.ndarray[Any, Any]
 
 SAMPLES = 32
 """Samples to look at, spread over all. A convolution's channel has many values on each: of the 66 channels of
-MobileNetV2 that are dead on so many photographs, 65 are on fifteen times as many."""
+MobileNetV2 that are dead on so many photographs, 65 are dead on fifteen times as many."""
 _PLACES = 300
-# Values that must all be the same before that means something behind an activation: a channel that is active at one
-# place of a hundred is 0 at so many once in twenty times (the rule of three; Hanley and Lippman-Hand, JAMA, 1983).
+# Number of equal values after an activation that is significant: a channel that is active at one place of a
+# hundred is 0 at so many once in twenty times (the rule of three; Hanley and Lippman-Hand, JAMA, 1983).
 _LISTED = 10  # layers that the manifest names, those with most such channels first
 _ACTIVATIONS = ("Relu", "Clip")
 _CHANNELWISE = ("BatchNormalization", "Add", "Sub", "Mul")
@@ -39,26 +39,26 @@ _AXES_ARE_INPUTS = 18  # the opset since which ReduceMin and ReduceMax take them
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """Where to look.
+class _Tap:
+    """A layer whose values are looked at.
 
     Attributes:
         path: of its module.
-        before, behind: the values before and behind its activation; the same one where it has none.
+        before, after: the values before and after its activation; the same one if it has none.
         axes: number of axes of both.
-        channels: size of the last axis where that has the channels; None where it is axis 1.
+        channels: size of the last axis if that has the channels; None if it is axis 1.
     """
 
     path: str
     before: str
-    behind: str
+    after: str
     axes: int
     channels: int | None
 
 
 @dataclass
-class _Seen:
-    """The extremes of each channel of a value, how many of its values they are of, and of how many samples."""
+class _Extremes:
+    """The extremes of each channel of a value, and the number of values and samples that they are of."""
 
     low: Array
     high: Array
@@ -67,18 +67,18 @@ class _Seen:
 
     @property
     def still(self) -> Array:
-        """Which channels had one value only."""
+        """The channels that had one value only."""
         return np.asarray(self.low == self.high)
 
     @property
     def zero(self) -> Array:
-        """Which channels were 0 only."""
+        """The channels that were 0 only."""
         return np.asarray((self.low == 0) & (self.high == 0))
 
-    def and_too(self, other: _Seen) -> _Seen:
-        """Both together."""
-        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        return _Seen(low, high, self.places + other.places, self.samples + other.samples)
+    def merge(self, new: _Extremes) -> _Extremes:
+        """Return the extremes of both together."""
+        low, high = np.minimum(self.low, new.low), np.maximum(self.high, new.high)
+        return _Extremes(low, high, self.places + new.places, self.samples + new.samples)
 
 
 def silent_channels(model: ir.Model, samples: Iterable[Arrays], count: int, folder: Path) -> dict[str, Any]:
@@ -134,7 +134,8 @@ class _Spread:
 
     def __init__(self, samples: Iterable[Arrays], count: int) -> None:
         self._samples = samples
-        self._picked = {index * count // SAMPLES for index in range(SAMPLES)} if count > SAMPLES else range(count)
+        used = min(count, SAMPLES)
+        self._picked = {index * count // used for index in range(used)}
 
     def __len__(self) -> int:
         return len(self._picked)
@@ -145,55 +146,63 @@ class _Spread:
                 yield sample
 
 
-def _silent(before: _Seen, behind: _Seen) -> tuple[int, int]:
-    """How many channels are dead, and how many constant.
+def _count_silent(before: _Extremes, after: _Extremes) -> tuple[int, int]:
+    """Count the dead and the constant channels.
 
-    Before an activation two values are never the same by chance, so two samples tell; behind it 0 is common.
+    Before an activation two values are never equal by chance, so two samples suffice; after it 0 is common.
     """
-    if behind.samples < 2:
+    if after.samples < 2:
         return 0, 0
-    sure = before.still | (behind.places >= _PLACES)
-    return int((behind.zero & sure).sum()), int((behind.still & ~behind.zero & sure).sum())
+    sure = before.still | (after.places >= _PLACES)
+    return int((after.zero & sure).sum()), int((after.still & ~after.zero & sure).sum())
 
 
-def _report(silent: Counter[str], every: Counter[str], samples: int) -> dict[str, Any]:
+def _report(silent: Counter[str], channels: Counter[str], samples: int) -> dict[str, Any]:
     layers = {path: count for path, count in silent.most_common() if count}
-    most = {path: {"channels": layers[path], "of": every[path]} for path in list(layers)[:_LISTED]}
+    most = {path: {"channels": layers[path], "of": channels[path]} for path in list(layers)[:_LISTED]}
     return {"samples": samples, "layers": len(layers), "channels": sum(layers.values()), "most": most}
 
 
-def _layers(model: ir.Model) -> Iterator[_Layer]:
-    """The layers with weights, then the activations that stand behind something else, such as an addition."""
-    known: set[str] = set()
+def _layers(model: ir.Model) -> Iterator[_Tap]:
+    """Yield the layers with weights, then the activations after something else, such as an addition."""
+    tapped: set[str] = set()
     for node in model.graph:
-        weight = constant(node.inputs[1]) if node.op_type in COMPUTE and node.domain in ("", "ai.onnx") else None
+        if node.op_type not in COMPUTE or node.domain not in ("", "ai.onnx"):
+            continue
+        weight = constant(node.inputs[1])
         if weight is not None and weight.dtype == np.float32:
-            value = node.outputs[0]
-            axes, channels = (weight.ndim, None) if node.op_type.startswith("Conv") else (2, _columns(node, weight))
-            yield _Layer(_path(node), str(value.name), str(_behind(value).name), axes, channels)
-            known |= {str(value.name), str(_behind(value).name)}
-    for node in model.graph:
-        if node.op_type in _ACTIVATIONS and (layer := _alone(node, known)) is not None:
+            before = node.outputs[0]
+            axes, channels = 2, None
+            if node.op_type.startswith("Conv"):
+                axes = weight.ndim
+            else:
+                channels = _columns(node, weight)
+            layer = _Tap(_path(node), str(before.name), str(_activated(before).name), axes, channels)
             yield layer
+            tapped |= {layer.before, layer.after}
+    for node in model.graph:
+        if node.op_type in _ACTIVATIONS and (activation := _activation_tap(node, tapped)) is not None:
+            yield activation
 
 
 def _columns(node: ir.Node, weight: Array) -> int:
-    """The size of the last axis of a matrix product with a constant."""
+    """Return the size of the last axis of a matrix product with a constant."""
     turned = node.attributes.get("transB") if node.op_type == "Gemm" else None
     if turned is not None and turned.as_int():
         return int(weight.shape[0])
     return int(weight.shape[-1]) if weight.ndim > 1 else 1
 
 
-def _behind(value: ir.Value) -> ir.Value:
-    """What is left of a layer's output behind its activation; the output itself where none follows alone."""
+def _activated(value: ir.Value) -> ir.Value:
+    """Return a layer's output after its activation, or the output itself if no activation is its only reader."""
     at = value
     while len(readers := users(at)) == 1 and not at.is_graph_output():
         [reader] = readers
         if reader.op_type in _ACTIVATIONS:
             return reader.outputs[0]
-        # Of an addition only that of a constant: what comes from elsewhere is not this layer's.
-        fixed = all(constant(each) is not None for each in reader.inputs if each is not at and each is not None)
+        # An addition is followed only if it adds a constant: other values are not this layer's.
+        operands = [operand for operand in reader.inputs if operand is not at and operand is not None]
+        fixed = all(constant(operand) is not None for operand in operands)
         shape = reader.outputs[0].shape
         if reader.op_type not in _CHANNELWISE or not fixed or shape is None or shape != value.shape:
             break
@@ -201,52 +210,53 @@ def _behind(value: ir.Value) -> ir.Value:
     return value
 
 
-def _alone(node: ir.Node, known: Collection[str]) -> _Layer | None:
-    """An activation as a layer of its own; None where a layer has it, or its channels are not known."""
+def _activation_tap(node: ir.Node, tapped: Collection[str]) -> _Tap | None:
+    """Return the tap of an activation, or None if it belongs to a layer or its channels are unknown."""
     import onnx_ir as ir
 
-    before, behind = node.inputs[0], node.outputs[0]
-    shape = behind.shape
-    if before is None or behind.dtype != ir.DataType.FLOAT or {before.name, behind.name} & set(known):
+    before, after = node.inputs[0], node.outputs[0]
+    shape = after.shape
+    if before is None or after.dtype != ir.DataType.FLOAT or {before.name, after.name} & set(tapped):
         return None
     if shape is None or len(shape) < 2:
         return None
-    if len(shape) > 3:  # a picture's or a video's
-        return _Layer(_path(node), str(before.name), str(behind.name), len(shape), None)
-    columns = shape[-1]
-    if not isinstance(columns, int):
-        return None
-    return _Layer(_path(node), str(before.name), str(behind.name), len(shape), columns)
+    columns = None
+    if len(shape) <= 3:  # more axes: a picture's or a video's, with the channels on axis 1
+        columns = shape[-1]
+        if not isinstance(columns, int):
+            return None
+    return _Tap(_path(node), str(before.name), str(after.name), len(shape), columns)
 
 
 def _path(node: ir.Node) -> str:
     return module_path(node.metadata_props) or str(node.name)
 
 
-def _extremes(layer: _Layer, opset: int, graph: onnx.GraphProto, value: str, suffix: str) -> list[str]:
-    """Nodes for the smallest and the largest value of each channel, and the shape of all.
+def _add_extremes(layer: _Tap, opset: int, graph: onnx.GraphProto, value: str, suffix: str) -> list[str]:
+    """Add nodes for the smallest and the largest value of each channel, and the shape of the value.
 
-    Where axis 1 has the channels they are told for each row of the batch.
+    If axis 1 has the channels, the extremes are per row of the batch. Returns the names of the three outputs.
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    low, high, sizes, shape, rows, columns, axes = (
-        f"{step} {suffix}" for step in ("low", "high", "sizes", "shape", "rows", "columns", "axes")
-    )
-    others = list(range(2, layer.axes))  # with the batch, ONNX Runtime takes half as long again
-    flat, source = [], value
+    low, high, sizes, shape = f"low {suffix}", f"high {suffix}", f"sizes {suffix}", f"shape {suffix}"
+    source, reduced_axes = value, list(range(2, layer.axes))  # with the batch, it takes half as long again
     if layer.channels is not None:
+        rows, columns = f"rows {suffix}", f"columns {suffix}"
         graph.initializer.append(numpy_helper.from_array(np.array([-1, layer.channels]), columns))
-        flat, source, others = [helper.make_node("Reshape", [value, columns], [rows])], rows, [0]
-    by_input = opset >= _AXES_ARE_INPUTS
-    if by_input:
-        graph.initializer.append(numpy_helper.from_array(np.array(others), axes))
-    more: dict[str, Any] = {} if by_input else {"axes": others}
+        graph.node.append(helper.make_node("Reshape", [value, columns], [rows]))
+        source, reduced_axes = rows, [0]
+    inputs, attributes = [source], dict[str, Any]()
+    if opset >= _AXES_ARE_INPUTS:
+        axes = f"axes {suffix}"
+        graph.initializer.append(numpy_helper.from_array(np.array(reduced_axes), axes))
+        inputs.append(axes)
+    else:
+        attributes["axes"] = reduced_axes
     graph.node.extend(
         [
-            *flat,
-            helper.make_node("ReduceMin", [source, axes] if by_input else [source], [low], keepdims=0, **more),
-            helper.make_node("ReduceMax", [source, axes] if by_input else [source], [high], keepdims=0, **more),
+            helper.make_node("ReduceMin", inputs, [low], keepdims=0, **attributes),
+            helper.make_node("ReduceMax", inputs, [high], keepdims=0, **attributes),
             helper.make_node("Shape", [value], [sizes]),
             helper.make_node("Cast", [sizes], [shape], to=TensorProto.FLOAT),
         ]

@@ -1,4 +1,4 @@
-"""Quantization that needs no samples: dynamic (ranges found while running) and weight-only."""
+"""Quantization without calibration: dynamic (activation ranges found at run time) and weight-only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from converters.recipe.quantize import QuantizeOptions
 
 
 def quantize_loose(graph: Path, options: QuantizeOptions, exclude: Collection[str], target: Path) -> None:
-    """Write the quantized graph of `graph` to `target`. Raises ExportError where ONNX Runtime cannot."""
+    """Write the quantized graph of `graph` to `target`. Raises ExportError if ONNX Runtime cannot."""
     try:
         if options.mode == "dynamic":
             _dynamic(graph, exclude, target)
@@ -21,7 +21,7 @@ def quantize_loose(graph: Path, options: QuantizeOptions, exclude: Collection[st
 
 
 def _dynamic(graph: Path, exclude: Collection[str], target: Path) -> None:
-    """Matrix products and recurrent layers by integers, activations quantized by what each run brings."""
+    """Quantize matrix products and recurrent layers; activation ranges are those of each run."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
@@ -35,7 +35,10 @@ def _dynamic(graph: Path, exclude: Collection[str], target: Path) -> None:
 
 
 def _weights(graph: Path, options: QuantizeOptions, exclude: Collection[str], target: Path) -> None:
-    """Weights of matrix products and embeddings by groups; MatMulNBits computes with float activations."""
+    """Quantize weights of matrix products and embeddings by groups.
+
+    MatMulNBits computes with float activations.
+    """
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
     from onnxruntime.quantization.onnx_model import ONNXModel

@@ -1,4 +1,4 @@
-"""Give layers of a quantized graph their float weights back: mixed precision without calibrating again."""
+"""Restore the float weights of layers of a quantized graph: mixed precision without a new calibration."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _LIGHT = (*MOVERS, "Relu", "Clip")
-"""Operators between layers that compute in whatever precision is around them."""
+"""Operators between layers that compute in the precision of their neighbours."""
 
 
 def restore(model: ir.Model, original: ir.Model, names: Collection[str]) -> None:
     """Make the layers `names` of the quantized `model` float32 again, in place.
 
-    Their weights and biases (which were corrected for the rounding of others) are those of `original`, the graph
-    before quantization. Where everything around a quantized value is float, the pair goes too.
+    Their weights and biases (which were corrected for the rounding of others) are those of `original`, the
+    graph before quantization. A pair with only float layers around it is removed too.
     """
     before = {node.name: node for node in original.graph}
     for layer in list(layers(model)):
@@ -35,11 +35,12 @@ def restore(model: ir.Model, original: ir.Model, names: Collection[str]) -> None
             continue
         source = before[str(layer.node.name)]
         for index in range(1, len(layer.node.inputs)):
-            array = constant(source.inputs[index])
+            value = source.inputs[index]
+            array = constant(value)
             if array is not None:
-                value = source.inputs[index]
                 assert value is not None
-                layer.node.replace_input_with(index, new_constant(model, f"{value.name}_float32", array))
+                weight = new_constant(model, f"{value.name}_float32", array)
+                layer.node.replace_input_with(index, weight)
     _bypass(model)
     drop_unused(model)
 
@@ -52,25 +53,29 @@ def _bypass(model: ir.Model) -> None:
         readers = users(node.outputs[0])
         if source is None or any(reader.op_type != "DequantizeLinear" for reader in readers):
             continue
-        if _made_by(source, quantized) or any(_feeds(reader.outputs[0], quantized) for reader in readers):
+        if _comes_from(source, quantized) or any(_feeds(reader.outputs[0], quantized) for reader in readers):
             continue
         for reader in readers:
             reader.outputs[0].replace_all_uses_with(source, replace_graph_outputs=True)
 
 
-def _made_by(value: ir.Value, quantized: Collection[ir.Node]) -> bool:
-    """Whether a quantized layer, or an operator between such (an addition), makes the value."""
-    made = value.producer()
-    while made is not None and made.op_type in _LIGHT and made.inputs[0] is not None:
-        made = made.inputs[0].producer()
-    return made is not None and (made in quantized or not _is_float_layer(made, quantized))
+def _comes_from(value: ir.Value, quantized: Collection[ir.Node]) -> bool:
+    """Return whether a quantized layer, or an operator between such layers (an addition), computes the value."""
+    node = value.producer()
+    while node is not None and node.op_type in _LIGHT and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node is not None and not _is_float_layer(node, quantized)
 
 
 def _feeds(value: ir.Value, quantized: Collection[ir.Node]) -> bool:
-    return any(
-        _feeds(reader.outputs[0], quantized) if reader.op_type in _LIGHT else not _is_float_layer(reader, quantized)
-        for reader in users(value)
-    )
+    """Return whether a quantized layer, or an operator between such layers, reads the value."""
+    for reader in users(value):
+        if reader.op_type in _LIGHT:
+            if _feeds(reader.outputs[0], quantized):
+                return True
+        elif not _is_float_layer(reader, quantized):
+            return True
+    return False
 
 
 def _is_float_layer(node: ir.Node, quantized: Collection[ir.Node]) -> bool:

@@ -1,4 +1,4 @@
-"""The step that quantizes a graph: choose the layers, calibrate, say what was done."""
+"""The pass `quantize` on a graph: choose the layers, calibrate, report."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from converters.recipe.schema import Recipe
 from converters.steps.store import Store
 from runtimes.errors import UsageError
 from runtimes.registry import nearest
+from runtimes.spec import Arrays
 from runtimes.validator.probes import synthetic_samples
 
 if TYPE_CHECKING:
@@ -29,14 +30,12 @@ if TYPE_CHECKING:
 
 GRAPH_FILE = "quantized.onnx"
 _LOOSE = (*COMPUTE, "LSTM", "GRU", "RNN", "Gather")
-
-
-_NOISE = 64  # synthetic samples that a budget is held on where there is no data
+_NOISE = 64  # synthetic samples for an accuracy budget if there is no data
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What a quantized graph is for: a format, and what its float layers compute in."""
+    """The target of a quantized graph: a format, and the precision of its float layers."""
 
     format: str
     precision: str
@@ -44,7 +43,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Quantized:
-    """A quantized graph, what was done to it, and what a reader should know."""
+    """A quantized graph, its entry in the manifest, and notes for the report."""
 
     graph: Path
     report: dict[str, Any]
@@ -52,9 +51,10 @@ class Quantized:
 
     @property
     def kept_layers(self) -> list[str]:
-        """The layers that stay float: by the recipe's word, for its budget, or by the quantizer's choice."""
+        """The layers that stay float: excluded, kept by the budget, or left by the quantizer."""
         report = self.report
-        return [*report["excluded"], *report.get("budget", {}).get("kept", []), *report.get("left_float", [])]
+        kept_by_budget = report.get("budget", {}).get("kept", [])
+        return [*report["excluded"], *kept_by_budget, *report.get("left_float", [])]
 
 
 def quantize(
@@ -71,21 +71,21 @@ def quantize(
     Args:
         graph: in float32.
         recipe: for the calibration data.
-        folder: the recipe's own.
+        folder: of the recipe.
         options: of the pass.
-        engine: what the graph is for; an accuracy budget is held there.
-        work: where the new graph goes.
+        engine: the target of the graph; an accuracy budget is held there.
+        work: folder for the new graph.
         store: of calibrations.
 
     Raises:
-        UsageError: the recipe has no samples for it, or names layers that are not there.
+        UsageError: the recipe has no samples for it, or names layers that do not exist.
         ExportError: nothing in the graph can be quantized, or the quantizer failed.
     """
     import onnx_ir as ir
 
     model = ir.load(str(graph))
     exclude = _excluded(model, options.exclude)
-    target, notes = work / GRAPH_FILE, list[str]()
+    target = work / GRAPH_FILE
     report: dict[str, Any] = {
         "quantizer": options.quantizer,
         "options": options.model_dump(mode="json", exclude_defaults=True),
@@ -95,56 +95,65 @@ def quantize(
         quantize_loose(graph, options, exclude, target)
         if options.mode == "weight-only":  # products of two computed values have no weights to quantize
             report["left_float"] = float_products(ir.load(str(target)))
-    else:
-        samples = CalibrationSamples(recipe, folder, options.samples, notes)
-        report |= calibrate(CalibrationRequest(graph, model, options, exclude), samples, target, store)
-        quantized = ir.load(str(target))
-        if options.max_drop is not None:
-            judge = _judge(model, recipe, folder, notes)
-            budget = hold_budget(quantized, model, engine.format, engine.precision, options, judge)
-            ir.save(quantized, str(target))
-            report["budget"] = budget.report()
-            notes.append(_words(budget, options, len(judge.inputs)))
-        done = [layer.quantized for layer in layers(quantized)]
-        report |= {"layers": len(done), "quantized_layers": sum(done), "left_float": float_products(quantized)}
-    return Quantized(target, report, notes)
+        return Quantized(target, report)
+    samples = CalibrationSamples(recipe, folder, options.samples)
+    calibration = calibrate(CalibrationRequest(graph, model, options, exclude), samples, target, store)
+    report |= calibration.report
+    notes = calibration.notes
+    quantized = ir.load(str(target))
+    if options.max_drop is not None:
+        judge = _judge(model, recipe, folder)
+        if recipe.data.evaluation is None:
+            notes.append("the accuracy budget was held on noise: name data.evaluation")
+        budget = hold_budget(quantized, model, engine.format, engine.precision, options, judge)
+        ir.save(quantized, str(target))
+        report["budget"] = budget.report()
+        notes.append(_summary(budget, options, len(judge.inputs)))
+    flags = [layer.quantized for layer in layers(quantized)]
+    counts = {"layers": len(flags), "quantized_layers": sum(flags), "left_float": float_products(quantized)}
+    return Quantized(target, report | counts, notes)
 
 
-def _judge(model: ir.Model, recipe: Recipe, folder: Path, notes: list[str]) -> Judge:
-    """Samples to hold a budget on: the recipe's evaluation data, else noise, which is said."""
+def _judge(model: ir.Model, recipe: Recipe, folder: Path) -> Judge:
+    """Return samples to hold a budget on: the recipe's evaluation data, or noise if it has none."""
+    labels: list[int | None] = []
+    inputs: list[Arrays] = []
     if recipe.data.evaluation is not None:
-        samples = evaluation_samples(recipe, folder)
-        found = [({name: array[None] for name, array in one.inputs.items()}, one.label) for one in samples]
+        for sample in evaluation_samples(recipe, folder):
+            inputs.append({name: array[None] for name, array in sample.inputs.items()})
+            labels.append(sample.label)
     else:
-        notes.append("the accuracy budget was held on noise: name data.evaluation")
-        drawn = synthetic_samples(recipe.inputs, recipe.dims, recipe.seed, _NOISE)
-        found = [({name: array[:1] for name, array in one.inputs.items()}, None) for one in drawn]
+        for probe in synthetic_samples(recipe.inputs, recipe.dims, recipe.seed, _NOISE):
+            inputs.append({name: array[:1] for name, array in probe.inputs.items()})
+            labels.append(None)
     exact = trial("onnx", model, "fp32")
-    inputs = [one for one, _ in found]
-    return Judge(inputs, [label for _, label in found], [exact.run(one)[0] for one in inputs])
+    return Judge(inputs, labels, [exact.run(arrays)[0] for arrays in inputs])
 
 
-def _words(budget: Budget, options: QuantizeOptions, samples: int) -> str:
+def _summary(budget: Budget, options: QuantizeOptions, samples: int) -> str:
     chosen = next(point for point in budget.curve if point.kept == len(budget.kept))
     held = f"{len(budget.kept)} of {len(budget.sensitivity)} layers stay float"
-    ends = "" if budget.met else ": the budget cannot be held"
-    return f"{held}: {options.metric} drops by {chosen.drop:.2f} of {options.max_drop:g} on {samples} samples{ends}"
+    drop = f"{options.metric} drops by {chosen.drop:.2f} of {options.max_drop:g} on {samples} samples"
+    failure = "" if budget.met else ": the budget cannot be held"
+    return f"{held}: {drop}{failure}"
 
 
 def _excluded(model: ir.Model, patterns: Sequence[str]) -> set[str]:
-    """The names of the nodes that the patterns mean, by module path or node name. Raises where one matches none."""
-    known = {
-        str(node.name): module_path(node.metadata_props) or str(node.name)
-        for node in model.graph
-        if node.op_type in _LOOSE and any(constant(value) is not None for value in node.inputs)
-    }
-    if not known:
+    """Return the names of the nodes that the patterns match, by module path or node name.
+
+    Raises UsageError if a pattern matches none.
+    """
+    paths = {}
+    for node in model.graph:
+        if node.op_type in _LOOSE and any(constant(value) is not None for value in node.inputs):
+            paths[str(node.name)] = module_path(node.metadata_props) or str(node.name)
+    if not paths:
         raise ExportError("the graph has no convolution, matrix product or recurrent layer to quantize")
     excluded = set()
     for pattern in patterns:
-        found = {name for name, path in known.items() if fnmatchcase(path, pattern) or name == pattern}
-        if not found:
-            hint = nearest(pattern, list(known.values()))
+        matches = {name for name, path in paths.items() if fnmatchcase(path, pattern) or name == pattern}
+        if not matches:
+            hint = nearest(pattern, list(paths.values()))
             raise UsageError(f"passes.quantize.exclude: no layer is named {pattern!r}{hint}")
-        excluded |= found
+        excluded |= matches
     return excluded

@@ -1,7 +1,7 @@
-"""Static quantization: weights and activations in int8, ranges found on samples. NNCF, or ONNX Runtime's own.
+"""Static quantization: weights and activations in int8, ranges calibrated on samples.
 
-Both leave a QDQ graph: QuantizeLinear and DequantizeLinear around float operators, which says what shall be
-integer and leaves the choice of kernels to the engine.
+The quantizer is NNCF, or ONNX Runtime's. Both write a QDQ graph: QuantizeLinear and DequantizeLinear around
+float operators, which marks the integer parts and leaves the choice of kernels to the engine.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a static quantization works with.
+    """Input of a static quantization.
 
     Attributes:
         batches: inputs of the model, one sample after the other; read as often as the quantizer likes.
-        count: how many are asked for.
+        count: requested number of samples.
         exclude: names of the nodes that stay float.
-        transformer: the graph is one of attention, which has rules of its own.
-        size: how many there are, if it is known.
+        transformer: whether the graph has attention, for which the quantizer has special rules.
+        size: number of samples, if it is known.
     """
 
     batches: Iterable[Arrays]
@@ -41,14 +41,14 @@ class Calibration:
 
     @property
     def counted_batches(self) -> counted[Arrays]:
-        """The batches, counted as often as they are gone through."""
+        """The batches, with a progress count for each iteration."""
         return counted(self.batches, "calibration", self.size)
 
 
 def quantize_static(graph: Path, options: QuantizeOptions, data: Calibration, target: Path) -> None:
     """Write the QDQ graph of the float32 ONNX file `graph` to `target`.
 
-    Raises ExportError where the quantizer cannot.
+    Raises ExportError if the quantizer fails.
     """
     try:
         if options.quantizer == "nncf":
@@ -65,8 +65,8 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters as Advanced
     from nncf.quantization.advanced_parameters import OverflowFix, QuantizationParameters
 
-    # Per-channel activations have slow kernels or none; full-range weights are right on CPUs with VNNI, on Arm and
-    # on GPUs: NNCF's default halves the first layer's range for the sake of CPUs without.
+    # Per-channel activations have slow kernels or none; full-range weights are right on CPUs with VNNI, on Arm
+    # and on GPUs: NNCF's default halves the first layer's range for the sake of CPUs without.
     activations = QuantizationParameters(per_channel=False)
     advanced = Advanced(activations_quantization_params=activations, overflow_fix=OverflowFix.DISABLE)
     if (ranges := _RANGES.get(options.calibrate)) is not None:
@@ -107,7 +107,7 @@ def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, targe
         weight_type=QuantType.QInt8,
         nodes_to_exclude=sorted(data.exclude),
         calibrate_method=methods.get(options.calibrate, CalibrationMethod.MinMax),
-        extra_options={"WeightSymmetric": True, "QuantizeBias": False},  # a lowering does that where it serves
+        extra_options={"WeightSymmetric": True, "QuantizeBias": False},  # a lowering quantizes biases if useful
     )
     prepared.unlink()
 
@@ -116,22 +116,25 @@ def _reader(batches: Iterable[Arrays]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Hands out one sample after the other."""
+        """Returns one sample after the other."""
 
         def __init__(self) -> None:
-            self.left = iter(batches)
+            self._remaining = iter(batches)
 
         def get_next(self) -> Arrays | None:
-            return next(self.left, None)
+            return next(self._remaining, None)
 
     return Reader()
 
 
 def has_attention(graph: onnx.GraphProto) -> bool:
-    """Whether a graph multiplies what it has computed with a softmax, as transformers do."""
-    made = {name: node.op_type for node in graph.node for name in node.output}
-    return any(
-        node.op_type == "Attention"
-        or (node.op_type == "MatMul" and "Softmax" in {made.get(name) for name in node.input})
-        for node in graph.node
-    )
+    """Return whether a graph multiplies the result of a softmax, as transformers do."""
+    softmax_outputs = set[str]()
+    for node in graph.node:
+        if node.op_type == "Attention":
+            return True
+        if node.op_type == "MatMul" and softmax_outputs & set(node.input):
+            return True
+        if node.op_type == "Softmax":
+            softmax_outputs |= set(node.output)
+    return False

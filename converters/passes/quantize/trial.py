@@ -1,4 +1,4 @@
-"""Try a QDQ graph in the engine that it is meant for: its outputs, its latency, what each of its nodes takes."""
+"""Trial runs of a QDQ graph in its target engine: outputs, latency, time of each node."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Trial(ABC):
 
     @abstractmethod
     def run(self, inputs: Arrays) -> list[np.ndarray[Any, Any]]:
-        """The outputs, in order."""
+        """Return the outputs, in order."""
 
     @abstractmethod
     def profile(self, inputs: Arrays) -> dict[str, float]:
-        """Microseconds of each executed node, by the name that the engine gives it."""
+        """Return the microseconds of each executed node, by its name in the engine."""
 
     def milliseconds(self, inputs: Arrays) -> float:
-        """The lower quartile of some runs: an estimate to choose by, not one to report a speed-up with."""
+        """Return the lower quartile of some runs: an estimate to choose by, not to report a speed-up."""
         times = []
         for _ in range(_WARM_UP + _RUNS):
             start = time.perf_counter()
@@ -49,7 +49,10 @@ class Trial(ABC):
 
 
 def trial(format: str, model: ir.Model, precision: str) -> Trial:
-    """Load a copy of `model` as artifacts of `format` run it; for TensorRT, which needs a GPU, in ONNX Runtime."""
+    """Load a copy of `model` as artifacts of `format` run it.
+
+    For TensorRT, which needs a GPU, it is loaded in ONNX Runtime.
+    """
     import onnx_ir as ir
 
     copy = ir.from_proto(ir.to_proto(model))
@@ -94,7 +97,7 @@ class _OnnxRuntime(Trial):
         for event in events:
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
                 times[event["name"].removesuffix("_kernel_time")].append(event["dur"])
-        return {name: float(np.median(taken)) for name, taken in times.items()}
+        return _medians(times)
 
 
 class _OpenVino(Trial):
@@ -105,40 +108,50 @@ class _OpenVino(Trial):
         from runtimes.engines.openvino.openvino import properties
 
         core = openvino.Core()
-        read = core.read_model(ir.to_proto(model).SerializeToString(), b"")
-        read.reshape(
-            {port: [1 if size.is_dynamic else size for size in port.partial_shape] for port in read.inputs}
-        )
-        settings = {**properties({"inference_precision": precision, "hint": "latency"}, None), "PERF_COUNT": True}
-        self._request = core.compile_model(read, "CPU", settings).create_infer_request()
+        network = core.read_model(ir.to_proto(model).SerializeToString(), b"")
+        shapes = {}
+        for port in network.inputs:
+            shapes[port] = [1 if size.is_dynamic else size for size in port.partial_shape]
+        network.reshape(shapes)
+        settings = properties({"inference_precision": precision, "hint": "latency"}, None)
+        compiled = core.compile_model(network, "CPU", {**settings, "PERF_COUNT": True})
+        self._request = compiled.create_infer_request()
 
     def run(self, inputs: Arrays) -> list[np.ndarray[Any, Any]]:
-        found = self._request.infer(dict(inputs))
-        return [np.array(value) for value in found.values()]
+        outputs = self._request.infer(dict(inputs))
+        return list(map(np.array, outputs.values()))
 
     def profile(self, inputs: Arrays) -> dict[str, float]:
         times: dict[str, list[float]] = defaultdict(list)
         for _ in range(_RUNS):
             self._request.infer(dict(inputs))
-            for one in self._request.profiling_info:
-                times[one.node_name].append(one.real_time.total_seconds() * 1e6)
-        return {name: float(np.median(taken)) for name, taken in times.items()}
+            for record in self._request.profiling_info:
+                times[record.node_name].append(record.real_time.total_seconds() * 1e6)
+        return _medians(times)
+
+
+def _medians(times: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: float(np.median(values)) for name, values in times.items()}
 
 
 def layer_times(profile: Mapping[str, float], nodes: list[ir.Node]) -> dict[str, float | None]:
-    """Microseconds of each layer; None where the engine fused it under a name that does not tell."""
+    """Return the microseconds of each layer; None if the engine fused it under an unknown name."""
     return {str(node.name): _time(profile, _labels(node)) for node in nodes}
 
 
 def _labels(node: ir.Node) -> list[str]:
-    """What engines call a layer: its own name, its output's, or that of the activation they fuse it with."""
-    values = [node.outputs[0], *(reader.outputs[0] for reader in users(node.outputs[0]))]
-    return [str(node.name), *(str(value.name) for value in values)]
+    """Return names of a layer in engines: its own, its output's, or that of the activation fused with it."""
+    output = node.outputs[0]
+    labels = [str(node.name), str(output.name)]
+    for reader in users(output):
+        labels.append(str(reader.outputs[0].name))
+    return labels
 
 
 def _time(profile: Mapping[str, float], labels: list[str]) -> float | None:
     for label in labels:
-        named = re.compile(re.escape(label) + r"(_token_\d+|_nchwc|/WithoutBiases)?")
-        if found := [taken for name, taken in profile.items() if named.fullmatch(name)]:
-            return max(found)
+        pattern = re.compile(re.escape(label) + r"(_token_\d+|_nchwc|/WithoutBiases)?")
+        times = [time for name, time in profile.items() if pattern.fullmatch(name)]
+        if times:
+            return max(times)
     return None

@@ -35,7 +35,8 @@ class OnnxRuntime:
 
         check_onnx(artifact)
         settings = onnxruntime.SessionOptions()
-        # Errors are raised too; printing them would bring unescaped names of the graph to the terminal.
+        # Errors are raised too; printing them would bring unescaped names of the graph to the
+        # terminal.
         settings.log_severity_level = 4
         if options.threads:
             settings.intra_op_num_threads = options.threads
@@ -62,8 +63,9 @@ def is_final(build: Mapping[str, Any]) -> bool:
 def _elsewhere(build: Mapping[str, Any]) -> str | None:
     """Return why such a graph cannot run on this machine, or None.
 
-    A better CPU will not do either: weights are stored in blocks as wide as the vectors. Such a graph
-    "should only be used in the same environment the model was optimized in", says ONNX Runtime.
+    A better CPU will not do either: weights are stored in blocks as wide as the vectors. Such a
+    graph "should only be used in the same environment the model was optimized in", says ONNX
+    Runtime.
     """
     if problem := other_platform(build) or other_version(build, "onnxruntime"):
         return problem

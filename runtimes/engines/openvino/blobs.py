@@ -1,7 +1,8 @@
-"""The cache of models that OpenVINO compiled: a folder for each artifact and device; the least recently used go.
+"""Cache of OpenVINO's compiled models: a folder for each artifact and device, LRU eviction.
 
-Several processes may use, fill and prune it at once. Each holds a shared lock on the folder that it uses, which the
-kernel releases when the process ends; a folder is removed only under an exclusive one.
+Several processes may use, fill and prune it at once. Each holds a shared lock on the folder that it
+uses, which the kernel releases when the process ends; a folder is removed only under an exclusive
+lock.
 """
 
 from __future__ import annotations
@@ -18,22 +19,25 @@ except ImportError:  # Windows: nothing is locked there, and nothing pruned
     fcntl = None  # type: ignore[assignment]
 
 LIMIT_BYTES = 4 * 10**9
-"""What is kept at most, unless more is in use. A compiled model is as large as its weights, and an artifact has two
-(the best sizes, all sizes): this is room for five of ViT-B/16's size or a hundred of MobileNetV2's."""
+"""Maximum size of the cache, unless more is in use.
 
-_ATTEMPTS = 100  # each is lost only to another process that removes the folder at that very moment
+A compiled model is as large as its weights, and an artifact has
+two (the best sizes, all sizes): this is enough for five of ViT-B/16's size or a hundred of
+MobileNetV2's."""
+
+_ATTEMPTS = 100  # each fails only if another process removes the folder at that moment
 
 
 class BlobFolder:
     """A folder in use: nobody removes it before it is closed, or its process has ended."""
 
     def __init__(self, path: Path) -> None:
-        """Lock the folder. Raises FileNotFoundError where there is none."""
+        """Lock the folder. Raises FileNotFoundError if there is none."""
         self.path = path
         self._descriptor = os.open(path, os.O_RDONLY) if fcntl else None
         self._release = weakref.finalize(self, os.close, self._descriptor) if self._descriptor is not None else None
         if self._descriptor is not None:
-            with contextlib.suppress(OSError):  # a file system without locks: prune gets none there either
+            with contextlib.suppress(OSError):  # a file system without locks, also for prune
                 fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def current(self) -> bool:
@@ -47,7 +51,7 @@ class BlobFolder:
 
 
 def use(root: Path, name: str) -> BlobFolder | None:
-    """The folder `name` under `root`, made where it is missing; None where it cannot be written."""
+    """Return the folder `name` under `root`, created if missing; None if it cannot be written."""
     path = root / name
     try:
         for _ in range(_ATTEMPTS):
@@ -78,7 +82,8 @@ def _opened(path: Path) -> BlobFolder | None:
 def prune(root: Path, limit: int = LIMIT_BYTES) -> None:
     """Remove the least recently used folders that nobody uses until the others hold at most `limit` bytes."""
     with contextlib.suppress(OSError):  # a cache that cannot be read or pruned stays as it is
-        folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+        folders = [path for path in root.iterdir() if path.is_dir()]
+        folders.sort(key=lambda path: path.stat().st_mtime)
         sizes = {path: _size(path) for path in folders}
         total = sum(sizes.values())
         for path in folders:

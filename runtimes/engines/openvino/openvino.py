@@ -172,7 +172,8 @@ class FixedSession(OpenVinoSession):
             sizes = ", ".join(f"{name}={dim.best}" for name, dim in self.dims.items())
             raise InputError(
                 f"{wrong}. NPUs take fixed sizes only; this artifact is compiled for {sizes} there "
-                "(`opt` in `dims:`): run other sizes on another device, or build one artifact each"
+                "(`opt` in `dims:`): run other sizes on another device, or build an artifact "
+                "for each"
             )
         return super().run(inputs)
 

@@ -1,1 +1,1 @@
-"""The engines that are PyTorch: eager, TorchScript, torch.export, AOTInductor, torch-tensorrt."""
+"""Engines of PyTorch: eager, TorchScript, torch.export, AOTInductor, torch-tensorrt."""

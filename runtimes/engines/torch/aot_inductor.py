@@ -16,34 +16,37 @@ from runtimes.session import Session, SessionOptions
 
 
 class AotInductorRuntime:
-    """Opens `format: aot-inductor` on CPUs that have the instructions it was compiled to.
+    """Opens `format: aot-inductor` on CPUs with the instructions that the code uses.
 
-    The file holds machine code, which runs as soon as it is opened: as with any library, what protects the user
-    is that the manifest's sha256 is compared first, and that its maker is trusted.
+    The file holds machine code, which runs as soon as it is opened: as with any library, the user
+    is protected because the manifest's sha256 is compared first, and because its author is trusted.
     """
 
     needs_torch = True
     runs_code = True
 
     def missing(self, device: str, build: Mapping[str, Any]) -> str | None:
-        """torch, and the CPU that the manifest names: code for a better one would end in an illegal instruction.
+        """Check for torch and the CPU: code for a better CPU ends in an illegal instruction.
 
-        The torch must be the one that compiled it: the library calls it, and its weights lie as oneDNN there wants.
+        The torch must be the one that compiled it: the library calls it, and its weights have the
+        layout of its oneDNN.
         """
         return missing_torch() or other_platform(build) or _lesser(build) or other_version(build, "torch")
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Load the library.
 
-        Not by torch._inductor.aoti_load_package: that imports all of inductor (seconds, 160 MB), asks it for this
-        machine's vectors, which compiles test programs, and fails where there is no C++ compiler.
+        Not by torch._inductor.aoti_load_package: that imports all of inductor (seconds, 160 MB),
+        determines this machine's vectors by compiling test programs, and fails without a C++
+        compiler.
         """
         import torch
 
         use_threads(options.threads)
         with _extracted_nowhere():
             try:
-                library = torch._C._aoti.AOTIModelPackageLoader(str(artifact.entry), "model", False, 1, -1)
+                load_package = torch._C._aoti.AOTIModelPackageLoader
+                library = load_package(str(artifact.entry), "model", False, 1, -1)
             except RuntimeError as error:
                 raise ArtifactError(f"torch cannot load {artifact.entry.name}: {error}") from error
         manifest = artifact.manifest
@@ -83,9 +86,9 @@ def _capabilities() -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _extracted_nowhere() -> Iterator[None]:
-    """Let the loader extract the library to a folder that is removed at once: it stays mapped all the same.
+    """Let the loader extract the library to a folder that is removed at once: it stays mapped.
 
-    The loader's own clean-up would come with the session's end, and never in a process that is killed.
+    The loader's own clean-up would come with the session's end, and never in a killed process.
     """
     before = os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Whether the machine is at its usual speed: a fixed workload on all cores, before each round.
+"""Pace of the machine: a fixed workload on all cores measures it before each round.
 
 A virtual machine's cores are lent. For seconds or minutes they may be two threads of one real core,
 or lie on two chips with a cache each, and everything that runs on both takes up to half as long

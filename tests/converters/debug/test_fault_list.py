@@ -1,7 +1,7 @@
-"""What converters get wrong, each put into the model that is exported: debug names the layer and how it looks.
+"""Typical faults of converters, put into the exported model: debug names the layer and its looks.
 
-The artifacts are real exports. Where no layer is wrong, debug says that none is to blame, and what lies before
-the first one that gets a wrong input.
+The artifacts are real exports. If no layer is wrong, debug says that none is to blame, and names the
+nodes before the first layer that gets a wrong input.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from converters.debug.stops import find_stop
 Change = Callable[[Any], None]
 
 
-def words(found: Findings) -> str:
-    """What debug prints above its table."""
+def words(findings: Findings) -> str:
+    """Return the text that debug prints above its table."""
     result = DebugResult(
-        "made", "onnx", "fp32", "m", "noise 0", "", found.first, [], found.series, True, [], 1, found.notes
+        "made", "onnx", "fp32", "m", "noise 0", "", findings.first, [], findings.series, True, [], 1, findings.notes
     )
     return "\n".join([headline(result), *details(result.first)])
 
@@ -91,7 +91,7 @@ def _softmax_twice(model: Any) -> None:
     model.forward = MethodType(forward, model)
 
 
-# The fault, the layer that is named, and what is said of it.
+# The fault, the layer that is named, and the text of the report.
 LAYERS: dict[Change, tuple[str, str]] = {
     _scale_weight: ("conv2 + bn2", "each channel is off by a factor and a constant"),
     _drop_bias: ("head", "each channel is off by a constant: a bias or a mean"),
@@ -110,18 +110,19 @@ LAYERS: dict[Change, tuple[str, str]] = {
 def test_names_the_layer(
     photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], fault: Change, format: str
 ) -> None:
-    model, (layer, said) = fresh_photo(), LAYERS[fault]
+    model, (layer, text) = fresh_photo(), LAYERS[fault]
     with torch.no_grad():
         fault(model)
     options = {"method": "trace", "optimize_for_inference": False} if format == "torchscript" else {}
-    found = photo.debug(write_photo(model, format, **options))
-    assert found.first is not None
-    assert found.first.layer == layer
-    assert not found.first.blameless
-    assert f"{layer} is the first layer that diverges" in words(found) and said in words(found)
+    findings = photo.debug(write_photo(model, format, **options))
+    assert findings.first is not None
+    assert findings.first.layer == layer
+    assert not findings.first.blameless
+    assert f"{layer} is the first layer that diverges" in words(findings) and text in words(findings)
 
 
-# The fault, the layer whose input is wrong, what that is made of, a node that makes it, and what is said of it.
+# The fault, the layer whose input is wrong, the layers before it, a node that computes the input,
+# and the text of the report.
 BETWEEN: dict[Change, tuple[str, tuple[str, ...], str, str]] = {
     _wrong_mean: ("conv1 + bn1", ("resize",), "sub", "each channel is off by a constant: a bias or a mean"),
     _wrong_std: ("conv1 + bn1", ("resize",), "div", "each channel is off by a factor and a constant"),
@@ -134,52 +135,52 @@ BETWEEN: dict[Change, tuple[str, tuple[str, ...], str, str]] = {
 def test_no_layer_is_to_blame_for_what_lies_before_it(
     photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], fault: Change, format: str
 ) -> None:
-    model, (layer, inputs, node, said) = fresh_photo(), BETWEEN[fault]
+    model, (layer, inputs, node, text) = fresh_photo(), BETWEEN[fault]
     with torch.no_grad():
         fault(model)
     options = {"method": "trace", "optimize_for_inference": False} if format == "torchscript" else {}
-    found = photo.debug(write_photo(model, format, **options))
-    assert found.first is not None and found.first.blameless
-    assert (found.first.layer, found.first.inputs) == (layer, inputs)
-    assert any(node in one.lower() for one in found.first.through)
-    assert found.first.error_entering > 0.01 > found.first.error_before
-    printed = words(found)
+    findings = photo.debug(write_photo(model, format, **options))
+    assert findings.first is not None and findings.first.blameless
+    assert (findings.first.layer, findings.first.inputs) == (layer, inputs)
+    assert any(node in step.lower() for step in findings.first.through)
+    assert findings.first.error_entering > 0.01 > findings.first.error_before
+    printed = words(findings)
     assert f"no layer is to blame on the probe 'noise 0': what enters {layer} is wrong already" in printed
-    assert said in printed and f"between {' and '.join(inputs) or 'the input'} and it" in printed
+    assert text in printed and f"between {' and '.join(inputs) or 'the input'} and it" in printed
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
-def test_a_layer_behind_right_preprocessing_is_to_blame(
+def test_a_layer_after_correct_preprocessing_is_to_blame(
     photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], format: str
 ) -> None:
-    """What lies before it has no truth of its own, but what enters the layer has: it is right."""
+    """The nodes before it have no truth of their own, but the layer's input has: it is right."""
     model = fresh_photo()
     model.conv1.weight.data *= 1.01
-    found = photo.debug(write_photo(model, format))
-    assert found.first is not None and found.first.layer == "conv1 + bn1"
-    assert not found.first.blameless and found.first.error_entering < 1e-5
-    assert "it makes the rest; before it: " in words(found)
+    findings = photo.debug(write_photo(model, format))
+    assert findings.first is not None and findings.first.layer == "conv1 + bn1"
+    assert not findings.first.blameless and findings.first.error_entering < 1e-5
+    assert "it makes the rest; before it: " in words(findings)
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
 def test_a_correct_artifact_names_none(photo: Any, format: str) -> None:
-    found = photo.debug(getattr(photo, format))
-    assert found.first is None and found.notes == []
-    assert "no layer diverges" in words(found)
+    findings = photo.debug(getattr(photo, format))
+    assert findings.first is None and findings.notes == []
+    assert "no layer diverges" in words(findings)
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
 def test_a_batch_folded_into_a_slice(
     photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], format: str
 ) -> None:
-    """What constant folding leaves of a batch-shaped tensor: fewer rows from there on, no error of the engine."""
+    """Constant folding of a batch-shaped tensor leaves fewer rows from there on, without an error."""
     model = fresh_photo()
     model.pool = _Cut(model.pool)
-    found = photo.debug(write_photo(model, format))
-    assert found.first is not None and found.first.layer in ("pool", "head")
-    assert found.first.layer == "pool" or found.first.blameless
-    assert found.first.error_after == float("inf") > found.first.error_before
-    assert "[2, 16" in words(found) and "[4, 16" in words(found)
+    findings = photo.debug(write_photo(model, format))
+    assert findings.first is not None and findings.first.layer in ("pool", "head")
+    assert findings.first.layer == "pool" or findings.first.blameless
+    assert findings.first.error_after == float("inf") > findings.first.error_before
+    assert "[2, 16" in words(findings) and "[4, 16" in words(findings)
 
 
 class _Cut(nn.Module):
@@ -207,22 +208,28 @@ def test_a_batch_folded_into_the_graph_stops_it(
     path = write_photo(model, format, rows=2, **options)
     comparison = replace(photo, inputs=two).compare(path)
     assert comparison.search(Limit.of("fp32"), 10**9, 1).first is None
-    found = find_stop(comparison, photo.inputs)
-    assert found is not None and not found.runs
+    report = find_stop(comparison, photo.inputs)
+    assert report is not None and not report.runs
     assert find_stop(comparison, two) is None
-    result = DebugResult("made", "onnx", "fp32", "m", "size 4", "", found, [], [], True, [], 1, [])
+    result = DebugResult("made", "onnx", "fp32", "m", "size 4", "", report, [], [], True, [], 1, [])
     assert f"the graph stops on the probe 'size 4', {place}" in headline(result)
 
 
 def _graph_in_training(model: nn.Module, path: Path, example: torch.Tensor) -> Path:
-    """Exporters of this project switch to inference first: this is what others leave behind."""
+    """Export a model in training mode, as other exporters do; this project's switch to inference."""
     if path.suffix == ".pt":
         torch.jit.save(torch.jit.trace(model, (example,), check_trace=False), str(path))  # type: ignore[no-untyped-call]
         return path
     torch.onnx.export(
-        model, (example,), str(path), dynamo=False, training=torch.onnx.TrainingMode.PRESERVE,
-        do_constant_folding=False, input_names=["image"], output_names=["probabilities", "twin"],
-    )  # fmt: skip
+        model,
+        (example,),
+        str(path),
+        dynamo=False,
+        training=torch.onnx.TrainingMode.PRESERVE,
+        do_constant_folding=False,
+        input_names=["image"],
+        output_names=["probabilities", "twin"],
+    )
     return path
 
 
@@ -231,15 +238,15 @@ def test_batch_norm_left_in_training_mode(photo: Any, fresh_photo: Any, tmp_path
     model = fresh_photo()
     model.bn1.train()
     model.bn1.momentum = 0.0  # the statistics that inference would use stay right
-    found = photo.debug(_graph_in_training(model, tmp_path / name, torch.from_numpy(photo.inputs["image"])))
-    assert found.first is not None and found.first.layer == "bn1"
-    assert "a factor and a constant: weights or a normalization's statistics" in words(found)
+    findings = photo.debug(_graph_in_training(model, tmp_path / name, torch.from_numpy(photo.inputs["image"])))
+    assert findings.first is not None and findings.first.layer == "bn1"
+    assert "a factor and a constant: weights or a normalization's statistics" in words(findings)
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.pt"])
 def test_a_dropout_that_others_leave_on(photo: Any, fresh_photo: Any, tmp_path: Path, name: str) -> None:
     model = fresh_photo()
     model.dropout.train()
-    found = photo.debug(_graph_in_training(model, tmp_path / name, torch.from_numpy(photo.inputs["image"])))
-    assert found.first is not None and found.first.layer == "dropout"
-    assert "two runs differ" in words(found)
+    findings = photo.debug(_graph_in_training(model, tmp_path / name, torch.from_numpy(photo.inputs["image"])))
+    assert findings.first is not None and findings.first.layer == "dropout"
+    assert "two runs differ" in words(findings)

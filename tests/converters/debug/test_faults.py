@@ -1,4 +1,4 @@
-"""Faults put into correct artifacts: debug names the layer where each is, and nothing where there is none."""
+"""Faults put into correct artifacts: debug names the layer of each, and none without a fault."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TINY = 1  # bytes: every layer in a run of its own
 
 
 def _initializer(model: Any, name: str, change: Callable[[Any], Any]) -> None:
-    tensor = next(one for one in model.graph.initializer if one.name == name)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
     tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor).copy()), name))
 
 
 def _node(model: Any, op: str, reads: str = "") -> Any:
-    return next(one for one in model.graph.node if one.op_type == op and (not reads or reads in one.input))
+    return next(node for node in model.graph.node if node.op_type == op and (not reads or reads in node.input))
 
 
 def _scale(name: str) -> Callable[[Any], None]:
@@ -49,7 +49,7 @@ def _relu_for_clip(model: Any) -> None:
     del clip.input[1:]
 
 
-def _softmax_behind_a(model: Any) -> None:
+def _softmax_after_a(model: Any) -> None:
     maker = next(node for node in model.graph.node if "a" in node.output)
     maker.output[0] = "before softmax"
     model.graph.node.append(helper.make_node("Softmax", ["before softmax"], ["a"], axis=-1))
@@ -76,7 +76,7 @@ ONNX_FAULTS = {
     "two channels swapped": (_swap("block.conv1.weight"), "block.conv1 + block.bn1"),
     "a bias dropped": (_drop_bias("block.conv2.weight"), FOLDED),
     "ReLU6 replaced by ReLU": (_relu_for_clip, "inverted.conv.2"),
-    "softmax at the end": (_softmax_behind_a, "output a"),
+    "softmax at the end": (_softmax_after_a, "output a"),
     "outputs swapped": (_swap_outputs, "output a"),
     "a head's weight scaled": (_scale("second.weight"), "second"),
     "a residual scaled": (_scale_residual, "block.relu (call 2 of 2)"),
@@ -87,44 +87,44 @@ ONNX_FAULTS = {
 def test_names_the_layer_in_onnx(small: Any, edit: Edit, fault: str) -> None:
     change, layer = ONNX_FAULTS[fault]
     path = edit(small.onnx, change)
-    found = small.debug(path)
-    assert found.first is not None
-    assert found.first.layer == layer
-    assert found.first.error_before < 1e-5 < found.first.error_after
+    findings = small.debug(path)
+    assert findings.first is not None
+    assert findings.first.layer == layer
+    assert findings.first.error_before < 1e-5 < findings.first.error_after
     wrong = {layer, "output b"} if fault == "outputs swapped" else {layer}
-    assert {one.layer for one in found.adders(len(wrong))} == wrong
-    one_by_one = small.debug(path, budget=TINY)
-    assert one_by_one.first is not None and one_by_one.first.layer == layer
-    assert one_by_one.runs > found.runs == 1
+    assert {report.layer for report in findings.adders(len(wrong))} == wrong
+    single_runs = small.debug(path, budget=TINY)
+    assert single_runs.first is not None and single_runs.first.layer == layer
+    assert single_runs.runs > findings.runs == 1
 
 
-def test_layers_behind_a_fault_add_nothing(small: Any, edit: Edit) -> None:
-    """They hand on a large error, but make none: only the two layers that are wrong are worth a look."""
+def test_layers_after_a_fault_add_nothing(small: Any, edit: Edit) -> None:
+    """They pass on a large error, but add none: only the two wrong layers matter."""
 
     def change(model: Any) -> None:
         _scale("block.conv1.weight")(model)
         _scale("second.weight")(model)
 
-    found = small.debug(edit(small.onnx, change))
-    assert {one.layer for one in found.series if one.added > 1e-4} == {"block.conv1 + block.bn1", "second"}
-    assert sum(one.error_after > 1e-4 for one in found.series) > 8
+    findings = small.debug(edit(small.onnx, change))
+    assert {report.layer for report in findings.series if report.added > 1e-4} == {"block.conv1 + block.bn1", "second"}
+    assert sum(report.error_after > 1e-4 for report in findings.series) > 8
 
 
 def test_names_what_lies_between_layers(small: Any, edit: Edit) -> None:
     """The addition of a residual block belongs to no module: the report says which nodes the fault may be in."""
-    found = small.debug(edit(small.onnx, _scale_residual))
-    assert "Mul extra" in found.first.through
-    assert any(node.startswith("Add ") for node in found.first.through)
-    assert found.first.inputs == ("stem", FOLDED)
+    findings = small.debug(edit(small.onnx, _scale_residual))
+    assert "Mul extra" in findings.first.through
+    assert any(node.startswith("Add ") for node in findings.first.through)
+    assert findings.first.inputs == ("stem", FOLDED)
 
 
 @pytest.mark.parametrize("artifact", ["onnx", "torchscript"])
 def test_a_clean_artifact_names_none(small: Any, artifact: str) -> None:
-    found = small.debug(getattr(small, artifact))
-    assert found.first is None
-    assert found.notes == []
-    assert not any(one.diverges for one in found.series)
-    assert max(one.noise for one in found.series) < 8
+    findings = small.debug(getattr(small, artifact))
+    assert findings.first is None
+    assert findings.notes == []
+    assert not any(report.diverges for report in findings.series)
+    assert max(report.noise for report in findings.series) < 8
 
 
 def _scaled(model: Any) -> None:
@@ -177,12 +177,12 @@ def test_names_the_layer_in_torchscript(
     change, layer = TORCH_FAULTS[fault]
     model = fresh()
     path = write((change(model) or model).eval(), "torchscript", method=method)
-    found = small.debug(path)
-    assert found.first is not None
-    assert found.first.layer == layer
-    assert found.first.error_before < 1e-5 < found.first.error_after
-    one_by_one = small.debug(path, budget=TINY)
-    assert one_by_one.first is not None and one_by_one.first.layer == layer
+    findings = small.debug(path)
+    assert findings.first is not None
+    assert findings.first.layer == layer
+    assert findings.first.error_before < 1e-5 < findings.first.error_after
+    single_runs = small.debug(path, budget=TINY)
+    assert single_runs.first is not None and single_runs.first.layer == layer
 
 
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
@@ -193,18 +193,18 @@ def test_batch_norm_in_training_mode(
     with torch.no_grad():  # what its statistics become when one batch passes through it in training mode
         norm = model.block.bn1
         norm.running_mean += 0.05
-    found = small.debug(write(model, "onnx", exporter=exporter))
-    assert found.first is not None and found.first.layer == "block.conv1 + block.bn1"
+    findings = small.debug(write(model, "onnx", exporter=exporter))
+    assert findings.first is not None and findings.first.layer == "block.conv1 + block.bn1"
 
 
 def test_not_a_number_is_named(small: Any, edit: Edit) -> None:
     def overflow(model: Any) -> None:
         _initializer(model, "block.conv2.weight", lambda values: values * np.float32(np.inf))
 
-    found = small.debug(edit(small.onnx, overflow))
-    assert found.first is not None and found.first.layer == FOLDED
-    assert found.first.error_after == float("inf")
-    assert [one.layer for one in found.series if one.added == float("inf")] == [FOLDED]
+    findings = small.debug(edit(small.onnx, overflow))
+    assert findings.first is not None and findings.first.layer == FOLDED
+    assert findings.first.error_after == float("inf")
+    assert [report.layer for report in findings.series if report.added == float("inf")] == [FOLDED]
 
 
 RESNET_FAULTS = {
@@ -215,17 +215,17 @@ RESNET_FAULTS = {
 
 def test_a_branch_of_resnet(resnet: Any, edit: Edit) -> None:
     layer = "layer3.0.downsample.0 + layer3.0.downsample.1"
-    found = resnet.debug(edit(resnet.onnx, RESNET_FAULTS[layer]))
-    assert found.first is not None and found.first.layer == layer
+    findings = resnet.debug(edit(resnet.onnx, RESNET_FAULTS[layer]))
+    assert findings.first is not None and findings.first.layer == layer
 
 
 @pytest.mark.parametrize("artifact", ["onnx", "torchscript"])
 def test_a_clean_resnet(resnet: Any, artifact: str) -> None:
     path = getattr(resnet, artifact)
-    found, comparison = resnet.debug(path), resnet.compare(path)
-    assert found.first is None and found.notes == []
+    findings, comparison = resnet.debug(path), resnet.compare(path)
+    assert findings.first is None and findings.notes == []
     assert comparison.unmatched == []
-    names = [one.layer for one in found.series]
+    names = [report.layer for report in findings.series]
     assert names[0] == "conv1 + bn1" and names[-2:] == ["fc", "output logits"]
     assert {"layer1.0.relu (call 1 of 2)", "layer1.0.relu (call 2 of 2)", "avgpool"} <= set(names)
 
@@ -242,11 +242,11 @@ def test_a_small_budget_finds_the_same(resnet: Any, edit: Edit) -> None:
 
 @pytest.mark.parametrize("fault", ONNX_FAULTS)
 def test_a_search_names_the_same_layer(small: Any, edit: Edit, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where measuring every layer takes too many runs, only some are measured."""
+    """If measuring all layers takes too many runs, only some are measured."""
     monkeypatch.setattr(search, "FULL_RUNS", 1)
     change, layer = ONNX_FAULTS[fault]
-    found = small.debug(edit(small.onnx, change), budget=TINY)
-    assert found.first is not None and found.first.layer == layer
+    findings = small.debug(edit(small.onnx, change), budget=TINY)
+    assert findings.first is not None and findings.first.layer == layer
 
 
 def _strip(model: Any) -> None:
@@ -266,12 +266,12 @@ def test_without_any_name_order_and_shape_tell(small: Any, edit: Edit) -> None:
         _scale("block.conv2.weight")(model)
         _strip(model)
 
-    found = small.debug(edit(small.onnx, change))
-    assert found.first is not None and found.first.layer == FOLDED
+    findings = small.debug(edit(small.onnx, change))
+    assert findings.first is not None and findings.first.layer == FOLDED
 
 
-def test_what_cannot_be_matched_is_said(small: Any, edit: Edit) -> None:
-    """The activation of a block was fused into something that no other layer is like."""
+def test_a_layer_without_a_value_is_reported(small: Any, edit: Edit) -> None:
+    """The activation of a block was fused into something unlike any other layer."""
 
     def fuse(model: Any) -> None:
         clip = _node(model, "Clip")
@@ -280,14 +280,14 @@ def test_what_cannot_be_matched_is_said(small: Any, edit: Edit) -> None:
         model.graph.node.remove(clip)
 
     comparison = small.compare(edit(small.onnx, fuse))
-    assert [(one.name, one.why) for one in comparison.unmatched] == [
+    assert [(call.name, call.why) for call in comparison.unmatched] == [
         ("inverted.conv.2", "no value of its own in the artifact: removed, fused or folded")
     ]
-    assert "inverted" in [one.name for one in comparison.layers]
+    assert "inverted" in [layer.name for layer in comparison.layers]
 
 
-def test_another_number_of_calls_is_said(small: Any, edit: Edit) -> None:
-    """A pass that drops one of two calls leaves no way to tell which is left."""
+def test_another_number_of_calls_is_reported(small: Any, edit: Edit) -> None:
+    """After a pass drops one of two calls, it is unknown which is left."""
 
     def drop(model: Any) -> None:
         relu = _node(model, "Relu")
@@ -296,12 +296,12 @@ def test_another_number_of_calls_is_said(small: Any, edit: Edit) -> None:
         model.graph.node.remove(relu)
 
     comparison = small.compare(edit(small.onnx, drop))
-    assert {one.name: one.why for one in comparison.unmatched} == {
+    assert {call.name: call.why for call in comparison.unmatched} == {
         "block.relu (call 1 of 2)": "the module ran 2 times, its nodes form 1 runs",
         "block.relu (call 2 of 2)": "the module ran 2 times, its nodes form 1 runs",
     }
-    found = comparison.search(Limit.of("fp32"), 10**9, 1)
-    assert found.first is not None and found.first.layer == FOLDED  # its input is wrong
+    findings = comparison.search(Limit.of("fp32"), 10**9, 1)
+    assert findings.first is not None and findings.first.layer == FOLDED  # its input is wrong
 
 
 def test_float16_is_judged_by_sqnr(small: Any, edit: Edit) -> None:

@@ -1,4 +1,4 @@
-"""What wrong values look like, on values made wrong by hand."""
+"""Patterns of wrong values, on values with a known fault."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ PATTERNS: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_pattern_is_told(pattern: str) -> None:
-    change, said = PATTERNS[pattern]
-    found = describe(change(TRUTH), TRUTH, {"other": RNG.standard_normal(TRUTH.shape)})
-    assert said in "; ".join(found) and bool(found) == bool(said)
+def test_a_pattern_is_described(pattern: str) -> None:
+    change, expected = PATTERNS[pattern]
+    texts = describe(change(TRUTH), TRUTH, {"other": RNG.standard_normal(TRUTH.shape)})
+    assert expected in "; ".join(texts) and bool(texts) == bool(expected)
 
 
 def test_a_missing_clamp() -> None:
@@ -43,15 +43,15 @@ def test_a_missing_clamp() -> None:
 
 
 def test_the_values_of_another() -> None:
-    other = RNG.standard_normal(TRUTH.shape)
-    assert describe(other.astype(np.float32), TRUTH, {"a": BOUNDED, "b": other}) == ["it holds what b should hold"]
+    twin = RNG.standard_normal(TRUTH.shape)
+    assert describe(twin.astype(np.float32), TRUTH, {"a": BOUNDED, "b": twin}) == ["it holds what b should hold"]
 
 
 def test_an_overflow() -> None:
     large = TRUTH * 1e5
     with np.errstate(over="ignore"):
-        found = describe(large.astype(np.float16), large, {})
-    assert len(found) == 1 and "values are Inf or NaN, where the truth goes up to" in found[0]
+        texts = describe(large.astype(np.float16), large, {})
+    assert len(texts) == 1 and "values are Inf or NaN, where the truth goes up to" in texts[0]
 
 
 def test_what_the_truth_has_too_is_no_overflow() -> None:

@@ -33,7 +33,7 @@ class Irs:
         self._subject, self._folder = subject, folder
 
     def export(self, graph: Path | None = None, **options: Any) -> Path:
-        """The IR of an ONNX graph."""
+        """Export the IR of an ONNX graph."""
         folder = self._folder / f"ir{len(list(self._folder.iterdir()))}"
         folder.mkdir()
         size = self._subject.inputs["image"].shape[-1]
@@ -49,21 +49,21 @@ class Irs:
         return folder / OpenVinoExporter().export(job, chosen).entry
 
     def edit(self, path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-        """A changed copy; `change` is given the operations by name."""
+        """Write a changed copy; `change` receives the operations by name."""
         model = openvino.Core().read_model(path)
-        change({one.get_friendly_name(): one for one in model.get_ordered_ops()})
+        change({operation.get_friendly_name(): operation for operation in model.get_ordered_ops()})
         model.validate_nodes_and_infer_types()
         openvino.save_model(model, path.with_name("changed.xml"), compress_to_fp16=False)
         return path.with_name("changed.xml")
 
     def compare(self, path: Path, precision: str = "fp32") -> Comparison:
         """Match an IR with the eager model."""
-        one = self._subject
-        taps = OpenVinoTaps(path, one.eager.paths, one.inputs, {"inference_precision": precision})
-        return compare(one.eager, taps, one.inputs, one.outputs)
+        subject = self._subject
+        taps = OpenVinoTaps(path, subject.eager.paths, subject.inputs, {"inference_precision": precision})
+        return compare(subject.eager, taps, subject.inputs, subject.outputs)
 
     def debug(self, path: Path, precision: str = "fp32", limit: str = "") -> Findings:
-        """What is wrong with an IR."""
+        """Debug an IR."""
         return self.compare(path, precision).search(Limit.of(limit or precision), 10**9, 3)
 
 
@@ -85,9 +85,9 @@ def _times(factor: float, name: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-def _layer(found: Findings) -> str:
-    assert found.first is not None
-    return found.first.layer
+def _layer(findings: Findings) -> str:
+    assert findings.first is not None
+    return findings.first.layer
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -111,27 +111,27 @@ def test_a_correct_model_accuses_nothing(irs: Irs, precision: str) -> None:
         "output b",
     ]
     assert comparison.unmatched == []
-    found = comparison.search(Limit.of(precision), 10**9, 3)
-    assert found.first is None and found.complete
-    assert not any("wrong value" in note for note in found.notes)
+    findings = comparison.search(Limit.of(precision), 10**9, 3)
+    assert findings.first is None and findings.complete
+    assert not any("wrong value" in note for note in findings.notes)
 
 
 def test_a_correct_int8_model_accuses_nothing(irs: Irs, small: Any, quantize: Any, tmp_path: Path) -> None:
     path = irs.export(quantize(small, small.onnx, tmp_path / "q.onnx"), passes=[{"quantize": "int8"}])
-    found = irs.debug(path, limit="int8")
-    assert found.first is None
-    assert {"stem", "first", "second"} <= {one.layer for one in found.series}
+    findings = irs.debug(path, limit="int8")
+    assert findings.first is None
+    assert {"stem", "first", "second"} <= {report.layer for report in findings.series}
 
 
 @pytest.mark.parametrize("name", ["stem.weight", "inverted.conv.0.weight", "first.weight"])
 def test_a_scaled_weight(irs: Irs, name: str) -> None:
-    found = irs.debug(irs.edit(irs.export(), _times(1.01, name)))
-    assert _layer(found).split(" + ")[0] == name.removesuffix(".weight")
+    findings = irs.debug(irs.edit(irs.export(), _times(1.01, name)))
+    assert _layer(findings).split(" + ")[0] == name.removesuffix(".weight")
 
 
 def test_a_dropped_bias(irs: Irs) -> None:
     def drop(operations: dict[str, Any]) -> None:
-        add = next(one for name, one in operations.items() if f"{name}/WithoutBiases" in operations)
+        add = next(operation for name, operation in operations.items() if f"{name}/WithoutBiases" in operations)
         for user in add.output(0).get_target_inputs():
             user.replace_source_output(add.input_value(0))
 
@@ -142,7 +142,7 @@ def test_relu6_that_became_relu(irs: Irs) -> None:
     from openvino import opset13
 
     def replace(operations: dict[str, Any]) -> None:
-        clamp = next(one for one in operations.values() if one.get_type_name() in ("Minimum", "Clamp"))
+        clamp = next(operation for operation in operations.values() if operation.get_type_name() in ("Minimum", "Clamp"))
         source = clamp.input_value(0 if clamp.get_type_name() == "Clamp" else 1)
         relu = opset13.relu(source, name=clamp.get_friendly_name())
         for user in clamp.output(0).get_target_inputs():
@@ -158,17 +158,17 @@ def test_relu6_that_became_relu(irs: Irs) -> None:
 def test_an_int8_scale_off_by_a_power_of_two(
     irs: Irs, small: Any, quantize: Any, tmp_path: Path, scale: str, layer: str
 ) -> None:
-    """Of weights, or of what a layer is rounded to: its value is compared behind the dequantizer."""
+    """A scale of weights, or of a layer's value, which is compared after the dequantizer."""
     path = irs.export(quantize(small, small.onnx, tmp_path / "q.onnx"), passes=[{"quantize": "int8"}])
-    found = irs.debug(irs.edit(path, _times(8, scale)), limit="int8")
-    assert _layer(found) == layer
+    findings = irs.debug(irs.edit(path, _times(8, scale)), limit="int8")
+    assert _layer(findings) == layer
 
 
 def test_values_are_those_of_the_model(irs: Irs, small: Any) -> None:
     taps = irs.compare(irs.export()).taps
     relu = next(node for node in taps.graph.nodes if node.op == "Relu")
-    found = taps.read(small.inputs, [relu.value, relu.inputs[0], relu.value])
-    np.testing.assert_array_equal(found[relu.value], np.maximum(found[relu.inputs[0]], 0))
+    values = taps.read(small.inputs, [relu.value, relu.inputs[0], relu.value])
+    np.testing.assert_array_equal(values[relu.value], np.maximum(values[relu.inputs[0]], 0))
 
 
 def test_a_model_that_does_not_run(irs: Irs, small: Any) -> None:
@@ -190,10 +190,10 @@ def test_an_ir_without_notes_is_matched_by_its_weights(irs: Irs) -> None:
 
 @pytest.mark.usefixtures("own_imports")
 def test_a_quantized_artifact(quantized_build: Path, small_recipe: Path, tmp_path: Path) -> None:
-    """Quantized by Burnish itself, run by its own session: nothing is accused, and every layer is compared."""
+    """Quantized by Burnish, run by its own session: no layer is blamed, and all are compared."""
     folder = shutil.copytree(quantized_build / "openvino-int8", tmp_path / "openvino-int8")
     shutil.copy(quantized_build / REFERENCE_FILE, tmp_path / REFERENCE_FILE)
-    found = debug(DebugRequest(folder, tmp_path / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
-    assert (found.format, found.precision, found.first) == ("openvino", "int8", None)
-    assert {"0 + 1", "3 + 4", "8", "output logits"} <= {one.layer for one in found.series}
-    assert any("this judges the graph" in note for note in found.notes)
+    result = debug(DebugRequest(folder, tmp_path / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
+    assert (result.format, result.precision, result.first) == ("openvino", "int8", None)
+    assert {"0 + 1", "3 + 4", "8", "output logits"} <= {report.layer for report in result.series}
+    assert any("this judges the graph" in note for note in result.notes)

@@ -22,7 +22,7 @@ LEVELS = ["basic", "extended", "all"]
 
 def _scale(name: str) -> Callable[[Any], None]:
     def change(model: Any) -> None:
-        tensor = next(one for one in model.graph.initializer if one.name == name)
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
         values = numpy_helper.to_array(tensor) * np.float32(1.01)
         tensor.CopyFrom(numpy_helper.from_array(values, name))
 
@@ -35,9 +35,9 @@ def test_an_optimized_graph_names_none(
     request: pytest.FixtureRequest, optimize: Callable[..., Path], name: str, level: str
 ) -> None:
     subject: Any = request.getfixturevalue(name)
-    found = subject.debug(optimize(subject.onnx, level))
-    assert found.first is None and found.notes == []
-    assert max(one.noise for one in found.series) < 16
+    findings = subject.debug(optimize(subject.onnx, level))
+    assert findings.first is None and findings.notes == []
+    assert max(report.noise for report in findings.series) < 16
 
 
 @pytest.mark.parametrize("level", ["extended", "all"])
@@ -46,13 +46,13 @@ def test_fused_layers_are_compared_as_one(
     small: Any, fresh: Any, write: Callable[..., Path], optimize: Callable[..., Path], exporter: str, level: str
 ) -> None:
     """Conv, BatchNorm and activation in one node; under `all` in blocks of channels, and with the addition too."""
-    found = small.debug(optimize(write(fresh(), "onnx", exporter=exporter), level))
-    names = [one.layer for one in found.series]
+    findings = small.debug(optimize(write(fresh(), "onnx", exporter=exporter), level))
+    names = [report.layer for report in findings.series]
     assert "block.conv1 + block.bn1 + block.relu (call 1 of 2)" in names
     assert "inverted.conv.0 + inverted.conv.1 + inverted.conv.2" in names
     last = "block.conv2 + block.bn2"
     assert (f"{last} + block.relu (call 2 of 2)" if level == "all" else last) in names
-    assert found.first is None and found.notes == []
+    assert findings.first is None and findings.notes == []
 
 
 FAULTS = {
@@ -72,10 +72,10 @@ def test_a_fault_in_a_fused_layer(
     layer = FAULTS[weight]
     if level == "all" and weight == "block.conv2.weight":
         layer += " + block.relu (call 2 of 2)"
-    found = small.debug(optimize(edit(small.onnx, _scale(weight)), level))
-    assert found.first is not None and found.first.layer == layer
-    assert not found.first.blameless
-    assert found.adders(1)[0].layer == layer
+    findings = small.debug(optimize(edit(small.onnx, _scale(weight)), level))
+    assert findings.first is not None and findings.first.layer == layer
+    assert not findings.first.blameless
+    assert findings.adders(1)[0].layer == layer
 
 
 @pytest.mark.parametrize("level", ["extended", "all"])
@@ -84,26 +84,26 @@ def test_preprocessing_before_a_fused_layer(
 ) -> None:
     model = fresh_photo()
     model.mean.add_(0.05)
-    found = photo.debug(optimize(write_photo(model, "onnx"), level))
-    assert found.first is not None and found.first.layer == "conv1 + bn1 + act1"
-    assert found.first.blameless and found.first.inputs == ("resize",)
+    findings = photo.debug(optimize(write_photo(model, "onnx"), level))
+    assert findings.first is not None and findings.first.layer == "conv1 + bn1 + act1"
+    assert findings.first.blameless and findings.first.inputs == ("resize",)
 
 
 def test_an_activation_that_is_no_module_hides_its_layer(photo: Any, optimize: Callable[..., Path]) -> None:
-    """torch.relu is fused into conv2: its value is not what bn2 should give, and nothing is said of it."""
+    """torch.relu is fused into conv2: its value is not bn2's result, and nothing is reported."""
     comparison = photo.compare(optimize(photo.onnx, "extended"))
-    hidden = [one for one in comparison.unmatched if one.name in ("conv2", "bn2")]
-    assert hidden and all("too, which is no module" in one.why for one in hidden)
+    hidden = [call for call in comparison.unmatched if call.name in ("conv2", "bn2")]
+    assert hidden and all("too, which is no module" in call.why for call in hidden)
 
 
-@pytest.mark.parametrize(("level", "behind"), [("extended", ""), ("all", " + layer3.1.relu (call 2 of 2)")])
+@pytest.mark.parametrize(("level", "following"), [("extended", ""), ("all", " + layer3.1.relu (call 2 of 2)")])
 def test_a_fault_in_a_fused_resnet(
-    resnet: Any, edit: Any, optimize: Callable[..., Path], level: str, behind: str
+    resnet: Any, edit: Any, optimize: Callable[..., Path], level: str, following: str
 ) -> None:
     """Every block has two ReLUs of one module, of which one or both are gone."""
-    found = resnet.debug(optimize(edit(resnet.onnx, _scale("layer3.1.conv2.weight")), level))
-    assert found.first is not None and found.first.layer == f"layer3.1.conv2 + layer3.1.bn2{behind}"
-    assert found.adders(1)[0] == found.first
+    findings = resnet.debug(optimize(edit(resnet.onnx, _scale("layer3.1.conv2.weight")), level))
+    assert findings.first is not None and findings.first.layer == f"layer3.1.conv2 + layer3.1.bn2{following}"
+    assert findings.adders(1)[0] == findings.first
 
 
 class _Residual(nn.Module):
@@ -140,9 +140,9 @@ def test_an_addition_that_is_fused_into_a_convolution(
     gates: Any, edit: Any, optimize: Callable[..., Path], level: str
 ) -> None:
     """Its value is the block's, not the BatchNorm's; SiLU is the product, not the sigmoid in it."""
-    found = gates.debug(optimize(gates.onnx, level))
-    assert found.first is None and found.notes == []
-    names = [one.layer for one in found.series]
+    findings = gates.debug(optimize(gates.onnx, level))
+    assert findings.first is None and findings.notes == []
+    names = [report.layer for report in findings.series]
     block = (
         ["block.inner.0 + block.inner.1 + block"] if level == "all" else ["block.inner.0 + block.inner.1", "block"]
     )
@@ -154,10 +154,10 @@ def test_an_addition_that_is_fused_into_a_convolution(
 def test_integer_kernels_of_a_gated_net(
     gates: Any, quantize: Callable[..., Path], optimize: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The quantizer and the optimization have removed every name: the product is taken for SiLU all the same."""
-    found = gates.debug(optimize(quantize(gates, gates.onnx, tmp_path / "int8.onnx"), "extended"), precision="int8")
-    assert found.first is None and found.notes == []
-    assert {one.layer: one.op for one in found.series}["act"] == "QLinearMul"
+    """The quantizer and the optimization have removed all names: the product still counts as SiLU."""
+    findings = gates.debug(optimize(quantize(gates, gates.onnx, tmp_path / "int8.onnx"), "extended"), precision="int8")
+    assert findings.first is None and findings.notes == []
+    assert {report.layer: report.op for report in findings.series}["act"] == "QLinearMul"
 
 
 def _cast(path: Path, target: Path) -> Path:
@@ -168,9 +168,9 @@ def _cast(path: Path, target: Path) -> Path:
 
 
 def test_a_correct_float16_graph_names_none(photo: Any, tmp_path: Path) -> None:
-    found = photo.debug(_cast(photo.onnx, tmp_path / "half.onnx"), precision="fp16")
-    assert found.first is None and found.notes == []
-    assert {one.dtype for one in found.series if one.op == "Conv"} == {"float16"}
+    findings = photo.debug(_cast(photo.onnx, tmp_path / "half.onnx"), precision="fp16")
+    assert findings.first is None and findings.notes == []
+    assert {report.dtype for report in findings.series if report.op == "Conv"} == {"float16"}
 
 
 def test_a_fault_in_a_float16_graph(photo: Any, edit: Any, tmp_path: Path) -> None:
@@ -178,24 +178,24 @@ def test_a_fault_in_a_float16_graph(photo: Any, edit: Any, tmp_path: Path) -> No
         for _ in range(10):
             _scale("conv2.weight")(model)
 
-    found = photo.debug(_cast(edit(photo.onnx, change), tmp_path / "half.onnx"), precision="fp16")
-    assert found.first is not None and found.first.layer == "conv2 + bn2"
+    findings = photo.debug(_cast(edit(photo.onnx, change), tmp_path / "half.onnx"), precision="fp16")
+    assert findings.first is not None and findings.first.layer == "conv2 + bn2"
 
 
 def test_an_overflow_of_float16_is_named(
     photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Nothing is wrong with the model: its activations are beyond 65504 in one layer, and small again behind it."""
+    """The model is right: its activations exceed 65504 in one layer, and are small after it."""
     model = fresh_photo()
     with torch.no_grad():
         model.bn2.weight.mul_(1e5)
         model.head.weight.mul_(1e-5)
         model.twin.weight.mul_(1e-5)
-    other = replace(photo, eager=Eager(model, photo.outputs, exact=True))
+    overflowing = replace(photo, eager=Eager(model, photo.outputs, exact=True))
     exact = write_photo(model, "onnx")
-    assert other.debug(exact).first is None
-    found = other.debug(_cast(exact, tmp_path / "half.onnx"), precision="fp16")
-    assert found.first is not None and found.first.layer == "conv2 + bn2"
-    assert found.first.error_after == float("inf") > found.first.error_before
-    said = found.first.looks[0]
-    assert "values are Inf or NaN" in said and "float16 holds up to 6.55e+04" in said
+    assert overflowing.debug(exact).first is None
+    findings = overflowing.debug(_cast(exact, tmp_path / "half.onnx"), precision="fp16")
+    assert findings.first is not None and findings.first.layer == "conv2 + bn2"
+    assert findings.first.error_after == float("inf") > findings.first.error_before
+    text = findings.first.looks[0]
+    assert "values are Inf or NaN" in text and "float16 holds up to 6.55e+04" in text

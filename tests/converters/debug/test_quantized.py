@@ -16,7 +16,7 @@ from converters.debug.compare import Findings
 from converters.debug.match.fuse import last_of_each
 from converters.debug.match.layer import Layer
 
-SYMMETRIC = {  # what TensorRT asks for: clamps stay, biases stay float
+SYMMETRIC = {  # TensorRT's requirements: clamps stay, biases stay float
     "activation_type": QuantType.QInt8,
     "extra_options": {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
 }
@@ -36,8 +36,8 @@ def graphs(photo: Any, quantize: Callable[..., Path], tmp_path_factory: pytest.T
     }
 
 
-def _added(found: Findings) -> dict[str, float]:
-    return {one.layer: one.added for one in found.series}
+def _added(findings: Findings) -> dict[str, float]:
+    return {report.layer: report.added for report in findings.series}
 
 
 def _computing(model: Any) -> list[Any]:
@@ -45,7 +45,7 @@ def _computing(model: Any) -> list[Any]:
 
 
 def _scale_of(model: Any, value: str) -> Any:
-    """The scale by which the node that makes a value turns integers into it."""
+    """Return the scale with which a value is dequantized."""
     maker = next(node for node in model.graph.node if value in node.output)
     return next(tensor for tensor in model.graph.initializer if tensor.name == maker.input[1])
 
@@ -56,7 +56,7 @@ def _times(tensor: Any, factor: float) -> None:
 
 
 def _strip(model: Any) -> None:
-    """No metadata, and no name that tells anything."""
+    """Remove the metadata, and all telling names."""
     names: dict[str, str] = {}
     kept = {value.name for value in (*model.graph.input, *model.graph.output)}
     for number, node in enumerate(model.graph.node):
@@ -75,11 +75,11 @@ def _strip(model: Any) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_correct_graph_names_none(photo: Any, graphs: Any, edit: Any, variant: str, stripped: bool) -> None:
     path = edit(graphs[variant], _strip) if stripped else graphs[variant]
-    found = photo.debug(path, precision="int8")
-    assert found.first is None and found.notes == []
-    assert {"conv1 + bn1", "act1", "conv2 + bn2", "head", "twin"} <= set(_added(found))
-    assert min(one.sqnr_db for one in found.series) > 15
-    assert found.adders(1)[0].added > 1e-3  # the rounding to eight bits is somebody's, and is told
+    findings = photo.debug(path, precision="int8")
+    assert findings.first is None and findings.notes == []
+    assert {"conv1 + bn1", "act1", "conv2 + bn2", "head", "twin"} <= set(_added(findings))
+    assert min(report.sqnr_db for report in findings.series) > 15
+    assert findings.adders(1)[0].added > 1e-3  # the report shows whose the rounding to eight bits is
 
 
 @pytest.mark.parametrize("stripped", [False, True])
@@ -93,41 +93,41 @@ def test_a_weights_scale_that_is_off_by_a_power_of_two(
         if stripped:
             _strip(model)
 
-    found = photo.debug(edit(graphs["per channel"], change), precision="int8")
+    findings = photo.debug(edit(graphs["per channel"], change), precision="int8")
     right = photo.debug(graphs["per channel"], precision="int8")
-    assert _added(found)[layer] > 10 * _added(right)[layer]
-    assert found.adders(1)[0].layer == layer
-    if found.first is None:  # within the gate: the fault is in the table, and beyond the limit in a note
-        assert next(one for one in found.series if one.layer.startswith("output")).sqnr_db >= 10
+    assert _added(findings)[layer] > 10 * _added(right)[layer]
+    assert findings.adders(1)[0].layer == layer
+    if findings.first is None:  # within the gate: the fault is in the table, and beyond the limit in a note
+        assert next(report for report in findings.series if report.layer.startswith("output")).sqnr_db >= 10
     else:
-        assert found.first.layer == layer and not found.first.blameless
+        assert findings.first.layer == layer and not findings.first.blameless
 
 
 def test_an_activations_scale_belongs_to_the_layer_before(photo: Any, graphs: Any, edit: Any) -> None:
-    """What a layer is rounded to is what all others are given: it saturates there."""
+    """The rounded value of a layer is the input of all others: it saturates there."""
 
     def change(model: Any) -> None:
         _times(_scale_of(model, _computing(model)[1].input[0]), 0.125)
 
-    found = photo.debug(edit(graphs["symmetric"], change), precision="int8")
-    assert found.first is not None and found.first.layer == "act1"
-    assert any("it ends at" in one and "its scale is too small" in one for one in found.first.looks)
+    findings = photo.debug(edit(graphs["symmetric"], change), precision="int8")
+    assert findings.first is not None and findings.first.layer == "act1"
+    assert any("it ends at" in text and "its scale is too small" in text for text in findings.first.looks)
 
 
 def test_the_inputs_scale_is_no_layers_fault(photo: Any, graphs: Any, edit: Any) -> None:
-    """The quantizer before the first convolution: what enters that is wrong."""
+    """The quantizer before the first convolution: the input of that is wrong."""
 
     def change(model: Any) -> None:
         _times(_scale_of(model, _computing(model)[0].input[0]), 0.0625)
 
-    found = photo.debug(edit(graphs["per channel"], change), precision="int8")
-    assert found.first is not None and found.first.layer == "conv1 + bn1" and found.first.blameless
-    assert any(one.startswith("QuantizeLinear") for one in found.first.through)
+    findings = photo.debug(edit(graphs["per channel"], change), precision="int8")
+    assert findings.first is not None and findings.first.layer == "conv1 + bn1" and findings.first.blameless
+    assert any(node.startswith("QuantizeLinear") for node in findings.first.through)
 
 
 def test_a_quantizer_that_replaces_an_activation_without_a_module(photo: Any, graphs: Any) -> None:
-    """torch.relu behind bn2 is gone, zero is the least that its quantizer knows: bn2 is compared before that."""
-    series = {one.layer: one for one in photo.debug(graphs["per channel"], precision="int8").series}
+    """torch.relu after bn2 is gone, its quantizer starts at zero: bn2 is compared before that."""
+    series = {report.layer: report for report in photo.debug(graphs["per channel"], precision="int8").series}
     assert series["conv2 + bn2"].op == "Conv" and series["conv2 + bn2"].sqnr_db > 15
     model = onnx.load(str(graphs["per channel"]))
     assert not any(node.op_type == "Relu" for node in model.graph.node)
@@ -141,15 +141,15 @@ def test_only_a_clamp_at_zero_is_an_activation() -> None:
     assert last_of_each(layer, [np.abs(raw), np.abs(rounded)], np.abs(raw)) == [1]
 
 
-def test_beyond_the_limit_inside_and_within_it_outside_is_said(photo: Any, graphs: Any, edit: Any) -> None:
+def test_beyond_the_limit_inside_and_within_it_outside_is_noted(photo: Any, graphs: Any, edit: Any) -> None:
     def change(model: Any) -> None:
         _times(_scale_of(model, _computing(model)[2].input[1]), 2.0)  # in front of a softmax
 
-    found = photo.debug(edit(graphs["symmetric"], change), precision="int8")
-    assert found.first is None
-    said = "further from the truth than the limit, while the outputs made of them are within it"
-    assert found.notes == [f"{said}: head"]
-    assert found.adders(1)[0].layer == "head"
+    findings = photo.debug(edit(graphs["symmetric"], change), precision="int8")
+    assert findings.first is None
+    note = "further from the truth than the limit, while the outputs made of them are within it"
+    assert findings.notes == [f"{note}: head"]
+    assert findings.adders(1)[0].layer == "head"
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +158,9 @@ def quantized_resnet(resnet: Any, quantize: Callable[..., Path], tmp_path_factor
 
 
 def test_a_quantized_resnet(resnet: Any, quantized_resnet: Path, edit: Any) -> None:
-    """Every ReLU is gone, the quantizers do their work; an addition in place lies before each second one."""
-    found, comparison = resnet.debug(quantized_resnet, precision="int8"), resnet.compare(quantized_resnet)
-    assert found.first is None and found.notes == [] and comparison.unmatched == []
+    """Quantizers replace all ReLUs; an addition in place lies before each second one."""
+    findings, comparison = resnet.debug(quantized_resnet, precision="int8"), resnet.compare(quantized_resnet)
+    assert findings.first is None and findings.notes == [] and comparison.unmatched == []
     assert not any(node.op == "Relu" for node in comparison.taps.graph.nodes)
 
     def change(model: Any) -> None:
@@ -173,23 +173,23 @@ def test_a_quantized_resnet(resnet: Any, quantized_resnet: Path, edit: Any) -> N
 
 @pytest.fixture
 def offline(photo: Any, graphs: Any, optimize: Callable[..., Path]) -> Iterator[Callable[..., Findings]]:
-    """What is found in a quantized graph that ONNX Runtime has optimized offline, to integer kernels."""
+    """Debug a quantized graph that ONNX Runtime has optimized offline, to integer kernels."""
 
     def debug(path: Path, level: str) -> Findings:
-        found: Findings = photo.debug(optimize(path, level), precision="int8")
-        return found
+        findings: Findings = photo.debug(optimize(path, level), precision="int8")
+        return findings
 
     yield debug
 
 
 @pytest.mark.parametrize("level", ["extended", "all"])
 def test_integer_kernels_of_a_correct_graph(offline: Any, graphs: Any, level: str) -> None:
-    """Their values are integers, with the channels last under `all`; both are read as what they mean."""
-    found = offline(graphs["per channel"], level)
-    assert found.first is None and found.notes == []
-    series = {one.layer: one for one in found.series}
+    """Their values are integers, with the channels last under `all`; both are decoded."""
+    findings = offline(graphs["per channel"], level)
+    assert findings.first is None and findings.notes == []
+    series = {report.layer: report for report in findings.series}
     assert series["conv1 + bn1 + act1"].op == "QLinearConv"
-    assert min(one.sqnr_db for one in found.series) > 15
+    assert min(report.sqnr_db for report in findings.series) > 15
 
 
 @pytest.mark.parametrize("level", ["extended", "all"])
@@ -197,5 +197,5 @@ def test_a_wrong_scale_among_integer_kernels(offline: Any, graphs: Any, edit: An
     def change(model: Any) -> None:
         _times(_scale_of(model, _computing(model)[3].input[1]), 2.0)
 
-    found = offline(edit(graphs["per channel"], change), level)
-    assert found.first is not None and found.first.layer == "twin" and not found.first.blameless
+    findings = offline(edit(graphs["per channel"], change), level)
+    assert findings.first is not None and findings.first.layer == "twin" and not findings.first.blameless

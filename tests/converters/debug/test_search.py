@@ -18,22 +18,22 @@ class Chain:
 
     def __init__(self, fault: int, size: int = 10) -> None:
         self.fault, self.size, self.largest = fault, size, 0
-        self.asked: list[int] = []
+        self.measured: list[int] = []
 
     def measure(self, layers: Sequence[int]) -> dict[int, Measure]:
         self.largest = max(self.largest, len(layers) * self.size)
-        self.asked += layers
-        return {one: self._error(one) for one in layers}
+        self.measured += layers
+        return {layer: self._error(layer) for layer in layers}
 
     def _error(self, layer: int) -> Measure:
         error = (1e-2 if layer >= self.fault else 1e-7) * 1.01**layer
         return Measure(error, 0.0, error / 1e-7, "float32", 0, error if layer == self.fault else error / 10)
 
     def search(self, budget: int) -> Search:
-        parents = [[one - 1] if one else [] for one in range(COUNT)]
-        found = Search([self.size] * COUNT, parents, [COUNT - 1], self.measure, LIMIT, budget)
-        found.run(top=1)
-        return found
+        parents = [[layer - 1] if layer else [] for layer in range(COUNT)]
+        search = Search([self.size] * COUNT, parents, [COUNT - 1], self.measure, LIMIT, budget)
+        search.run(top=1)
+        return search
 
 
 @pytest.mark.parametrize("fault", [0, 1, 57, 100, COUNT - 2, COUNT - 1])
@@ -44,7 +44,7 @@ def test_finds_the_layer_within_the_budget(fault: int, budget: int) -> None:
     assert search.verdict().first == fault
     assert fault in search.measures and (fault == 0 or fault - 1 in search.measures)
     assert chain.largest <= budget
-    assert len(chain.asked) == len(set(chain.asked)), "no layer is measured twice"
+    assert len(chain.measured) == len(set(chain.measured)), "no layer is measured twice"
     assert search.complete == (budget >= 10 * COUNT / FULL_RUNS)
 
 

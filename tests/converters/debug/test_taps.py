@@ -48,7 +48,7 @@ def test_both_exporters_name_modules(
     ]
 
 
-def test_weights_name_the_module_where_nothing_else_does(small: Any, edit: Any) -> None:
+def test_weights_name_the_module_if_nothing_else_does(small: Any, edit: Any) -> None:
     def strip(model: Any) -> None:
         for node in model.graph.node:
             del node.metadata_props[:]
@@ -76,9 +76,9 @@ def test_metadata_that_makes_no_sense_is_left_aside(small: Any, edit: Any, text:
 def test_onnx_values_are_those_of_the_graph(small: Any) -> None:
     taps = _onnx(small)
     relu = next(node for node in taps.graph.nodes if node.op == "Relu")
-    found = taps.read(IMAGE, [relu.value, relu.inputs[0], "a"])
-    np.testing.assert_array_equal(found[relu.value], np.maximum(found[relu.inputs[0]], 0))
-    assert found["a"].shape == (3, 6)
+    values = taps.read(IMAGE, [relu.value, relu.inputs[0], "a"])
+    np.testing.assert_array_equal(values[relu.value], np.maximum(values[relu.inputs[0]], 0))
+    assert values["a"].shape == (3, 6)
 
 
 def test_an_onnx_graph_that_does_not_run(small: Any) -> None:
@@ -87,7 +87,7 @@ def test_an_onnx_graph_that_does_not_run(small: Any) -> None:
 
 
 def test_a_branch_reads_values_from_outside(tmp_path: Path) -> None:
-    """What an If takes from outside its branches is what it depends on."""
+    """An If depends on all values that its branches take from outside."""
     value = helper.make_tensor_value_info
     then = helper.make_graph([helper.make_node("Neg", ["y"], ["t"])], "t", [], [value("t", TensorProto.FLOAT, [2])])
     other = helper.make_graph(
@@ -111,30 +111,30 @@ def test_a_branch_reads_values_from_outside(tmp_path: Path) -> None:
 def test_weights_beside_the_graph(small: Any, tmp_path: Path) -> None:
     model = onnx.load(str(small.onnx))
     onnx.save(model, str(tmp_path / "m.onnx"), save_as_external_data=True, size_threshold=100, location="weights")
-    found = _onnx(small, tmp_path / "m.onnx").read(IMAGE, ["a"])
-    np.testing.assert_array_equal(found["a"], _onnx(small).read(IMAGE, ["a"])["a"])
+    values = _onnx(small, tmp_path / "m.onnx").read(IMAGE, ["a"])
+    np.testing.assert_array_equal(values["a"], _onnx(small).read(IMAGE, ["a"])["a"])
 
 
 def test_torchscript_values_before_an_in_place_node(small: Any) -> None:
-    """aten::relu_ writes over its input: what is read is the input as it was."""
+    """aten::relu_ writes over its input: the input is read as it was."""
     taps = TorchScriptTaps(small.torchscript, small.inputs, by_keyword=False)
     relu = next(node for node in taps.graph.nodes if node.op == "aten::relu_")
-    found = taps.read(IMAGE, [relu.inputs[0], relu.value])
-    assert found[relu.inputs[0]].min() < 0
-    np.testing.assert_array_equal(np.maximum(found[relu.inputs[0]], 0), found[relu.value])
+    values = taps.read(IMAGE, [relu.inputs[0], relu.value])
+    assert values[relu.inputs[0]].min() < 0
+    np.testing.assert_array_equal(np.maximum(values[relu.inputs[0]], 0), values[relu.value])
 
 
 def test_torchscript_outputs_are_those_of_the_module(small: Any) -> None:
     taps = TorchScriptTaps(small.torchscript, small.inputs, by_keyword=False)
-    found = taps.read(IMAGE, taps.graph.outputs)
+    values = taps.read(IMAGE, taps.graph.outputs)
     with torch.no_grad():
-        wanted = torch.jit.load(str(small.torchscript))(torch.from_numpy(IMAGE["image"]))
-    for name, tensor in zip(taps.graph.outputs, wanted, strict=True):
-        np.testing.assert_array_equal(found[name], tensor.numpy())
+        outputs = torch.jit.load(str(small.torchscript))(torch.from_numpy(IMAGE["image"]))
+    for name, tensor in zip(taps.graph.outputs, outputs, strict=True):
+        np.testing.assert_array_equal(values[name], tensor.numpy())
 
 
 class _Keywords(nn.Module):
-    """Takes inputs in another order than the recipe, one with a default; answers by name, and None; branches."""
+    """A module with inputs in another order than the recipe, a default, a branch, and outputs by name."""
 
     def forward(
         self, x: torch.Tensor, y: torch.Tensor, scale: float = 2.0, mask: torch.Tensor | None = None
@@ -153,8 +153,8 @@ def test_torchscript_arguments_go_by_name(tmp_path: Path) -> None:
         torch.jit.save(torch.jit.freeze(torch.jit.script(_Keywords().eval())), str(tmp_path / "m.pt"))
     inputs = {"y": np.array([1.0, 2.0], np.float32), "x": np.array([3.0, 4.0], np.float32)}
     taps = TorchScriptTaps(tmp_path / "m.pt", inputs, by_keyword=True)
-    found = taps.read(inputs, taps.graph.outputs)
-    z, y = (found[name] for name in taps.graph.outputs)
+    values = taps.read(inputs, taps.graph.outputs)
+    z, y = (values[name] for name in taps.graph.outputs)
     np.testing.assert_allclose(z, 2 * inputs["y"] - np.sin(inputs["x"]), rtol=1e-6)
     np.testing.assert_allclose(y, np.exp(inputs["y"]), rtol=1e-6)
 

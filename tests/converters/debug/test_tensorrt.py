@@ -1,6 +1,6 @@
-"""Debugging TensorRT engines: all but the run on the device is done for real, by TensorRT for RTX.
+"""Debugging TensorRT engines: TensorRT for RTX really does everything but the run on the device.
 
-Where the run matters, ONNX Runtime answers in the device's place: from the lowered graph, the same values by name.
+For a run, ONNX Runtime replaces the device: it computes the same values of the lowered graph.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _manifest(subject: Any, **options: Any) -> Manifest:
 
 @pytest.fixture
 def rebuilt(tmp_path: Path) -> Callable[..., RebuiltGraph]:
-    """Makes the graph of a subject's engine again: `remade(subject, precision="fp16")`."""
+    """Rebuild the graph of a subject's engine: `rebuilt(subject, precision="fp16")`."""
 
     def make(subject: Any, **options: Any) -> RebuiltGraph:
         return rebuild_graph(_manifest(subject, **options), subject.eager._single, tmp_path, None)
@@ -81,7 +81,7 @@ def rebuilt(tmp_path: Path) -> Callable[..., RebuiltGraph]:
 
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
-    """Has the exporter's lowering do something wrong to every graph."""
+    """Install a fault in the exporter's lowering of all graphs."""
     right = exporter.lower
 
     def install(change: Change) -> None:
@@ -99,7 +99,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
 
 def _scaled(weight: str) -> Change:
     def change(model: onnx.ModelProto) -> None:
-        tensor = next(one for one in model.graph.initializer if one.name == weight)
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == weight)
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.1), tensor.name))
 
     return change
@@ -115,7 +115,7 @@ def _bake_batch(model: onnx.ModelProto) -> None:
 
 @pytest.fixture
 def on_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX Runtime computes what engines would give."""
+    """Run on ONNX Runtime instead of engines."""
 
     def run(rebuilt: RebuiltGraph, tapped: TappedEngine, inputs: Arrays) -> Arrays:
         assert len(tapped.plan) > 1000, "the engine was really built"
@@ -130,7 +130,7 @@ def on_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def compared(on_host: None) -> Callable[[Any, RebuiltGraph], Comparison]:
-    """Matches an engine's layers with a subject's."""
+    """Match an engine's layers with a subject's."""
 
     def match(subject: Any, rebuilt: RebuiltGraph) -> Comparison:
         taps = TensorRtTaps(rebuilt, subject.eager.paths, subject.inputs)
@@ -154,9 +154,9 @@ def test_every_layer_of_a_correct_engine_is_matched_by_name(
         "inverted.conv.0 + inverted.conv.1",
         "inverted.conv.2",
     ]
-    found = comparison.search(Limit.of(precision), 10**9, 3)
-    assert found.first is None and comparison.unmatched == []
-    assert {one.layer for one in found.series} >= {"stem", "pool", "first", "second", "output a", "output b"}
+    findings = comparison.search(Limit.of(precision), 10**9, 3)
+    assert findings.first is None and comparison.unmatched == []
+    assert {report.layer for report in findings.series} >= {"stem", "pool", "first", "second", "output a", "output b"}
 
 
 @rtx
@@ -186,8 +186,8 @@ def test_where_a_graph_stops_at_a_size_is_found(
     faulty(_bake_batch)
     comparison = compared(small, rebuilt(small))
     assert find_stop(comparison, small.inputs) is None
-    found = find_stop(comparison, {"image": np.repeat(small.inputs["image"], 2, 0)[:3]})
-    assert found is not None and found.node == "baked reshape" and not found.runs
+    report = find_stop(comparison, {"image": np.repeat(small.inputs["image"], 2, 0)[:3]})
+    assert report is not None and report.node == "baked reshape" and not report.runs
 
 
 @rtx
@@ -195,27 +195,28 @@ def test_where_a_graph_stops_at_a_size_is_found(
 def test_values_become_outputs_beside_the_models_own(
     small: Any, rebuilt: Callable[..., RebuiltGraph], precision: str, dtype: str
 ) -> None:
-    """NumPy has no bfloat16: such a value is given as float32."""
-    one = rebuilt(small, precision=precision)
-    shapes = one.shapes(small.inputs)
+    """NumPy has no bfloat16: such a value is read as float32."""
+    graph = rebuilt(small, precision=precision)
+    shapes = graph.shapes(small.inputs)
     assert shapes["a"] == (2, 6)
     inner = [name for name, shape in shapes.items() if shape == (2, 8, 8, 8)]
-    trt = one.trt
+    trt = graph.trt
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
-    network = exporter.parsed(trt, builder, one.lowered.path, {})
+    network = exporter.parsed(trt, builder, graph.lowered.path, {})
     outputs = tensorrt_graph._mark(trt, network, [*inner, "a", inner[0]])
-    found = {network.get_output(index).name: network.get_output(index) for index in range(network.num_outputs)}
+    marked = [network.get_output(index) for index in range(network.num_outputs)]
+    network_outputs = {tensor.name: tensor for tensor in marked}
     assert list(outputs) == [*inner, "a"], "each once"
-    assert len(found) == network.num_outputs == len(inner) + 2, "an output that is read stays one"
-    assert set(outputs.values()) | {"a", "b"} == set(found)
-    assert {found[outputs[name]].dtype.name for name in inner} == {dtype}
-    tapped = one.tapped(inner)
+    assert len(network_outputs) == network.num_outputs == len(inner) + 2, "an output that is read stays one"
+    assert set(outputs.values()) | {"a", "b"} == set(network_outputs)
+    assert {network_outputs[outputs[name]].dtype.name for name in inner} == {dtype}
+    tapped = graph.tapped(inner)
     assert len(tapped.plan) > 1000 and tapped.outputs == {name: outputs[name] for name in inner}
 
 
 @rtx
-def test_what_no_engine_gives_is_no_value(photo: Any, rebuilt: Callable[..., RebuiltGraph]) -> None:
-    """Integers inside are shapes: the graph has their nodes, and nothing of theirs is read."""
+def test_a_value_that_no_engine_gives_is_not_read(photo: Any, rebuilt: Callable[..., RebuiltGraph]) -> None:
+    """Inner integers are shapes: the graph has their nodes, and their values are not read."""
     taps = TensorRtTaps(rebuilt(photo), photo.eager.paths, photo.inputs)
     assert taps.graph.outputs == ["probabilities", "twin"]
     assert all(node.shape is not None for node in taps.graph.nodes if node.value)
@@ -225,32 +226,32 @@ def test_what_no_engine_gives_is_no_value(photo: Any, rebuilt: Callable[..., Reb
 
 
 @rtx
-def test_a_real_artifact_is_made_again_as_it_was(small_build: Path, small_recipe: Path, tmp_path: Path) -> None:
-    made = Artifact.open(small_build / "tensorrt").manifest
+def test_a_real_artifact_is_rebuilt_as_it_was(small_build: Path, small_recipe: Path, tmp_path: Path) -> None:
+    manifest = Artifact.open(small_build / "tensorrt").manifest
     module = load_model(source_of(load_recipe(small_recipe))).module
-    one = rebuild_graph(made, module, tmp_path, None)
-    assert one.differences(made) == []
-    build = {**made.build, "version": "0.1", "layers": {"fp16": 7}}
-    words = one.differences(made.model_copy(update={"build": build}))
+    graph = rebuild_graph(manifest, module, tmp_path, None)
+    assert graph.differences(manifest) == []
+    build = {**manifest.build, "version": "0.1", "layers": {"fp16": 7}}
+    words = graph.differences(manifest.model_copy(update={"build": build}))
     assert len(words) == 2 and "the manifest has 0.1" in words[0] and "{'fp16': 7}" in words[1]
 
 
 def test_the_options_are_the_manifests_on_this_machines_devices(small: Any) -> None:
-    given = {"precision": "fp16", "workspace_mb": 64, "compute_capabilities": ("12.0",), "optimization_level": 1}
+    recorded = {"precision": "fp16", "workspace_mb": 64, "compute_capabilities": ("12.0",), "optimization_level": 1}
     passes = [{"prune": {"pattern": "2:4"}}, {"recover": "logits"}]
-    made = _manifest(small, **given, passes=passes)
-    found = tensorrt_graph._options(Manifest.model_validate_json(made.model_dump_json()))
-    assert (found.precision, found.workspace_mb, found.optimization_level) == ("fp16", 64, 1)
-    assert (found.flavor, found.compute_capabilities, found.sparse) == ("rtx", (), True)
-    other = _manifest(small, passes=[{"prune": {"structured": 0.5}}])
-    assert not tensorrt_graph._options(other).sparse
+    manifest = _manifest(small, **recorded, passes=passes)
+    options = tensorrt_graph._options(Manifest.model_validate_json(manifest.model_dump_json()))
+    assert (options.precision, options.workspace_mb, options.optimization_level) == ("fp16", 64, 1)
+    assert (options.flavor, options.compute_capabilities, options.sparse) == ("rtx", (), True)
+    unstructured = _manifest(small, passes=[{"prune": {"structured": 0.5}}])
+    assert not tensorrt_graph._options(unstructured).sparse
 
 
-def test_options_of_another_burnish_are_told(small: Any) -> None:
-    made = _manifest(small)
-    made.build["options"]["tactics"] = "some"
+def test_options_of_another_version_are_an_error(small: Any) -> None:
+    manifest = _manifest(small)
+    manifest.build["options"]["tactics"] = "some"
     with pytest.raises(UsageError, match=r"another version of Burnish.*build it again"):
-        tensorrt_graph._options(made)
+        tensorrt_graph._options(manifest)
 
 
 def test_a_quantized_engine_is_refused(small: Any) -> None:
@@ -270,7 +271,7 @@ def test_a_quantized_engine_is_refused(small: Any) -> None:
     ],
 )
 @no_gpu
-def test_what_cannot_be_debugged_here_is_refused_with_what_can(
+def test_a_refusal_names_what_can_be_debugged(
     request: pytest.FixtureRequest, small_recipe: Path, build: str, name: str, error: type[Exception], words: str
 ) -> None:
     folder = request.getfixturevalue(build)
@@ -299,7 +300,7 @@ def test_a_whole_artifact(
     blamed: str | None,
     note: str,
 ) -> None:
-    """The onnx artifact answers the probes in the engine's place, times a factor that no layer knows of."""
+    """The onnx artifact replaces the engine, times a factor that is in no layer."""
 
     def opened(path: Path, device: str, *more: Any) -> Session:
         assert device == "cuda"
@@ -310,15 +311,15 @@ def test_a_whole_artifact(
         }
         return session
 
-    monkeypatch.setattr(run, "refuse", lambda made: None)
+    monkeypatch.setattr(run, "refuse", lambda manifest: None)
     monkeypatch.setattr(worst, "load", opened)
     if change:
         faulty(change)
     source = source_of(load_recipe(small_recipe))
-    found = debug(DebugRequest(small_build / "tensorrt", small_build / REFERENCE_FILE, source, 10**9, 3))
-    assert (found.first.layer if found.first else None) == blamed
-    assert (found.format, found.complete, found.unmatched) == ("tensorrt", True, [])
-    assert any(note in one for one in found.notes)
+    result = debug(DebugRequest(small_build / "tensorrt", small_build / REFERENCE_FILE, source, 10**9, 3))
+    assert (result.first.layer if result.first else None) == blamed
+    assert (result.format, result.complete, result.unmatched) == ("tensorrt", True, [])
+    assert any(note in text for text in result.notes)
 
 
 @pytest.mark.gpu
@@ -330,20 +331,20 @@ def test_an_engine_on_the_gpu(
     source = source_of(load_recipe(small_recipe))
     clean = debug(DebugRequest(gpu_build / "tensorrt", gpu_build / REFERENCE_FILE, source, 10**9, 3))
     assert clean.first is None, headline(clean)
-    assert {"0 + 1", "3 + 4", "8", "output logits"} <= {one.layer for one in clean.series}
+    assert {"0 + 1", "3 + 4", "8", "output logits"} <= {report.layer for report in clean.series}
     faulty(_scaled("3.weight"))
     broken = _rebuilt_artifact(gpu_build / "tensorrt", gpu_build / "onnx" / "model.onnx", tmp_path)
-    found = debug(DebugRequest(broken, gpu_build / REFERENCE_FILE, source, 10**9, 3, trust=True))
-    assert found.first is not None and found.first.layer == "3 + 4", headline(found)
-    assert any("rebuilt" in note for note in found.notes)
+    result = debug(DebugRequest(broken, gpu_build / REFERENCE_FILE, source, 10**9, 3, trust=True))
+    assert result.first is not None and result.first.layer == "3 + 4", headline(result)
+    assert any("rebuilt" in note for note in result.notes)
 
 
 def _rebuilt_artifact(artifact: Path, graph: Path, folder: Path) -> Path:
-    """A copy of an artifact with the engine that the exporter makes now."""
+    """Copy an artifact with the engine that the exporter builds now."""
     copy = shutil.copytree(artifact, folder / "tensorrt")
-    made = Artifact.open(copy).manifest
-    facts = ModelFacts(made.inputs, made.outputs, made.dims, False, 0)
-    TensorRtExporter().export(ExportJob(None, facts, copy, graph), tensorrt_graph._options(made))
+    manifest = Artifact.open(copy).manifest
+    facts = ModelFacts(manifest.inputs, manifest.outputs, manifest.dims, False, 0)
+    TensorRtExporter().export(ExportJob(None, facts, copy, graph), tensorrt_graph._options(manifest))
     engine = copy / "model.engine"
     entry = FileEntry(sha256=sha256(engine), size=engine.stat().st_size).model_dump()
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))

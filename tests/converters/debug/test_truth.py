@@ -1,4 +1,4 @@
-"""The calls that hooks see, and the values that they copy."""
+"""The calls that hooks record, and the values that they copy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGE = {"image": np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astyp
 
 def test_calls_of_a_model(fresh: Callable[[], nn.Module]) -> None:
     calls, shapes = Eager(fresh(), ["a", "b"], exact=True).calls(IMAGE)
-    assert [one.key for one in calls] == [
+    assert [call.key for call in calls] == [
         ("stem", 0),
         ("block.conv1", 0),
         ("block.bn1", 0),
@@ -34,8 +34,8 @@ def test_calls_of_a_model(fresh: Callable[[], nn.Module]) -> None:
         ("first", 0),
         ("second", 0),
     ]
-    assert [one.key[0] for one in calls if one.passive] == ["drop"]  # Dropout computes nothing in eval mode
-    by_key = {one.key: one for one in calls}
+    assert [call.key[0] for call in calls if call.passive] == ["drop"]  # Dropout computes nothing in eval mode
+    by_key = {call.key: call for call in calls}
     assert by_key["block.bn1", 0].source == ("block.conv1", 0)
     assert by_key["block.relu", 0].source == ("block.bn1", 0)
     assert not by_key["inverted", 0].leaf and by_key["stem", 0].leaf
@@ -45,9 +45,9 @@ def test_calls_of_a_model(fresh: Callable[[], nn.Module]) -> None:
 
 def test_an_in_place_call_does_not_change_what_was_copied(fresh: Callable[[], nn.Module]) -> None:
     eager = Eager(fresh(), ["a", "b"], exact=True)
-    found = eager.values(IMAGE, [("block.bn1", 0), ("block.relu", 0)], exact=True)
-    assert found["block.bn1", 0].min() < 0
-    np.testing.assert_array_equal(np.maximum(found["block.bn1", 0], 0), found["block.relu", 0])
+    values = eager.values(IMAGE, [("block.bn1", 0), ("block.relu", 0)], exact=True)
+    assert values["block.bn1", 0].min() < 0
+    np.testing.assert_array_equal(np.maximum(values["block.bn1", 0], 0), values["block.relu", 0])
 
 
 def test_both_precisions(fresh: Callable[[], nn.Module]) -> None:
@@ -67,7 +67,7 @@ def test_a_model_that_cannot_run_in_float64_is_its_own_truth(fresh: Callable[[],
     assert eager.values(IMAGE, [output_key("b")], exact=True)[output_key("b")].dtype == np.float32
 
 
-def test_only_what_is_asked_for_is_kept(fresh: Callable[[], nn.Module]) -> None:
+def test_only_requested_values_are_kept(fresh: Callable[[], nn.Module]) -> None:
     eager = Eager(fresh(), ["a", "b"], exact=True)
     assert list(eager.values(IMAGE, [("stem", 0)], exact=False)) == [("stem", 0)]
 
@@ -123,13 +123,13 @@ def test_what_enters_a_call(fresh: Callable[[], nn.Module]) -> None:
     assert eager.entering(IMAGE, ("block.relu", 9), exact=True) is None
 
 
-def test_what_is_expected_where_something_else_enters(fresh: Callable[[], nn.Module]) -> None:
+def test_the_expected_value_of_a_replaced_input(fresh: Callable[[], nn.Module]) -> None:
     model: Any = fresh()
     eager = Eager(model, ["a", "b"], exact=True)
     truth = eager.values(IMAGE, [("stem", 0)], exact=True)
     zeros = np.zeros(IMAGE["image"].shape)
-    found = eager.expected(IMAGE, truth, (("stem", 0), zeros))["stem", 0]
-    np.testing.assert_allclose(found[0, :, 0, 0], model.stem.bias.detach().numpy(), rtol=1e-6)
+    values = eager.expected(IMAGE, truth, (("stem", 0), zeros))["stem", 0]
+    np.testing.assert_allclose(values[0, :, 0, 0], model.stem.bias.detach().numpy(), rtol=1e-6)
 
 
 def test_odd_modules() -> None:
@@ -137,27 +137,27 @@ def test_odd_modules() -> None:
     inputs = {"x": np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32)}
     eager = Eager(_Odd().eval(), ["y"], exact=True)
     calls: Any = eager.calls(inputs)[0]
-    assert [(one.key[0], one.leaf) for one in calls] == [
+    assert [(call.key[0], call.leaf) for call in calls] == [
         ("attention", True),
         ("inner.linear", True),
         ("inner", False),
     ]
-    found = eager.values(inputs, [("attention", 0), ("inner.linear", 0), ("inner", 0)], exact=True)
-    np.testing.assert_allclose(found["inner", 0], found["inner.linear", 0] + found["attention", 0])
+    values = eager.values(inputs, [("attention", 0), ("inner.linear", 0), ("inner", 0)], exact=True)
+    np.testing.assert_allclose(values["inner", 0], values["inner.linear", 0] + values["attention", 0])
 
 
 def test_what_is_expected_of_an_artifacts_own_values() -> None:
-    """Every value is off; what follows from each is computed, in tuples and after in-place writes too."""
+    """All values are off; their consequences are computed, also in tuples and after in-place writes."""
     torch.manual_seed(0)
     model = _Odd().eval()
     inputs = {"x": np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32)}
     eager = Eager(model, ["y"], exact=True)
     keys = [("attention", 0), ("inner.linear", 0), ("inner", 0), output_key("y")]
     truth = eager.values(inputs, keys, exact=True)
-    found = {key: values + 1 for key, values in truth.items()}
-    expected = eager.expected(inputs, found)
+    artifact_values = {key: values + 1 for key, values in truth.items()}
+    expected = eager.expected(inputs, artifact_values)
     np.testing.assert_allclose(expected["attention", 0], truth["attention", 0])
     weight = model.inner.linear.weight.detach().double().numpy()
     np.testing.assert_allclose(expected["inner.linear", 0], truth["inner.linear", 0] + weight.sum(1), rtol=1e-6)
-    np.testing.assert_allclose(expected["inner", 0], found["inner.linear", 0] + found["attention", 0])
-    np.testing.assert_allclose(expected[output_key("y")], found["inner", 0] * 8)
+    np.testing.assert_allclose(expected["inner", 0], artifact_values["inner.linear", 0] + artifact_values["attention", 0])
+    np.testing.assert_allclose(expected[output_key("y")], artifact_values["inner", 0] * 8)

@@ -184,9 +184,11 @@ def _measure(kinds: Mapping[str, _Kind], engine: str) -> dict[str, _Measured]:
         tell(f"measuring layer {number} of {len(kinds)} in {engine}")
         patience -= pace.wait(patience)[1]
         ins, outs = kind.axes
-        probes = _half_a_block(ins)
-        wide, tall = outs.widths[-1], ins.widths[-1]
-        sides = [(width, wide) for width in probes], [(tall, width) for width in _half_a_block(outs)]
+        whole_in, whole_out = ins.widths[-1], outs.widths[-1]
+        sides = (
+            [(width, whole_out) for width in _half_a_block(ins)],
+            [(whole_in, width) for width in _half_a_block(outs)],
+        )
         grid = list(product(ins.widths, outs.widths))
         fastest = _fastest(kind, list(dict.fromkeys([*grid, *sides[0], *sides[1]])), engine)
         times[name] = np.reshape([fastest[pair] for pair in grid], (len(ins.widths), -1)).tolist()

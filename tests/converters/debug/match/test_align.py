@@ -75,7 +75,7 @@ def test_runs_that_do_not_fit_are_not_guessed() -> None:
         Graph([_node("Relu", "x", "a", "relu"), _node("Relu", "a", "b")], []),
     )
     assert layers == []
-    assert {one.why for one in missing} == {"the module ran 2 times, its nodes form 1 runs"}
+    assert {call.why for call in missing} == {"the module ran 2 times, its nodes form 1 runs"}
 
 
 def test_without_paths_order_kind_and_shape_decide() -> None:
@@ -142,9 +142,9 @@ def test_what_a_layer_is_made_of() -> None:
         _node("Relu", "c", "d"),
         _node("Softmax", "d", "out"),
     )
-    found = dependencies(Graph(nodes, ["out"]), [["a"], ["b"], ["d"], ["out"]], outputs=1)
-    assert [set(one.layers) for one in found] == [set(), {0}, {0, 1}, {2}]
-    assert found[2].through == (2, 3) and found[3].through == (4,)
+    parts = dependencies(Graph(nodes, ["out"]), [["a"], ["b"], ["d"], ["out"]], outputs=1)
+    assert [set(part.layers) for part in parts] == [set(), {0}, {0, 1}, {2}]
+    assert parts[2].through == (2, 3) and parts[3].through == (4,)
 
 
 def test_an_output_that_is_a_layers_value_depends_on_that_layer() -> None:

@@ -144,8 +144,8 @@ def test_an_npu_runs_the_best_sizes_and_says_why_no_others(ir_build: Path) -> No
             session.run(noise(3))
         assert str(caught.value) == (
             "'image' has batch=3, outside 1..1; expected float32[batch, 3, 32, 32]. NPUs "
-            "take fixed sizes only; this artifact is compiled for batch=1 there (`opt` in `dims:`): run other sizes on another "
-            "device, or build an artifact for each"
+            "take fixed sizes only; this artifact is compiled for batch=1 there (`opt` in `dims:`): "
+            "run other sizes on another device, or build an artifact for each"
         )
         with pytest.raises(
             InputError, match=r"has dtype float64; expected float32\[batch, 3, 32, 32\]$"
