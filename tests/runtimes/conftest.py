@@ -157,7 +157,7 @@ def answered(probes: list[Probe]) -> Reference:
 
 @pytest.fixture
 def linear(plugin: str, tmp_path: Path) -> Make:
-    """Makes an artifact of the `linear` runtime that behaves as told."""
+    """Make an artifact of the `linear` runtime with a given behaviour."""
 
     def make(behaviour: str = "is correct", **changes: object) -> Artifact:
         name = behaviour.replace(" ", "-").replace("%", "percent")

@@ -79,7 +79,8 @@ import sys
 import numpy, runtimes
 with runtimes.load(sys.argv[1]) as session:
     outputs = session.run({"image": numpy.zeros((3, 3, 32, 32), numpy.float32)})
-print(outputs["logits"].shape, sorted({"torch", "converters", "burnish", "onnxruntime"} & set(sys.modules)))
+watched = {"torch", "converters", "burnish", "onnxruntime"}
+print(outputs["logits"].shape, sorted(watched & set(sys.modules)))
 """
     assert python(code, arguments=(small_build / "onnx",)) == "(3, 10) ['onnxruntime']\n"
 
@@ -96,7 +97,8 @@ from runtimes.validator.reference import Reference
 from runtimes.validator.validate import Target, validate
 build = Path(sys.argv[1])
 target = Target(Artifact.open(build / "onnx"), "cpu")
-rows = validate([target], Reference.load(build / "reference.safetensors"), lambda device: None, budget=0)
+reference = Reference.load(build / "reference.safetensors")
+rows = validate([target], reference, lambda device: None, budget=0)
 print(rows[0].status, rows[0].reason)
 """
     assert python(code, tmp_path, arguments=(small_build,)) == "passed None\n"

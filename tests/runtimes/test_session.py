@@ -121,8 +121,8 @@ def test_one_thread_computes_the_same(
     small_build: Path, small_reference: Reference, name: str
 ) -> None:
     with load(small_build / name, options=SessionOptions(threads=1)) as session:
-        found = session.run(small_reference.probes[0].inputs)["logits"]
-    np.testing.assert_allclose(found, small_reference.eager[0]["logits"], rtol=1e-4, atol=1e-5)
+        logits = session.run(small_reference.probes[0].inputs)["logits"]
+    np.testing.assert_allclose(logits, small_reference.eager[0]["logits"], rtol=1e-4, atol=1e-5)
 
 
 def test_an_unknown_device_is_named_with_the_nearest(small_build: Path) -> None:

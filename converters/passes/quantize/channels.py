@@ -82,51 +82,57 @@ class _Extremes:
 
 
 def silent_channels(model: ir.Model, samples: Iterable[Arrays], count: int, folder: Path) -> dict[str, Any]:
-    """Look for dead and constant channels behind the layers of a float32 graph.
+    """Look for dead and constant channels after the layers of a float32 graph.
 
     Args:
         model: the graph.
-        samples: inputs, of which `SAMPLES` are looked at; gone through once for each group of tapped values.
-        count: how many they are.
-        folder: for files that are gone afterwards.
+        samples: inputs, of which `SAMPLES` are used; read once for each group of tapped values.
+        count: number of samples.
+        folder: for temporary files.
 
     Returns:
-        `dead` and `constant`: the number of `samples` that were looked at, of `layers` and `channels` that are so,
-        and the layers with `most` of them, by module path: how many `channels` of how many.
+        `dead` and `constant`, each with the number of `samples` used, of `layers` and `channels` affected, and
+        the layers with `most` of them, by module path: how many `channels` of how many.
 
-    Raises ExportError where ONNX Runtime cannot run the graph.
+    Raises ExportError if ONNX Runtime cannot run the graph.
     """
-    found = list(_layers(model))
+    layers = list(_layers(model))
     opset = model.opset_imports.get("", 0)
-    taps = {name: partial(_extremes, one, opset) for one in found for name in (one.before, one.behind)}
-    seen: dict[str, _Seen] = {}
+    taps = {}
+    for layer in layers:
+        taps[layer.before] = partial(_add_extremes, layer, opset)
+        taps[layer.after] = taps[layer.before]
+    extremes: dict[str, _Extremes] = {}
     for name, [lows, highs, shape] in reduce_values(model, taps, _Spread(samples, count), folder):
         low, high = np.atleast_2d(lows).min(0), np.atleast_2d(highs).max(0)
-        # A batch is made of copies of one sample: they are no more places.
-        one = _Seen(low, high, int(np.prod(shape[1:])) // low.size, 1)
-        seen[name] = seen[name].and_too(one) if name in seen else one
-    dead, still, every = Counter[str](), Counter[str](), Counter[str]()
-    for layer in found:
-        zeros, others = _silent(seen[layer.before], seen[layer.behind])
-        every[layer.path] += seen[layer.behind].low.size
+        # A batch consists of copies of one sample: they are no more places.
+        new = _Extremes(low, high, int(np.prod(shape[1:])) // low.size, 1)
+        extremes[name] = extremes[name].merge(new) if name in extremes else new
+    dead, constants, channels = Counter[str](), Counter[str](), Counter[str]()
+    for layer in layers:
+        zeros, equal = _count_silent(extremes[layer.before], extremes[layer.after])
+        channels[layer.path] += extremes[layer.after].low.size
         dead[layer.path] += zeros
-        still[layer.path] += others
-    looked = max((one.samples for one in seen.values()), default=0)
-    return {"dead": _report(dead, every, looked), "constant": _report(still, every, looked)}
+        constants[layer.path] += equal
+    used = max((value.samples for value in extremes.values()), default=0)
+    return {"dead": _report(dead, channels, used), "constant": _report(constants, channels, used)}
 
 
-def in_words(report: Mapping[str, Any]) -> str | None:
-    """What `silent_channels` found in a sentence; None where that is nothing."""
+def channel_summary(report: Mapping[str, Any]) -> str | None:
+    """Return the result of `silent_channels` in a sentence, or None if there are no such channels."""
     clauses = []
-    for name, what in (("dead", "dead (0 at every place)"), ("constant", "constant")):
-        if (one := report[name])["channels"]:
-            path, most = next(iter(one["most"].items()))
-            where = f"{most['channels']} of {most['of']} channels of {path}"
-            rest = f", and {one['channels'] - most['channels']} of other layers," if one["layers"] > 1 else ""
-            clauses.append(f"{where}{rest} were {what} on all {one['samples']} samples looked at")
+    for name, description in (("dead", "dead (0 at every place)"), ("constant", "constant")):
+        entry = report[name]
+        if not entry["channels"]:
+            continue
+        path, most = next(iter(entry["most"].items()))
+        clause = f"{most['channels']} of {most['of']} channels of {path}"
+        if entry["layers"] > 1:
+            clause += f", and {entry['channels'] - most['channels']} of other layers,"
+        clauses.append(f"{clause} were {description} on all {entry['samples']} samples looked at")
     if not clauses:
         return None
-    return f"{'; '.join(clauses)}: the model could be smaller, or the samples do not show what it knows"
+    return f"{'; '.join(clauses)}: the model could be smaller, or the samples do not show all of its inputs"
 
 
 class _Spread:

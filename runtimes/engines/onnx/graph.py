@@ -75,12 +75,12 @@ class Contents:
 
 def read(data: Buffer) -> Contents:
     """Read nodes, functions and external data of a serialized ModelProto. Raises Malformed."""
-    reader = _Reader(data)
+    reader = _GraphReader(data)
     reader.message("ModelProto", (0, len(data)), reader.contents.main, 0)
     return reader.contents
 
 
-class _Reader:
+class _GraphReader:
     def __init__(self, data: Buffer) -> None:
         self._data, self.contents, self._left = data, Contents(), _MOST_FIELDS
 

@@ -21,6 +21,7 @@ from converters.debug.compare import Findings
 from converters.debug.judge import Limit
 from converters.debug.result import DebugResult
 from converters.debug.stops import find_stop
+from tests.converters.debug.models import photo_net
 
 Change = Callable[[Any], None]
 
@@ -28,7 +29,19 @@ Change = Callable[[Any], None]
 def words(findings: Findings) -> str:
     """Return the text that debug prints above its table."""
     result = DebugResult(
-        "made", "onnx", "fp32", "m", "noise 0", "", findings.first, [], findings.series, True, [], 1, findings.notes
+        "made",
+        "onnx",
+        "fp32",
+        "m",
+        "noise 0",
+        "",
+        findings.first,
+        [],
+        findings.series,
+        True,
+        [],
+        1,
+        findings.notes,
     )
     return "\n".join([headline(result), *details(result.first)])
 
@@ -108,53 +121,77 @@ LAYERS: dict[Change, tuple[str, str]] = {
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
 @pytest.mark.parametrize("fault", LAYERS, ids=lambda fault: fault.__name__)
 def test_names_the_layer(
-    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], fault: Change, format: str
+    photo: Any, write_photo: Callable[..., Path], fault: Change, format: str
 ) -> None:
-    model, (layer, text) = fresh_photo(), LAYERS[fault]
+    model, (layer, text) = photo_net(), LAYERS[fault]
     with torch.no_grad():
         fault(model)
-    options = {"method": "trace", "optimize_for_inference": False} if format == "torchscript" else {}
+    options = (
+        {"method": "trace", "optimize_for_inference": False} if format == "torchscript" else {}
+    )
     findings = photo.debug(write_photo(model, format, **options))
     assert findings.first is not None
     assert findings.first.layer == layer
     assert not findings.first.blameless
-    assert f"{layer} is the first layer that diverges" in words(findings) and text in words(findings)
+    assert f"{layer} is the first layer that diverges" in words(findings) and text in words(
+        findings
+    )
 
 
 # The fault, the layer whose input is wrong, the layers before it, a node that computes the input,
 # and the text of the report.
 BETWEEN: dict[Change, tuple[str, tuple[str, ...], str, str]] = {
-    _wrong_mean: ("conv1 + bn1", ("resize",), "sub", "each channel is off by a constant: a bias or a mean"),
-    _wrong_std: ("conv1 + bn1", ("resize",), "div", "each channel is off by a factor and a constant"),
-    _channels_last: ("resize", (), "reshape", "the right values in another order: channels or axes (NHWC, NCHW)"),
+    _wrong_mean: (
+        "conv1 + bn1",
+        ("resize",),
+        "sub",
+        "each channel is off by a constant: a bias or a mean",
+    ),
+    _wrong_std: (
+        "conv1 + bn1",
+        ("resize",),
+        "div",
+        "each channel is off by a factor and a constant",
+    ),
+    _channels_last: (
+        "resize",
+        (),
+        "reshape",
+        "the right values in another order: channels or axes (NHWC, NCHW)",
+    ),
 }
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
 @pytest.mark.parametrize("fault", BETWEEN, ids=lambda fault: fault.__name__)
 def test_no_layer_is_to_blame_for_what_lies_before_it(
-    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], fault: Change, format: str
+    photo: Any, write_photo: Callable[..., Path], fault: Change, format: str
 ) -> None:
-    model, (layer, inputs, node, text) = fresh_photo(), BETWEEN[fault]
+    model, (layer, inputs, node, text) = photo_net(), BETWEEN[fault]
     with torch.no_grad():
         fault(model)
-    options = {"method": "trace", "optimize_for_inference": False} if format == "torchscript" else {}
+    options = (
+        {"method": "trace", "optimize_for_inference": False} if format == "torchscript" else {}
+    )
     findings = photo.debug(write_photo(model, format, **options))
     assert findings.first is not None and findings.first.blameless
     assert (findings.first.layer, findings.first.inputs) == (layer, inputs)
     assert any(node in step.lower() for step in findings.first.through)
     assert findings.first.error_entering > 0.01 > findings.first.error_before
     printed = words(findings)
-    assert f"no layer is to blame on the probe 'noise 0': what enters {layer} is wrong already" in printed
+    assert (
+        f"no layer is to blame on the probe 'noise 0': what enters {layer} is wrong already"
+        in printed
+    )
     assert text in printed and f"between {' and '.join(inputs) or 'the input'} and it" in printed
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
 def test_a_layer_after_correct_preprocessing_is_to_blame(
-    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], format: str
+    photo: Any, write_photo: Callable[..., Path], format: str
 ) -> None:
     """The nodes before it have no truth of their own, but the layer's input has: it is right."""
-    model = fresh_photo()
+    model = photo_net()
     model.conv1.weight.data *= 1.01
     findings = photo.debug(write_photo(model, format))
     assert findings.first is not None and findings.first.layer == "conv1 + bn1"
@@ -171,10 +208,10 @@ def test_a_correct_artifact_names_none(photo: Any, format: str) -> None:
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
 def test_a_batch_folded_into_a_slice(
-    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], format: str
+    photo: Any, write_photo: Callable[..., Path], format: str
 ) -> None:
     """Constant folding of a batch-shaped tensor leaves fewer rows from there on, without an error."""
-    model = fresh_photo()
+    model = photo_net()
     model.pool = _Cut(model.pool)
     findings = photo.debug(write_photo(model, format))
     assert findings.first is not None and findings.first.layer in ("pool", "head")
@@ -194,13 +231,16 @@ class _Cut(nn.Module):
 
 @pytest.mark.parametrize(
     ("format", "place"),
-    [("onnx", "in resize (Resize "), ("torchscript", "before head (aten::add")],  # ONNX: sizes baked at two already
+    [
+        ("onnx", "in resize (Resize "),
+        ("torchscript", "before head (aten::add"),
+    ],  # ONNX: sizes baked at two already
 )
 def test_a_batch_folded_into_the_graph_stops_it(
-    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], format: str, place: str
+    photo: Any, write_photo: Callable[..., Path], format: str, place: str
 ) -> None:
     """Rows for a batch of two are added before the heads: at any other size that node cannot run."""
-    model = fresh_photo()
+    model = photo_net()
     plain, rows = model.dropout.forward, torch.zeros(2, 16, 1, 1)
     model.dropout.forward = lambda x: plain(x) + rows
     options = {"method": "trace"} if format == "torchscript" else {}
@@ -234,19 +274,23 @@ def _graph_in_training(model: nn.Module, path: Path, example: torch.Tensor) -> P
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.pt"])
-def test_batch_norm_left_in_training_mode(photo: Any, fresh_photo: Any, tmp_path: Path, name: str) -> None:
-    model = fresh_photo()
+def test_batch_norm_left_in_training_mode(photo: Any, tmp_path: Path, name: str) -> None:
+    model = photo_net()
     model.bn1.train()
     model.bn1.momentum = 0.0  # the statistics that inference would use stay right
-    findings = photo.debug(_graph_in_training(model, tmp_path / name, torch.from_numpy(photo.inputs["image"])))
+    findings = photo.debug(
+        _graph_in_training(model, tmp_path / name, torch.from_numpy(photo.inputs["image"]))
+    )
     assert findings.first is not None and findings.first.layer == "bn1"
     assert "a factor and a constant: weights or a normalization's statistics" in words(findings)
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.pt"])
-def test_a_dropout_that_others_leave_on(photo: Any, fresh_photo: Any, tmp_path: Path, name: str) -> None:
-    model = fresh_photo()
+def test_a_dropout_that_others_leave_on(photo: Any, tmp_path: Path, name: str) -> None:
+    model = photo_net()
     model.dropout.train()
-    findings = photo.debug(_graph_in_training(model, tmp_path / name, torch.from_numpy(photo.inputs["image"])))
+    findings = photo.debug(
+        _graph_in_training(model, tmp_path / name, torch.from_numpy(photo.inputs["image"]))
+    )
     assert findings.first is not None and findings.first.layer == "dropout"
     assert "two runs differ" in words(findings)

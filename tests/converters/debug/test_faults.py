@@ -14,6 +14,7 @@ from torch import nn
 
 from converters.debug import search
 from converters.debug.judge import Limit
+from tests.converters.debug.models import net
 
 Edit = Callable[[Path, Callable[[Any], None]], Path]
 TINY = 1  # bytes: every layer in a run of its own
@@ -25,15 +26,23 @@ def _initializer(model: Any, name: str, change: Callable[[Any], Any]) -> None:
 
 
 def _node(model: Any, op: str, reads: str = "") -> Any:
-    return next(node for node in model.graph.node if node.op_type == op and (not reads or reads in node.input))
+    return next(
+        node
+        for node in model.graph.node
+        if node.op_type == op and (not reads or reads in node.input)
+    )
 
 
 def _scale(name: str) -> Callable[[Any], None]:
-    return lambda model: _initializer(model, name, lambda values: (values * 1.01).astype(np.float32))
+    return lambda model: _initializer(
+        model, name, lambda values: (values * 1.01).astype(np.float32)
+    )
 
 
 def _swap(name: str) -> Callable[[Any], None]:
-    return lambda model: _initializer(model, name, lambda values: values[[1, 0, *range(2, len(values))]])
+    return lambda model: _initializer(
+        model, name, lambda values: values[[1, 0, *range(2, len(values))]]
+    )
 
 
 def _drop_bias(name: str) -> Callable[[Any], None]:
@@ -66,7 +75,9 @@ def _scale_residual(model: Any) -> None:
     add = _node(model, "Add")
     model.graph.initializer.append(numpy_helper.from_array(np.float32(1.01), "factor"))
     position = list(model.graph.node).index(add)
-    model.graph.node.insert(position, helper.make_node("Mul", [add.input[1], "factor"], ["scaled"], name="extra"))
+    model.graph.node.insert(
+        position, helper.make_node("Mul", [add.input[1], "factor"], ["scaled"], name="extra")
+    )
     add.input[1] = "scaled"
 
 
@@ -106,7 +117,10 @@ def test_layers_after_a_fault_add_nothing(small: Any, edit: Edit) -> None:
         _scale("second.weight")(model)
 
     findings = small.debug(edit(small.onnx, change))
-    assert {report.layer for report in findings.series if report.added > 1e-4} == {"block.conv1 + block.bn1", "second"}
+    assert {report.layer for report in findings.series if report.added > 1e-4} == {
+        "block.conv1 + block.bn1",
+        "second",
+    }
     assert sum(report.error_after > 1e-4 for report in findings.series) > 8
 
 
@@ -172,10 +186,10 @@ TORCH_FAULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
 @pytest.mark.parametrize("method", ["script", "trace"])
 @pytest.mark.parametrize("fault", TORCH_FAULTS)
 def test_names_the_layer_in_torchscript(
-    small: Any, fresh: Callable[[], nn.Module], write: Callable[..., Path], fault: str, method: str
+    small: Any, write: Callable[..., Path], fault: str, method: str
 ) -> None:
     change, layer = TORCH_FAULTS[fault]
-    model = fresh()
+    model = net()
     path = write((change(model) or model).eval(), "torchscript", method=method)
     findings = small.debug(path)
     assert findings.first is not None
@@ -186,11 +200,11 @@ def test_names_the_layer_in_torchscript(
 
 
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
-def test_batch_norm_in_training_mode(
-    small: Any, fresh: Callable[[], nn.Module], write: Callable[..., Path], exporter: str
-) -> None:
-    model: Any = fresh()
-    with torch.no_grad():  # what its statistics become when one batch passes through it in training mode
+def test_batch_norm_in_training_mode(small: Any, write: Callable[..., Path], exporter: str) -> None:
+    model: Any = net()
+    with (
+        torch.no_grad()
+    ):  # what its statistics become when one batch passes through it in training mode
         norm = model.block.bn1
         norm.running_mean += 0.05
     findings = small.debug(write(model, "onnx", exporter=exporter))
@@ -241,7 +255,9 @@ def test_a_small_budget_finds_the_same(resnet: Any, edit: Edit) -> None:
 
 
 @pytest.mark.parametrize("fault", ONNX_FAULTS)
-def test_a_search_names_the_same_layer(small: Any, edit: Edit, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_names_the_same_layer(
+    small: Any, edit: Edit, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If measuring all layers takes too many runs, only some are measured."""
     monkeypatch.setattr(search, "FULL_RUNS", 1)
     change, layer = ONNX_FAULTS[fault]
@@ -315,6 +331,8 @@ def test_float16_is_judged_by_sqnr(small: Any, edit: Edit) -> None:
     assert small.debug(path, precision="fp16").first is None
     exact = small.debug(path, precision="fp32")
     assert exact.first is not None and exact.first.layer == "stem"
-    broken = edit(path, lambda model: _initializer(model, "block.conv2.weight", lambda values: values * 2))
+    broken = edit(
+        path, lambda model: _initializer(model, "block.conv2.weight", lambda values: values * 2)
+    )
     lossy = small.debug(broken, precision="fp16")
     assert lossy.first is not None and lossy.first.layer == FOLDED

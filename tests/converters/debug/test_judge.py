@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from converters.debug.judge import Limit, Measure, judge, jump, measure, own_error, own_fault, standing_out
+from converters.debug.judge import (
+    Limit,
+    Measure,
+    judge,
+    jump,
+    measure,
+    own_error,
+    own_fault,
+    standing_out,
+)
 from runtimes.artifact.gates import Gates
 
 LIMIT = Limit.of("fp32")
@@ -131,4 +140,6 @@ def test_what_is_not_finite_is_an_infinite_error(wrong: float) -> None:
 
 def test_another_shape_is_an_infinite_error() -> None:
     truth = np.ones((2, 3))
-    assert measure(0, np.ones((3, 2), np.float32), truth.astype(np.float32), truth).error == math.inf
+    assert (
+        measure(0, np.ones((3, 2), np.float32), truth.astype(np.float32), truth).error == math.inf
+    )

@@ -21,7 +21,10 @@ PATTERNS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "line": (lambda t: t * (1 + CONSTANT) + 0.3, "each channel is off by a factor and a constant"),
     "channels": (lambda t: t[:, [1, 0, 2, 3, 4]], "of 5 channels only 0, 1 differ"),
     "order": (lambda t: t[:, ::-1], "it holds the right values in another order"),
-    "layout": (lambda t: t.transpose(0, 2, 3, 1).reshape(t.shape), "channels or axes (NHWC, NCHW) are mixed up"),
+    "layout": (
+        lambda t: t.transpose(0, 2, 3, 1).reshape(t.shape),
+        "channels or axes (NHWC, NCHW) are mixed up",
+    ),
     "clamped": (lambda t: np.minimum(t, 0.5), "it ends at 0.5, where the truth goes above"),
     "nothing": (lambda t: RNG.standard_normal(t.shape), ""),
     "right": (lambda t: t, ""),
@@ -44,7 +47,9 @@ def test_a_missing_clamp() -> None:
 
 def test_the_values_of_another() -> None:
     twin = RNG.standard_normal(TRUTH.shape)
-    assert describe(twin.astype(np.float32), TRUTH, {"a": BOUNDED, "b": twin}) == ["it holds what b should hold"]
+    assert describe(twin.astype(np.float32), TRUTH, {"a": BOUNDED, "b": twin}) == [
+        "it holds what b should hold"
+    ]
 
 
 def test_an_overflow() -> None:

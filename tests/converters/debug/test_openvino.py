@@ -59,7 +59,9 @@ class Irs:
     def compare(self, path: Path, precision: str = "fp32") -> Comparison:
         """Match an IR with the eager model."""
         subject = self._subject
-        taps = OpenVinoTaps(path, subject.eager.paths, subject.inputs, {"inference_precision": precision})
+        taps = OpenVinoTaps(
+            path, subject.eager.paths, subject.inputs, {"inference_precision": precision}
+        )
         return compare(subject.eager, taps, subject.inputs, subject.outputs)
 
     def debug(self, path: Path, precision: str = "fp32", limit: str = "") -> Findings:
@@ -116,8 +118,12 @@ def test_a_correct_model_accuses_nothing(irs: Irs, precision: str) -> None:
     assert not any("wrong value" in note for note in findings.notes)
 
 
-def test_a_correct_int8_model_accuses_nothing(irs: Irs, small: Any, quantize: Any, tmp_path: Path) -> None:
-    path = irs.export(quantize(small, small.onnx, tmp_path / "q.onnx"), passes=[{"quantize": "int8"}])
+def test_a_correct_int8_model_accuses_nothing(
+    irs: Irs, small: Any, quantize: Any, tmp_path: Path
+) -> None:
+    path = irs.export(
+        quantize(small, small.onnx, tmp_path / "q.onnx"), passes=[{"quantize": "int8"}]
+    )
     findings = irs.debug(path, limit="int8")
     assert findings.first is None
     assert {"stem", "first", "second"} <= {report.layer for report in findings.series}
@@ -131,7 +137,11 @@ def test_a_scaled_weight(irs: Irs, name: str) -> None:
 
 def test_a_dropped_bias(irs: Irs) -> None:
     def drop(operations: dict[str, Any]) -> None:
-        add = next(operation for name, operation in operations.items() if f"{name}/WithoutBiases" in operations)
+        add = next(
+            operation
+            for name, operation in operations.items()
+            if f"{name}/WithoutBiases" in operations
+        )
         for user in add.output(0).get_target_inputs():
             user.replace_source_output(add.input_value(0))
 
@@ -142,7 +152,11 @@ def test_relu6_that_became_relu(irs: Irs) -> None:
     from openvino import opset13
 
     def replace(operations: dict[str, Any]) -> None:
-        clamp = next(operation for operation in operations.values() if operation.get_type_name() in ("Minimum", "Clamp"))
+        clamp = next(
+            operation
+            for operation in operations.values()
+            if operation.get_type_name() in ("Minimum", "Clamp")
+        )
         source = clamp.input_value(0 if clamp.get_type_name() == "Clamp" else 1)
         relu = opset13.relu(source, name=clamp.get_friendly_name())
         for user in clamp.output(0).get_target_inputs():
@@ -159,7 +173,9 @@ def test_an_int8_scale_off_by_a_power_of_two(
     irs: Irs, small: Any, quantize: Any, tmp_path: Path, scale: str, layer: str
 ) -> None:
     """A scale of weights, or of a layer's value, which is compared after the dequantizer."""
-    path = irs.export(quantize(small, small.onnx, tmp_path / "q.onnx"), passes=[{"quantize": "int8"}])
+    path = irs.export(
+        quantize(small, small.onnx, tmp_path / "q.onnx"), passes=[{"quantize": "int8"}]
+    )
     findings = irs.debug(irs.edit(path, _times(8, scale)), limit="int8")
     assert _layer(findings) == layer
 
@@ -193,7 +209,11 @@ def test_a_quantized_artifact(quantized_build: Path, small_recipe: Path, tmp_pat
     """Quantized by Burnish, run by its own session: no layer is blamed, and all are compared."""
     folder = shutil.copytree(quantized_build / "openvino-int8", tmp_path / "openvino-int8")
     shutil.copy(quantized_build / REFERENCE_FILE, tmp_path / REFERENCE_FILE)
-    result = debug(DebugRequest(folder, tmp_path / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
+    result = debug(
+        DebugRequest(
+            folder, tmp_path / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3
+        )
+    )
     assert (result.format, result.precision, result.first) == ("openvino", "int8", None)
     assert {"0 + 1", "3 + 4", "8", "output logits"} <= {report.layer for report in result.series}
     assert any("this judges the graph" in note for note in result.notes)

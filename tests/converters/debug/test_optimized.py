@@ -16,6 +16,7 @@ from torch import nn
 
 from converters.debug.truth import Eager
 from converters.graph.cast import cast_graph
+from tests.converters.debug.models import make_subject, net, photo_net
 
 LEVELS = ["basic", "extended", "all"]
 
@@ -43,10 +44,10 @@ def test_an_optimized_graph_names_none(
 @pytest.mark.parametrize("level", ["extended", "all"])
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
 def test_fused_layers_are_compared_as_one(
-    small: Any, fresh: Any, write: Callable[..., Path], optimize: Callable[..., Path], exporter: str, level: str
+    small: Any, write: Callable[..., Path], optimize: Callable[..., Path], exporter: str, level: str
 ) -> None:
     """Conv, BatchNorm and activation in one node; under `all` in blocks of channels, and with the addition too."""
-    findings = small.debug(optimize(write(fresh(), "onnx", exporter=exporter), level))
+    findings = small.debug(optimize(write(net(), "onnx", exporter=exporter), level))
     names = [report.layer for report in findings.series]
     assert "block.conv1 + block.bn1 + block.relu (call 1 of 2)" in names
     assert "inverted.conv.0 + inverted.conv.1 + inverted.conv.2" in names
@@ -80,29 +81,36 @@ def test_a_fault_in_a_fused_layer(
 
 @pytest.mark.parametrize("level", ["extended", "all"])
 def test_preprocessing_before_a_fused_layer(
-    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], optimize: Callable[..., Path], level: str
+    photo: Any, write_photo: Callable[..., Path], optimize: Callable[..., Path], level: str
 ) -> None:
-    model = fresh_photo()
+    model = photo_net()
     model.mean.add_(0.05)
     findings = photo.debug(optimize(write_photo(model, "onnx"), level))
     assert findings.first is not None and findings.first.layer == "conv1 + bn1 + act1"
     assert findings.first.blameless and findings.first.inputs == ("resize",)
 
 
-def test_an_activation_that_is_no_module_hides_its_layer(photo: Any, optimize: Callable[..., Path]) -> None:
+def test_an_activation_that_is_no_module_hides_its_layer(
+    photo: Any, optimize: Callable[..., Path]
+) -> None:
     """torch.relu is fused into conv2: its value is not bn2's result, and nothing is reported."""
     comparison = photo.compare(optimize(photo.onnx, "extended"))
     hidden = [call for call in comparison.unmatched if call.name in ("conv2", "bn2")]
     assert hidden and all("too, which is no module" in call.why for call in hidden)
 
 
-@pytest.mark.parametrize(("level", "following"), [("extended", ""), ("all", " + layer3.1.relu (call 2 of 2)")])
+@pytest.mark.parametrize(
+    ("level", "following"), [("extended", ""), ("all", " + layer3.1.relu (call 2 of 2)")]
+)
 def test_a_fault_in_a_fused_resnet(
     resnet: Any, edit: Any, optimize: Callable[..., Path], level: str, following: str
 ) -> None:
     """Every block has two ReLUs of one module, of which one or both are gone."""
     findings = resnet.debug(optimize(edit(resnet.onnx, _scale("layer3.1.conv2.weight")), level))
-    assert findings.first is not None and findings.first.layer == f"layer3.1.conv2 + layer3.1.bn2{following}"
+    assert (
+        findings.first is not None
+        and findings.first.layer == f"layer3.1.conv2 + layer3.1.bn2{following}"
+    )
     assert findings.adders(1)[0] == findings.first
 
 
@@ -130,7 +138,7 @@ class _Gates(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def gates(tmp_path_factory: pytest.TempPathFactory, make_subject: Callable[..., Any]) -> Any:
+def gates(tmp_path_factory: pytest.TempPathFactory) -> Any:
     torch.manual_seed(0)
     return make_subject(_Gates().eval(), ["y"], 12, tmp_path_factory.mktemp("gates"))
 
@@ -144,7 +152,9 @@ def test_an_addition_that_is_fused_into_a_convolution(
     assert findings.first is None and findings.notes == []
     names = [report.layer for report in findings.series]
     block = (
-        ["block.inner.0 + block.inner.1 + block"] if level == "all" else ["block.inner.0 + block.inner.1", "block"]
+        ["block.inner.0 + block.inner.1 + block"]
+        if level == "all"
+        else ["block.inner.0 + block.inner.1", "block"]
     )
     assert set(block) <= set(names)
     broken = gates.debug(optimize(edit(gates.onnx, _scale("block.inner.0.weight")), level))
@@ -155,7 +165,9 @@ def test_integer_kernels_of_a_gated_net(
     gates: Any, quantize: Callable[..., Path], optimize: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The quantizer and the optimization have removed all names: the product still counts as SiLU."""
-    findings = gates.debug(optimize(quantize(gates, gates.onnx, tmp_path / "int8.onnx"), "extended"), precision="int8")
+    findings = gates.debug(
+        optimize(quantize(gates, gates.onnx, tmp_path / "int8.onnx"), "extended"), precision="int8"
+    )
     assert findings.first is None and findings.notes == []
     assert {report.layer: report.op for report in findings.series}["act"] == "QLinearMul"
 
@@ -178,15 +190,17 @@ def test_a_fault_in_a_float16_graph(photo: Any, edit: Any, tmp_path: Path) -> No
         for _ in range(10):
             _scale("conv2.weight")(model)
 
-    findings = photo.debug(_cast(edit(photo.onnx, change), tmp_path / "half.onnx"), precision="fp16")
+    findings = photo.debug(
+        _cast(edit(photo.onnx, change), tmp_path / "half.onnx"), precision="fp16"
+    )
     assert findings.first is not None and findings.first.layer == "conv2 + bn2"
 
 
 def test_an_overflow_of_float16_is_named(
-    photo: Any, fresh_photo: Any, write_photo: Callable[..., Path], tmp_path: Path
+    photo: Any, write_photo: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The model is right: its activations exceed 65504 in one layer, and are small after it."""
-    model = fresh_photo()
+    model = photo_net()
     with torch.no_grad():
         model.bn2.weight.mul_(1e5)
         model.head.weight.mul_(1e-5)

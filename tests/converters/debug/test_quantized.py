@@ -28,11 +28,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def graphs(photo: Any, quantize: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def graphs(
+    photo: Any, quantize: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """The photo net, quantized in each way."""
     folder = tmp_path_factory.mktemp("quantized")
     return {
-        name: quantize(photo, photo.onnx, folder / f"{name}.onnx", **options) for name, options in VARIANTS.items()
+        name: quantize(photo, photo.onnx, folder / f"{name}.onnx", **options)
+        for name, options in VARIANTS.items()
     }
 
 
@@ -73,17 +76,23 @@ def _strip(model: Any) -> None:
 
 @pytest.mark.parametrize("stripped", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_correct_graph_names_none(photo: Any, graphs: Any, edit: Any, variant: str, stripped: bool) -> None:
+def test_a_correct_graph_names_none(
+    photo: Any, graphs: Any, edit: Any, variant: str, stripped: bool
+) -> None:
     path = edit(graphs[variant], _strip) if stripped else graphs[variant]
     findings = photo.debug(path, precision="int8")
     assert findings.first is None and findings.notes == []
     assert {"conv1 + bn1", "act1", "conv2 + bn2", "head", "twin"} <= set(_added(findings))
     assert min(report.sqnr_db for report in findings.series) > 15
-    assert findings.adders(1)[0].added > 1e-3  # the report shows whose the rounding to eight bits is
+    assert (
+        findings.adders(1)[0].added > 1e-3
+    )  # the report shows whose the rounding to eight bits is
 
 
 @pytest.mark.parametrize("stripped", [False, True])
-@pytest.mark.parametrize(("number", "layer"), list(enumerate(["conv1 + bn1", "conv2 + bn2", "head", "twin"])))
+@pytest.mark.parametrize(
+    ("number", "layer"), list(enumerate(["conv1 + bn1", "conv2 + bn2", "head", "twin"]))
+)
 @pytest.mark.parametrize("factor", [2.0, 0.5])
 def test_a_weights_scale_that_is_off_by_a_power_of_two(
     photo: Any, graphs: Any, edit: Any, number: int, layer: str, factor: float, stripped: bool
@@ -97,13 +106,20 @@ def test_a_weights_scale_that_is_off_by_a_power_of_two(
     right = photo.debug(graphs["per channel"], precision="int8")
     assert _added(findings)[layer] > 10 * _added(right)[layer]
     assert findings.adders(1)[0].layer == layer
-    if findings.first is None:  # within the gate: the fault is in the table, and beyond the limit in a note
-        assert next(report for report in findings.series if report.layer.startswith("output")).sqnr_db >= 10
+    if (
+        findings.first is None
+    ):  # within the gate: the fault is in the table, and beyond the limit in a note
+        assert (
+            next(report for report in findings.series if report.layer.startswith("output")).sqnr_db
+            >= 10
+        )
     else:
         assert findings.first.layer == layer and not findings.first.blameless
 
 
-def test_an_activations_scale_belongs_to_the_layer_before(photo: Any, graphs: Any, edit: Any) -> None:
+def test_an_activations_scale_belongs_to_the_layer_before(
+    photo: Any, graphs: Any, edit: Any
+) -> None:
     """The rounded value of a layer is the input of all others: it saturates there."""
 
     def change(model: Any) -> None:
@@ -111,7 +127,9 @@ def test_an_activations_scale_belongs_to_the_layer_before(photo: Any, graphs: An
 
     findings = photo.debug(edit(graphs["symmetric"], change), precision="int8")
     assert findings.first is not None and findings.first.layer == "act1"
-    assert any("it ends at" in text and "its scale is too small" in text for text in findings.first.looks)
+    assert any(
+        "it ends at" in text and "its scale is too small" in text for text in findings.first.looks
+    )
 
 
 def test_the_inputs_scale_is_no_layers_fault(photo: Any, graphs: Any, edit: Any) -> None:
@@ -121,13 +139,20 @@ def test_the_inputs_scale_is_no_layers_fault(photo: Any, graphs: Any, edit: Any)
         _times(_scale_of(model, _computing(model)[0].input[0]), 0.0625)
 
     findings = photo.debug(edit(graphs["per channel"], change), precision="int8")
-    assert findings.first is not None and findings.first.layer == "conv1 + bn1" and findings.first.blameless
+    assert (
+        findings.first is not None
+        and findings.first.layer == "conv1 + bn1"
+        and findings.first.blameless
+    )
     assert any(node.startswith("QuantizeLinear") for node in findings.first.through)
 
 
 def test_a_quantizer_that_replaces_an_activation_without_a_module(photo: Any, graphs: Any) -> None:
     """torch.relu after bn2 is gone, its quantizer starts at zero: bn2 is compared before that."""
-    series = {report.layer: report for report in photo.debug(graphs["per channel"], precision="int8").series}
+    series = {
+        report.layer: report
+        for report in photo.debug(graphs["per channel"], precision="int8").series
+    }
     assert series["conv2 + bn2"].op == "Conv" and series["conv2 + bn2"].sqnr_db > 15
     model = onnx.load(str(graphs["per channel"]))
     assert not any(node.op_type == "Relu" for node in model.graph.node)
@@ -141,7 +166,9 @@ def test_only_a_clamp_at_zero_is_an_activation() -> None:
     assert last_of_each(layer, [np.abs(raw), np.abs(rounded)], np.abs(raw)) == [1]
 
 
-def test_beyond_the_limit_inside_and_within_it_outside_is_noted(photo: Any, graphs: Any, edit: Any) -> None:
+def test_beyond_the_limit_inside_and_within_it_outside_is_noted(
+    photo: Any, graphs: Any, edit: Any
+) -> None:
     def change(model: Any) -> None:
         _times(_scale_of(model, _computing(model)[2].input[1]), 2.0)  # in front of a softmax
 
@@ -153,18 +180,25 @@ def test_beyond_the_limit_inside_and_within_it_outside_is_noted(photo: Any, grap
 
 
 @pytest.fixture(scope="module")
-def quantized_resnet(resnet: Any, quantize: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantized_resnet(
+    resnet: Any, quantize: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     return quantize(resnet, resnet.onnx, tmp_path_factory.mktemp("quantized_resnet") / "int8.onnx")
 
 
 def test_a_quantized_resnet(resnet: Any, quantized_resnet: Path, edit: Any) -> None:
     """Quantizers replace all ReLUs; an addition in place lies before each second one."""
-    findings, comparison = resnet.debug(quantized_resnet, precision="int8"), resnet.compare(quantized_resnet)
+    findings, comparison = (
+        resnet.debug(quantized_resnet, precision="int8"),
+        resnet.compare(quantized_resnet),
+    )
     assert findings.first is None and findings.notes == [] and comparison.unmatched == []
     assert not any(node.op == "Relu" for node in comparison.taps.graph.nodes)
 
     def change(model: Any) -> None:
-        conv = next(node for node in _computing(model) if node.input[1].startswith("layer2.1.conv2"))
+        conv = next(
+            node for node in _computing(model) if node.input[1].startswith("layer2.1.conv2")
+        )
         _times(_scale_of(model, conv.input[1]), 2.0)
 
     broken = resnet.debug(edit(quantized_resnet, change), precision="int8")
@@ -172,7 +206,9 @@ def test_a_quantized_resnet(resnet: Any, quantized_resnet: Path, edit: Any) -> N
 
 
 @pytest.fixture
-def offline(photo: Any, graphs: Any, optimize: Callable[..., Path]) -> Iterator[Callable[..., Findings]]:
+def offline(
+    photo: Any, graphs: Any, optimize: Callable[..., Path]
+) -> Iterator[Callable[..., Findings]]:
     """Debug a quantized graph that ONNX Runtime has optimized offline, to integer kernels."""
 
     def debug(path: Path, level: str) -> Findings:
@@ -193,9 +229,15 @@ def test_integer_kernels_of_a_correct_graph(offline: Any, graphs: Any, level: st
 
 
 @pytest.mark.parametrize("level", ["extended", "all"])
-def test_a_wrong_scale_among_integer_kernels(offline: Any, graphs: Any, edit: Any, level: str) -> None:
+def test_a_wrong_scale_among_integer_kernels(
+    offline: Any, graphs: Any, edit: Any, level: str
+) -> None:
     def change(model: Any) -> None:
         _times(_scale_of(model, _computing(model)[3].input[1]), 2.0)
 
     findings = offline(edit(graphs["per channel"], change), level)
-    assert findings.first is not None and findings.first.layer == "twin" and not findings.first.blameless
+    assert (
+        findings.first is not None
+        and findings.first.layer == "twin"
+        and not findings.first.blameless
+    )

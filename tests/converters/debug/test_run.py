@@ -35,7 +35,9 @@ pytestmark = pytest.mark.usefixtures("own_imports")
 
 
 @pytest.fixture
-def job(small_build: Path, small_recipe: Path, tmp_path: Path) -> Iterator[Callable[..., DebugRequest]]:
+def job(
+    small_build: Path, small_recipe: Path, tmp_path: Path
+) -> Iterator[Callable[..., DebugRequest]]:
     """Make a request to debug a copy of an artifact of `small_build`; `change` edits its ONNX graph."""
 
     def make(name: str = "onnx", change: Callable[[Any], None] | None = None) -> DebugRequest:
@@ -47,7 +49,12 @@ def job(small_build: Path, small_recipe: Path, tmp_path: Path) -> Iterator[Calla
             onnx.save(model, str(folder / "model.onnx"))
             _manifest(folder, files={"model.onnx": _entry(folder / "model.onnx")})
         return DebugRequest(
-            folder, tmp_path / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3, trust=True
+            folder,
+            tmp_path / REFERENCE_FILE,
+            source_of(load_recipe(small_recipe)),
+            10**9,
+            3,
+            trust=True,
         )
 
     yield make
@@ -64,7 +71,9 @@ def _manifest(folder: Path, **values: Any) -> None:
 
 def _scale(model: Any) -> None:
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "3.weight")
-    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), tensor.name))
+    tensor.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), tensor.name)
+    )
 
 
 def _bake_batch(model: Any) -> None:
@@ -72,15 +81,31 @@ def _bake_batch(model: Any) -> None:
     flatten = next(node for node in model.graph.node if node.op_type in ("Flatten", "Reshape"))
     maker, name = flatten.input[0], flatten.output[0]
     model.graph.initializer.append(numpy_helper.from_array(np.array([1, 16], np.int64), "baked"))
-    flatten.CopyFrom(onnx.helper.make_node("Reshape", [maker, "baked"], [name], name="baked reshape"))
+    flatten.CopyFrom(
+        onnx.helper.make_node("Reshape", [maker, "baked"], [name], name="baked reshape")
+    )
 
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript"])
 def test_a_clean_build(job: Callable[..., DebugRequest], name: str) -> None:
     result = debug(job(name))
     assert result.first is None
-    assert (result.artifact, result.precision, result.complete, result.unmatched) == (name, "fp32", True, [])
-    assert [report.layer for report in result.series] == ["0 + 1", "2", "3 + 4", "5", "6", "7", "8", "output logits"]
+    assert (result.artifact, result.precision, result.complete, result.unmatched) == (
+        name,
+        "fp32",
+        True,
+        [],
+    )
+    assert [report.layer for report in result.series] == [
+        "0 + 1",
+        "2",
+        "3 + 4",
+        "5",
+        "6",
+        "7",
+        "8",
+        "output logits",
+    ]
 
 
 def test_a_fault(job: Callable[..., DebugRequest]) -> None:
@@ -91,9 +116,14 @@ def test_a_fault(job: Callable[..., DebugRequest]) -> None:
 
 
 @pytest.mark.parametrize("level", ["basic", "extended", "all"])
-@pytest.mark.parametrize(("change", "blamed"), [(None, None), (_scale, "3 + 4")], ids=["clean", "fault"])
+@pytest.mark.parametrize(
+    ("change", "blamed"), [(None, None), (_scale, "3 + 4")], ids=["clean", "fault"]
+)
 def test_an_artifact_that_was_optimized_ahead_of_time(
-    job: Callable[..., DebugRequest], level: Any, change: Callable[[Any], None] | None, blamed: str | None
+    job: Callable[..., DebugRequest],
+    level: Any,
+    change: Callable[[Any], None] | None,
+    blamed: str | None,
 ) -> None:
     first = debug(_optimized(job("onnx", change), level)).first
     assert (first.layer[: len(blamed or "")] if first else None) == blamed
@@ -130,11 +160,18 @@ def test_the_worst_probe_is_taken(job: Callable[..., DebugRequest]) -> None:
 
 def test_a_probe_that_cannot_run_is_reported(job: Callable[..., DebugRequest]) -> None:
     request = job(change=_bake_batch)
-    larger = [probe.name for probe in Reference.load(request.reference).probes if probe.sizes != {"batch": 1}]
+    larger = [
+        probe.name
+        for probe in Reference.load(request.reference).probes
+        if probe.sizes != {"batch": 1}
+    ]
     result = debug(request)
     assert result.first is not None and not result.first.runs and result.probe in larger
     assert (result.first.layer, result.first.node) == ("7", "baked reshape")
-    assert f"the graph stops on the probe {result.probe!r}, in 7 (Reshape baked reshape)" in headline(result)
+    assert (
+        f"the graph stops on the probe {result.probe!r}, in 7 (Reshape baked reshape)"
+        in headline(result)
+    )
     notes = [note for note in result.notes if "does not run on the probe" in note]
     assert larger and len(notes) == len(larger)
     assert all(repr(name) in note for name, note in zip(larger, notes, strict=True))
@@ -159,13 +196,17 @@ def test_a_fault_outside_the_graph_is_the_engines(
     def broken(*args: Any) -> Any:
         session = opened(*args)
         right = session._run
-        session._run = lambda inputs: {name: values * 1.01 for name, values in right(inputs).items()}
+        session._run = lambda inputs: {
+            name: values * 1.01 for name, values in right(inputs).items()
+        }
         return session
 
     monkeypatch.setattr(worst, "load", broken)
     result = debug(job())
     assert result.first is None
-    assert any("the fault is in what the engine makes of the graph" in note for note in result.notes)
+    assert any(
+        "the fault is in what the engine makes of the graph" in note for note in result.notes
+    )
 
 
 def test_a_fault_counts_before_a_probe_that_cannot_run(job: Callable[..., DebugRequest]) -> None:
@@ -192,7 +233,9 @@ def test_a_size_that_only_the_graph_declares(job: Callable[..., DebugRequest]) -
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_a_model_that_is_float32_in_disguise(job: Callable[..., DebugRequest], precision: str) -> None:
+def test_a_model_that_is_float32_in_disguise(
+    job: Callable[..., DebugRequest], precision: str
+) -> None:
     """No layer is wrong, and none has the requested precision."""
     request = job()
     _manifest(request.artifact, precision=precision)
@@ -213,7 +256,9 @@ def test_a_lossy_artifact_is_not_debugged_on_edge_values(job: Callable[..., Debu
 
     request = job(change=half)
     _manifest(request.artifact, precision="fp16")
-    edges = [probe.name for probe in Reference.load(request.reference).probes if probe.kind == "edge"]
+    edges = [
+        probe.name for probe in Reference.load(request.reference).probes if probe.kind == "edge"
+    ]
     result = debug(request)
     assert edges and result.probe not in edges
     assert result.first is None
@@ -222,11 +267,17 @@ def test_a_lossy_artifact_is_not_debugged_on_edge_values(job: Callable[..., Debu
 def test_preprocessing_that_is_not_the_recipes_is_noted(job: Callable[..., DebugRequest]) -> None:
     expected = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.2, 0.2, 0.2))
     request = dataclasses.replace(job(), preprocess=expected)
-    _manifest(request.artifact, preprocess=Preprocess(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)).model_dump())
+    _manifest(
+        request.artifact,
+        preprocess=Preprocess(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)).model_dump(),
+    )
     result = debug(request)
     assert result.first is None
     note = next(note for note in result.notes if "preprocessing" in note)
-    assert "mean (0.5, 0.5, 0.5) where the recipe has (0.485, 0.456, 0.406)" in note and "std" not in note
+    assert (
+        "mean (0.5, 0.5, 0.5) where the recipe has (0.485, 0.456, 0.406)" in note
+        and "std" not in note
+    )
     _manifest(request.artifact, preprocess=expected.model_dump())
     assert not any("preprocessing" in note for note in debug(request).notes)
 
@@ -236,7 +287,9 @@ def test_the_recipes_preprocessing_is_what_counts(
 ) -> None:
     request = job()
     recipe = small_recipe.with_name("prepared.yaml")
-    recipe.write_text(small_recipe.read_text() + "preprocess: {mean: [0.5, 0.4, 0.3]}\n", encoding="utf-8")
+    recipe.write_text(
+        small_recipe.read_text() + "preprocess: {mean: [0.5, 0.4, 0.3]}\n", encoding="utf-8"
+    )
     result = debug_artifact(request.artifact, recipe, 1024, 3, lambda words: None)
     assert result.first is None
     assert any("mean None where the recipe has (0.5, 0.4, 0.3)" in note for note in result.notes)
@@ -244,14 +297,19 @@ def test_the_recipes_preprocessing_is_what_counts(
 
 def test_another_seed_is_refused(job: Callable[..., DebugRequest]) -> None:
     request = job()
-    other = dataclasses.replace(request, source=dataclasses.replace(request.source, weights=("random:7",)))
+    other = dataclasses.replace(
+        request, source=dataclasses.replace(request.source, weights=("random:7",))
+    )
     with pytest.raises(UsageError, match=r"weights random:0 .*random:7.*--recipe"):
         debug(other)
 
 
 def test_another_digest_is_refused(job: Callable[..., DebugRequest]) -> None:
     request = job()
-    _manifest(request.artifact, weights={"source": "w.pth", "sha256": "ab" * 32, "random": False, "tried": []})
+    _manifest(
+        request.artifact,
+        weights={"source": "w.pth", "sha256": "ab" * 32, "random": False, "tried": []},
+    )
     with pytest.raises(UsageError, match=r"abab.*--recipe"):
         debug(request)
 
@@ -267,7 +325,9 @@ def test_a_model_that_has_changed_is_refused(job: Callable[..., DebugRequest]) -
     eager = [scaled(answer) for answer in reference.eager]
     truth = [scaled(answer) for answer in reference.truth]
     dataclasses.replace(reference, eager=eager, truth=truth).save(request.reference)
-    with pytest.raises(UsageError, match="gives other values for logits than when the artifact was built"):
+    with pytest.raises(
+        UsageError, match="gives other values for logits than when the artifact was built"
+    ):
         debug(request)
 
 
@@ -287,10 +347,13 @@ def test_a_changed_file_is_refused(job: Callable[..., DebugRequest]) -> None:
         ("torch-tensorrt", "it is not made from ONNX.*debug the torchscript or onnx artifact"),
     ],
 )
-def test_another_format_is_refused(job: Callable[..., DebugRequest], format: str, words: str) -> None:
+def test_another_format_is_refused(
+    job: Callable[..., DebugRequest], format: str, words: str
+) -> None:
     request = job()
     _manifest(request.artifact, runtime=format, format=format)
     with pytest.raises(
-        UsageError, match=f"reads onnx, torchscript, openvino and tensorrt artifacts, not {format}: .*{words}"
+        UsageError,
+        match=f"reads onnx, torchscript, openvino and tensorrt artifacts, not {format}: .*{words}",
     ):
         debug(request)

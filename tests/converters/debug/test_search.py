@@ -27,7 +27,9 @@ class Chain:
 
     def _error(self, layer: int) -> Measure:
         error = (1e-2 if layer >= self.fault else 1e-7) * 1.01**layer
-        return Measure(error, 0.0, error / 1e-7, "float32", 0, error if layer == self.fault else error / 10)
+        return Measure(
+            error, 0.0, error / 1e-7, "float32", 0, error if layer == self.fault else error / 10
+        )
 
     def search(self, budget: int) -> Search:
         parents = [[layer - 1] if layer else [] for layer in range(COUNT)]

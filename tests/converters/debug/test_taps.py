@@ -17,6 +17,7 @@ from torch import nn
 from converters.debug.taps.onnx import OnnxTaps
 from converters.debug.taps.torchscript import TorchScriptTaps
 from runtimes.errors import ArtifactError
+from tests.converters.debug.models import net
 
 IMAGE = {"image": np.random.default_rng(1).standard_normal((3, 3, 16, 16)).astype(np.float32)}
 
@@ -28,15 +29,15 @@ def _onnx(small: Any, path: Path | None = None) -> OnnxTaps:
 def test_onnx_nodes_know_their_module_and_shape(small: Any) -> None:
     graph = _onnx(small).graph
     convolutions = {node.path: node.shape for node in graph.nodes if node.op == "Conv"}
-    assert convolutions == dict.fromkeys(("stem", "block.bn1", "block.bn2", "inverted.conv.1"), (2, 8, 8, 8))
+    assert convolutions == dict.fromkeys(
+        ("stem", "block.bn1", "block.bn2", "inverted.conv.1"), (2, 8, 8, 8)
+    )
     assert list(graph.outputs) == ["a", "b"]
 
 
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
-def test_both_exporters_name_modules(
-    small: Any, fresh: Callable[[], nn.Module], write: Callable[..., Path], exporter: str
-) -> None:
-    comparison = small.compare(write(fresh(), "onnx", exporter=exporter))
+def test_both_exporters_name_modules(small: Any, write: Callable[..., Path], exporter: str) -> None:
+    comparison = small.compare(write(net(), "onnx", exporter=exporter))
     assert comparison.unmatched == []
     names = [layer.name for layer in comparison.layers]
     assert names[:5] == [
@@ -89,7 +90,9 @@ def test_an_onnx_graph_that_does_not_run(small: Any) -> None:
 def test_a_branch_reads_values_from_outside(tmp_path: Path) -> None:
     """An If depends on all values that its branches take from outside."""
     value = helper.make_tensor_value_info
-    then = helper.make_graph([helper.make_node("Neg", ["y"], ["t"])], "t", [], [value("t", TensorProto.FLOAT, [2])])
+    then = helper.make_graph(
+        [helper.make_node("Neg", ["y"], ["t"])], "t", [], [value("t", TensorProto.FLOAT, [2])]
+    )
     other = helper.make_graph(
         [helper.make_node("Abs", ["x"], ["e"])], "e", [], [value("e", TensorProto.FLOAT, [2])]
     )
@@ -100,7 +103,8 @@ def test_a_branch_reads_values_from_outside(tmp_path: Path) -> None:
     inputs = [value("x", TensorProto.FLOAT, [2]), value("c", TensorProto.BOOL, [])]
     graph = helper.make_graph(nodes, "g", inputs, [value("z", TensorProto.FLOAT, [2])])
     onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx"
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10),
+        tmp_path / "m.onnx",
     )
     example = {"x": np.ones(2, np.float32), "c": np.array(True)}
     taps = OnnxTaps(tmp_path / "m.onnx", [], example)
@@ -110,7 +114,13 @@ def test_a_branch_reads_values_from_outside(tmp_path: Path) -> None:
 
 def test_weights_beside_the_graph(small: Any, tmp_path: Path) -> None:
     model = onnx.load(str(small.onnx))
-    onnx.save(model, str(tmp_path / "m.onnx"), save_as_external_data=True, size_threshold=100, location="weights")
+    onnx.save(
+        model,
+        str(tmp_path / "m.onnx"),
+        save_as_external_data=True,
+        size_threshold=100,
+        location="weights",
+    )
     values = _onnx(small, tmp_path / "m.onnx").read(IMAGE, ["a"])
     np.testing.assert_array_equal(values["a"], _onnx(small).read(IMAGE, ["a"])["a"])
 
@@ -150,7 +160,9 @@ class _Keywords(nn.Module):
 def test_torchscript_arguments_go_by_name(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.freeze(torch.jit.script(_Keywords().eval())), str(tmp_path / "m.pt"))
+        torch.jit.save(
+            torch.jit.freeze(torch.jit.script(_Keywords().eval())), str(tmp_path / "m.pt")
+        )
     inputs = {"y": np.array([1.0, 2.0], np.float32), "x": np.array([3.0, 4.0], np.float32)}
     taps = TorchScriptTaps(tmp_path / "m.pt", inputs, by_keyword=True)
     values = taps.read(inputs, taps.graph.outputs)

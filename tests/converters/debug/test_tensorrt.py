@@ -100,7 +100,9 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
 def _scaled(weight: str) -> Change:
     def change(model: onnx.ModelProto) -> None:
         tensor = next(tensor for tensor in model.graph.initializer if tensor.name == weight)
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.1), tensor.name))
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.1), tensor.name)
+        )
 
     return change
 
@@ -110,7 +112,9 @@ def _bake_batch(model: onnx.ModelProto) -> None:
     flatten = next(node for node in model.graph.node if node.op_type in ("Flatten", "Reshape"))
     maker, name = flatten.input[0], flatten.output[0]
     model.graph.initializer.append(numpy_helper.from_array(np.array([2, 8], np.int64), "baked"))
-    flatten.CopyFrom(onnx.helper.make_node("Reshape", [maker, "baked"], [name], name="baked reshape"))
+    flatten.CopyFrom(
+        onnx.helper.make_node("Reshape", [maker, "baked"], [name], name="baked reshape")
+    )
 
 
 @pytest.fixture
@@ -122,7 +126,9 @@ def on_host(monkeypatch: pytest.MonkeyPatch) -> None:
         model = onnx.load(str(rebuilt.lowered.path))
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tapped.outputs)
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
         return dict(zip(tapped.outputs, session.run(list(tapped.outputs), inputs), strict=True))
 
     monkeypatch.setattr(tensorrt_taps, "run_on_device", run)
@@ -142,7 +148,10 @@ def compared(on_host: None) -> Callable[[Any, RebuiltGraph], Comparison]:
 @rtx
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_every_layer_of_a_correct_engine_is_matched_by_name(
-    small: Any, rebuilt: Callable[..., RebuiltGraph], compared: Callable[..., Comparison], precision: str
+    small: Any,
+    rebuilt: Callable[..., RebuiltGraph],
+    compared: Callable[..., Comparison],
+    precision: str,
 ) -> None:
     comparison = compared(small, rebuilt(small, precision=precision))
     assert [layer.name for layer in comparison.layers][:7] == [
@@ -156,7 +165,14 @@ def test_every_layer_of_a_correct_engine_is_matched_by_name(
     ]
     findings = comparison.search(Limit.of(precision), 10**9, 3)
     assert findings.first is None and comparison.unmatched == []
-    assert {report.layer for report in findings.series} >= {"stem", "pool", "first", "second", "output a", "output b"}
+    assert {report.layer for report in findings.series} >= {
+        "stem",
+        "pool",
+        "first",
+        "second",
+        "output a",
+        "output b",
+    }
 
 
 @rtx
@@ -191,7 +207,9 @@ def test_where_a_graph_stops_at_a_size_is_found(
 
 
 @rtx
-@pytest.mark.parametrize(("precision", "dtype"), [("fp32", "FLOAT"), ("fp16", "HALF"), ("bf16", "FLOAT")])
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", "FLOAT"), ("fp16", "HALF"), ("bf16", "FLOAT")]
+)
 def test_values_become_outputs_beside_the_models_own(
     small: Any, rebuilt: Callable[..., RebuiltGraph], precision: str, dtype: str
 ) -> None:
@@ -207,7 +225,9 @@ def test_values_become_outputs_beside_the_models_own(
     marked = [network.get_output(index) for index in range(network.num_outputs)]
     network_outputs = {tensor.name: tensor for tensor in marked}
     assert list(outputs) == [*inner, "a"], "each once"
-    assert len(network_outputs) == network.num_outputs == len(inner) + 2, "an output that is read stays one"
+    assert len(network_outputs) == network.num_outputs == len(inner) + 2, (
+        "an output that is read stays one"
+    )
     assert set(outputs.values()) | {"a", "b"} == set(network_outputs)
     assert {network_outputs[outputs[name]].dtype.name for name in inner} == {dtype}
     tapped = graph.tapped(inner)
@@ -215,7 +235,9 @@ def test_values_become_outputs_beside_the_models_own(
 
 
 @rtx
-def test_a_value_that_no_engine_gives_is_not_read(photo: Any, rebuilt: Callable[..., RebuiltGraph]) -> None:
+def test_a_value_that_no_engine_gives_is_not_read(
+    photo: Any, rebuilt: Callable[..., RebuiltGraph]
+) -> None:
     """Inner integers are shapes: the graph has their nodes, and their values are not read."""
     taps = TensorRtTaps(rebuilt(photo), photo.eager.paths, photo.inputs)
     assert taps.graph.outputs == ["probabilities", "twin"]
@@ -226,7 +248,9 @@ def test_a_value_that_no_engine_gives_is_not_read(photo: Any, rebuilt: Callable[
 
 
 @rtx
-def test_a_real_artifact_is_rebuilt_as_it_was(small_build: Path, small_recipe: Path, tmp_path: Path) -> None:
+def test_a_real_artifact_is_rebuilt_as_it_was(
+    small_build: Path, small_recipe: Path, tmp_path: Path
+) -> None:
     manifest = Artifact.open(small_build / "tensorrt").manifest
     module = load_model(source_of(load_recipe(small_recipe))).module
     graph = rebuild_graph(manifest, module, tmp_path, None)
@@ -237,7 +261,12 @@ def test_a_real_artifact_is_rebuilt_as_it_was(small_build: Path, small_recipe: P
 
 
 def test_the_options_are_the_manifests_on_this_machines_devices(small: Any) -> None:
-    recorded = {"precision": "fp16", "workspace_mb": 64, "compute_capabilities": ("12.0",), "optimization_level": 1}
+    recorded = {
+        "precision": "fp16",
+        "workspace_mb": 64,
+        "compute_capabilities": ("12.0",),
+        "optimization_level": 1,
+    }
     passes = [{"prune": {"pattern": "2:4"}}, {"recover": "logits"}]
     manifest = _manifest(small, **recorded, passes=passes)
     options = tensorrt_graph._options(Manifest.model_validate_json(manifest.model_dump_json()))
@@ -266,17 +295,35 @@ def test_a_quantized_engine_is_refused(small: Any) -> None:
 @pytest.mark.parametrize(
     ("build", "name", "error", "words"),
     [
-        ("small_build", "tensorrt", Unavailable, "no NVIDIA GPU.*Debug the onnx artifact of the same recipe here"),
+        (
+            "small_build",
+            "tensorrt",
+            Unavailable,
+            "no NVIDIA GPU.*Debug the onnx artifact of the same recipe here",
+        ),
         ("quantized_build", "tensorrt-int8", UsageError, "quantized TensorRT engines"),
     ],
 )
 @no_gpu
 def test_a_refusal_names_what_can_be_debugged(
-    request: pytest.FixtureRequest, small_recipe: Path, build: str, name: str, error: type[Exception], words: str
+    request: pytest.FixtureRequest,
+    small_recipe: Path,
+    build: str,
+    name: str,
+    error: type[Exception],
+    words: str,
 ) -> None:
     folder = request.getfixturevalue(build)
     with pytest.raises(error, match=words):
-        debug(DebugRequest(folder / name, folder / REFERENCE_FILE, source_of(load_recipe(small_recipe)), 10**9, 3))
+        debug(
+            DebugRequest(
+                folder / name,
+                folder / REFERENCE_FILE,
+                source_of(load_recipe(small_recipe)),
+                10**9,
+                3,
+            )
+        )
 
 
 @rtx
@@ -316,7 +363,9 @@ def test_a_whole_artifact(
     if change:
         faulty(change)
     source = source_of(load_recipe(small_recipe))
-    result = debug(DebugRequest(small_build / "tensorrt", small_build / REFERENCE_FILE, source, 10**9, 3))
+    result = debug(
+        DebugRequest(small_build / "tensorrt", small_build / REFERENCE_FILE, source, 10**9, 3)
+    )
     assert (result.first.layer if result.first else None) == blamed
     assert (result.format, result.complete, result.unmatched) == ("tensorrt", True, [])
     assert any(note in text for text in result.notes)
@@ -329,7 +378,9 @@ def test_an_engine_on_the_gpu(
 ) -> None:
     """A correct one, and one whose lowering was wrong when it was built and is so still."""
     source = source_of(load_recipe(small_recipe))
-    clean = debug(DebugRequest(gpu_build / "tensorrt", gpu_build / REFERENCE_FILE, source, 10**9, 3))
+    clean = debug(
+        DebugRequest(gpu_build / "tensorrt", gpu_build / REFERENCE_FILE, source, 10**9, 3)
+    )
     assert clean.first is None, headline(clean)
     assert {"0 + 1", "3 + 4", "8", "output logits"} <= {report.layer for report in clean.series}
     faulty(_scaled("3.weight"))
@@ -344,9 +395,13 @@ def _rebuilt_artifact(artifact: Path, graph: Path, folder: Path) -> Path:
     copy = shutil.copytree(artifact, folder / "tensorrt")
     manifest = Artifact.open(copy).manifest
     facts = ModelFacts(manifest.inputs, manifest.outputs, manifest.dims, False, 0)
-    TensorRtExporter().export(ExportJob(None, facts, copy, graph), tensorrt_graph._options(manifest))
+    TensorRtExporter().export(
+        ExportJob(None, facts, copy, graph), tensorrt_graph._options(manifest)
+    )
     engine = copy / "model.engine"
     entry = FileEntry(sha256=sha256(engine), size=engine.stat().st_size).model_dump()
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"files": {"model.engine": entry}}), encoding="utf-8")
+    (copy / "manifest.json").write_text(
+        json.dumps(manifest | {"files": {"model.engine": entry}}), encoding="utf-8"
+    )
     return copy

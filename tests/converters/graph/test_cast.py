@@ -38,7 +38,7 @@ CONSTANTS = {
 
 def model(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], opset: int = 20) -> onnx.ModelProto:
     used = {name for node in nodes for name in node.input}
-    made = helper.make_model(
+    proto = helper.make_model(
         helper.make_graph(
             nodes,
             "graph",
@@ -49,40 +49,44 @@ def model(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], opset: int = 
         opset_imports=[helper.make_opsetid("", opset)],
         ir_version=9,
     )
-    made = onnx.shape_inference.infer_shapes(made, strict_mode=True)
-    onnx.checker.check_model(made, full_check=True)
-    return made
+    proto = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
 
 
 def cast(
-    made: onnx.ModelProto, precision: Precision = "fp16", keep: Collection[str] = ()
+    proto: onnx.ModelProto, precision: Precision = "fp16", keep: Collection[str] = ()
 ) -> tuple[onnx.ModelProto, CastReport]:
-    graph = onnx_ir.from_proto(made)
+    graph = onnx_ir.from_proto(proto)
     report = cast_graph(graph, precision, keep)
     result = onnx_ir.to_proto(graph)
     onnx.checker.check_model(result, full_check=True)
     return result, report
 
 
-def outside(made: onnx.ModelProto) -> list[tuple[str, int, list[int]]]:
-    return [
-        (value.name, value.type.tensor_type.elem_type, [dim.dim_value for dim in value.type.tensor_type.shape.dim])
-        for value in (*made.graph.input, *made.graph.output)
-    ]
+def outside(proto: onnx.ModelProto) -> list[tuple[str, int, list[int]]]:
+    """Return the names, types and shapes of the inputs and outputs."""
+    signature = []
+    for value in (*proto.graph.input, *proto.graph.output):
+        tensor = value.type.tensor_type
+        shape = [dim.dim_value for dim in tensor.shape.dim]
+        signature.append((value.name, tensor.elem_type, shape))
+    return signature
 
 
-def run(made: onnx.ModelProto) -> list[np.ndarray[Any, Any]]:
+def run(proto: onnx.ModelProto) -> list[np.ndarray[Any, Any]]:
     x = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(made.SerializeToString(), options).run(None, {"x": x})
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options).run(None, {"x": x})
 
 
-def types_of(made: onnx.ModelProto, operator: str) -> list[int]:
-    """Element types of the first outputs of all nodes of an operator."""
-    inferred = onnx.shape_inference.infer_shapes(made)
-    known = {v.name: v.type.tensor_type.elem_type for v in (*inferred.graph.value_info, *inferred.graph.output)}
-    return [known[node.output[0]] for node in made.graph.node if node.op_type == operator]
+def types_of(proto: onnx.ModelProto, operator: str) -> list[int]:
+    """Return the element types of the first outputs of all nodes of an operator."""
+    inferred = onnx.shape_inference.infer_shapes(proto)
+    values = [*inferred.graph.value_info, *inferred.graph.output]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    return [types[node.output[0]] for node in proto.graph.node if node.op_type == operator]
 
 
 def node(operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:
@@ -128,62 +132,69 @@ def graphs(draw: st.DrawFn) -> onnx.ModelProto:
 
 
 @given(graphs())
-def test_a_cast_graph_is_valid_looks_the_same_and_computes_nearly_the_same(made: onnx.ModelProto) -> None:
-    lowered, _ = cast(made)
-    assert outside(lowered) == outside(made)
-    for exact, found in zip(run(made), run(lowered), strict=True):
-        assert found.shape == exact.shape
-        assert np.max(np.abs(found - exact)) <= 0.02 * max(1.0, float(np.max(np.abs(exact))))
+def test_a_cast_graph_is_valid_looks_the_same_and_computes_nearly_the_same(proto: onnx.ModelProto) -> None:
+    lowered, _ = cast(proto)
+    assert outside(lowered) == outside(proto)
+    for exact, result in zip(run(proto), run(lowered), strict=True):
+        assert result.shape == exact.shape
+        assert np.max(np.abs(result - exact)) <= 0.02 * max(1.0, float(np.max(np.abs(exact))))
 
 
 @given(graphs(), st.data())
 def test_nodes_that_are_kept_stay_float32_and_the_rest_of_the_graph_is_right(
-    made: onnx.ModelProto, data: st.DataObject
+    proto: onnx.ModelProto, data: st.DataObject
 ) -> None:
-    names = [one.name for one in made.graph.node]
+    names = [kept.name for kept in proto.graph.node]
     keep = data.draw(st.sets(st.sampled_from(names)))
-    lowered, _ = cast(made, keep=keep)
-    assert outside(lowered) == outside(made)
+    lowered, _ = cast(proto, keep=keep)
+    assert outside(lowered) == outside(proto)
     inferred = onnx.shape_inference.infer_shapes(lowered)
-    types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.graph.value_info, *inferred.graph.output)}
-    outputs = [types[value] for one in lowered.graph.node if one.name in keep for value in one.output]
+    values = [*inferred.graph.value_info, *inferred.graph.output]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    outputs = []
+    for kept in lowered.graph.node:
+        if kept.name in keep:
+            outputs += [types[name] for name in kept.output]
     assert HALF not in outputs
-    for exact, found in zip(run(made), run(lowered), strict=True):
-        assert np.max(np.abs(found - exact)) <= 0.02 * max(1.0, float(np.max(np.abs(exact))))
+    for exact, result in zip(run(proto), run(lowered), strict=True):
+        assert np.max(np.abs(result - exact)) <= 0.02 * max(1.0, float(np.max(np.abs(exact))))
 
 
 @given(graphs())
-def test_a_graph_whose_nodes_are_all_kept_is_exact(made: onnx.ModelProto) -> None:
-    lowered, report = cast(made, keep={one.name for one in made.graph.node})
+def test_a_graph_whose_nodes_are_all_kept_is_exact(proto: onnx.ModelProto) -> None:
+    lowered, report = cast(proto, keep={kept.name for kept in proto.graph.node})
     assert report.converted == 0
-    assert HALF not in [one.i for node in lowered.graph.node for one in node.attribute if one.name == "to"]
-    for exact, found in zip(run(made), run(lowered), strict=True):
-        assert np.allclose(found, exact, rtol=1e-5, atol=1e-6)
+    targets = []
+    for lowered_node in lowered.graph.node:
+        targets += [attribute.i for attribute in lowered_node.attribute if attribute.name == "to"]
+    assert HALF not in targets
+    for exact, result in zip(run(proto), run(lowered), strict=True):
+        assert np.allclose(result, exact, rtol=1e-5, atol=1e-6)
 
 
 @given(graphs())
-def test_bf16_gives_a_valid_graph_that_looks_the_same(made: onnx.ModelProto) -> None:
-    assert outside(cast(made, "bf16")[0]) == outside(made)
+def test_bf16_gives_a_valid_graph_that_looks_the_same(proto: onnx.ModelProto) -> None:
+    assert outside(cast(proto, "bf16")[0]) == outside(proto)
 
 
 def test_computing_nodes_become_low_precision() -> None:
-    made = model([node("Conv", ["x", "weight"], "a", pads=[1] * 4), node("Relu", ["a"], "y")], ["y"])
-    lowered, report = cast(made)
+    proto = model([node("Conv", ["x", "weight"], "a", pads=[1] * 4), node("Relu", ["a"], "y")], ["y"])
+    lowered, report = cast(proto)
     assert types_of(lowered, "Conv") == [HALF]
-    assert {one.name: one.data_type for one in lowered.graph.initializer} == {"weight": HALF}
+    assert {tensor.name: tensor.data_type for tensor in lowered.graph.initializer} == {"weight": HALF}
     assert (report.converted, report.kept) == (2, {})
 
 
-def test_what_has_no_low_precision_stays_float32_and_is_reported() -> None:
-    made = model([*OPERATORS["Range"]("x", "x", "y")], ["y"])
-    lowered, report = cast(made)
+def test_an_operator_without_low_precision_stays_float32_and_is_reported() -> None:
+    proto = model([*OPERATORS["Range"]("x", "x", "y")], ["y"])
+    lowered, report = cast(proto)
     assert types_of(lowered, "Range") == [FLOAT]
     assert types_of(lowered, "Add") == [HALF]
     assert report.kept == {"Range": 1}
 
 
 def test_between_two_nodes_that_are_kept_no_value_is_rounded() -> None:
-    """A value of 4e5 is infinite in float16: it must pass from one to the other in float32."""
+    """A value of 4e5 is infinite in float16: it must pass between the two in float32."""
     nodes = [
         node("Mul", ["x", "many"], "a"),
         node("Neg", ["a"], "b"),
@@ -197,18 +208,19 @@ def test_between_two_nodes_that_are_kept_no_value_is_rounded() -> None:
         [helper.make_tensor_value_info("y", FLOAT, SHAPE)],
         [numpy_helper.from_array(np.array(4e5, np.float32), "many")],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    made = onnx.shape_inference.infer_shapes(made)
-    lowered, report = cast(made, keep=[one.name for one in nodes[:3]])
-    assert np.allclose(run(lowered)[0], run(made)[0], atol=2e-3)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    proto = onnx.shape_inference.infer_shapes(proto)
+    lowered, report = cast(proto, keep=[kept.name for kept in nodes[:3]])
+    assert np.allclose(run(lowered)[0], run(proto)[0], atol=2e-3)
     assert (report.converted, report.kept) == (1, {"Mul": 1, "Neg": 1, "Div": 1})
-    assert [one.op_type for one in lowered.graph.node] == ["Mul", "Neg", "Div", "Cast", "Relu", "Cast"]
-    # ONNX Runtime's CPU would compute the float16 graph in float32; the reference computes what it says.
+    assert [kept.op_type for kept in lowered.graph.node] == ["Mul", "Neg", "Div", "Cast", "Relu", "Cast"]
+    # ONNX Runtime's CPU would compute the float16 graph in float32; the reference does not.
     x = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
     with np.errstate(all="ignore"):
-        blind, kept = (ReferenceEvaluator(one).run(None, {"x": x})[0] for one in (cast(made)[0], lowered))
+        (blind,) = ReferenceEvaluator(cast(proto)[0]).run(None, {"x": x})
+        (kept,) = ReferenceEvaluator(lowered).run(None, {"x": x})
     assert not np.isfinite(blind).all()
-    assert np.allclose(kept, run(made)[0], atol=2e-3)
+    assert np.allclose(kept, run(proto)[0], atol=2e-3)
 
 
 def test_conv_has_bf16_only_from_opset_22_on() -> None:
@@ -229,24 +241,24 @@ def test_a_constant_that_must_stay_float32_is_not_rounded_on_the_way() -> None:
         [helper.make_tensor_value_info("y", FLOAT, [1, 1, 33, 33])],
         [scales],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    lowered, _ = cast(onnx.shape_inference.infer_shapes(made))
-    (kept,) = (numpy_helper.to_array(one) for one in lowered.graph.initializer)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    lowered, _ = cast(onnx.shape_inference.infer_shapes(proto))
+    (kept,) = (numpy_helper.to_array(tensor) for tensor in lowered.graph.initializer)
     assert np.array_equal(kept, numpy_helper.to_array(scales))
     assert outside(lowered)[1] == ("y", FLOAT, [1, 1, 33, 33])
 
 
 def test_values_beyond_the_range_become_the_largest_not_infinite() -> None:
-    made = model([node("Add", ["x", "mask"], "a"), node("Softmax", ["a"], "y", axis=1)], ["y"])
-    lowered, _ = cast(made)
-    (mask,) = (numpy_helper.to_array(one) for one in lowered.graph.initializer)
+    proto = model([node("Add", ["x", "mask"], "a"), node("Softmax", ["a"], "y", axis=1)], ["y"])
+    lowered, _ = cast(proto)
+    (mask,) = (numpy_helper.to_array(tensor) for tensor in lowered.graph.initializer)
     assert np.isfinite(mask).all()
-    assert np.allclose(run(made)[0], run(lowered)[0], atol=1e-3)
+    assert np.allclose(run(proto)[0], run(lowered)[0], atol=1e-3)
 
 
 def test_integers_are_left_alone() -> None:
-    made = model([node("Shape", ["x"], "s"), node("Cast", ["s"], "f", to=FLOAT), node("Relu", ["f"], "y")], ["y"])
-    lowered, _ = cast(made)
+    proto = model([node("Shape", ["x"], "s"), node("Cast", ["s"], "f", to=FLOAT), node("Relu", ["f"], "y")], ["y"])
+    lowered, _ = cast(proto)
     assert types_of(lowered, "Shape") == [TensorProto.INT64]
     assert run(lowered)[0].tolist() == SHAPE
 

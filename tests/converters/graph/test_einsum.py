@@ -36,8 +36,8 @@ labels = st.sampled_from("abcXYZijKL")
 @st.composite
 def equations(draw: st.DrawFn) -> str:
     terms = draw(st.lists(st.lists(labels, min_size=1, max_size=3, unique=True), min_size=1, max_size=3))
-    known = sorted({label for term in terms for label in term})
-    output = draw(st.lists(st.sampled_from(known), max_size=3, unique=True))
+    used = sorted(set().union(*terms))
+    output = draw(st.lists(st.sampled_from(used), max_size=3, unique=True))
     space = draw(st.sampled_from(["", " "]))
     return space.join([f"{space},{space}".join(space.join(term) for term in terms), "->", space.join(output)])
 

@@ -78,12 +78,12 @@ class Chain:
         else:
             weight = self._constant(f"weight{number}", codes * steps[:, None, None, None])
         name = f"conv{number}"
-        made = helper.make_node("Conv", [self.value, weight, bias], [name], name=name, pads=[1, 1, 1, 1])
-        self.nodes.append(made)
+        node = helper.make_node("Conv", [self.value, weight, bias], [name], name=name, pads=[1, 1, 1, 1])
+        self.nodes.append(node)
         self.value = name
 
     def activate(self, kind: str) -> None:
-        """A Relu, or a Clip with bounds that saturation may or may not do."""
+        """Add a Relu, or a Clip with bounds that saturation may or may not replace."""
         number = len(self.nodes)
         if kind == "none":
             return
@@ -96,7 +96,7 @@ class Chain:
         self.value = f"a{number}"
 
     def model(self) -> onnx_ir.Model:
-        """What was built so far."""
+        """Return the model of the nodes so far."""
         graph = helper.make_graph(
             self.nodes,
             "graph",
@@ -104,12 +104,12 @@ class Chain:
             [helper.make_tensor_value_info(self.value, FLOAT, None)],
             [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
         )
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-        return onnx_ir.from_proto(onnx.shape_inference.infer_shapes(made))
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        return onnx_ir.from_proto(onnx.shape_inference.infer_shapes(proto))
 
 
 def run(model: onnx_ir.Model, x: np.ndarray[Any, Any], optimized: bool = False) -> np.ndarray[Any, Any]:
-    """The first output; without `optimized` operator by operator, as the graph says."""
+    """Return the first output; without `optimized`, run operator by operator."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if not optimized:
@@ -117,8 +117,8 @@ def run(model: onnx_ir.Model, x: np.ndarray[Any, Any], optimized: bool = False) 
     proto = onnx_ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found: np.ndarray[Any, Any] = session.run(None, {session.get_inputs()[0].name: x})[0]
-    return found
+    result: np.ndarray[Any, Any] = session.run(None, {session.get_inputs()[0].name: x})[0]
+    return result
 
 
 KINDS = st.lists(
@@ -270,19 +270,19 @@ def test_a_clip_goes_only_where_saturation_does_its_work(high: float, absorbed: 
 @given(st.integers(0, 2**32 - 1), KINDS)
 def test_tensorrt_gets_symmetric_int8_that_holds_every_range(seed: int, kinds: list[Any]) -> None:
     model = drawn(seed, kinds)
-    before = [ends(node) for node in quantizers(model)]
+    ranges = [ends(node) for node in quantizers(model)]
     integer_biases(model)  # as another quantizer may have written them
     lower_for_tensorrt(model)
-    found = quantizers(model)
-    assert all(zero_point_of(node).dtype == np.int8 and not zero_point_of(node).any() for node in found)
-    for (low, high), node in zip(before, found, strict=True):
-        after = ends(node)
-        assert after[0] <= low + 1e-4 and after[1] >= high - 1e-4
+    lowered = quantizers(model)
+    assert all(zero_point_of(node).dtype == np.int8 and not zero_point_of(node).any() for node in lowered)
+    for (low, high), node in zip(ranges, lowered, strict=True):
+        widened = ends(node)
+        assert widened[0] <= low + 1e-4 and widened[1] >= high - 1e-4
     assert not any(tensor.dtype == onnx_ir.DataType.INT32 for tensor in model.graph.initializers.values())
 
 
 def ends(node: onnx_ir.Node) -> tuple[float, float]:
-    """The smallest and the largest number that a quantizer can tell."""
+    """Return the smallest and the largest number that a quantizer represents."""
     zero, scale = zero_point_of(node), scale_of(node)
     limits = np.iinfo(zero.dtype)
     return float((limits.min - float(zero)) * scale), float((limits.max - float(zero)) * scale)

@@ -118,7 +118,8 @@ def test_a_newer_schema_is_refused_even_when_all_else_is_strange(artifact_copy: 
     )
     refuse(
         artifact,
-        rf"built by a newer Burnish \(9\.0\).*version {SCHEMA + 1}, this Burnish reads up to {SCHEMA}",
+        rf"built by a newer Burnish \(9\.0\).*version {SCHEMA + 1}, "
+        rf"this Burnish reads up to {SCHEMA}",
     )
 
 

@@ -18,7 +18,9 @@ def _call(
     return LayerCall((path, index), kind, shape, source, leaf)
 
 
-def _node(op: str, reads: str, makes: str, path: str | None = None, shape: Any = S, origin: str = "") -> Node:
+def _node(
+    op: str, reads: str, makes: str, path: str | None = None, shape: Any = S, origin: str = ""
+) -> Node:
     return Node(f"n_{makes}", op, tuple(reads.split()), (makes,), makes, shape, path, origin)
 
 
@@ -28,17 +30,30 @@ def _names(calls: list[LayerCall], *nodes: Node) -> dict[str, list[str]]:
 
 
 def test_kinds_are_one_vocabulary() -> None:
-    same = [("aten::conv2d", "Conv"), ("aten::relu_", "Relu"), ("aten::batch_norm", "BatchNormalization")]
+    same = [
+        ("aten::conv2d", "Conv"),
+        ("aten::relu_", "Relu"),
+        ("aten::batch_norm", "BatchNormalization"),
+    ]
     same += [("aten::hardtanh_", "Clip"), ("aten::addmm", "Gemm"), ("aten::_convolution", "Conv")]
     same += [("aten::max_pool2d", "MaxPool"), ("aten::layer_norm", "LayerNormalization")]
     for aten, onnx in same:
         assert kind_of_operator(aten) == kind_of_operator(onnx)
-    assert replaces("relu", "relu") > replaces("relu6", "relu") > 0 == replaces("conv", "relu") == replaces("", "")
+    assert (
+        replaces("relu", "relu")
+        > replaces("relu6", "relu")
+        > 0
+        == replaces("conv", "relu")
+        == replaces("", "")
+    )
 
 
 def test_the_path_on_a_node_comes_first() -> None:
     nodes = _node("Relu", "x", "a", "second"), _node("Relu", "a", "b", "first")
-    assert _names([_call("first", "relu"), _call("second", "relu")], *nodes) == {"second": ["a"], "first": ["b"]}
+    assert _names([_call("first", "relu"), _call("second", "relu")], *nodes) == {
+        "second": ["a"],
+        "first": ["b"],
+    }
 
 
 def test_a_module_of_several_nodes_has_several_candidates() -> None:
@@ -60,11 +75,18 @@ def test_calls_of_one_module_are_runs_of_its_nodes() -> None:
         _node("Relu", "b", "c", "relu"),
     )
     calls = [_call("relu", "relu"), _call("conv", "conv"), _call("relu", "relu", 1)]
-    assert _names(calls, *nodes) == {"relu (call 1 of 2)": ["a"], "conv": ["b"], "relu (call 2 of 2)": ["c"]}
+    assert _names(calls, *nodes) == {
+        "relu (call 1 of 2)": ["a"],
+        "conv": ["b"],
+        "relu (call 2 of 2)": ["c"],
+    }
 
 
 def test_calls_right_behind_each_other_are_told_apart_by_operation() -> None:
-    nodes = _node("Relu", "x", "a", "relu", origin="relu"), _node("Relu", "a", "b", "relu", origin="relu_1")
+    nodes = (
+        _node("Relu", "x", "a", "relu", origin="relu"),
+        _node("Relu", "a", "b", "relu", origin="relu_1"),
+    )
     calls = [_call("relu", "relu"), _call("relu", "relu", 1)]
     assert _names(calls, *nodes) == {"relu (call 1 of 2)": ["a"], "relu (call 2 of 2)": ["b"]}
 
@@ -85,7 +107,11 @@ def test_without_paths_order_kind_and_shape_decide() -> None:
         _node("aten::conv2d", "noise", "b", shape=(2, 8)),
         _node("aten::relu_", "b", "c", shape=(2, 8)),
     )
-    calls = [_call("one", "conv"), _call("two", "conv", shape=(2, 8)), _call("act", "relu6", shape=(2, 8))]
+    calls = [
+        _call("one", "conv"),
+        _call("two", "conv", shape=(2, 8)),
+        _call("act", "relu6", shape=(2, 8)),
+    ]
     assert _names(calls, *nodes) == {"one": ["a"], "two": ["b"], "act": ["c"]}
 
 
@@ -108,7 +134,11 @@ def test_a_call_of_no_known_kind_is_looked_for_between_its_neighbours() -> None:
 
 
 def test_batch_norm_folded_into_a_convolution() -> None:
-    calls = [_call("conv", "conv"), _call("bn", "batchnorm", source=("conv", 0)), _call("act", "relu")]
+    calls = [
+        _call("conv", "conv"),
+        _call("bn", "batchnorm", source=("conv", 0)),
+        _call("act", "relu"),
+    ]
     both = {"conv + bn": ["a"], "act": ["b"]}
     assert _names(calls, _node("aten::conv2d", "x", "a"), _node("aten::relu", "a", "b")) == both
     assert _names(calls, _node("Conv", "x", "a", "bn"), _node("Relu", "a", "b", "act")) == both
@@ -124,7 +154,9 @@ def test_batch_norm_of_its_own_stays_so() -> None:
     calls = [_call("conv", "conv"), _call("bn", "batchnorm", source=("conv", 0))]
     nodes = _node("aten::conv2d", "x", "a"), _node("aten::batch_norm", "a", "b")
     assert _names(calls, *nodes) == {"conv": ["a"], "bn": ["b"]}
-    wide = _node("aten::batch_norm", "a", "b", shape=(9, 9))  # cannot be the call's, yet the conv is no BatchNorm
+    wide = _node(
+        "aten::batch_norm", "a", "b", shape=(9, 9)
+    )  # cannot be the call's, yet the conv is no BatchNorm
     assert _names(calls, nodes[0], wide) == {"conv": ["a"]}
 
 

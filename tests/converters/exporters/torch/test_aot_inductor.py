@@ -190,7 +190,7 @@ def test_a_model_with_nothing_to_quantize_is_told_so(make_job: Callable[..., Exp
     pytest.importorskip("torchao", reason="it quantizes for inductor")
     job = make_job(nn.Conv1d(3, 4, 3), {"x": ["batch", 3, 8]}, {"batch": (1, 8)})
     samples = [{"x": np.zeros((1, 3, 8), np.float32)}]
-    taken = replace(job, calibration=lambda count, notes: SomeSamples(samples))  # type: ignore[arg-type,return-value]
+    taken = replace(job, calibration=lambda count: SomeSamples(samples))  # type: ignore[arg-type,return-value]
     with pytest.raises(ExportError, match="no Conv2d or Linear module"):
         AotInductorExporter().export(taken, options(isa="avx2", passes=[{"quantize": "int8"}]))
 
@@ -199,6 +199,7 @@ class SomeSamples(list[Any]):
     """Samples that were read already."""
 
     digests = (b"one",)
+    notes = ()
 
     def read(self) -> None:
         """Nothing is left to read."""

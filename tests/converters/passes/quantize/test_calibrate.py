@@ -1,4 +1,4 @@
-"""What a calibration leaves is used again where nothing has changed, never where anything has; notes stay."""
+"""The result of a calibration is used again if nothing has changed, never if anything has; notes stay."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from converters.data import calibration
 from converters.data.calibration import CalibrationSamples
 from converters.errors import ExportError
 from converters.passes.quantize import calibrate as module
@@ -31,7 +32,7 @@ ORT = {"to": "int8", "method": "onnxruntime"}
 
 
 def save_graph(path: Path, seed: int = 0, external: bool = False) -> Path:
-    """Conv, Relu, Conv of an image of 3x8x8; `external`: the weights are in a file of their own."""
+    """Save Conv, Relu, Conv of an image of 3x8x8; `external`: the weights are in a separate file."""
     rng = np.random.default_rng(seed)
     weights = {"w": rng.standard_normal((4, 3, 3, 3)), "v": rng.standard_normal((4, 4, 3, 3))}
     nodes = [
@@ -44,24 +45,24 @@ def save_graph(path: Path, seed: int = 0, external: bool = False) -> Path:
         for name, shape in (("image", [3, 8, 8]), ("y", [4, 4, 4]))
     ]
     arrays = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
-    made = helper.make_model(
+    model = helper.make_model(
         helper.make_graph(nodes, "g", ends[:1], ends[1:], arrays),
         opset_imports=[helper.make_opsetid("", 20)],
         ir_version=9,
     )
-    made = onnx.shape_inference.infer_shapes(made)
-    onnx.save(made, path, save_as_external_data=external, location="weights.bin", size_threshold=0)
+    model = onnx.shape_inference.infer_shapes(model)
+    onnx.save(model, path, save_as_external_data=external, location="weights.bin", size_threshold=0)
     return path
 
 
-def recipe(**calibration: Any) -> Recipe:
+def recipe(**source: Any) -> Recipe:
     return Recipe.model_validate(
         {
             "model": "python:net:build",
             "inputs": {"image": {"shape": ("batch", 3, 8, 8)}},
             "dims": {"batch": {"min": 1, "max": 4}},
             "preprocess": {"resize": 8, "crop": 8},
-            "data": {"calibration": calibration or {"arrays": "x.npy", "samples": 6}},
+            "data": {"calibration": source or {"arrays": "x.npy", "samples": 6}},
             "artifacts": {"onnx": {}},
         }
     )
@@ -84,25 +85,27 @@ class Desk:
         return counted
 
     def samples(self, source: Recipe | None = None, count: int | None = None) -> CalibrationSamples:
-        return CalibrationSamples(source or recipe(), self.folder, count, [])
+        return CalibrationSamples(source or recipe(), self.folder, count)
 
-    def work(self, options: Any = None, exclude: tuple[str, ...] = ()) -> CalibrationRequest:
-        asked = QuantizeOptions.model_validate(options or ORT)
-        return CalibrationRequest(self.graph, onnx_ir.load(str(self.graph)), asked, exclude)
+    def request(self, options: Any = None, exclude: tuple[str, ...] = ()) -> CalibrationRequest:
+        pass_options = QuantizeOptions.model_validate(options or ORT)
+        return CalibrationRequest(self.graph, onnx_ir.load(str(self.graph)), pass_options, exclude)
 
-    def run(self, samples: CalibrationSamples | None = None, **work: Any) -> tuple[dict[str, Any], str, list[str]]:
-        """The report, the digest of the graph that comes out, the notes."""
+    def run(
+        self, samples: CalibrationSamples | None = None, **request: Any
+    ) -> tuple[dict[str, Any], str, list[str]]:
+        """Return the report, the digest of the quantized graph, the notes."""
         place = self.folder / "work"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         samples = samples or self.samples()
-        report = calibrate(self.work(**work), samples, place / "out.onnx", self.store)
-        return report, sha256(place / "out.onnx"), samples.notes
+        result = calibrate(self.request(**request), samples, place / "out.onnx", self.store)
+        return result.report, sha256(place / "out.onnx"), result.notes
 
-    def key(self, samples: CalibrationSamples | None = None, **work: Any) -> str:
+    def key(self, samples: CalibrationSamples | None = None, **request: Any) -> str:
         samples = samples or self.samples()
         samples.read()
-        return module._key(self.work(**work), samples)
+        return module._key(self.request(**request), samples)
 
 
 @pytest.fixture
@@ -114,8 +117,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 def test_a_second_time_nothing_is_calibrated_and_the_graph_is_the_same(desk: Desk, options: Any) -> None:
     first, graph, notes = desk.run(options=options)
     again, same, _ = desk.run(options={**options, "max_drop": 3, "metric": "sqnr"})
-    ways = list(first["calibration"].get("sqnr_db", ["its own"]))
-    assert (desk.quantized, same) == (len(ways), graph), "each way to find ranges is tried once"
+    estimators = list(first["calibration"].get("sqnr_db", ["its own"]))
+    assert (desk.quantized, same) == (len(estimators), graph), "each estimator is tried once"
     assert first["calibration"]["samples"] == 6
     assert again["calibration"] == first["calibration"]
     assert {key: again[key] for key in ("dead", "constant")} == {key: first[key] for key in ("dead", "constant")}
@@ -196,21 +199,21 @@ def test_a_model_that_is_the_same_in_another_place_is_the_same(desk: Desk, tmp_p
     assert desk.key() == before
 
 
-def test_what_reading_tells_is_told_again_from_the_cache(desk: Desk) -> None:
-    """150 pictures, one of which cannot be read, where 200 are asked for."""
+def test_notes_about_the_samples_are_repeated_after_a_cache_hit(desk: Desk) -> None:
+    """150 pictures, one of which cannot be read, while 200 are requested."""
     (desk.folder / "photos").mkdir()
     for number in range(150):
         Image.new("RGB", (8, 8), (number, 0, 255 - number)).save(desk.folder / "photos" / f"{number:03}.png")
     (desk.folder / "photos" / "042.png").write_bytes(b"not a picture")
-    asked = recipe(images="photos", samples=200)
-    told = [desk.run(samples=desk.samples(asked)) for _ in range(2)]
+    pictures = recipe(images="photos", samples=200)
+    results = [desk.run(samples=desk.samples(pictures)) for _ in range(2)]
     assert desk.quantized == 1
-    for report, _, notes in told:
+    for report, _, notes in results:
         assert report["calibration"]["samples"] == 149
         fewer, left_out, *_ = notes
-        assert fewer == "calibrated with 150 samples: there are no more of the 200 that were asked for"
+        assert fewer == "calibrated with 150 samples: 200 were requested, but there are no more"
         assert left_out.startswith("left out: ") and "042.png as a picture" in left_out
-    assert told[0][2] == told[1][2]
+    assert results[0][2] == results[1][2]
 
 
 def test_more_than_one_percent_of_unreadable_pictures_are_named_before_the_quantizer_starts(desk: Desk) -> None:
@@ -225,14 +228,14 @@ def test_more_than_one_percent_of_unreadable_pictures_are_named_before_the_quant
     assert desk.quantized == 0
 
 
-def test_noise_is_told_from_the_cache_too(desk: Desk) -> None:
+def test_noise_is_reported_after_a_cache_hit_too(desk: Desk) -> None:
     for _ in range(2):
         notes = desk.run(samples=desk.samples(recipe(random=0, samples=4)))[2]
         assert notes[0].startswith("calibrated with noise, not with data")
 
 
 @pytest.mark.parametrize("damage", ["a bit", "half", "gone"])
-def test_a_damaged_entry_is_told_and_made_anew(desk: Desk, damage: str) -> None:
+def test_a_damaged_entry_is_reported_and_rebuilt(desk: Desk, damage: str) -> None:
     first, graph, _ = desk.run()
     [entry] = desk.store.folder.iterdir()
     kept = entry / "quantized.onnx"
@@ -290,7 +293,9 @@ def test_samples_that_are_others_each_time_are_not_remembered(desk: Desk) -> Non
         encoding="utf-8",
     )
     _, _, notes = desk.run(samples=desk.samples(recipe(factory="python:moody:rows")))
-    assert notes == ["the calibration samples were others each time they were read: it cannot be used again"]
+    assert notes == [
+        "the calibration samples differ each time they are read: the calibration cannot be cached"
+    ]
     assert not desk.store.folder.exists()
 
 
@@ -302,19 +307,19 @@ def test_bad_samples_are_the_users_error_and_are_found_before_the_quantizer_star
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[weakref.ref[Any]] = []
+    arrays: list[weakref.ref[Any]] = []
     most = 0
 
     def batches(*args: Any) -> Any:
         nonlocal most
         for index in range(60):
             sample: Arrays = {"image": np.full((1, 3, 8, 8), index, np.float32)}
-            made.append(weakref.ref(sample["image"]))
+            arrays.append(weakref.ref(sample["image"]))
             yield sample
             del sample
-            most = max(most, sum(one() is not None for one in made))
+            most = max(most, sum(array() is not None for array in arrays))
 
-    monkeypatch.setattr(module, "calibration_batches", batches)
+    monkeypatch.setattr(calibration, "calibration_batches", batches)
     samples = desk.samples()
     samples.read()
     for _ in samples:
@@ -326,13 +331,13 @@ def test_memory_does_not_grow_with_the_number_of_samples(desk: Desk, monkeypatch
 
 def test_a_builds_budgets_share_one_calibration(quantized_build: Path) -> None:
     """Of the three artifacts by NNCF with all layers, one calibrates, for two engines' budgets too."""
-    made = {
+    calibrations = {
         name: Artifact.open(quantized_build / name).manifest.build["passes"][0]["quantize"]["calibration"]
         for name in ("onnx-int8", "onnx-budget", "openvino-budget", "onnx-ort", "onnx-head")
     }
-    assert len({made[name]["key"] for name in ("onnx-int8", "onnx-budget", "openvino-budget")}) == 1
-    assert len({one["key"] for one in made.values()}) == 3
-    assert {one["samples"] for one in made.values()} == {32}
-    logs = {name: (quantized_build / "logs" / f"{name}-quantize.log").read_text() for name in made}
+    assert len({calibrations[name]["key"] for name in ("onnx-int8", "onnx-budget", "openvino-budget")}) == 1
+    assert len({entry["key"] for entry in calibrations.values()}) == 3
+    assert {entry["samples"] for entry in calibrations.values()} == {32}
+    logs = {name: (quantized_build / "logs" / f"{name}-quantize.log").read_text() for name in calibrations}
     ours = ("onnx-int8", "onnx-budget", "openvino-budget")
     assert sum("Statistics collection" in logs[name] for name in ours) == 1

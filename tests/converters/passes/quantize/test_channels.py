@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from converters.graph import taps
 from converters.passes.quantize import channels as module
-from converters.passes.quantize.channels import SAMPLES, in_words, silent_channels
+from converters.passes.quantize.channels import SAMPLES, channel_summary, silent_channels
 from runtimes.spec import Arrays
 
 FLOAT = TensorProto.FLOAT
@@ -31,12 +31,12 @@ def graph(
         helper.make_tensor_value_info(nodes[-1].output[0], FLOAT, None),
     ]
     arrays = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
-    made = helper.make_model(
+    model = helper.make_model(
         helper.make_graph(nodes, "graph", ends[:1], ends[1:], arrays),
         opset_imports=[helper.make_opsetid("", opset)],
         ir_version=9,
     )
-    return onnx_ir.from_proto(onnx.shape_inference.infer_shapes(made, strict_mode=True))
+    return onnx_ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=True))
 
 
 def node(operator: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
@@ -45,20 +45,20 @@ def node(operator: str, inputs: str, output: str, **attributes: Any) -> onnx.Nod
 
 def noise(count: int, *shape: int) -> list[Arrays]:
     """Samples of a batch that is made of one, as calibration makes them."""
-    alone = RNG.standard_normal((count, 1, *shape[1:])).astype(np.float32)
-    return [{"x": np.repeat(one, shape[0], 0)} for one in alone]
+    samples = RNG.standard_normal((count, 1, *shape[1:])).astype(np.float32)
+    return [{"x": np.repeat(sample, shape[0], 0)} for sample in samples]
 
 
 def look(model: onnx_ir.Model, samples: list[Arrays], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is dead and what is constant, by layer: how many of how many."""
-    found = silent_channels(model, samples, len(samples), folder)
+    """Return the dead and the constant channels by layer: how many of how many."""
+    report = silent_channels(model, samples, len(samples), folder)
     assert list(folder.iterdir()) == [], "no file stays"
     for kind in ("dead", "constant"):
-        most = found[kind]["most"]
-        assert found[kind]["layers"] == len(most)
-        assert found[kind]["channels"] == sum(one["channels"] for one in most.values())
+        most = report[kind]["most"]
+        assert report[kind]["layers"] == len(most)
+        assert report[kind]["channels"] == sum(entry["channels"] for entry in most.values())
     dead, constant = (
-        {path: (one["channels"], one["of"]) for path, one in found[kind]["most"].items()} for kind in found
+        {path: (entry["channels"], entry["of"]) for path, entry in report[kind]["most"].items()} for kind in report
     )
     return dead, constant
 
@@ -94,14 +94,14 @@ def test_without_an_activation_only_what_is_zeroed_is_silent(tmp_path: Path) -> 
 def test_a_healthy_layer_is_not_named(tmp_path: Path) -> None:
     nodes = [node("Conv", "x w", "c"), node("Relu", "c", "y")]
     model = graph(nodes, {"w": RNG.standard_normal((8, 3, 3, 3))}, ["batch", 3, 8, 8])
-    found = silent_channels(model, noise(40, 1, 3, 8, 8), 40, tmp_path)
+    report = silent_channels(model, noise(40, 1, 3, 8, 8), 40, tmp_path)
     nothing = {"samples": SAMPLES, "layers": 0, "channels": 0, "most": {}}
-    assert found == {"dead": nothing, "constant": nothing}
-    assert in_words(found) is None
+    assert report == {"dead": nothing, "constant": nothing}
+    assert channel_summary(report) is None
 
 
-def test_a_relu_behind_an_addition_and_one_behind_a_normalization(tmp_path: Path) -> None:
-    """The addition is of two layers: what is dead behind it is told of the activation."""
+def test_a_relu_after_an_addition_and_one_after_a_normalization(tmp_path: Path) -> None:
+    """The addition is of two layers: dead channels after it are reported for the activation."""
     norm = {"scale": np.ones(4), "shift": [0, 0, 0, -1e4], "mean": np.zeros(4), "var": np.ones(4)}
     nodes = [
         node("Conv", "x w", "c"),
@@ -143,7 +143,7 @@ def test_what_is_0_on_few_values_is_not_called_dead(tmp_path: Path) -> None:
     assert look(model, noise(20, 4, 6), tmp_path) == ({}, {})
 
 
-def test_one_sample_tells_nothing(tmp_path: Path) -> None:
+def test_one_sample_shows_nothing(tmp_path: Path) -> None:
     model = graph([node("Conv", "x w b", "c"), node("Relu", "c", "y")], conv_constants(), ["batch", 3, 32, 32])
     assert look(model, noise(1, 1, 3, 32, 32), tmp_path) == ({}, {})
     assert look(model, noise(2, 1, 3, 32, 32), tmp_path) == ({"make c": (2, 8)}, {"make c": (1, 8)})
@@ -190,17 +190,17 @@ def test_every_row_counts_where_rows_are_parts_of_one_sample(tmp_path: Path) -> 
 
 
 def test_only_so_many_samples_are_looked_at_spread_over_all_and_one_by_one(tmp_path: Path) -> None:
-    asked: list[int] = []
+    indices: list[int] = []
 
     class Counted:
         def __iter__(self) -> Iterator[Arrays]:
             for index in range(100):
-                asked.append(index)
+                indices.append(index)
                 yield {"x": np.full((1, 1, 4, 4), 1.0 if index == 99 else index % 3, np.float32)}
 
     model = graph([node("Conv", "x w", "y")], {"w": np.ones((1, 1, 1, 1))}, ["batch", 1, 4, 4])
     assert silent_channels(model, Counted(), 100, tmp_path)["dead"]["samples"] == SAMPLES
-    assert asked == list(range(100)), "gone through once"
+    assert indices == list(range(100)), "gone through once"
     picked = list(module._Spread(range(100), 100))  # type: ignore[arg-type]
     assert len(picked) == SAMPLES
     assert set(np.diff(picked)) == {3, 4}  # type: ignore[arg-type]
@@ -222,17 +222,17 @@ def test_the_manifest_names_the_layers_with_most(tmp_path: Path) -> None:
     nodes = [node("Conv", f"x w{k}", f"v{k}") for k in range(15)]
     nodes.append(node("Concat", " ".join(f"v{k}" for k in range(15)), "y", axis=1))
     model = graph(nodes, {f"w{k}": np.zeros((k + 1, 1, 1, 1)) for k in range(15)}, ["batch", 1, 2, 2])
-    found = silent_channels(model, noise(3, 1, 1, 2, 2), 3, tmp_path)["dead"]
-    assert (found["layers"], found["channels"]) == (15, 120)
-    assert found["most"] == {f"make v{k}": {"channels": k + 1, "of": k + 1} for k in range(14, 4, -1)}
+    report = silent_channels(model, noise(3, 1, 1, 2, 2), 3, tmp_path)["dead"]
+    assert (report["layers"], report["channels"]) == (15, 120)
+    assert report["most"] == {f"make v{k}": {"channels": k + 1, "of": k + 1} for k in range(14, 4, -1)}
 
 
-def test_what_is_found_is_one_sentence() -> None:
+def test_the_summary_is_one_sentence() -> None:
     most = {"a.1": {"channels": 37, "of": 1280}, "b": {"channels": 3, "of": 8}}
     dead = {"samples": 32, "layers": 2, "channels": 40, "most": most}
     constant = {"samples": 32, "layers": 1, "channels": 1, "most": {"c": {"channels": 1, "of": 6}}}
-    assert in_words({"dead": dead, "constant": constant}) == (
+    assert channel_summary({"dead": dead, "constant": constant}) == (
         "37 of 1280 channels of a.1, and 3 of other layers, were dead (0 at every place) on all 32 samples looked "
         "at; 1 of 6 channels of c were constant on all 32 samples looked at: "
-        "the model could be smaller, or the samples do not show what it knows"
+        "the model could be smaller, or the samples do not show all of its inputs"
     )

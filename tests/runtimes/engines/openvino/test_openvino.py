@@ -276,7 +276,7 @@ def test_another_model_at_the_same_place_is_not_taken_from_the_cache(
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a blob", None])
-def test_a_damaged_cache_is_made_anew(ir_build: Path, caches: Path, damage: bytes | None) -> None:
+def test_a_damaged_cache_is_rebuilt(ir_build: Path, caches: Path, damage: bytes | None) -> None:
     options = SessionOptions(cache=True)
     with load(ir_build / "openvino", options=options) as session:
         wanted = session.run(noise())["logits"]

@@ -56,7 +56,7 @@ def test_waiting_ends_when_the_machine_is_back_or_patience_is_at_its_end() -> No
     assert not Pace(takes(then=2.0)).wait(0.0)[0]
 
 
-def test_without_a_cache_folder_each_run_learns_anew(
+def test_without_a_cache_folder_each_run_learns_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
