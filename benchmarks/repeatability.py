@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from options import option_parser
 
 from runtimes.machine import machine
 from runtimes.machine.machine import cores
@@ -88,6 +89,7 @@ def row(name: str, ratios: list[float]) -> str:
 
 def main() -> None:
     """Build the artifacts, disturb the machine, measure both ways in turn, write the page."""
+    option_parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         build = Path(folder, "mobilenet_v2")
         subprocess.run([*BURNISH, "convert", "mobilenet_v2", "-q", "--no-speed", "-o", str(build)], check=True)

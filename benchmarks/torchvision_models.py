@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from options import option_parser
 
 from converters.build.build import build
 from converters.plan.load import load_recipe
@@ -105,8 +106,11 @@ def page(rows: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the models named on the command line, or all."""
+    parser = option_parser(__doc__)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="names as torchvision has them")
+    models = parser.parse_args().models
     rows: dict[str, Any] = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
-    models = sys.argv[1:] or list(torchvision_names())
+    models = models or list(torchvision_names())
     with tempfile.TemporaryDirectory() as folder:
         for number, model in enumerate(models, 1):
             rows[model] = convert(model, Path(folder))

@@ -37,7 +37,8 @@ def convert(
         devices: instead of the recipe's: "cpu", "cuda", "intel-gpu", "intel-npu".
         require: names of artifacts that must pass, or "all"; unknown ones are refused before any work.
         speed: whether to measure speed-ups.
-        progress: told what is being done, from any thread.
+        progress: told what is being done, from any thread. An object of a subclass of
+            `runtimes.progress.Watcher` is told how far it is, too.
         cache: whether results of steps, and verdicts that passed, are taken from earlier builds where nothing that
             they depend on has changed, and kept for later ones.
         fresh: whether all is made and judged anew all the same, and kept.
@@ -125,7 +126,7 @@ def validate(
         require: names of artifacts that must pass, or "all"; unknown ones are refused before any work.
         speed: whether to measure speed-ups.
         trust: open artifacts that are programs though you did not build them here; else each is an `error`.
-        progress: told what is being done.
+        progress: as for `convert`.
         key: file of the public key that must have signed each artifact; what it has not signed is not opened, and
             its row is an `error`. By default that of BURNISH_TRUSTED_KEY, if any.
 

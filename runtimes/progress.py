@@ -49,6 +49,8 @@ class Count:
 
 Counts = tuple[Count, ...]
 """Counts of one line; each is a part of one unit of the count before it."""
+Send = Callable[[Counts], bool]
+"""Shows the counts of a line; False if that was not possible just now."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class Watcher(ABC):
 class Line:
     """One line and its open counts, usable from any thread."""
 
-    def __init__(self, send: Callable[[Counts], None] | None, seconds: float) -> None:
-        """`send`: takes the counts, at most every `seconds`; None if nobody watches."""
+    def __init__(self, send: Send | None, seconds: float) -> None:
+        """`send`: takes the counts, about every `seconds` at most; None if nobody watches."""
         self.seconds, self._send = seconds, send
         self._lock, self._open = threading.RLock(), list[_Task]()
         self._shown: Counts = ()
@@ -131,10 +133,11 @@ class Line:
             counts = tuple(task.count for task in self._open)
             if self._send is None or counts == self._shown:
                 return
-            self._shown, self._last = counts, time.monotonic()
-            for task in self._open:
-                task.shown = True
-            self._send(counts)
+            self._last = time.monotonic()
+            if self._send(counts):
+                self._shown = counts
+                for task in self._open:
+                    task.shown = True
 
 
 class _Task:
@@ -161,7 +164,7 @@ _of_process: Line | None = None  # in a child: the line that its parent has open
 _numbers = itertools.count()
 
 
-def report_to(send: Callable[[Counts], None], seconds: float) -> None:
+def report_to(send: Send, seconds: float) -> None:
     """Have this child process send all its counts to its parent."""
     global _of_process
     _of_process = Line(send, seconds)
@@ -247,14 +250,16 @@ class _Reports:
         self._watcher: Watcher | None = watcher
         self._blank = blank
 
-    def show(self, counts: Counts, ended: bool = False) -> None:
+    def show(self, counts: Counts, ended: bool = False) -> bool:
+        """Report the state of the line."""
+        if self._watcher is None:
+            return True
         blank = self._blank
         progress = Progress(blank.task, blank.what, counts, blank.timed, blank.overall, ended)
-        if self._watcher is None:
-            return
         try:
             self._watcher.report(progress)
         except Exception:  # the display may be foreign code
             self._watcher = None
             message = "%s: its progress can no longer be shown"
             logging.getLogger(__name__).warning(message, blank.what, exc_info=True)
+        return True

@@ -16,8 +16,10 @@ from hypothesis import settings
 
 from runtimes.artifact.artifact import Artifact
 from runtimes.files.layout import REFERENCE_FILE
+from runtimes.machine import machine
 from runtimes.machine.devices import absent
 from runtimes.validator.reference import Reference
+from tests.cpus.recorded import cpuinfo
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -127,6 +129,20 @@ def usual_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "runtimes.validator.speed.speed.Pace", lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0))
     )
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Gives this process and those that it starts the instruction sets of a recorded CPU (`tests/cpus`)."""
+
+    def become(name: str) -> None:
+        monkeypatch.setenv("BURNISH_CPUINFO", str(cpuinfo(name)))
+        monkeypatch.setattr("platform.machine", lambda: "aarch64" if name.startswith("neoverse") else "x86_64")
+        machine.instruction_sets.cache_clear()
+
+    machine.instruction_sets.cache_clear()
+    yield become
+    machine.instruction_sets.cache_clear()
 
 
 @pytest.fixture(scope="session")

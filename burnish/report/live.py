@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from burnish.report.text import line
-from runtimes.progress import Counts, Progress, Watcher
+from runtimes.progress import Count, Counts, Progress, Watcher
 
 _TICK_SECONDS = 0.25  # between two drawings: the clocks run, and a build loses less than a hundredth of a core
 _TIMED_SECONDS = 1.0  # the same while time is measured, and then only between two measurements
@@ -51,15 +51,6 @@ class Display(Watcher):
 
     def __init__(self, out: Console, clock: Callable[[], float] = time.monotonic) -> None:
         """`out`: a console on a terminal."""
-        # What is printed meanwhile goes above the lines; but not into them where stdout is a file or a pipe.
-        own = sys.stdout.isatty()
-        self._live = Live(
-            console=out,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=own,
-            get_renderable=self._render,
-        )
         self._out, self._clock, self._started = out, clock, clock()
         self._rows: dict[int, Row] = {}
         self._message, self._widest = "starting", 0
@@ -67,6 +58,14 @@ class Display(Watcher):
         self._untimed, self._over = threading.Event(), threading.Event()
         self._untimed.set()
         self._ticks = threading.Thread(target=self._tick, name="progress", daemon=True)
+        # What is printed meanwhile goes above the lines; a file or a pipe that stdout is gets what it is due.
+        self._live = Live(
+            console=out,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            get_renderable=self._render,
+        )
 
     def __call__(self, message: str) -> None:
         """Show the newest message below the lines."""
@@ -77,16 +76,15 @@ class Display(Watcher):
     def report(self, progress: Progress) -> None:
         """Show the new state of a line."""
         with self._lock:
-            first = progress.task not in self._rows
+            row = self._rows.get(progress.task)
             if progress.ended:
                 self._rows.pop(progress.task, None)
-            elif first:
+            elif row is None:
                 self._open(progress)
-            else:
-                self._update(self._rows[progress.task], progress.counts)
+            other = row is None or progress.ended or self._update(row, progress.counts)
             timed = any(row.timed for row in self._rows.values())
             self._untimed.clear() if timed else self._untimed.set()
-            self._draw_between(at_once=first or progress.ended)
+            self._draw_between(at_once=other)
 
     def _open(self, progress: Progress) -> None:
         what, now = line(progress.what), self._clock()
@@ -95,11 +93,13 @@ class Display(Watcher):
         started = self._started if progress.overall else now
         self._rows[progress.task] = Row(what, progress.counts, started, now, progress.timed, progress.overall)
 
-    def _update(self, row: Row, counts: Counts) -> None:
+    def _update(self, row: Row, counts: Counts) -> bool:
+        """Give a row its counts; whether its outermost one is another than before."""
         before, after = ([count.what for count in outer[:1]] for outer in (row.counts, counts))
+        row.counts = counts
         if before != after:
             row.since = self._clock()
-        row.counts = counts
+        return before != after
 
     def _draw_between(self, at_once: bool = False) -> None:
         """While time is measured, draw in the thread that reports: its next measurement waits for that."""
@@ -201,5 +201,11 @@ def clock(seconds: float) -> str:
 def count_words(counts: Counts, both: bool) -> str:
     """The outermost count, and `both` it and the innermost."""
     chosen = (counts[0], counts[-1]) if both and len(counts) > 1 else counts[:1]
-    totals = ("" if count.total is None else f"/{count.total}" for count in chosen)
-    return ", ".join(f"{line(count.what)} {count.done}{total}" for count, total in zip(chosen, totals, strict=True))
+    return ", ".join(_words(count) for count in chosen)
+
+
+def _words(count: Count) -> str:
+    """One count, as wide as it is when all is done."""
+    if count.total is None:
+        return f"{line(count.what)} {count.done}"
+    return f"{line(count.what)} {count.done:>{len(str(count.total))}}/{count.total}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import site
 import sys
 import sysconfig
@@ -99,7 +100,10 @@ def installed_folders() -> tuple[Path, ...]:
     paths = sysconfig.get_paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [*site.getsitepackages(), site.getusersitepackages()]
-    return tuple({Path(folder).resolve() for folder in folders})
+    # Paths of modules keep their links: otherwise all of torch would count as the user's code in a
+    # virtual environment that a link leads to.
+    absolute = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100
+    return tuple({*absolute, *(folder.resolve() for folder in absolute)})
 
 
 @cache

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from runtimes.machine.machine import instruction_sets, system, versions
+from runtimes.machine.instruction_sets import hidden, of_manifest, of_torch
+from runtimes.machine.machine import instruction_sets, own_cpu, supports, system, versions
 
-# What kernels and their data layouts are chosen by, as compilers name it.
+# Instruction sets by which kernels and their data layouts are chosen. A longer list would refuse graphs
+# that were laid out before.
 _VECTORS = (
-    "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512bf16", "avxvnni", "amxint8",
-    "amxbf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve",
+    "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx_vnni",
+    "amx_int8", "amx_bf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve",
 )  # fmt: skip
 
 
 def vectors() -> list[str]:
-    """The vector instructions of this CPU."""
-    return [name for name in _VECTORS if name in instruction_sets()]
+    """Return the vector instructions of this CPU."""
+    return [name for name in _VECTORS if supports(name)]
 
 
 def other_platform(build: Mapping[str, Any]) -> str | None:
@@ -37,6 +39,20 @@ def other_version(build: Mapping[str, Any], package: str) -> str | None:
     return f"{reason}: build it again here, or install that version"
 
 
-def lacking(build: Mapping[str, Any]) -> list[str]:
-    """Instruction sets that it uses and this CPU lacks."""
-    return sorted(name for name in build.get("isa", ()) if name not in instruction_sets())
+def recorded(build: Mapping[str, Any]) -> frozenset[str]:
+    """Return the instruction sets that the manifest names, as this release spells them."""
+    return of_manifest(own_cpu(), build.get("isa", ()))
+
+
+def lacking(build: Mapping[str, Any], capabilities: Callable[[], Mapping[str, Any]]) -> list[str]:
+    """Return the instruction sets that an artifact uses and this CPU lacks.
+
+    Args:
+        build: of the manifest.
+        capabilities: returns those of `torch.cpu.get_capabilities()`. It is called only for instruction
+            sets that Linux does not show, such as AMX for float16.
+    """
+    absent = recorded(build) - instruction_sets()
+    if absent & hidden(own_cpu()):
+        absent -= of_torch(own_cpu(), capabilities()) & hidden(own_cpu())
+    return sorted(absent)

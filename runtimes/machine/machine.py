@@ -6,17 +6,19 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 
 from runtimes.machine.devices import driver_version, gpus
+from runtimes.machine.instruction_sets import Architecture, check_name, of_kernel
 from runtimes.process.process import ALLOCATOR
 
-Cpu = Literal["x86", "arm"]
+Cpu = Architecture
 """The families of CPUs that a graph can be lowered for."""
 
 _PACKAGES = (
@@ -24,6 +26,7 @@ _PACKAGES = (
     "torch-tensorrt", "torch-pruning", "torchao", "numpy",
 )  # fmt: skip
 _ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "sve")
+_SVE_WIDTH = Path("/proc/sys/abi/sve_default_vector_length")
 
 
 def versions() -> dict[str, str]:
@@ -51,8 +54,9 @@ def burnish_version() -> str:
 
 
 def _cpuinfo() -> dict[str, str]:
+    """The kernel's lines about this CPU, or those of the file that BURNISH_CPUINFO names: another CPU's."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        text = Path(os.environ.get("BURNISH_CPUINFO") or "/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return {}
     lines = (line.split(":", 1) for line in text.splitlines() if ":" in line)
@@ -120,22 +124,33 @@ def own_cpu() -> Cpu:
 
 @cache
 def instruction_sets() -> frozenset[str]:
-    """What this CPU and kernel can execute, as compilers name it: the kernel's avx512_vnni is their avx512vnni."""
-    return frozenset(flag.replace("_", "") for flag in _flags())
-
-
-def _flags() -> list[str]:
+    """Return what this CPU can execute and the kernel shows, by the names of `instruction_sets.py`."""
     info = _cpuinfo()
-    return info.get("flags", info.get("features", "")).split()
+    flags = info.get("flags", info.get("features", "")).split()
+    return of_kernel(own_cpu(), flags) | _sve_width(flags)
+
+
+def _sve_width(flags: Sequence[str]) -> frozenset[str]:
+    """The width of SVE registers, such as sve256: code for one width does not run at another."""
+    try:
+        width = 8 * int(_SVE_WIDTH.read_text(encoding="utf-8")) if "sve" in flags else 0
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset([f"sve{width}"]) if width else frozenset()
+
+
+def supports(*names: str) -> bool:
+    """Whether this CPU has one of these instruction sets. Raises ValueError for what the table does not call so."""
+    return not instruction_sets().isdisjoint([check_name(name) for name in names])
 
 
 def describe() -> dict[str, Any]:
-    """What a measured number depends on: CPU, instruction sets, memory, GPUs, versions."""
-    info, flags = _cpuinfo(), _flags()
+    """Return the facts that measurements depend on: CPU, instruction sets, memory, GPUs, versions."""
+    info = _cpuinfo()
     return {
         "platform": platform.platform(terse=True),
         "cpu": info.get("model name") or platform.processor() or platform.machine(),
-        "isa": [flag for flag in _ISA if flag in flags],
+        "isa": [name for name in _ISA if supports(name)],
         "cores": len(cores()),
         "affinity": cores(),
         "governor": _governor(),

@@ -24,12 +24,12 @@ class Preprocess(Strict):
     crop: PositiveInt | None = Field(
         None, le=_LARGEST, description="Side of the square cut from the middle, in pixels."
     )
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, ...] = Field(
-        (0.0,), description="Per channel or for all, of values in 0..1."
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = Field(
+        "bilinear", description="How pixels are resampled when the picture is resized."
     )
+    mean: tuple[float, ...] = Field((0.0,), description="Per channel or for all, of values in 0..1.")
     std: tuple[float, ...] = Field((1.0,), description="Per channel or for all, of values in 0..1.")
-    color: Literal["rgb", "grey"] = "rgb"
+    color: Literal["rgb", "grey"] = Field("rgb", description="Channels the model takes: three, or one of grey.")
 
     @model_validator(mode="after")
     def _channels(self) -> Self:

@@ -65,13 +65,15 @@ def tell(message: str) -> None:
             _parent.send(Message(message))
 
 
-def _count(counts: Counts) -> None:
-    """Send counts, unless the parent does not read and sending would have to wait."""
-    with contextlib.suppress(OSError, ValueError), _speaking:
+def _count(counts: Counts) -> bool:
+    """Send counts, but never wait for a parent that does not read. Return whether they were sent."""
+    with contextlib.suppress(OSError), _speaking:  # a closed pipe is an OSError too
         room = select.poll()
         room.register(_parent.fileno(), select.POLLOUT)
         if room.poll(0):
             _parent.send(Counted(counts))
+            return True
+    return False
 
 
 def serve(

@@ -20,13 +20,14 @@ from converters.errors import ExportError
 from converters.exporters.base import Exporter, check_precision
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.torch import pt2e
+from converters.exporters.torch.compiler_options import UnknownOption, required
 from converters.exporters.torch.program import ProgramOptions, count_nodes, export_program, float_products
 from runtimes.machine import machine
 
 MODEL_FILE = "model.pt2"
 # Inductor notes the command above each of its sources; these are the flags that choose instructions.
 _COMMAND = re.compile(r"^// \S.* -o \S+", re.MULTILINE)
-_FLAG = re.compile(r"(?<= -m)\S+")
+_OPTION = re.compile(r"(?<= )-m\S+")
 _SETTINGS = {
     # Weights become constants: BatchNorm folds into convolutions, oneDNN packs the weights once, here.
     "freezing": True,
@@ -89,7 +90,7 @@ class AotInductorExporter(Exporter):
 
     def missing(self, options: AotInductorOptions) -> str | None:
         """torch, a C++ compiler, and the vectors that are asked for."""
-        if options.isa == "avx2" and "avx2" not in machine.instruction_sets():
+        if options.isa == "avx2" and not machine.supports("avx2"):
             return "isa: avx2 is for x86-64 CPUs that have it, and is built on one"
         return super().missing(options) or missing_compiler() or (pt2e.missing() if options.quantize else None)
 
@@ -123,7 +124,7 @@ class AotInductorExporter(Exporter):
             files: Any = torch._inductor.aot_compile(module, args, kwargs, options=settings)
             sources = [Path(file) for file in files if file.endswith(".cpp")]
             texts = [source.read_text(encoding="utf-8") for source in sources]
-            isa = instruction_sets(texts)
+            isa = sorted({*instruction_sets(texts), *start.needs})
             if options.quantize:
                 _check_kernels(texts)
             package_aoti(str(job.folder / MODEL_FILE), [file for file in files if not file.endswith(".cpp")])
@@ -144,6 +145,8 @@ class _Start:
     build: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     passes: list[dict[str, Any]] = field(default_factory=list)
+    needs: list[str] = field(default_factory=list)
+    """Instruction sets without which the library would compute something else."""
 
 
 def _start(job: ExportJob, options: AotInductorOptions) -> _Start:
@@ -151,8 +154,8 @@ def _start(job: ExportJob, options: AotInductorOptions) -> _Start:
     if options.quantize is None:
         return _Start(*export_program(job, options))
     program, build = export_program(job, options.model_copy(update={"method": "strict"}))
-    wide = options.isa == "native" and pt2e.multiplies_wide(machine.instruction_sets())
-    done = pt2e.quantize_program(job, program, options.quantize, wide)
+    wide = pt2e.widening() if options.isa == "native" else None
+    done = pt2e.quantize_program(job, program, options.quantize, wide is not None)
     counts = count_nodes(done.program)
     left = float_products(done.program)
     if not (layers := counts["compute_layers"].get("int8")):
@@ -160,7 +163,8 @@ def _start(job: ExportJob, options: AotInductorOptions) -> _Start:
     check_precision(counts["compute_layers"], options.asked_precision, options.least_share, left=len(left))
     report = {**done.report, "quantized_layers": layers, "left_float": left}
     kept = [*done.report["excluded"], *left]
-    return _Start(done.program, {**build, **counts, "kept_layers": kept}, done.notes, [{"quantize": report}])
+    needs = [wide] if wide else []
+    return _Start(done.program, {**build, **counts, "kept_layers": kept}, done.notes, [{"quantize": report}], needs)
 
 
 def _check_kernels(sources: Sequence[str]) -> None:
@@ -190,17 +194,21 @@ def _without_folders(scratch: str) -> str:
 
 
 def instruction_sets(sources: Sequence[str]) -> list[str]:
-    """The instruction sets that the compiler was told to use, as its flags name them (avx512f, sve).
+    """The instruction sets that the compiler was allowed, by the names of `runtimes/instruction_sets.py`.
 
-    Raises ExportError where the sources do not tell: such a library could end in an illegal instruction.
+    Raises ExportError if the sources do not say: such a library could end in an illegal instruction.
     """
     commands = [command for source in sources for command in _COMMAND.findall(source)]
-    flags = {flag for command in commands for flag in _FLAG.findall(command)}
-    if not commands or any(flag.endswith("=native") for flag in flags):
+    if not commands:
         raise ExportError("inductor does not say which instruction sets it compiled for")
-    # -march=armv8-a+sve+bf16 names several; an option with a value (sve-vector-bits=256) is not one.
-    named = {part for flag in flags for part in (flag.split("+")[1:] if "=" in flag else [flag])}
-    return sorted(named)
+    options = {option for command in commands for option in _OPTION.findall(command)}
+    try:
+        return sorted(required(options, machine.own_cpu()))
+    except UnknownOption as option:
+        raise ExportError(
+            f"which CPUs could run the library is not known: the compiler was given {option}, which names no "
+            "instruction set; take it out of CXX"
+        ) from option
 
 
 @contextlib.contextmanager

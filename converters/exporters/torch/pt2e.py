@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 METHOD = "torchao"
-_MULTIPLY_ADD = {"avx512_vnni", "avx_vnni"}
-"""Instructions that add products of bytes in 32 bits. Older ones add two products in 16 bits, which overflows."""
+_MULTIPLY_ADD = ("avx512_vnni", "avx_vnni")
+"""Instructions that add products of bytes in 32 bits. Older ones add two of them in 16, which overflows."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def quantize_program(
     return QuantizedProgram(quantized, report, list(samples.notes))
 
 
-def multiplies_wide(instructions: frozenset[str]) -> bool:
-    """Return whether a CPU with these instructions adds products of bytes in 32 bits."""
-    return bool(_MULTIPLY_ADD & instructions)
+def widening() -> str | None:
+    """The instruction set by which this CPU adds products of bytes in 32 bits, or None."""
+    return next((name for name in _MULTIPLY_ADD if machine.supports(name)), None)
 
 
 def missing() -> str | None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from converters.models.call import call
 from converters.passes.recover.distillation import Answers, Distillation
-from runtimes.machine.machine import instruction_sets
+from runtimes.machine.machine import supports
 
 REMEMBERED = 256 << 20
 """Bytes of answers that are kept."""
@@ -51,12 +51,10 @@ class Teacher:
         self._room -= sum(output.nbytes for output in outputs)
 
 
-def autocast_bfloat16(
-    device: torch.device, wanted: bool = True
-) -> contextlib.AbstractContextManager[object]:
+def autocast_bfloat16(device: torch.device, wanted: bool = True) -> contextlib.AbstractContextManager[object]:
     """Compute convolutions and matrix products in bfloat16 if the device has instructions for it.
 
     That takes half the time.
     """
-    able = device.type == "cuda" or bool({"avx512bf16", "amxbf16"} & instruction_sets())
+    able = device.type == "cuda" or supports("avx512_bf16", "amx_bf16")
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted and able)

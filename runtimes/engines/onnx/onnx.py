@@ -8,7 +8,7 @@ from typing import Any
 from runtimes.artifact.artifact import Artifact
 from runtimes.engines.onnx.safety import check_onnx
 from runtimes.errors import ArtifactError, Unavailable
-from runtimes.machine.bound import other_platform, other_version, vectors
+from runtimes.machine.bound import other_platform, other_version, recorded, vectors
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays
 
@@ -69,11 +69,11 @@ def _elsewhere(build: Mapping[str, Any]) -> str | None:
     """
     if problem := other_platform(build) or other_version(build, "onnxruntime"):
         return problem
-    made, here = build.get("isa", []), vectors()
+    made, here = recorded(build), frozenset(vectors())
     if made == here:
         return None
-    told = ", ".join([*(f"with {name}" for name in made if name not in here),
-                      *(f"without {name}" for name in here if name not in made)])  # fmt: skip
+    more, less = sorted(made - here), sorted(here - made)
+    told = ", ".join([*(f"with {name}" for name in more), *(f"without {name}" for name in less)])
     return f"it is laid out for a CPU {told}: build it again here, or with `optimize: none` for all CPUs"
 
 

@@ -42,7 +42,7 @@ class BlobFolder:
 
     def current(self) -> bool:
         """Whether the locked folder is the one at its path: it may have been removed before it was locked."""
-        return self._descriptor is None or os.path.samestat(os.fstat(self._descriptor), self.path.stat())
+        return self._descriptor is None or _is_at(self._descriptor, self.path)
 
     def close(self) -> None:
         """Let others remove the folder. Closing twice does nothing."""
@@ -55,15 +55,28 @@ def use(root: Path, name: str) -> BlobFolder | None:
     path = root / name
     try:
         for _ in range(_ATTEMPTS):
-            path.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # another process removes it just now
-                folder = BlobFolder(path)
+            folder = _opened(path)
+            if folder is None:
+                continue
+            if folder.current():
                 os.utime(path)  # when it was last used
-                if folder.current():
-                    return folder if os.access(path, os.W_OK) else None
+                return folder if os.access(path, os.W_OK) else None
+            folder.close()
     except OSError:
         return None
     return None
+
+
+def _opened(path: Path) -> BlobFolder | None:
+    """The folder, made where it is missing and locked; None if another process removes it meanwhile.
+
+    That may happen within `mkdir` too: it finds the folder there, looks whether it is one, and it is gone.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return BlobFolder(path)
+    except (FileExistsError, FileNotFoundError):
+        return None
 
 
 def prune(root: Path, limit: int = LIMIT_BYTES) -> None:
@@ -85,15 +98,29 @@ def _size(folder: Path) -> int:
 
 
 def _removed(path: Path) -> bool:
-    """Remove a folder that nobody uses; whether it is gone."""
+    """Remove a folder that nobody uses; whether it is gone.
+
+    The lock is on the folder that was opened. Another process may have removed that one and made the one that is at
+    the path now: it may be in use, and stays.
+    """
     if not fcntl:
         return False
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(descriptor, path):
+            return False
         shutil.rmtree(path)
     except OSError:  # in use, or not ours to remove
         return False
     finally:
         os.close(descriptor)
     return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open folder is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

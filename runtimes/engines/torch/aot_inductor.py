@@ -68,13 +68,20 @@ def _order(library: Any) -> list[str]:
 
 
 def _lesser(build: Mapping[str, Any]) -> str | None:
-    """Why the code would end in an illegal instruction on this CPU, or None."""
-    if not (absent := lacking(build)):
+    """Return why the code would end in an illegal instruction on this CPU, or None."""
+    if not (absent := lacking(build, _capabilities)):
         return None
     return (
         f"it was compiled to use {', '.join(absent)}, which this CPU lacks: "
         "build it again here, or for more CPUs with `isa: avx2`"
     )
+
+
+def _capabilities() -> Mapping[str, Any]:
+    """What torch finds this CPU to have, by asking the CPU itself."""
+    import torch
+
+    return torch.cpu.get_capabilities()
 
 
 @contextlib.contextmanager

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from runtimes.machine.machine import cores, describe, instruction_sets, own_cpu, system, versions
+
+pytestmark = pytest.mark.cpu_flags
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_description_fits_into_build_json() -> None:
@@ -38,9 +44,17 @@ def test_only_cores_that_this_process_may_use_are_counted() -> None:
         os.sched_setaffinity(0, before)
 
 
-def test_instruction_sets_are_named_as_compilers_name_them() -> None:
-    assert not any("_" in name for name in instruction_sets())
-    assert {name.replace("_", "") for name in describe()["isa"]} <= instruction_sets()
+def test_instruction_sets_that_are_shown_are_of_those_of_the_table() -> None:
+    assert set(describe()["isa"]) <= instruction_sets()
+
+
+def test_another_cpus_flags_reach_child_processes(on_cpu: Callable[[str], None]) -> None:
+    name, own = ("xeon_amx", "amx_int8") if own_cpu() == "x86" else ("neoverse_v1", "sve")
+    on_cpu(name)
+    assert own in describe()["isa"] and describe()["cpu"].startswith(("Intel(R) Xeon(R)", "Neoverse-V1"))
+    code = "from runtimes.machine import describe; print(describe()['isa'])"
+    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == str(describe()["isa"])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from converters.graph.unfused.report import Unfused
 from runtimes.engines.openvino.openvino import properties
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+pytestmark = pytest.mark.cpu
 MakeGraph = Callable[..., onnx.ModelProto]
 WHY = "it is executed in f32"
 

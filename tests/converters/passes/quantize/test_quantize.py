@@ -12,10 +12,14 @@ import onnxruntime
 import pytest
 
 from converters.build.build import build
+from converters.graph.unfused.openvino import left_by_openvino
 from converters.plan.load import load_recipe
 from runtimes.artifact.artifact import Artifact
+from runtimes.engines.openvino.openvino import properties
 from runtimes.machine.machine import own_cpu
 from runtimes.results import Build, Row, Status
+
+pytestmark = pytest.mark.cpu
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +99,33 @@ def test_the_report_says_which_cpu_a_graph_is_for(quantized_build: Path, rows: d
 
 
 def test_what_no_kernel_of_the_engine_takes_is_named(quantized_build: Path, rows: dict[str, Row]) -> None:
+    """The global average: ONNX Runtime has no integer kernel for ReduceMean, TensorRT has."""
+    (left,) = made(quantized_build, "onnx-int8")["unfused"]
+    assert left == {"layer": "6", "operator": "ReduceMean", "why": "there is no integer kernel for it"}
+    assert "1 quantized operator computes in float: no kernel fuses it (ReduceMean 6)" in rows["onnx-int8"].notes
+    assert made(quantized_build, "tensorrt-int8")["unfused"] == []
     """The global average: ONNX Runtime has no integer kernel for ReduceMean, the other engines have."""
     (left,) = read_build(quantized_build, "onnx-int8")["unfused"]
     assert left == {"layer": "6", "operator": "ReduceMean", "why": "there is no integer kernel for it"}
     assert "1 quantized operator computes in float: no kernel fuses it (ReduceMean 6)" in rows["onnx-int8"].notes
     assert read_build(quantized_build, "openvino-int8")["unfused"] == []
     assert read_build(quantized_build, "tensorrt-int8")["unfused"] == []
+
+
+def test_what_openvino_executes_in_float_here_is_named(quantized_build: Path, rows: dict[str, Row]) -> None:
+    """Which kernels it chooses depends on the CPU: the truth is what it says of the artifact here."""
+    import openvino
+
+    entry, build = Artifact.open(quantized_build / "openvino-int8").entry, made(quantized_build, "openvino-int8")
+    model = openvino.Core().read_model(entry)
+    fixed = model.clone()
+    fixed.reshape({0: [1, 3, 32, 32]})
+    left = left_by_openvino(openvino.Core().compile_model(fixed, "CPU", properties(build, None)), fixed, {})
+    named = build["unfused"]
+    assert [(one["operator"], one["why"]) for one in named] == [(one.operator, one.why) for one in left]
+    assert {one["layer"] for one in named} <= {str(index) for index in range(9)}, "by the modules' paths"
+    said = [note for note in rows["openvino-int8"].notes if "in float: no kernel fuses" in note]
+    assert len(said) == bool(named)
 
 
 def test_a_budget_keeps_layers_until_it_holds(quantized_build: Path, rows: dict[str, Row]) -> None:

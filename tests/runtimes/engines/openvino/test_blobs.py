@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +111,42 @@ for turn in range(150):
     assert ends == [("", 0)] * 3
     prune(tmp_path, 0)
     assert names(tmp_path) == []
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mkdir finds it there, and it is gone before mkdir has looked whether it is a folder."""
+    mkdir, removals = Path.mkdir, iter([True, True, False])
+
+    def interrupted(path: Path, *given: Any, **named: Any) -> None:
+        if next(removals, False):
+            raise FileExistsError(path)
+        mkdir(path, *given, **named)
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    folder = use(tmp_path, "shared")
+    assert folder is not None and folder.path.is_dir()
+
+
+def test_a_folder_that_took_the_place_of_the_locked_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between open and lock another process removes the folder, and a third makes it again and uses it."""
+    fill(tmp_path, "shared", 10, 100)
+    lock, held = _blobs.fcntl.flock, []
+
+    def late(descriptor: int, how: int) -> None:
+        if how & _blobs.fcntl.LOCK_EX and not held:
+            shutil.rmtree(tmp_path / "shared")
+            held.append(use(tmp_path, "shared"))
+            (tmp_path / "shared" / "model.blob").write_bytes(b"new")
+        lock(descriptor, how)
+
+    monkeypatch.setattr(_blobs.fcntl, "flock", late)
+    prune(tmp_path, 0)
+    assert held[0] is not None and held[0].current()
+    assert (tmp_path / "shared" / "model.blob").read_bytes() == b"new"
 
 
 def test_a_folder_that_cannot_be_made_is_none(tmp_path: Path) -> None:

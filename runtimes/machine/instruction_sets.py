@@ -1,0 +1,333 @@
+"""The instruction sets of CPUs and how each place spells them: the kernel, compilers, PyTorch.
+
+Names of different places are never compared as text: AMX for bytes is `amx_int8` to the kernel, `-mamx-int8` to GCC
+and Clang, and SSE3 is `pni`, `-msse3`, `sse3`. Everything here is a table; `machine.py` asks it about this CPU, the
+AOTInductor exporter about the options of a compiler.
+
+What one set builds on is not listed: the kernel shows no AVX-512 without AVX2, and no AMX without its tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+Architecture = Literal["x86", "arm"]
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """One capability of a CPU.
+
+    Attributes:
+        name: as Burnish writes it, in manifests too; the kernel's word unless that is obscure.
+        kernel: in the `flags` (x86) or `Features` (Arm) of /proc/cpuinfo; None where Linux shows nothing.
+        options: of GCC and Clang, without `-m` (x86) or as `-march=...+option` (Arm).
+        torch: the key in `torch.cpu.get_capabilities()`.
+    """
+
+    name: str
+    kernel: str | None
+    options: tuple[str, ...]
+    torch: str | None
+
+
+# name, kernel, options, torch; a dot: the same as the name; a dash: none.
+_X86 = """
+mmx                 .               .                   -
+sse                 .               .                   .
+sse2                .               .                   .
+sse3                pni             .                   .
+ssse3               .               .                   .
+sse4_1              .               sse4.1,sse4         .
+sse4_2              .               sse4.2,sse4,crc32   .
+sse4a               .               .                   .
+3dnow               .               .                   -
+3dnowa              3dnowext        .                   -
+avx                 .               avx,sse2avx,sse5    .
+avx2                .               .                   .
+fma                 .               .                   fma3
+fma4                .               .                   .
+f16c                .               .                   .
+xop                 .               .                   -
+popcnt              .               popcnt,abm          .
+lzcnt               abm             lzcnt,abm           .
+bmi1                .               bmi                 bmi
+bmi2                .               .                   .
+tbm                 .               .                   -
+lwp                 .               .                   -
+adx                 .               .                   -
+movbe               .               .                   -
+cx16                .               .                   -
+sahf                lahf_lm         .                   -
+aes                 .               .                   .
+pclmulqdq           .               pclmul              -
+vaes                .               .                   -
+vpclmulqdq          .               .                   -
+gfni                .               .                   -
+sha_ni              .               sha                 sha
+sha512              -               .                   -
+sm3                 -               .                   -
+sm4                 -               .                   -
+rdrand              .               rdrnd               -
+rdseed              .               .                   -
+rdpid               .               .                   -
+rdpru               .               .                   -
+fsgsbase            .               .                   -
+fxsr                .               .                   -
+xsave               .               .                   -
+xsaveopt            .               .                   -
+xsavec              .               .                   -
+xsaves              .               .                   -
+prfchw              3dnowprefetch   .                   -
+prefetchwt1         -               .                   -
+prefetchi           -               .                   -
+clflushopt          .               .                   .
+clwb                .               .                   .
+cldemote            .               .                   -
+clzero              .               .                   -
+movdiri             .               .                   -
+movdir64b           .               .                   -
+serialize           .               .                   -
+waitpkg             .               .                   -
+wbnoinvd            .               .                   -
+mwaitx              .               .                   -
+ptwrite             -               .                   -
+pku                 .               .                   -
+rtm                 .               .                   -
+tsxldtrk            .               .                   -
+enqcmd              .               .                   -
+uintr               -               .                   -
+hreset              -               .                   -
+kl                  -               .                   -
+widekl              -               .                   -
+pconfig             .               .                   -
+invpcid             .               .                   -
+sgx                 .               .                   -
+raoint              -               .                   -
+cmpccxadd           -               .                   -
+usermsr             -               .                   -
+movrs               -               .                   -
+apxf                -               .                   -
+avx512f             .               .                   avx512_f
+avx512cd            .               .                   avx512_cd
+avx512bw            .               .                   avx512_bw
+avx512dq            .               .                   avx512_dq
+avx512vl            .               .                   avx512_vl
+avx512er            .               .                   -
+avx512pf            .               .                   -
+avx512_4vnniw       .               avx5124vnniw        .
+avx512_4fmaps       .               avx5124fmaps        .
+avx512ifma          .               .                   avx512_ifma
+avx512vbmi          .               .                   avx512_vbmi
+avx512_vbmi2        .               avx512vbmi2         .
+avx512_vnni         .               avx512vnni          .
+avx512_bitalg       .               avx512bitalg        .
+avx512_vpopcntdq    .               avx512vpopcntdq     .
+avx512_vp2intersect .               avx512vp2intersect  .
+avx512_bf16         .               avx512bf16          .
+avx512_fp16         .               avx512fp16          .
+avx512_bmm          -               avx512bmm           -
+avx_vnni            .               avxvnni             .
+avx_vnni_int8       -               avxvnniint8         .
+avx_vnni_int16      -               avxvnniint16        .
+avx_ne_convert      -               avxneconvert        .
+avx_ifma            -               avxifma             -
+avx10_1             -               avx10.1,avx10.1-256,avx10.1-512 .
+avx10_2             -               avx10.2,avx10.2-256,avx10.2-512 .
+amx_tile            .               amx-tile            .
+amx_int8            .               amx-int8            .
+amx_bf16            .               amx-bf16            .
+amx_fp16            -               amx-fp16            .
+amx_complex         -               amx-complex         -
+amx_tf32            -               amx-tf32            -
+amx_fp8             -               amx-fp8             -
+amx_avx512          -               amx-avx512          -
+amx_movrs           -               amx-movrs           -
+amx_transpose       -               amx-transpose       -
+"""
+
+_ARM = """
+fp                  .               .                   -
+asimd               .               simd                neon
+fphp                .               fp16,fp16fml        -
+asimdhp             .               fp16,fp16fml        fp16_arith
+asimdfhm            .               fp16fml             fhm
+asimdrdm            .               rdm,rdma            rdm
+asimddp             .               dotprod             dot
+fcma                .               .                   -
+jscvt               .               .                   -
+frint               .               frintts             -
+bf16                .               .                   .
+i8mm                .               .                   .
+atomics             .               lse                 .
+lse128              .               .                   -
+lrcpc               .               rcpc                -
+ilrcpc              .               rcpc2               -
+lrcpc3              .               rcpc3               -
+uscat               .               -                   -
+flagm               .               .                   -
+flagm2              .               .                   -
+crc32               .               crc                 .
+aes                 .               aes,crypto          .
+pmull               .               aes,crypto          .
+sha1                .               sha2,crypto         .
+sha2                .               sha2,crypto         .
+sha3                .               .                   -
+sha512              .               sha3                -
+sm3                 .               sm4                 -
+sm4                 .               .                   -
+mops                .               .                   -
+hbc                 .               .                   -
+cssc                .               .                   -
+wfxt                .               .                   -
+dit                 .               .                   -
+sb                  .               .                   -
+ssbs                .               .                   -
+paca                .               pauth               -
+pacg                .               pauth               -
+bti                 .               .                   -
+mte                 .               memtag              -
+gcs                 .               .                   -
+rng                 .               .                   -
+lut                 .               .                   -
+faminmax            .               .                   -
+fprcvt              .               .                   -
+cmpbr               .               .                   -
+f8cvt               .               fp8                 -
+f8fma               .               fp8fma              -
+f8dp2               .               fp8dot2             -
+f8dp4               .               fp8dot4             -
+sve                 .               .                   .
+sve2                .               sve2,sve2-aes,sve2-bitperm,sve2-sha3,sve2-sm4 .
+sve2p1              .               .                   -
+sve2p2              .               .                   -
+svebf16             .               -                   sve_bf16
+svei8mm             .               -                   -
+svef32mm            .               f32mm               -
+svef64mm            .               f64mm               -
+sveb16b16           .               sve-b16b16          -
+svebfscale          .               sve-bfscale         -
+sveaes              .               sve-aes,sve2-aes    -
+svepmull            .               sve-aes,sve2-aes    -
+sveaes2             .               sve-aes2            -
+svebitperm          .               sve-bitperm,sve2-bitperm -
+svesha3             .               sve-sha3,sve2-sha3  -
+svesm4              .               sve-sm4,sve2-sm4    -
+sve128              -               sve-vector-bits=128 -
+sve256              -               sve-vector-bits=256 -
+sve512              -               sve-vector-bits=512 -
+sve1024             -               sve-vector-bits=1024 -
+sve2048             -               sve-vector-bits=2048 -
+sme                 .               .                   .
+sme2                .               .                   .
+sme2p1              .               .                   -
+sme2p2              .               .                   -
+smei16i64           .               sme-i16i64          -
+smef64f64           .               sme-f64f64          -
+smef16f16           .               sme-f16f16          -
+smeb16b16           .               sme-b16b16          -
+smef8f16            .               sme-f8f16           -
+smef8f32            .               sme-f8f32           -
+smefa64             .               sme-fa64            -
+smelutv2            .               sme-lutv2           -
+smesf8fma           .               ssve-fp8fma         -
+smesf8dp2           .               ssve-fp8dot2        -
+smesf8dp4           .               ssve-fp8dot4        -
+smeaes              .               ssve-aes            -
+smesbitperm         .               ssve-bitperm        -
+smesfexpa           .               ssve-fexpa          -
+smesmop4            .               sme-mop4            -
+smestmop            .               sme-tmop            -
+svef16mm            .               sve-f16f32mm        -
+sve2p3              -               .                   -
+sme2p3              -               .                   -
+f8f16mm             -               .                   -
+f8f32mm             -               .                   -
+f16mm               -               .                   -
+f16f32mm            -               .                   -
+f16f32dot           -               .                   -
+sveb16mm            -               sve-b16mm           -
+lsfe                -               .                   -
+cpa                 -               .                   -
+pauth-lr            -               .                   -
+ls64                -               .                   -
+tme                 -               .                   -
+"""
+
+
+def _parsed(text: str) -> tuple[InstructionSet, ...]:
+    rows = []
+    for line in text.split("\n"):
+        if not line:
+            continue
+        name, *spellings = line.split()
+        kernel, options, torch = (name if spelling == "." else spelling for spelling in spellings)
+        rows.append(
+            InstructionSet(
+                name,
+                None if kernel == "-" else kernel,
+                () if options == "-" else tuple(options.split(",")),
+                None if torch == "-" else torch,
+            )
+        )
+    return tuple(rows)
+
+
+TABLE: dict[Architecture, tuple[InstructionSet, ...]] = {"x86": _parsed(_X86), "arm": _parsed(_ARM)}
+
+
+@cache
+def names(architecture: Architecture) -> frozenset[str]:
+    """All instruction sets of an architecture."""
+    return frozenset(row.name for row in TABLE[architecture])
+
+
+def check_name(name: str) -> str:
+    """Return a name of the table. Raises ValueError for any other text: a typo would never match."""
+    if not any(name in names(architecture) for architecture in TABLE):
+        raise ValueError(f"{name!r} is not how runtimes/instruction_sets.py calls an instruction set")
+    return name
+
+
+def of_kernel(architecture: Architecture, flags: Iterable[str]) -> frozenset[str]:
+    """The instruction sets among the words of /proc/cpuinfo."""
+    shown = frozenset(flags)
+    return frozenset(row.name for row in TABLE[architecture] if row.kernel in shown)
+
+
+def hidden(architecture: Architecture) -> frozenset[str]:
+    """Instruction sets that Linux does not show: that a CPU has them must be asked elsewhere."""
+    return frozenset(row.name for row in TABLE[architecture] if row.kernel is None)
+
+
+def of_torch(architecture: Architecture, capabilities: Mapping[str, Any]) -> frozenset[str]:
+    """The instruction sets in what `torch.cpu.get_capabilities()` returns."""
+    width = capabilities.get("sve_max_length")
+    widths = names(architecture) & {f"sve{width}"}
+    return widths | {row.name for row in TABLE[architecture] if row.torch and capabilities.get(row.torch)}
+
+
+def of_option(architecture: Architecture, option: str) -> frozenset[str]:
+    """What an option of GCC or Clang, without its `-m` or `+`, lets them use; empty for no instruction set."""
+    return frozenset(row.name for row in TABLE[architecture] if option in row.options)
+
+
+def of_manifest(architecture: Architecture, recorded: Iterable[str]) -> frozenset[str]:
+    """The instruction sets that a manifest records.
+
+    Manifests of earlier releases spell them as compilers do (`amx-bf16`, `avx512vnni`) or as the kernel does, less
+    its underscores (`avxvnni`). Any other text stays as it is: no CPU has it, so nothing that needs it is run.
+    """
+    sets: set[str] = set()
+    for text in recorded:
+        exact = names(architecture) & {text}
+        known = exact or of_option(architecture, text) or _without_underscores(architecture, text)
+        sets |= known or {text}
+    return frozenset(sets)
+
+
+def _without_underscores(architecture: Architecture, text: str) -> frozenset[str]:
+    return frozenset(row.name for row in TABLE[architecture] if row.kernel and row.kernel.replace("_", "") == text)
