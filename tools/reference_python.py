@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import BaseModel
 
 import burnish
-from converters.exporters.base import Exported, Exporter, ExporterOptions, Job
+from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportJob
 from runtimes.errors import ArtifactError, BurnishError, InputError, Unavailable, Untrusted, UsageError
 from runtimes.results import Accuracy, Build, GateResult, Parity, Row, Speed, Status
 from runtimes.session import Runtime, Session, SessionOptions
-from runtimes.signature import SignatureError
+from runtimes.artifact.signature import SignatureError
 from tools.tables import code, heading, notice, sentence, table
 
 _INTRODUCTION = """\
@@ -37,7 +37,7 @@ SECTIONS: dict[str, tuple[Any, ...]] = {
         SignatureError,
         Unavailable,
     ),
-    "Plug-ins": (Exporter, ExporterOptions, Job, Exported, Runtime, SessionOptions),
+    "Plug-ins": (Exporter, ExporterOptions, ExportJob, Exported, Runtime, SessionOptions),
 }
 """Everything that the page describes."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from converters.schema import recipe_schema
+from converters.plan.schema import recipe_schema
 from tools.tables import code, heading, notice, sentence, table
 
 EXAMPLES = Path(__file__).with_name("recipe_examples.yaml")

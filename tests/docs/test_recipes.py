@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from converters.schema import recipe_schema
+from converters.plan.schema import recipe_schema
 from tools.pages import ROOT, Block, blocks, pages
 
 SNIPPETS = [block for page in pages() for block in blocks(page) if block.language == "yaml"]
@@ -44,7 +44,7 @@ def test_a_snippet_that_is_no_recipe_says_so() -> None:
 
 def test_the_snippets_of_a_guide_are_passes_that_may_be_combined(tmp_path: Path) -> None:
     """The recipes that start the guides of quantization and pruning, completed to whole ones, are accepted."""
-    from converters.recipe import load_recipe
+    from converters.plan.load import load_recipe
 
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     for name in ("quantization.md", "pruning.md"):

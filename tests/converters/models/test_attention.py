@@ -20,7 +20,7 @@ WIDTH, HEADS, BATCH, TOKENS, OTHERS = 16, 4, 2, 5, 7
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched")
 @settings(max_examples=30, deadline=None)
-@inputs(
+@given(
     batch_first=st.booleans(),
     bias=st.booleans(),
     cross=st.booleans(),

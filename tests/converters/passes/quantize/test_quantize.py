@@ -100,15 +100,9 @@ def test_the_report_says_which_cpu_a_graph_is_for(quantized_build: Path, rows: d
 
 def test_what_no_kernel_of_the_engine_takes_is_named(quantized_build: Path, rows: dict[str, Row]) -> None:
     """The global average: ONNX Runtime has no integer kernel for ReduceMean, TensorRT has."""
-    (left,) = made(quantized_build, "onnx-int8")["unfused"]
-    assert left == {"layer": "6", "operator": "ReduceMean", "why": "there is no integer kernel for it"}
-    assert "1 quantized operator computes in float: no kernel fuses it (ReduceMean 6)" in rows["onnx-int8"].notes
-    assert made(quantized_build, "tensorrt-int8")["unfused"] == []
-    """The global average: ONNX Runtime has no integer kernel for ReduceMean, the other engines have."""
     (left,) = read_build(quantized_build, "onnx-int8")["unfused"]
     assert left == {"layer": "6", "operator": "ReduceMean", "why": "there is no integer kernel for it"}
     assert "1 quantized operator computes in float: no kernel fuses it (ReduceMean 6)" in rows["onnx-int8"].notes
-    assert read_build(quantized_build, "openvino-int8")["unfused"] == []
     assert read_build(quantized_build, "tensorrt-int8")["unfused"] == []
 
 
@@ -116,7 +110,7 @@ def test_what_openvino_executes_in_float_here_is_named(quantized_build: Path, ro
     """Which kernels it chooses depends on the CPU: the truth is what it says of the artifact here."""
     import openvino
 
-    entry, build = Artifact.open(quantized_build / "openvino-int8").entry, made(quantized_build, "openvino-int8")
+    entry, build = Artifact.open(quantized_build / "openvino-int8").entry, read_build(quantized_build, "openvino-int8")
     model = openvino.Core().read_model(entry)
     fixed = model.clone()
     fixed.reshape({0: [1, 3, 32, 32]})
