@@ -1,4 +1,4 @@
-"""Burnish: one recipe turns an eager PyTorch model into every artifact one might ship, and proves each one."""
+"""Burnish turns an eager PyTorch model into every artifact one might ship, and proves each one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["convert", "load", "validate"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the API when it is first used: `burnish --help` needs none of it. Types are in `__init__.pyi`."""
+    """Import the API on first use; `burnish --help` needs none. Types are in `__init__.pyi`."""
     if name not in __all__:
         raise AttributeError(f"module 'burnish' has no attribute {name!r}")
     from burnish import api

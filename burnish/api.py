@@ -11,7 +11,7 @@ from runtimes.session import Session
 
 
 def _silent(message: str) -> None:
-    """The progress of a call from Python: none."""
+    """Ignore a progress message: the default of calls from Python."""
 
 
 def convert(
@@ -35,30 +35,30 @@ def convert(
         output: folder of the build; by default artifacts/NAME.
         settings: overrides of single values, such as "artifacts.onnx.opset=18".
         devices: instead of the recipe's: "cpu", "cuda", "intel-gpu", "intel-npu".
-        require: names of artifacts that must pass, or "all"; unknown ones are refused before any work.
+        require: names of artifacts that must pass, or "all"; an unknown name is refused before any
+            work.
         speed: whether to measure speed-ups.
-        progress: told what is being done, from any thread. An object of a subclass of
-            `runtimes.progress.Watcher` is told how far it is, too.
-        cache: whether results of steps, and verdicts that passed, are taken from earlier builds where nothing that
-            they depend on has changed, and kept for later ones.
-        fresh: whether all is made and judged anew all the same, and kept.
-        jobs: steps side by side; by default what cores and memory allow.
-        memory: bytes that one step may take; by default most of this machine's.
+        progress: is called with messages, from any thread.
+        cache: whether results of steps, and verdicts that passed, are reused from earlier builds if
+            nothing that they depend on has changed, and cached for later builds.
+        fresh: whether to rebuild and revalidate everything anyway, and cache the results.
+        jobs: number of steps that run side by side; by default as many as cores and memory allow.
+        memory: bytes that one step may use; by default most of this machine's.
 
     Returns:
-        What was found, as in build.json. Failed artifacts do not raise: see `artifacts[i].status`.
+        The result, as in build.json. Failed artifacts do not raise: see `artifacts[i].status`.
 
     Raises:
         runtimes.errors.UsageError: the recipe, the output folder or the model's source is wrong.
         runtimes.errors.BurnishError: loading the model failed.
     """
-    from burnish.devices import checked
+    from burnish.devices import check_devices
     from converters.plan.load import load_recipe
     from runtimes.results import check_required
     from runtimes.validator.defaults import BUDGET_SECONDS
 
     plan = load_recipe(recipe, settings)
-    devices = checked(devices)
+    devices = check_devices(devices)
     check_required(require, (artifact.name for artifact in plan.artifacts))
     from converters.build.build import build
     from converters.build.options import BuildOptions
@@ -69,7 +69,7 @@ def convert(
 
 
 def output_of(plan: Plan, output: str | Path | None) -> Path:
-    """The folder of a recipe's build."""
+    """Return the folder of a recipe's build."""
     return Path(output) if output is not None else Path("artifacts") / plan.name
 
 
@@ -85,24 +85,28 @@ def load(
 
     Args:
         path: the artifact's folder.
-        device: "cpu", "cuda", "intel-gpu" or "intel-npu"; by default the first that the artifact was made for.
+        device: "cpu", "cuda", "intel-gpu" or "intel-npu"; by default the artifact's first device.
         threads: CPU threads inside one operator; by default the engine's own choice.
-        cache: keep what the engine compiles in the user's cache folder, so that the next load is faster (OpenVINO).
-        key: file of the public key that must have signed it; by default that of BURNISH_TRUSTED_KEY, if any.
-        trust: open an artifact that is a program (all but onnx and openvino) though you did not build it here, and
-            no key that you trust has signed it.
+        cache: cache what the engine compiles in the user's cache folder, so that the next load is
+            faster (OpenVINO).
+        key: file of the public key that must have signed the artifact; by default that of
+            BURNISH_TRUSTED_KEY, if it is set.
+        trust: open an artifact that is a program (all formats but onnx and openvino) even if you
+            did not build it here, and no key that you trust has signed it.
 
     Raises:
-        runtimes.errors.UsageError: no artifact or key there, or it does not run on `device`.
+        runtimes.errors.UsageError: there is no artifact or key, or it does not run on `device`.
         runtimes.errors.Untrusted: a program that was not built here, without `trust`.
-        runtimes.artifact.signature.SignatureError: the key has not signed it; no file of it has been read by then.
+        runtimes.artifact.signature.SignatureError: the key has not signed it; none of its files has
+            been read.
         runtimes.errors.ArtifactError: a file is missing, changed or not listed in the manifest.
         runtimes.errors.Unavailable: this machine lacks the device or the engine.
     """
     from runtimes.session import SessionOptions
     from runtimes.session import load as load_session
 
-    return load_session(path, device, SessionOptions(threads=threads, cache=cache, trust=trust), key)
+    options = SessionOptions(threads=threads, cache=cache, trust=trust)
+    return load_session(path, device, options, key)
 
 
 def validate(
@@ -116,25 +120,36 @@ def validate(
     progress: Callable[[str], None] = _silent,
     key: str | Path | None = None,
 ) -> Build:
-    """Judge a build, or one artifact of it, again, on this machine; nothing on disk changes.
+    """Validate a build, or one artifact of it, again on this machine; nothing on disk changes.
 
     Args:
         path: folder of a build, or of an artifact beside its build's reference.safetensors.
-        recipe: where a `python:` model's speed is to be compared with the eager model: loading that runs
-            its code, so it must be named here. torchvision models need none.
+        recipe: recipe of a `python:` model, to compare its speed with the eager model. Loading that
+            model runs its code, so its recipe must be named here. torchvision models need none.
         devices: instead of those of the build.
-        require: names of artifacts that must pass, or "all"; unknown ones are refused before any work.
+        require: names of artifacts that must pass, or "all"; an unknown name is refused before any
+            work.
         speed: whether to measure speed-ups.
-        trust: open artifacts that are programs though you did not build them here; else each is an `error`.
-        progress: as for `convert`.
-        key: file of the public key that must have signed each artifact; what it has not signed is not opened, and
-            its row is an `error`. By default that of BURNISH_TRUSTED_KEY, if any.
+        trust: open artifacts that are programs even if you did not build them here; otherwise each
+            is an `error`.
+        progress: is called with messages.
+        key: file of the public key that must have signed each artifact. An artifact that it has not
+            signed is not opened, and its row is an `error`. By default that of BURNISH_TRUSTED_KEY,
+            if it is set.
 
     Raises:
         runtimes.errors.UsageError: there is no build, artifact or key.
     """
-    from burnish.devices import checked
-    from burnish.revalidate import revalidate
+    from burnish.devices import check_devices
+    from burnish.revalidate import RevalidateOptions, revalidate
     from runtimes.artifact.signature import trusted
 
-    return revalidate(Path(path), recipe, checked(devices), require, speed, progress, trusted(key), trust)
+    options = RevalidateOptions(
+        recipe=recipe,
+        devices=check_devices(devices),
+        require=require,
+        speed=speed,
+        signer=trusted(key),
+        trust=trust,
+    )
+    return revalidate(Path(path), options, progress)

@@ -1,8 +1,8 @@
-"""A committed baseline.json: what a build must not fall behind, and must not silently overtake.
+"""A committed baseline.json: a build must not be worse, and must not become better unrecorded.
 
-Ratios are compared, never absolute times, so that a baseline holds from one machine of a class to another.
-An improvement that nobody recorded fails too (PyTorch's benchmarks/dynamo/check_accuracy.py does the same):
-left alone, it would hide the next regression.
+Ratios are compared, never absolute times, so that a baseline holds for all machines of a class. An
+unrecorded improvement fails too, as in PyTorch's benchmarks/dynamo/check_accuracy.py: it would hide
+the next regression.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from runtimes.results import Build, Record, Row, Status
 VERSION = 1
 # From worst to best: falling in this order is a regression.
 _RANK = [Status.ERROR, Status.FAILED, Status.SKIPPED, Status.BUILT, Status.PASSED]
-# An interval is of one run only; benchmarks/repeatability.py measures how far runs differ, 5 % is what is asked.
+# An interval is of one run only: benchmarks/repeatability.md measures how far runs differ.
 _SPEED_MARGIN = 0.05
 # Rounding differs between processors of one class and thread counts by about this factor ...
 _NOISE_FACTOR = 2.0
 # ... and by this much in dB.
 _SQNR_DB = 3.0
 _SIZE_MARGIN = 0.01
+_AGREEMENT_SAMPLES = 1.5  # more than one sample
+
+Kind = Literal["regression", "improvement"]
 
 
 class BaselineEntry(Record):
-    """What is remembered of one artifact on one device."""
+    """Record of one artifact on one device."""
 
     status: Status
     noise: float | None = None
@@ -45,7 +48,7 @@ class BaselineEntry(Record):
 
 
 class Baseline(Record):
-    """Entries by recipe, then by artifact@device, and the class of machine they were measured on."""
+    """Entries by recipe, then by artifact@device, and the class of machine they hold for."""
 
     version: int = VERSION
     machine: str
@@ -56,13 +59,13 @@ class Baseline(Record):
 class Difference:
     """One difference between a build and its baseline."""
 
-    kind: Literal["regression", "improvement"]
+    kind: Kind
     artifact: str
-    what: str
+    description: str
 
 
 def machine_class(machine: dict[str, Any]) -> str:
-    """What two machines must share for their speed ratios to be comparable."""
+    """Return what two machines must have in common for their speed ratios to be comparable."""
     gpus = ", ".join(machine.get("gpus") or []) or "no GPU"
     isa = ", ".join(machine.get("isa") or []) or "no SIMD"
     return f"{machine.get('cpu')}; {isa}; {machine.get('cores')} cores; {gpus}"
@@ -71,90 +74,115 @@ def machine_class(machine: dict[str, Any]) -> str:
 def record(builds: Sequence[Build], path: Path) -> None:
     """Write the baseline of these builds; entries of other recipes in the file stay."""
     machine = machine_class(builds[0].machine)
-    kept = _read(path).builds if path.exists() and _read(path).machine == machine else {}
-    entries = {_name(build): {_key(row): _entry(row) for row in build.artifacts} for build in builds}
-    write_atomically(path, Baseline(machine=machine, builds={**kept, **entries}).model_dump_json(indent=2) + "\n")
+    entries: dict[str, dict[str, BaselineEntry]] = {}
+    if path.exists():
+        baseline = _read(path)
+        if baseline.machine == machine:
+            entries |= baseline.builds
+    for build in builds:
+        entries[_name(build)] = _entries(build)
+    text = Baseline(machine=machine, builds=entries).model_dump_json(indent=2)
+    write_atomically(path, text + "\n")
 
 
 def compare(builds: Sequence[Build], path: Path, force: bool = False) -> list[Difference]:
-    """Every regression and every unrecorded improvement.
+    """Return every regression and every unrecorded improvement.
 
     Raises:
-        UsageError: no readable baseline, a recipe that it does not know, or (without `force`) another
-            class of machine.
+        UsageError: there is no readable baseline, it does not have a recipe, or (without `force`)
+            it is of another class of machine.
     """
     baseline = _read(path)
-    changes: list[Difference] = []
+    differences: list[Difference] = []
     for build in builds:
-        if (here := machine_class(build.machine)) != baseline.machine and not force:
+        machine = machine_class(build.machine)
+        if machine != baseline.machine and not force:
             raise UsageError(
-                f"{path} was measured on another class of machine ({baseline.machine}) than this build "
-                f"({here}): ratios do not compare. Record one of your own with --update, or use --force."
+                f"{path} was measured on another class of machine ({baseline.machine}) than this "
+                f"build ({machine}), so their ratios are not comparable: record a baseline for "
+                "this machine with --update, or compare anyway with --force"
             )
         if _name(build) not in baseline.builds:
             raise UsageError(f"{path} has no entry for {_name(build)}; record it with --update")
-        changes += _changes(build, baseline.builds[_name(build)])
-    return changes
+        differences += _differences(build, baseline.builds[_name(build)])
+    return differences
 
 
 def _read(path: Path) -> Baseline:
     try:
         baseline = Baseline.model_validate(read_json(path))
     except OSError as error:
-        raise UsageError(f"no baseline at {path}: {error.strerror}; --update records one") from error
+        raise UsageError(
+            f"no baseline at {path}: {error.strerror}; --update records one"
+        ) from error
     except (ValueError, ValidationError) as error:
         raise UsageError(f"{path} is not a baseline: {error}") from error
     if baseline.version > VERSION:
-        raise UsageError(f"{path} was written by a newer Burnish (version {baseline.version}); update Burnish")
+        raise UsageError(
+            f"{path} was written by a newer Burnish (version {baseline.version}): update Burnish"
+        )
     return baseline
 
 
-def _changes(build: Build, known: dict[str, BaselineEntry]) -> Iterator[Difference]:
-    found = {_key(row): _entry(row) for row in build.artifacts}
-    for key, was in known.items():
-        if key not in found:
-            yield Difference("regression", key, "is gone")
+def _differences(build: Build, recorded: dict[str, BaselineEntry]) -> Iterator[Difference]:
+    entries = _entries(build)
+    for key, before in recorded.items():
+        if key not in entries:
+            yield Difference("regression", key, "is missing")
             continue
-        now = found[key]
-        if now.status != was.status:
-            better = _RANK.index(now.status) > _RANK.index(was.status)
-            yield Difference("improvement" if better else "regression", key, f"status {was.status} -> {now.status}")
-            continue
-        yield from (Difference(kind, key, what) for kind, what in _numbers(was, now))
-    for key in found:
-        if key not in known:
+        now = entries[key]
+        if now.status == before.status:
+            for kind, description in _number_changes(before, now):
+                yield Difference(kind, key, description)
+        else:
+            is_better = _RANK.index(now.status) > _RANK.index(before.status)
+            status_kind: Kind = "improvement" if is_better else "regression"
+            yield Difference(status_kind, key, f"status {before.status} -> {now.status}")
+    for key in entries:
+        if key not in recorded:
             yield Difference("improvement", key, "is new")
 
 
-def _numbers(was: BaselineEntry, now: BaselineEntry) -> Iterator[tuple[Literal["regression", "improvement"], str]]:
-    if was.ci95 and now.ci95:
-        text = f"speed-up {was.speedup:.2f}x ({_range(was.ci95)}) -> {now.speedup:.2f}x ({_range(now.ci95)})"
-        if now.ci95[1] < was.ci95[0] * (1 - _SPEED_MARGIN):
-            yield "regression", text
-        elif now.ci95[0] > was.ci95[1] * (1 + _SPEED_MARGIN):
-            yield "improvement", text
-    if was.noise and now.noise:
-        yield from _moved("noise", was.noise, now.noise, was.noise * _NOISE_FACTOR, was.noise / _NOISE_FACTOR)
-    if was.noise is None and was.sqnr_db is not None and now.sqnr_db is not None:
-        yield from _moved(
-            "SQNR in dB", -was.sqnr_db, -now.sqnr_db, -was.sqnr_db + _SQNR_DB, -was.sqnr_db - _SQNR_DB
-        )
-    if was.top1_agreement is not None and now.top1_agreement is not None:
-        one = 1.5 / max(was.samples or 1, 1)  # more than one sample
-        lost, kept = 1 - was.top1_agreement, 1 - now.top1_agreement
-        yield from _moved("top-1 disagreement", lost, kept, lost + one, lost - one)
-    if was.size_bytes and now.size_bytes:
-        low, high = was.size_bytes * (1 - _SIZE_MARGIN), was.size_bytes * (1 + _SIZE_MARGIN)
-        yield from _moved("size in bytes", was.size_bytes, now.size_bytes, high, low)
+def _number_changes(before: BaselineEntry, now: BaselineEntry) -> Iterator[tuple[Kind, str]]:
+    yield from _speed_changes(before, now)
+    if before.noise and now.noise:
+        worst, best = before.noise * _NOISE_FACTOR, before.noise / _NOISE_FACTOR
+        yield from _changed("noise", before.noise, now.noise, worst, best)
+    if before.noise is None and before.sqnr_db is not None and now.sqnr_db is not None:
+        error, worst, best = -before.sqnr_db, -before.sqnr_db + _SQNR_DB, -before.sqnr_db - _SQNR_DB
+        yield from _changed("SQNR in dB", error, -now.sqnr_db, worst, best)
+    if before.top1_agreement is not None and now.top1_agreement is not None:
+        margin = _AGREEMENT_SAMPLES / max(before.samples or 1, 1)
+        lost = 1 - before.top1_agreement
+        lost_now = 1 - now.top1_agreement
+        yield from _changed("top-1 disagreement", lost, lost_now, lost + margin, lost - margin)
+    if before.size_bytes and now.size_bytes:
+        worst = before.size_bytes * (1 + _SIZE_MARGIN)
+        best = before.size_bytes * (1 - _SIZE_MARGIN)
+        yield from _changed("size in bytes", before.size_bytes, now.size_bytes, worst, best)
 
 
-def _moved(
-    what: str, was: float, now: float, worse_above: float, better_below: float
-) -> Iterator[tuple[Literal["regression", "improvement"], str]]:
-    text = f"{what} {abs(was):g} -> {abs(now):g}"
-    if now > worse_above:
+def _speed_changes(before: BaselineEntry, now: BaselineEntry) -> Iterator[tuple[Kind, str]]:
+    if not (before.ci95 and now.ci95):
+        return
+    text = (
+        f"speed-up {before.speedup:.2f}x ({_range(before.ci95)}) -> "
+        f"{now.speedup:.2f}x ({_range(now.ci95)})"
+    )
+    if now.ci95[1] < before.ci95[0] * (1 - _SPEED_MARGIN):
         yield "regression", text
-    elif now < better_below:
+    elif now.ci95[0] > before.ci95[1] * (1 + _SPEED_MARGIN):
+        yield "improvement", text
+
+
+def _changed(
+    name: str, before: float, now: float, worst: float, best: float
+) -> Iterator[tuple[Kind, str]]:
+    """Yield a change, if a number that should be small left the range from `best` to `worst`."""
+    text = f"{name} {abs(before):g} -> {abs(now):g}"
+    if now > worst:
+        yield "regression", text
+    elif now < best:
         yield "improvement", text
 
 
@@ -166,15 +194,15 @@ def _name(build: Build) -> str:
     return str(build.recipe.get("name") or build.model)
 
 
-def _key(row: Row) -> str:
-    return f"{row.name}@{row.device}"
+def _entries(build: Build) -> dict[str, BaselineEntry]:
+    return {f"{row.name}@{row.device}": _entry(row) for row in build.artifacts}
 
 
 def _entry(row: Row) -> BaselineEntry:
-    lossy = row.precision != "fp32"
+    is_lossy = row.precision != "fp32"
     return BaselineEntry(
         status=row.status,
-        noise=None if lossy else row.parity.noise,
+        noise=None if is_lossy else row.parity.noise,
         sqnr_db=row.parity.sqnr_db,
         top1_agreement=row.parity.top1_agreement,
         samples=row.parity.samples,

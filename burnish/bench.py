@@ -1,4 +1,4 @@
-"""Time one artifact, alone or against another, each in a process of its own, started several times."""
+"""Time one artifact, alone or against another, each in several processes of its own."""
 
 from __future__ import annotations
 
@@ -25,32 +25,35 @@ def bench(
     deadline_ms: float | None = None,
     trust: bool = False,
 ) -> dict[str, Speed]:
-    """Latency percentiles per artifact folder; with `versus`, how many times as fast as it `path` is.
+    """Return latency percentiles per artifact folder; with `versus` also the speed-up over it.
 
     Args:
         path: the artifact.
         versus: the artifact to compare with.
         device: by default each artifact's first.
-        seconds: time budget of the latencies.
-        deadline_ms: also send single requests at this rate and count those that were late.
-        trust: open artifacts that are programs even where this user did not build them here.
+        seconds: time budget for the latencies.
+        deadline_ms: also send single requests at this interval, and count those that were late.
+        trust: open artifacts that are programs even if this user did not build them here.
 
     Raises:
         UsageError, Unavailable: an artifact cannot be run here.
         BurnishError: a session ended before it was timed.
     """
-    targets = {str(one): _target(one, device) for one in (path, versus) if one is not None}
+    targets = {str(path): _target(path, device)}
+    if versus is not None:
+        targets[str(versus)] = _target(versus, device)
     base = str(versus) if versus else None
     options = default_options(trust)
-    times = counted(range(BENCH_LAUNCHES), "launches")
-    launches = [_launch(targets, options, seconds / BENCH_LAUNCHES, base) for _ in times]
+    launches = []
+    for _ in counted(range(BENCH_LAUNCHES), "launches"):
+        launches.append(_launch(targets, options, seconds / BENCH_LAUNCHES, base))
+    speeds = {}
     with _sessions(targets, options) as children:
-        return {
-            name: alone(
-                _speed(launches, name, base), children[name], one.artifact.manifest, one.device, deadline_ms
-            )
-            for name, one in targets.items()
-        }
+        for name, target in targets.items():
+            latencies = _speed(launches, name, base)
+            manifest = target.artifact.manifest
+            speeds[name] = alone(latencies, children[name], manifest, target.device, deadline_ms)
+    return speeds
 
 
 def _target(path: Path, device: str | None) -> Target:
@@ -62,7 +65,7 @@ def _target(path: Path, device: str | None) -> Target:
 
 @contextlib.contextmanager
 def _sessions(targets: Mapping[str, Target], options: SessionOptions) -> Iterator[dict[str, Child]]:
-    """A new process for each target; all are ended afterwards."""
+    """Start a new process for each target; all are killed at the end."""
     with contextlib.ExitStack() as stack:
         children = {}
         for name, target in targets.items():
@@ -74,14 +77,16 @@ def _sessions(targets: Mapping[str, Target], options: SessionOptions) -> Iterato
 def _launch(
     targets: Mapping[str, Target], options: SessionOptions, seconds: float, base: str | None
 ) -> speed.Collected:
-    """The times of new sessions. Raises the error that the first of them ended with."""
+    """Return the times of new sessions. Raises the error of the first session that failed."""
     with _sessions(targets, options) as children:
-        found = speed.collect(children, seconds, base)
-    for error in found.failed.values():
+        collected = speed.collect(children, seconds, base)
+    for error in collected.failed.values():
         raise error
-    return found
+    return collected
 
 
 def _speed(launches: Sequence[speed.Collected], name: str, base: str | None) -> Speed:
-    theirs = [one.times[base] for one in launches] if base else []
-    return speed.summarize([one.times[name] for one in launches], theirs, all(one.usual for one in launches))
+    times = [launch.times[name] for launch in launches]
+    base_times = [launch.times[base] for launch in launches] if base else []
+    usual = all(launch.usual for launch in launches)
+    return speed.summarize(times, base_times, usual)

@@ -1,4 +1,4 @@
-"""Find the layer where an artifact leaves the truth."""
+"""Find the layer where an artifact diverges from the eager model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from converters.debug.result import DebugResult
 from converters.debug.run import DebugRequest
 from converters.debug.run import debug as run
 from converters.plan.load import load_recipe
-from converters.plan.plan import source_of
+from converters.plan.plan import Plan, source_of
 from converters.sources.load import Source
 from converters.steps.workers.local import STEP_SECONDS
 from runtimes.artifact.artifact import Artifact, Manifest
@@ -33,51 +33,66 @@ def debug(
 
     Args:
         path: the artifact's folder, beside its build's reference.safetensors.
-        recipe: where the model and its weights come from. A `python:` model needs it, since loading one runs
-            the user's code; a torchvision model where its weights are a file that the recipe's folder holds.
+        recipe: names the model and its weights. A `python:` model needs it, since loading one runs
+            the user's code; a torchvision model if its weights are a file in the recipe's folder.
         memory: megabytes for the values that are compared at once.
-        top: how many of the layers that add most error to name.
-        progress: told what is being done; a `Watcher` also how far it is.
-        trust: open an artifact that is a program even where this user did not build it here.
+        top: number of layers that add most error to name.
+        progress: is called with messages; a `Watcher` also gets counts.
+        trust: open an artifact that is a program even if this user did not build it here.
 
     Raises:
-        UsageError: no such artifact, another format, or a model or weights other than the artifact's.
-        ArtifactError: a file of the artifact or the reference cannot be read, or the graph does not run.
-        Unavailable: PyTorch is not there, or the device of a TensorRT engine.
+        UsageError: there is no artifact, its format cannot be debugged, or the model or weights are
+            not the artifact's.
+        ArtifactError: a file of the artifact or the reference cannot be read, or the graph does not
+            run.
+        Unavailable: PyTorch is missing, or the device of a TensorRT engine.
     """
-    made = Artifact.open(path).manifest
+    manifest = Artifact.open(path).manifest
     if not find_spec("torch"):
-        raise Unavailable("debugging needs the eager model, and so PyTorch: pip install 'burnish[convert]'")
+        raise Unavailable(
+            "debugging needs PyTorch for the eager model: pip install 'burnish[convert]'"
+        )
     plan = load_recipe(recipe) if recipe is not None else None
-    prepared = plan.recipe.preprocess if plan else None
-    samples = partial(some_samples, plan.recipe, plan.folder) if plan else None
-    source = _source(made, recipe)
-    # Passes that changed the model left it, and its own reference, with the build.
-    changed = path.resolve().parent / made.build["changed"] if "changed" in made.build else None
-    reference = (changed or path.resolve().parent) / REFERENCE_FILE
-    request = DebugRequest(path, reference, source, memory * 1_000_000, top, prepared, changed, samples, trust)
-    what = f"comparing {path}, layer by layer, with {made.model} in float64"
-    progress(what)
-    with watched(progress, what) as line:
-        found: DebugResult = isolated(run, request, what=f"debugging {path}", timeout=STEP_SECONDS, line=line)
-    return found
+    build = path.resolve().parent
+    # If passes changed the model, the build holds it with a reference of its own.
+    changed = build / manifest.build["changed"] if "changed" in manifest.build else None
+    request = DebugRequest(
+        path,
+        (changed or build) / REFERENCE_FILE,
+        _source(manifest, plan),
+        memory * 1_000_000,
+        top,
+        plan.recipe.preprocess if plan else None,
+        changed,
+        partial(some_samples, plan.recipe, plan.folder) if plan else None,
+        trust,
+    )
+    description = f"comparing {path}, layer by layer, with {manifest.model} in float64"
+    progress(description)
+    with watched(progress, description) as line:
+        result: DebugResult = isolated(
+            run, request, what=f"debugging {path}", timeout=STEP_SECONDS, line=line
+        )
+    return result
 
 
-def _source(made: Manifest, recipe: str | Path | None) -> Source:
-    """The eager model with the artifact's weights: from the recipe, or as the manifest records them."""
-    args = made.build.get("model_args", {})
-    if recipe is None:
-        if not made.model.startswith("torchvision:"):
+def _source(manifest: Manifest, plan: Plan | None) -> Source:
+    """Return the source of the eager model with the artifact's weights."""
+    args = manifest.build.get("model_args", {})
+    if plan is None:
+        if not manifest.model.startswith("torchvision:"):
             raise UsageError(
-                f"{made.model} is your own code, which runs only when asked: name its recipe with --recipe"
+                f"{manifest.model} is your own code, which runs only on request: name its recipe "
+                "with --recipe"
             )
-        # The manifest writes what DEFAULT stood for behind it.
-        weights = str(made.weights.get("source", "DEFAULT")).partition(" (")[0]
-        return Source(made.model, args, (weights,), Path(), made.model, made.inputs, made.dims)
-    source = source_of(load_recipe(recipe))
-    if (source.model, source.args) != (made.model, args):
+        # The manifest has the resolved weights in parentheses: "DEFAULT (...)".
+        weights = str(manifest.weights.get("source", "DEFAULT")).partition(" (")[0]
+        model = manifest.model
+        return Source(model, args, (weights,), Path(), model, manifest.inputs, manifest.dims)
+    source = source_of(plan)
+    if (source.model, source.args) != (manifest.model, args):
         raise UsageError(
-            f"{recipe} describes {source.model} with {source.args}, the artifact was made from {made.model} "
-            f"with {args}: name the recipe that it was built from"
+            f"{plan.document.path} describes {source.model} with {source.args}, but the artifact "
+            f"was made from {manifest.model} with {args}: name the recipe that it was built from"
         )
     return source

@@ -1,12 +1,12 @@
-"""Devices that a user names."""
+"""Check of the devices that a user names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 
-def checked(devices: Sequence[str]) -> tuple[str, ...]:
-    """The devices, each once. Raises UsageError for one that is none."""
+def check_devices(devices: Sequence[str]) -> tuple[str, ...]:
+    """Return the devices, each once. Raises UsageError for an unknown device."""
     from runtimes.errors import UsageError
     from runtimes.machine.devices import DEVICES
     from runtimes.registry import nearest

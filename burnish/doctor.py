@@ -1,4 +1,4 @@
-"""What this machine can build and run, what is missing, and the command that installs it."""
+"""Find out which formats this machine can build and run, and how to install what is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtimes.session import RUNTIMES, Runtime
 
 @dataclass(frozen=True)
 class FormatSupport:
-    """One format: why it cannot be built here, and why it cannot be run on each of its devices (None: it can)."""
+    """One format: why it cannot be built here, or run on each of its devices; None if it can."""
 
     format: str
     build: str | None
@@ -24,12 +24,13 @@ class FormatSupport:
 
 
 def examine() -> tuple[dict[str, Any], list[FormatSupport]]:
-    """The machine with Intel's devices, and a finding for each format that is known."""
-    return {**machine.describe(), "intel": _intel()}, [_examine(name) for name in EXPORTERS.names()]
+    """Return the facts of this machine, with Intel's devices, and the support of each format."""
+    facts = {**machine.describe(), "intel": _intel()}
+    return facts, [_examine(name) for name in EXPORTERS.names()]
 
 
 def _intel() -> dict[str, str]:
-    """Names of Intel's devices; none where OpenVINO is broken, which the finding of its format tells."""
+    """Return the names of Intel's devices; empty if OpenVINO is broken, as its format reports."""
     try:
         return intel_devices()
     except (ImportError, RuntimeError):
@@ -42,6 +43,6 @@ def _examine(name: str) -> FormatSupport:
         build = exporter.missing(exporter.Options(format=name))
         runtime: Runtime = RUNTIMES.get(exporter.runtime)()
         run = {device: absent(device) or runtime.missing(device, {}) for device in exporter.devices}
-    except (BurnishError, ImportError) as error:  # a third party's plug-in may be broken in any way
+    except (BurnishError, ImportError) as error:  # a third-party plug-in may be broken in any way
         return FormatSupport(name, str(error), {})
     return FormatSupport(name, build, run)

@@ -1,4 +1,4 @@
-"""Progress on stderr: live lines on a terminal, a plain line per event elsewhere, nothing when quiet."""
+"""Progress on stderr: live lines on a terminal, or else a plain line per event."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runtimes.progress import Tell
 
 @contextlib.contextmanager
 def progress(quiet: bool) -> Iterator[Tell]:
-    """A function that takes a message about each step; on a terminal it takes counts as well, and shows them."""
+    """Return a function that shows messages, and on a terminal counts; with `quiet`, nothing."""
     if quiet:
         yield lambda message: None
         return
@@ -28,4 +28,6 @@ def progress(quiet: bool) -> Iterator[Tell]:
         with Display(out) as display:
             yield display
     else:
-        yield lambda message: out.print(Text(f"{time.perf_counter() - start:6.1f} s  {line(message)}"))
+        yield lambda message: out.print(
+            Text(f"{time.perf_counter() - start:6.1f} s  {line(message)}")
+        )

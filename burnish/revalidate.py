@@ -1,4 +1,4 @@
-"""Judge artifacts that were built earlier, or elsewhere, by the reference that travels with them."""
+"""Validate artifacts that were built earlier or elsewhere, by the reference beside them."""
 
 from __future__ import annotations
 
@@ -24,88 +24,138 @@ from runtimes.validator.reference import Reference, check_there
 from runtimes.validator.validate import Target, default_options, validate
 
 
-def revalidate(
-    path: Path,
-    recipe: str | Path | None,
-    devices: Sequence[str],
-    require: Sequence[str],
-    speed: bool,
-    progress: Callable[[str], None],
-    signer: Trust,
-    trust: bool = False,
-) -> Build:
-    """See `burnish.validate`."""
-    folders, folder, build = _find(path)
-    check_required(require, [one.name for one in folders] if build is None else [r.name for r in build.artifacts])
-    targets, broken = _targets(folders, build, devices, _References.beside(folder), signer)
+@dataclass(frozen=True)
+class RevalidateOptions:
+    """Options of `burnish.validate`.
+
+    Attributes:
+        recipe: of a `python:` model, to compare its speed with the eager model.
+        devices: instead of those of the build.
+        require: names of artifacts that must pass, or "all".
+        speed: whether to measure speed-ups.
+        signer: the key that must have signed each artifact, if any.
+        trust: open artifacts that are programs even if this user did not build them here.
+    """
+
+    recipe: str | Path | None
+    devices: Sequence[str]
+    require: Sequence[str]
+    speed: bool
+    signer: Trust
+    trust: bool = False
+
+
+def revalidate(path: Path, options: RevalidateOptions, progress: Callable[[str], None]) -> Build:
+    """Validate a build or one artifact again. Raises UsageError if there is none."""
+    location = _Location.find(path)
+    check_required(options.require, location.artifact_names())
+    references = _References.beside(location.folder)
+    targets, broken = _targets(location, options, references)
     if not targets and not broken:
         raise UsageError(f"{path} holds no artifact")
-    eager = _eager(targets, recipe)
-    notes = (
-        []
-        if eager or not targets or not speed
-        else ["speed was not compared with eager: that needs torch, and for a python: model --recipe"]
-    )
-    references = [one.reference for one in targets if one.reference]
-    budget = BUDGET_SECONDS if speed else 0
+    if not targets:
+        return _result(location.build, None, broken, [])
+    open_eager = _eager(targets[0].artifact.manifest, options.recipe)
+    judged_by = [target.reference for target in targets if target.reference]
 
     def opener(device: str) -> Opener | None:
-        return eager(device) if eager else None
+        return open_eager(device) if open_eager else None
 
-    rows = (
-        validate(targets, references[0], opener, budget=budget, progress=progress, trust=trust) if targets else []
+    rows = validate(
+        targets,
+        judged_by[0],
+        opener,
+        budget=BUDGET_SECONDS if options.speed else 0,
+        progress=progress,
+        trust=options.trust,
     )
-    some = targets[0].artifact.manifest if targets else None
+    notes = [note for reference in judged_by for note in reference.notes]
+    if options.speed and open_eager is None:
+        notes.append(
+            "speed was not compared with eager: that needs PyTorch, and a python: model --recipe"
+        )
+    return _result(location.build, targets[0].artifact.manifest, [*rows, *broken], notes)
+
+
+def _result(
+    build: Build | None, manifest: Manifest | None, rows: Sequence[Row], notes: Sequence[str]
+) -> Build:
+    """Return the new verdicts, with the facts of the build, or else of an artifact's manifest."""
+    source = build or manifest
     return Build(
         recipe=build.recipe if build else {},
-        model=build.model if build else some.model if some else "",
-        weights=build.weights if build else some.weights if some else {},
+        model=source.model if source else "",
+        weights=source.weights if source else {},
         machine=machine.describe(),
-        artifacts=[*rows, *broken],
-        notes=[*dict.fromkeys(note for one in references for note in one.notes), *notes],
-        burnish=build.burnish if build else some.burnish if some else None,
+        artifacts=list(rows),
+        notes=list(dict.fromkeys(notes)),
+        burnish=source.burnish if source else None,
     )
 
 
-def _find(path: Path) -> tuple[list[Path], Path, Build | None]:
-    """The artifacts' folders, the folder of the reference, and the build that they belong to."""
-    path = path.parent if path.name == BUILD_FILE and path.is_file() else path
-    if (path / MANIFEST).is_file():
-        parent = path.resolve().parent
-        return [path], parent, Build.read(parent) if (parent / BUILD_FILE).is_file() else None
-    build = Build.read(path)
-    names = dict.fromkeys(row.path for row in build.artifacts if row.path)
-    return [inside(path, name) for name in names], path, build
+@dataclass(frozen=True)
+class _Location:
+    """Folders of artifacts, the folder of their reference, and the build that they belong to."""
+
+    artifacts: list[Path]
+    folder: Path
+    build: Build | None
+
+    @classmethod
+    def find(cls, path: Path) -> _Location:
+        """Find the artifacts of a build, or one artifact. Raises UsageError if there are none."""
+        if path.name == BUILD_FILE and path.is_file():
+            path = path.parent
+        if (path / MANIFEST).is_file():
+            parent = path.resolve().parent
+            build = Build.read(parent) if (parent / BUILD_FILE).is_file() else None
+            return cls([path], parent, build)
+        build = Build.read(path)
+        names = dict.fromkeys(row.path for row in build.artifacts if row.path)
+        return cls([inside(path, name) for name in names], path, build)
+
+    def artifact_names(self) -> list[str]:
+        """Return the names that may be required."""
+        if self.build is None:
+            return [folder.name for folder in self.artifacts]
+        return [row.name for row in self.build.artifacts]
+
+    def rows(self, folder: Path) -> list[Row]:
+        """Return the rows of the build on an artifact."""
+        if self.build is None:
+            return []
+        return [row for row in self.build.artifacts if row.path == folder.name]
 
 
 @dataclass(frozen=True)
 class _References:
-    """The references of a build by their digests; each is read when a manifest that is trusted names it.
+    """The references of a build by their digests; each is read when a trusted manifest names it.
 
     Attributes:
-        files: also those of the models that passes changed.
-        usual: digest of the loaded model's.
+        files: with those of the models that passes changed.
+        default: digest of the loaded model's reference.
     """
 
     files: dict[str, Path]
-    usual: str
+    default: str
     _read: dict[str, Reference] = field(default_factory=dict)
 
     @classmethod
     def beside(cls, folder: Path) -> _References:
-        """Those in a build's folder. Raises UsageError where there is none."""
-        check_there(usual := folder / REFERENCE_FILE)
-        changed = (file for file in folder.glob(f"{CHANGED}/*/{REFERENCE_FILE}") if file.is_file())  # no pipe
-        files = {sha256(file): file for file in (*changed, usual)}
-        return cls(files, sha256(usual))
+        """Return those in a build's folder. Raises UsageError if there is none."""
+        reference = folder / REFERENCE_FILE
+        check_there(reference)
+        files = [path for path in folder.glob(f"{CHANGED}/*/{REFERENCE_FILE}") if path.is_file()]
+        by_digest = {sha256(path): path for path in (*files, reference)}
+        return cls(by_digest, sha256(reference))
 
     def of(self, artifact: Artifact) -> Reference:
-        """The one that judges an artifact. Raises ArtifactError where it is not there, or cannot be read."""
-        digest = artifact.manifest.reference or ("" if artifact.trust.key else self.usual)
+        """Return an artifact's reference. Raises ArtifactError if it is missing or unreadable."""
+        digest = artifact.manifest.reference or ("" if artifact.trust.key else self.default)
         if digest not in self.files:
             raise ArtifactError(
-                f"the {REFERENCE_FILE} beside it is not the one that it was built with: it was changed, or is of "
-                "another build; `burnish convert` makes both anew"
+                f"the {REFERENCE_FILE} beside it is not the one that it was built with: it was "
+                "changed, or belongs to another build; `burnish convert` builds both again"
             )
         if digest not in self._read:
             self._read[digest] = Reference.load(self.files[digest])
@@ -113,62 +163,76 @@ class _References:
 
 
 def _targets(
-    folders: Sequence[Path],
-    build: Build | None,
-    devices: Sequence[str],
-    references: _References,
-    trust: Trust,
+    location: _Location, options: RevalidateOptions, references: _References
 ) -> tuple[list[Target], list[Row]]:
-    """What to judge; an artifact that cannot even be opened becomes a row at once."""
+    """Return the targets of the validation, and error rows of artifacts that cannot be opened."""
     targets, broken = [], []
-    for folder in folders:
+    for folder in location.artifacts:
         try:
-            artifact = Artifact.open(folder, trust)
+            artifact = Artifact.open(folder, options.signer)
             reference = references.of(artifact)
         except (ArtifactError, UsageError) as error:
-            row = Row(name=folder.name, format="unknown", device="cpu", status=Status.ERROR, reason=str(error))
-            broken.append(row)
+            broken.append(_error_row(folder, error))
             continue
-        judged = [row.device for row in build.artifacts if row.path == folder.name] if build else []
-        own = artifact.manifest.devices
-        asked = [device for device in (devices or judged) if device in own] or [own[0]]
-        parent = _parent(folder, build, trust)
-        targets += [Target(artifact, device, parent, reference) for device in dict.fromkeys(asked)]
+        parent = _parent(folder, location, options.signer)
+        for device in _devices(artifact, options.devices, location.rows(folder)):
+            targets.append(Target(artifact, device, parent, reference))
     return targets, broken
 
 
-def _parent(folder: Path, build: Build | None, trust: Trust) -> Artifact | None:
-    """The artifact beside it that it was timed against, where it is still there."""
-    rows = build.artifacts if build else []
-    names = {one.speed.parent.name for one in rows if one.path == folder.name and one.speed.parent}
-    for name in names:
-        with contextlib.suppress(ArtifactError, UsageError):  # then it is a row of its own, or was never published
-            return Artifact.open(inside(folder.parent, name), trust)
+def _error_row(folder: Path, error: Exception) -> Row:
+    return Row(
+        name=folder.name, format="unknown", device="cpu", status=Status.ERROR, reason=str(error)
+    )
+
+
+def _devices(artifact: Artifact, requested: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Return the requested devices, or those of the build, that the artifact supports."""
+    supported = artifact.manifest.devices
+    wanted = requested or [row.device for row in rows]
+    devices = [device for device in wanted if device in supported]
+    return list(dict.fromkeys(devices or [supported[0]]))
+
+
+def _parent(folder: Path, location: _Location, signer: Trust) -> Artifact | None:
+    """Return the artifact that it was timed beside, if that still exists."""
+    for row in location.rows(folder):
+        if row.speed.parent is None:
+            continue
+        # An artifact that cannot be opened has a row of its own, or was never published.
+        with contextlib.suppress(ArtifactError, UsageError):
+            return Artifact.open(inside(folder.parent, row.speed.parent.name), signer)
     return None
 
 
-def _eager(targets: Sequence[Target], recipe: str | Path | None) -> Callable[[str], Opener] | None:
-    """What opens the eager model for timing.
+def _eager(manifest: Manifest, recipe: str | Path | None) -> Callable[[str], Opener] | None:
+    """Return the function that opens the eager model for timing, or None.
 
-    A torchvision model needs no recipe: its latency does not depend on the weights, so seeded random ones
-    do. A `python:` model is the user's code and runs only where the user names the recipe.
+    A torchvision model needs no recipe: its latency does not depend on the weights, so seeded
+    random weights are enough. A `python:` model is the user's code, and runs only if the user names
+    its recipe.
     """
-    if not targets or not find_spec("torch"):
+    if not find_spec("torch"):
         return None
-    made = targets[0].artifact.manifest
     if recipe is not None:
         source = source_of(load_recipe(recipe))
-    elif made.model.startswith("torchvision:"):
-        args = made.build.get("model_args", {})
-        source = Source(made.model, args, ("random:0",), Path(), made.model, made.inputs, made.dims)
+    elif manifest.model.startswith("torchvision:"):
+        source = Source(
+            manifest.model,
+            manifest.build.get("model_args", {}),
+            ("random:0",),
+            Path(),
+            manifest.model,
+            manifest.inputs,
+            manifest.dims,
+        )
     else:
         return None
+    by_keyword = bool(manifest.build.get("by_keyword"))
 
     def opener(device: str) -> EagerFromSource:
-        return EagerFromSource(source, made.inputs, made.outputs, _by_keyword(made), device, default_options())
+        return EagerFromSource(
+            source, manifest.inputs, manifest.outputs, by_keyword, device, default_options()
+        )
 
     return opener
-
-
-def _by_keyword(manifest: Manifest) -> bool:
-    return bool(manifest.build.get("by_keyword"))

@@ -1,4 +1,4 @@
-"""Sign the artifacts of a build, and say of each whether a key has signed it as it is."""
+"""Sign the artifacts of a build, and verify their signatures."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from runtimes.results import Build
 
 @dataclass(frozen=True)
 class SignatureCheck:
-    """One artifact's folder, and why it is not what the key has signed; None where it is."""
+    """One artifact's folder, and why its signature is not valid; None if it is."""
 
     folder: Path
     problem: str | None
 
 
 def sign_all(path: Path, key: Path) -> tuple[list[Path], str]:
-    """Sign an artifact, or every artifact of a build; nothing is signed unless every file is as it was made.
+    """Sign an artifact, or every artifact of a build; none is signed if any file has changed.
 
     Returns:
         The artifacts' folders, and the fingerprint of the key.
 
     Raises:
-        UsageError: no artifact there, or no Ed25519 private key.
+        UsageError: there is no artifact, or no Ed25519 private key.
         ArtifactError: a file is missing, changed or not listed.
     """
     private = read_private(key)
-    found = [(folder, (folder / MANIFEST).read_bytes()) for folder in folders(path)]
-    for folder, _ in found:
+    # Read before the check, so that the signature is of the manifest that was checked.
+    manifests = {folder: (folder / MANIFEST).read_bytes() for folder in folders(path)}
+    for folder in manifests:
         Artifact.open(folder, ANYONE).verify()
-    for folder, manifest in found:
+    for folder, manifest in manifests.items():
         sign(folder, manifest, private)
-    return [folder for folder, _ in found], fingerprint(private.public_key().public_bytes_raw())
+    return list(manifests), fingerprint(private.public_key().public_bytes_raw())
 
 
 def verify_all(path: Path, trust: Trust) -> list[SignatureCheck]:
-    """Whether an artifact, or each one of a build, is signed, and has every file as it was then.
+    """Check whether an artifact, or each one of a build, is signed and unchanged since.
 
-    Raises UsageError where there is no artifact.
+    Raises UsageError if there is no artifact.
     """
     return [SignatureCheck(folder, _problem(folder, trust)) for folder in folders(path)]
 
@@ -58,15 +59,20 @@ def _problem(folder: Path, trust: Trust) -> str | None:
 
 
 def folders(path: Path) -> Sequence[Path]:
-    """The folder of an artifact, or those of a build: what lies there, and what its build.json says should.
+    """Return the folder of an artifact, or the artifacts' folders of a build.
 
-    Raises UsageError where there is none, ArtifactError where build.json names a folder outside the build.
+    Those of a build are the ones that exist, and the ones that its build.json lists.
+
+    Raises UsageError if there is none, and ArtifactError if build.json lists a folder outside the
+    build.
     """
     if (path / MANIFEST).is_file():
         return [path]
-    there = {manifest.parent for manifest in path.glob(f"[!.]*/{MANIFEST}")}
+    artifacts = {manifest.parent for manifest in path.glob(f"[!.]*/{MANIFEST}")}
     if (path / BUILD_FILE).is_file():
-        there |= {inside(path, row.path) for row in Build.read(path).artifacts if row.path}
-    if not there:
+        for row in Build.read(path).artifacts:
+            if row.path:
+                artifacts.add(inside(path, row.path))
+    if not artifacts:
         raise UsageError(f"{path} holds no artifact: name an artifact's folder, or a build's")
-    return sorted(there)
+    return sorted(artifacts)

@@ -1,4 +1,4 @@
-"""Digests: of named parts, of files, of the code that a result depends on."""
+"""Digests of named parts, and of the code that a result depends on."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ _PACKAGES = ("converters", "runtimes")
 
 
 class Key:
-    """The digest of a list of named parts. Each is framed by its name and length, so no two lists look the same."""
+    """Digest of a list of named parts.
+
+    Each part is framed by its name and length, so that no two different lists have the same key.
+    """
 
     def __init__(self) -> None:
-        """A key of nothing yet."""
+        """Start a key without parts."""
         self._hash = hashlib.sha256()
 
     def add(self, name: str, part: bytes | str) -> None:
         """Add a part."""
-        raw = part.encode() if isinstance(part, str) else part
-        self._hash.update(f"{len(name)} {name} {len(raw)} ".encode())
-        self._hash.update(raw)
+        content = part.encode() if isinstance(part, str) else part
+        self._hash.update(f"{len(name)} {name} {len(content)} ".encode())
+        self._hash.update(content)
 
     def hex(self) -> str:
-        """The key of all parts so far."""
+        """Return the key of all parts so far."""
         return self._hash.hexdigest()
 
 
 def source_digest(module: str, root: Path = ROOT) -> str:
-    """The digest of the source of `module` and of every project module that it imports, in any scope, however far.
+    """Return the digest of `module` and of every project module that it imports, directly or not.
 
-    For results that are kept under a key of their own and depend on code: any rule that changes gives another key.
+    For results that are stored under a key of their own and depend on code: any change of a rule
+    changes the key. Imports in any scope count.
     """
     key = Key()
     for name in sorted(source_modules(module, root)):
@@ -44,7 +48,7 @@ def source_digest(module: str, root: Path = ROOT) -> str:
 
 @cache
 def source_modules(module: str, root: Path = ROOT) -> frozenset[str]:
-    """Names of the project modules that `module` imports, directly or not, and its own."""
+    """Return the names of `module` and of the project modules that it imports, directly or not."""
     reached, pending = {module}, [module]
     while pending:
         new = set(_imports(_file(pending.pop(), root), root)) - reached
@@ -54,15 +58,18 @@ def source_modules(module: str, root: Path = ROOT) -> frozenset[str]:
 
 
 def _imports(file: Path, root: Path) -> Iterator[str]:
-    """The project modules that the import statements of a file name."""
+    """Yield the project modules that the import statements of a file name."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from package import module` names a module, too.
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        yield from (name for name in names if name.split(".")[0] in _PACKAGES and _file(name, root).is_file())
+        for name in names:
+            if name.split(".")[0] in _PACKAGES and _file(name, root).is_file():
+                yield name
 
 
 def _file(module: str, root: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Errors of the build."""
+"""Errors of a build."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from runtimes.errors import BurnishError
 
 
 class ExportError(BurnishError):
-    """A model could not be written in a format; the message has the exporter's own words."""
+    """A model could not be exported; the message is the exporter's own."""

@@ -124,7 +124,7 @@ def _other_format(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_cut, r"has 3135 values, its header says \[4, 28, 28\]: fetch it again"),
+        (_cut, r"has 3135 values, but its header says \[4, 28, 28\]: download it again"),
         (_drop_labels, "has 4 train pictures and 3 labels"),
         (_other_format, "train-labels-idx1-ubyte.* is not an IDX file of bytes"),
     ],

@@ -1,4 +1,4 @@
-"""The end of a verb that judged a build: its table, or its JSON, and the exit status."""
+"""The end of a verb that judged a build: its table or JSON, and the exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs about signatures; `burnish.cli` makes them verbs."""
+"""The verbs for signatures; `burnish.cli` registers them."""
 
 from __future__ import annotations
 
@@ -9,33 +9,43 @@ import typer
 
 from burnish.cli.verb import QuietOption
 
-_Folder = Annotated[Path, typer.Argument(help="Folder of an artifact, or of a build.", metavar="DIR")]
+_Folder = Annotated[
+    Path, typer.Argument(help="Folder of an artifact, or of a build.", metavar="DIR")
+]
 
 
 def keygen(
     private: Annotated[
-        Path, typer.Argument(help="File of the private key; FILE.pub has the public one.", metavar="FILE")
+        Path,
+        typer.Argument(
+            help="File for the private key. The public key is written to FILE.pub.", metavar="FILE"
+        ),
     ],
     quiet: QuietOption = False,
 ) -> None:
-    """Make a pair of keys to sign artifacts with."""
+    """Create a pair of Ed25519 keys for signing artifacts."""
     from burnish.report.text import clean
     from runtimes.artifact.keys import create_keys, fingerprint, read_public
 
     public = create_keys(private)
     if not quiet:
-        said = f"{private} signs: keep it secret. {public} verifies: {fingerprint(read_public(public))}"
-        typer.echo(clean(said))
+        name = fingerprint(read_public(public))
+        typer.echo(clean(f"{private} signs: keep it secret. {public} verifies: {name}"))
 
 
 def sign(
     path: _Folder,
     key: Annotated[
-        Path, typer.Option("--key", metavar="PRIVATE", help="Ed25519, as keygen, openssl or ssh-keygen makes it.")
+        Path,
+        typer.Option(
+            "--key",
+            metavar="PRIVATE",
+            help="File of the Ed25519 private key, as keygen, openssl or ssh-keygen creates it.",
+        ),
     ],
     quiet: QuietOption = False,
 ) -> None:
-    """Sign an artifact, or every artifact of a build, so that others can tell who made it."""
+    """Sign an artifact, or every artifact of a build, so that others can verify who made it."""
     from burnish.report.text import clean
     from burnish.signing import sign_all
 
@@ -48,11 +58,19 @@ def sign(
 def verify(
     path: _Folder,
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="PUBLIC", help="Default: that of BURNISH_TRUSTED_KEY.")
+        Path | None,
+        typer.Option(
+            "--key",
+            metavar="PUBLIC",
+            help="File of the public key. Default: the file that BURNISH_TRUSTED_KEY names.",
+        ),
     ] = None,
     quiet: QuietOption = False,
 ) -> int:
-    """Say whether a key has signed an artifact, or all of a build, and nothing changed since; exit 1 if not."""
+    """Verify that a key signed an artifact, or every artifact of a build.
+
+    Exits with 1 if not, or if a file has changed since.
+    """
     from burnish.report.text import clean
     from burnish.signing import verify_all
     from runtimes.artifact.keys import fingerprint
@@ -61,11 +79,14 @@ def verify(
 
     trust = trusted(key)
     if trust.key is None:
-        raise UsageError(f"whose signature? Name a public key's file with --key PUBLIC, or in {VARIABLE}")
-    found = verify_all(path, trust)
-    for one in found:
-        if one.problem:
-            typer.echo(f"error: {clean(one.problem)}", err=True)
+        raise UsageError(
+            f"no public key to verify with: name its file with --key PUBLIC, or in {VARIABLE}"
+        )
+    checks = verify_all(path, trust)
+    for check in checks:
+        if check.problem:
+            typer.echo(f"error: {clean(check.problem)}", err=True)
         elif not quiet:
-            typer.echo(f"{clean(one.folder)}: signed by {fingerprint(trust.key)}, unchanged")
-    return 1 if any(one.problem for one in found) else 0
+            signer = fingerprint(trust.key)
+            typer.echo(f"{clean(check.folder)}: signed by {signer}, unchanged")
+    return 1 if any(check.problem for check in checks) else 0

@@ -1,4 +1,4 @@
-"""What every verb of the command line has: options in common, errors as words, an exit code."""
+"""The parts that all verbs share: common options, error messages, exit status."""
 
 from __future__ import annotations
 
@@ -16,42 +16,68 @@ import typer
 
 app = typer.Typer(
     name="burnish",
-    help="One recipe turns an eager PyTorch model into every artifact one might ship, and proves each one.",
+    help="One recipe turns an eager PyTorch model into every artifact one might ship, and proves "
+    "each one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 nothing failed, 1 a gate failed, 2 wrong usage or recipe, 3 a step ended in error.",
+    epilog="Exit status: 0 nothing failed, 1 a gate failed, 2 wrong usage or recipe, 3 a step "
+    "ended in an error.",
 )
 
 P = ParamSpec("P")
-INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for a program that SIGINT or SIGTERM ended
+INTERRUPTED, TERMINATED = 130, 143  # exit status of a program that SIGINT or SIGTERM ended
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing except errors.")]
 _DEVICES = "cpu, cuda, intel-gpu or intel-npu"
-DeviceOption = Annotated[list[str] | None, typer.Option("--device", help=f"{_DEVICES}; may be repeated.")]
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        help=f"Device to judge on: {_DEVICES}. Repeatable. Default: those of the recipe or build.",
+    ),
+]
 OneDeviceOption = Annotated[
-    str | None, typer.Option("--device", help=f"{_DEVICES}; default: the artifact's first.")
+    str | None,
+    typer.Option("--device", help=f"Device to run on: {_DEVICES}. Default: the artifact's first."),
 ]
 RequireOption = Annotated[
     list[str] | None,
-    typer.Option("--require", metavar="NAME|all", help="Exit 1 unless this artifact passed; may be repeated."),
+    typer.Option(
+        "--require",
+        metavar="NAME|all",
+        help="Exit with 1 unless this artifact (or every artifact) passed. Repeatable.",
+    ),
 ]
-NoSpeedOption = Annotated[bool, typer.Option("--no-speed", help="Judge the numbers only; measure no speed.")]
+NoSpeedOption = Annotated[
+    bool, typer.Option("--no-speed", help="Do not measure speed; judge the numbers only.")
+]
 TrustOption = Annotated[
     bool,
-    typer.Option("--trust", help="Open artifacts that are programs (all but onnx, openvino) and not built here."),
+    typer.Option(
+        "--trust",
+        help="Open artifacts that are programs (all formats but onnx and openvino) even if you did "
+        "not build them here.",
+    ),
 ]
 ArtifactPath = Annotated[Path, typer.Argument(help="Folder of an artifact.", metavar="ARTIFACT")]
 TrustedKeyOption = Annotated[
-    Path | None, typer.Option("--key", metavar="PUBLIC", help="Refuse what this key has not signed.")
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="PUBLIC",
+        help="File of a public key: refuse artifacts that it has not signed. Default: the file "
+        "that BURNISH_TRUSTED_KEY names, if any.",
+    ),
 ]
 
 
 def verb(function: Callable[P, int | None]) -> Callable[P, None]:
-    """Make a verb: its result is the exit code; errors become words on stderr, never a traceback.
+    """Register a function as a verb.
 
-    SIGTERM unwinds the program, as Ctrl-C does, so that children end and nothing half-made stays.
+    Its result is the exit status. Errors become messages on stderr, never a traceback. SIGTERM
+    unwinds the program, as Ctrl-C does, so that children end and nothing unfinished stays.
     """
 
     @app.command()
@@ -59,7 +85,7 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         from runtimes.errors import BurnishError
 
-        with contextlib.suppress(ValueError):  # not in the main thread: the host program owns the signals
+        with contextlib.suppress(ValueError):  # not in the main thread: the host owns the signals
             signal.signal(signal.SIGTERM, _terminate)
         try:
             code = function(*args, **kwargs) or 0
@@ -67,15 +93,17 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
             complain(str(error))
             code = error.exit_code
         except OSError as error:
-            complain(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+            reason = error.strerror or str(error)
+            complain(f"{reason}: {error.filename}" if error.filename else str(error))
             code = 3
         except Exception as error:
             if os.environ.get("BURNISH_TRACEBACK"):
                 raise
-            complain(f"{type(error).__name__}: {error} (a fault of Burnish; BURNISH_TRACEBACK=1 shows where)")
+            bug = "a bug in Burnish; BURNISH_TRACEBACK=1 shows its traceback"
+            complain(f"{type(error).__name__}: {error} ({bug})")
             code = 3
         except KeyboardInterrupt:
-            complain("interrupted; what was finished stays")
+            complain("interrupted; finished artifacts stay")
             code = INTERRUPTED
         raise typer.Exit(code)
 
@@ -83,7 +111,7 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
 
 
 def _terminate(*_: object) -> None:
-    """End the program, once: who asks again while it tidies up would have it leave half of that."""
+    """End the program, once: a second signal must not interrupt the cleanup."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(TERMINATED)
 
@@ -94,22 +122,26 @@ def complain(message: str) -> None:
 
 
 def say(message: str, lead: str = "") -> None:
-    """Print a message to stderr; further lines are set in, so that a name with one poses as no message."""
+    """Print a message to stderr.
+
+    Its further lines are indented, so that a name with a line break cannot pose as a message.
+    """
     from rich.text import Text
 
     from burnish.report.terminal import console
     from burnish.report.text import clean
 
-    text = Text(lead, style="bold red").append(Text(clean(message).replace("\n", "\n  "), style="default"))
+    body = Text(clean(message).replace("\n", "\n  "), style="default")
+    text = Text(lead, style="bold red").append(body)
     console(stderr=True).print(text, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """Print to stdout; who stops reading it changes no exit code."""
+    """Print JSON to stdout; if its reader leaves early, the exit status does not change."""
     try:
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head -1`: the exit code stays what it is
-        from burnish.report.terminal import nobody_reads
+    except BrokenPipeError:  # `| head -1`
+        from burnish.report.terminal import discard_output
 
-        nobody_reads()
+        discard_output()

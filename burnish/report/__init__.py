@@ -1,1 +1,1 @@
-"""build.json as a person reads it. Nothing here knows more than build.json says."""
+"""Reports: build.json and the results of the verbs, as people read them."""

@@ -1,4 +1,4 @@
-"""The result of `burnish doctor`."""
+"""The report of `burnish doctor`."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from burnish.report.terminal import console, show_pairs, show_table
 from burnish.report.text import size
 
 
-def as_data(machine: dict[str, Any], findings: Sequence[FormatSupport]) -> dict[str, Any]:
-    """As JSON: null where nothing is missing, else the reason."""
-    return {
-        "machine": machine,
-        "formats": {one.format: {"build": one.build, "run": one.run} for one in findings},
-    }
+def as_data(machine: dict[str, Any], formats: Sequence[FormatSupport]) -> dict[str, Any]:
+    """Return the report as JSON: null if nothing is missing, else the reason."""
+    by_name = {support.format: {"build": support.build, "run": support.run} for support in formats}
+    return {"machine": machine, "formats": by_name}
 
 
-def show_doctor(machine: dict[str, Any], findings: Sequence[FormatSupport]) -> None:
-    """The machine, then per format what works and what is missing."""
+def show_doctor(machine: dict[str, Any], formats: Sequence[FormatSupport]) -> None:
+    """Show the machine, then for each format what works and what is missing."""
     out = console()
-    show_pairs(
-        [
-            (
-                "processor",
-                f"{machine['cpu']}, {machine['cores']} cores, {', '.join(machine['isa']) or 'no SIMD found'}",
-            ),
-            ("memory", size(machine["memory_bytes"])),
-            ("GPU", ", ".join(machine["gpus"]) or "none with a working driver"),
-            *machine["intel"].items(),
-            ("Python", machine["python"]),
-            ("packages", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
-        ],
-        out,
-    )
+    isa = ", ".join(machine["isa"]) or "no SIMD found"
+    packages = [f"{name} {version}" for name, version in machine["versions"].items()]
+    pairs = [
+        ("processor", f"{machine['cpu']}, {machine['cores']} cores, {isa}"),
+        ("memory", size(machine["memory_bytes"])),
+        ("GPU", ", ".join(machine["gpus"]) or "none with a working driver"),
+        *machine["intel"].items(),
+        ("Python", machine["python"]),
+        ("packages", ", ".join(packages)),
+    ]
+    show_pairs(pairs, out)
     rows = []
-    for one in findings:
-        able = ", ".join(device for device, problem in one.run.items() if problem is None)
-        rows.append([one.format, "no" if one.build else "yes", able or "nothing here", "; ".join(_missing(one))])
+    for support in formats:
+        devices = [device for device, problem in support.run.items() if problem is None]
+        builds = "no" if support.build else "yes"
+        runs_on = ", ".join(devices) or "nothing here"
+        rows.append([support.format, builds, runs_on, "; ".join(_missing(support))])
     show_table(["format", "build", "run on", "missing"], rows, out)
 
 
-def _missing(finding: FormatSupport) -> list[str]:
-    problems = [f"to build: {finding.build}"] if finding.build else []
-    return problems + [f"on {device}: {problem}" for device, problem in finding.run.items() if problem]
+def _missing(support: FormatSupport) -> list[str]:
+    problems = [f"to build: {support.build}"] if support.build else []
+    for device, problem in support.run.items():
+        if problem:
+            problems.append(f"on {device}: {problem}")
+    return problems

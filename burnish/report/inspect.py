@@ -1,4 +1,4 @@
-"""The result of `burnish inspect`."""
+"""The report of `burnish inspect`."""
 
 from __future__ import annotations
 
@@ -10,36 +10,8 @@ from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.artifact.keys import fingerprint
 from runtimes.artifact.signature import SIGNATURE, Signature, SignatureError
 
-_OPERATORS_SHOWN = 12
-
-
-def show_artifact(artifact: Artifact) -> None:
-    """What a manifest says, for a person."""
-    made = artifact.manifest
-    pairs = [
-        ("artifact", f"{made.name} ({made.format}, {made.precision}), {size(artifact.size_bytes)}"),
-        ("model", f"{made.model}, {made.build.get('parameters', 0):,} parameters"),
-        ("weights", _weights(made.weights)),
-        *(("input", f"{name}: {spec}") for name, spec in made.inputs.items()),
-        *(("dimension", f"{name}: {dim.min} to {dim.max}, best at {dim.best}") for name, dim in made.dims.items()),
-        *(("output", f"{name}: {spec}") for name, spec in made.outputs.items()),
-        ("runs on", ", ".join(made.devices)),
-        ("operators", _counts(made.build.get("operators"))),
-        ("computing layers", _counts(made.build.get("compute_layers"))),
-        *(("computes in float", line) for line in _unfused(made.build.get("unfused"))),
-        (
-            "made by",
-            f"Burnish {made.burnish}; " + ", ".join(f"{k} {v}" for k, v in _versions(made.build).items()),
-        ),
-        ("deterministic", _deterministic(made)),
-        ("signature", _signature(artifact)),
-        *((key.replace("_", " "), _value(made.build[key])) for key in _SHOWN if made.build.get(key)),
-        *(("note", note) for note in made.build.get("notes", [])),
-    ]
-    show_pairs([(name, value) for name, value in pairs if value], console())
-
-
-_SHOWN = (
+_MAX_OPERATORS = 12
+_BUILD_KEYS = (
     "method",
     "exporter",
     "opset",
@@ -57,46 +29,98 @@ _SHOWN = (
 )
 
 
-def _unfused(listed: list[dict[str, str]] | None) -> list[str]:
-    """The quantized operators that no kernel takes; nothing where that is not known."""
-    if listed is None:
+def show_artifact(artifact: Artifact) -> None:
+    """Show an artifact's manifest."""
+    manifest = artifact.manifest
+    build = manifest.build
+    pairs = [
+        ("artifact", _summary(artifact)),
+        ("model", f"{manifest.model}, {build.get('parameters', 0):,} parameters"),
+        ("weights", _weights(manifest.weights)),
+        *_signature_of_model(manifest),
+        ("runs on", ", ".join(manifest.devices)),
+        ("operators", _counts(build.get("operators"))),
+        ("computing layers", _counts(build.get("compute_layers"))),
+    ]
+    pairs += [("computes in float", line) for line in _unfused(build.get("unfused"))]
+    pairs += [
+        ("made by", _versions(manifest)),
+        ("deterministic", _deterministic(manifest)),
+        ("signature", _signature(artifact)),
+    ]
+    for key in _BUILD_KEYS:
+        if build.get(key):
+            pairs.append((key.replace("_", " "), _value(build[key])))
+    pairs += [("note", note) for note in build.get("notes", [])]
+    show_pairs([(name, value) for name, value in pairs if value], console())
+
+
+def _summary(artifact: Artifact) -> str:
+    manifest = artifact.manifest
+    kind = f"{manifest.format}, {manifest.precision}"
+    return f"{manifest.name} ({kind}), {size(artifact.size_bytes)}"
+
+
+def _signature_of_model(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return the inputs, dimensions and outputs."""
+    pairs = [("input", f"{name}: {spec}") for name, spec in manifest.inputs.items()]
+    for name, dim in manifest.dims.items():
+        pairs.append(("dimension", f"{name}: {dim.min} to {dim.max}, best at {dim.best}"))
+    pairs += [("output", f"{name}: {spec}") for name, spec in manifest.outputs.items()]
+    return pairs
+
+
+def _unfused(operators: list[dict[str, str]] | None) -> list[str]:
+    """Return the quantized operators that no kernel computes; empty if they are unknown."""
+    if operators is None:
         return []
-    lines = [f"{one.get('operator')} {one.get('layer')}: {one.get('why')}" for one in listed]
-    return lines[:_OPERATORS_SHOWN] or ["no quantized operator: every pair is fused"]
+    lines = []
+    for operator in operators[:_MAX_OPERATORS]:
+        lines.append(f"{operator.get('operator')} {operator.get('layer')}: {operator.get('why')}")
+    return lines or ["no quantized operator: every pair is fused"]
 
 
 def _weights(record: dict[str, Any]) -> str:
-    text = f"RANDOM ({record.get('source')})" if record.get("random") else str(record.get("source", "unknown"))
+    source = record.get("source", "unknown")
+    text = f"RANDOM ({source})" if record.get("random") else str(source)
     return text + (f", sha256 {record['sha256']}" if record.get("sha256") else "")
 
 
-def _deterministic(made: Manifest) -> str:
-    if made.deterministic is None:
+def _versions(manifest: Manifest) -> str:
+    versions = manifest.build.get("versions") or {}
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"Burnish {manifest.burnish}; {packages}"
+
+
+def _deterministic(manifest: Manifest) -> str:
+    if manifest.deterministic is None:
         return ""
-    why = made.provenance.varies if made.provenance else None
-    return "yes: the same recipe and versions give the same bytes" if made.deterministic else f"no: {why}"
+    if manifest.deterministic:
+        return "yes: the same recipe and versions give the same bytes"
+    return f"no: {manifest.provenance.varies if manifest.provenance else None}"
 
 
 def _signature(artifact: Artifact) -> str:
-    """Whose key signed it, which is a claim unless this process was asked to trust that key."""
+    """Return whose key signed the artifact: a claim, unless this process trusts that key."""
     if not (artifact.path / SIGNATURE).exists():
         return ""
     try:
-        found = Signature.read(artifact.path)
+        signature = Signature.read(artifact.path)
     except SignatureError as error:
         return str(error)
-    name = fingerprint(found.key)
-    return f"by {name}" if artifact.trust.key else f"claimed by {name}: `burnish verify --key PUBLIC` checks it"
-
-
-def _versions(build: dict[str, Any]) -> dict[str, str]:
-    return dict(build.get("versions") or {})
+    name = fingerprint(signature.key)
+    if artifact.trust.key:
+        return f"by {name}"
+    return f"claimed by {name}: `burnish verify --key PUBLIC` checks it"
 
 
 def _counts(counts: dict[str, int] | None) -> str:
-    items = list((counts or {}).items())
-    more = f", and {len(items) - _OPERATORS_SHOWN} more kinds" if len(items) > _OPERATORS_SHOWN else ""
-    return ", ".join(f"{count} {name}" for name, count in items[:_OPERATORS_SHOWN]) + more
+    if not counts:
+        return ""
+    items = [f"{count} {name}" for name, count in counts.items()]
+    more = len(items) - _MAX_OPERATORS
+    text = ", ".join(items[:_MAX_OPERATORS])
+    return f"{text}, and {more} more kinds" if more > 0 else text
 
 
 def _value(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Progress on a terminal: a line for each step that runs, redrawn in place and gone when all is done."""
+"""Progress on a terminal: a line for each step that runs, redrawn in place."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from burnish.report.text import line
-from runtimes.progress import Count, Counts, Progress, Watcher
+from runtimes.progress import Counts, Progress, Watcher
 
-_TICK_SECONDS = 0.25  # between two drawings: the clocks run, and a build loses less than a hundredth of a core
+_TICK_SECONDS = 0.25  # between redraws: clocks run, and a build loses less than 1 % of a core
 _TIMED_SECONDS = 1.0  # the same while time is measured, and then only between two measurements
-_LEAST_SHARE, _LEAST_SECONDS = 0.02, 1.0  # of a task that must be done before its end can be estimated
-_WIDE, _USUAL, _NARROW = 100, 80, 70  # columns of a terminal: what is shown depends on them
+_MIN_SHARE, _MIN_SECONDS = 0.02, 1.0  # of a task that must be done to estimate its end
+_WIDE, _USUAL, _NARROW = 100, 80, 70  # columns of a terminal: the layout depends on them
 
 
 @dataclass
@@ -31,14 +31,14 @@ class Row:
     """One line of work on the screen.
 
     Attributes:
-        what: is done, without control characters.
-        counts: how far it is.
+        description: of the work, without control characters.
+        counts: progress of the work.
         started: when the line was opened, by the display's clock.
         since: when its outermost count was opened.
         timed, overall: as in `Progress`.
     """
 
-    what: str
+    description: str
     counts: Counts
     started: float
     since: float
@@ -47,10 +47,19 @@ class Row:
 
 
 class Display(Watcher):
-    """The screen of one verb. Use as a context manager: on leaving, nothing remains but a visible cursor."""
+    """The screen of one verb, as a context manager; at the end it removes all lines."""
 
     def __init__(self, out: Console, clock: Callable[[], float] = time.monotonic) -> None:
         """`out`: a console on a terminal."""
+        # Other output to the terminal goes above the lines; a file or a pipe must not get it.
+        is_terminal = sys.stdout.isatty()
+        self._live = Live(
+            console=out,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=is_terminal,
+            get_renderable=self._render,
+        )
         self._out, self._clock, self._started = out, clock, clock()
         self._rows: dict[int, Row] = {}
         self._message, self._widest = "starting", 0
@@ -58,14 +67,6 @@ class Display(Watcher):
         self._untimed, self._over = threading.Event(), threading.Event()
         self._untimed.set()
         self._ticks = threading.Thread(target=self._tick, name="progress", daemon=True)
-        # What is printed meanwhile goes above the lines; a file or a pipe that stdout is gets what it is due.
-        self._live = Live(
-            console=out,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
-            get_renderable=self._render,
-        )
 
     def __call__(self, message: str) -> None:
         """Show the newest message below the lines."""
@@ -76,34 +77,37 @@ class Display(Watcher):
     def report(self, progress: Progress) -> None:
         """Show the new state of a line."""
         with self._lock:
-            row = self._rows.get(progress.task)
+            is_new = progress.task not in self._rows
             if progress.ended:
                 self._rows.pop(progress.task, None)
-            elif row is None:
+            elif is_new:
                 self._open(progress)
-            other = row is None or progress.ended or self._update(row, progress.counts)
+            else:
+                self._update(self._rows[progress.task], progress.counts)
             timed = any(row.timed for row in self._rows.values())
             self._untimed.clear() if timed else self._untimed.set()
-            self._draw_between(at_once=other)
+            self._draw_between(at_once=is_new or progress.ended)
 
     def _open(self, progress: Progress) -> None:
-        what, now = line(progress.what), self._clock()
-        if self._message in (what, "starting"):  # it has a line of its own now
+        description, now = line(progress.what), self._clock()
+        if self._message in (description, "starting"):  # it has a line of its own now
             self._message = ""
         started = self._started if progress.overall else now
-        self._rows[progress.task] = Row(what, progress.counts, started, now, progress.timed, progress.overall)
+        self._rows[progress.task] = Row(
+            description, progress.counts, started, now, progress.timed, progress.overall
+        )
 
-    def _update(self, row: Row, counts: Counts) -> bool:
-        """Give a row its counts; whether its outermost one is another than before."""
-        before, after = ([count.what for count in outer[:1]] for outer in (row.counts, counts))
-        row.counts = counts
+    def _update(self, row: Row, counts: Counts) -> None:
+        before = row.counts[0].what if row.counts else None
+        after = counts[0].what if counts else None
         if before != after:
             row.since = self._clock()
-        return before != after
+        row.counts = counts
 
     def _draw_between(self, at_once: bool = False) -> None:
-        """While time is measured, draw in the thread that reports: its next measurement waits for that."""
-        if not self._untimed.is_set() and (at_once or self._clock() - self._drawn >= _TIMED_SECONDS):
+        """While time is measured, draw in the reporting thread, before its next measurement."""
+        is_due = at_once or self._clock() - self._drawn >= _TIMED_SECONDS
+        if is_due and not self._untimed.is_set():
             self._draw()
 
     def _draw(self) -> None:
@@ -123,15 +127,16 @@ class Display(Watcher):
                     self._draw()
 
     def _render(self) -> RenderableType:
-        """As many rows as the terminal has room for, those that count the others last; then the message."""
+        """Return as many rows as the terminal has room for, overall rows last, and the message."""
         width, now = self._out.width, self._clock()
         room = max(1, self._out.height - 2)
         rows = sorted(self._rows.values(), key=lambda row: row.overall)[-room:]
-        words = [count_words(row.counts, width >= _USUAL) for row in rows]
-        self._widest = max([self._widest, *map(len, words)])  # else bars would move to and fro
+        texts = [count_text(row.counts, width >= _USUAL) for row in rows]
+        self._widest = max([self._widest, *map(len, texts)])  # otherwise bars would move to and fro
         parts: list[RenderableType] = []
         if rows:
-            parts.append(_table(rows, [text.ljust(self._widest) for text in words], width, now))
+            padded = [text.ljust(self._widest) for text in texts]
+            parts.append(_table(rows, padded, width, now))
         if self._message or not rows:
             parts.append(Text(self._message, style="dim", no_wrap=True, overflow="ellipsis"))
         return Group(*parts)
@@ -141,7 +146,9 @@ class Display(Watcher):
         self._ticks.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
         self._over.set()
         self._untimed.set()
         self._ticks.join()
@@ -149,28 +156,36 @@ class Display(Watcher):
             self._live.stop()
 
 
-def _table(rows: Sequence[Row], words: Sequence[str], width: int, now: float) -> Table:
-    """A grid that is as wide as the terminal: what is done gets the room that the rest leaves."""
-    left = [time_left(row, now) for row in rows]
-    columns = [Column(ratio=1, no_wrap=True, overflow="ellipsis"), Column(no_wrap=True), Column(no_wrap=True)]
-    columns += [Column(no_wrap=True, justify="right", min_width=5), Column(no_wrap=True, min_width=10)]
+def _table(rows: Sequence[Row], texts: Sequence[str], width: int, now: float) -> Table:
+    """Return a grid as wide as the terminal; descriptions get the room that other columns leave."""
+    columns = [
+        Column(ratio=1, no_wrap=True, overflow="ellipsis"),  # description
+        Column(no_wrap=True),  # bar
+        Column(no_wrap=True),  # counts
+        Column(no_wrap=True, justify="right", min_width=5),  # time elapsed
+        Column(no_wrap=True, min_width=10),  # time left
+    ]
     table = Table.grid(*columns, padding=(0, 2, 0, 0), pad_edge=False, expand=True)
-    for row, counts, rest in zip(rows, words, left, strict=True):
-        what = Text(row.what, style="bold" if row.overall else "")
+    for row, text in zip(rows, texts, strict=True):
+        description = Text(row.description, style="bold" if row.overall else "")
         elapsed = Text(clock(now - row.started), style="dim")
-        table.add_row(what, _bar(row, width, now), Text(counts), elapsed, Text(rest, style="cyan"))
+        remaining = Text(time_left(row, now), style="cyan")
+        table.add_row(description, _bar(row, width, now), Text(text), elapsed, remaining)
     return table
 
 
 def _bar(row: Row, width: int, now: float) -> ProgressBar:
-    """A bar; one that moves to and fro where it is not known how much there is to do."""
+    """Return a bar; it moves to and fro if the total is unknown."""
     share = done_share(row.counts)
     columns = 20 if width >= _WIDE else 10 if width >= _NARROW else 6
     return ProgressBar(None if share is None else 1.0, share or 0.0, columns, animation_time=now)
 
 
 def done_share(counts: Counts) -> float | None:
-    """The share that is done, 0 to 1; None if no total is known. An inner count fills one unit of the outer one."""
+    """Return the share that is done, 0 to 1; None if no total is known.
+
+    An inner count fills one unit of the outer one.
+    """
     share: float | None = None
     for count in reversed(counts):
         if count.total is None:
@@ -183,29 +198,27 @@ def done_share(counts: Counts) -> float | None:
 
 
 def time_left(row: Row, now: float) -> str:
-    """The time left if the work goes on as it did, as long as that can be known; `<` if it may end earlier."""
+    """Return the time left at the speed so far, if it is known; `<` for an upper bound."""
     share, elapsed = done_share(row.counts), now - row.since
-    if row.overall or share is None or share < _LEAST_SHARE or elapsed < _LEAST_SECONDS:
+    if row.overall or share is None or share < _MIN_SHARE or elapsed < _MIN_SECONDS:
         return ""
-    most = "<" if any(count.limit for count in row.counts) else ""
-    return f"{most}{clock(elapsed * (1 - share) / share)} left"
+    bound = "<" if any(count.limit for count in row.counts) else ""
+    return f"{bound}{clock(elapsed * (1 - share) / share)} left"
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds as 1:05, or 2:01:05."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    """Return a duration as 1:05, or 2:01:05."""
+    whole_minutes, whole_seconds = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(whole_minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02d}:{whole_seconds:02d}"
+    return f"{minutes}:{whole_seconds:02d}"
 
 
-def count_words(counts: Counts, both: bool) -> str:
-    """The outermost count, and `both` it and the innermost."""
-    chosen = (counts[0], counts[-1]) if both and len(counts) > 1 else counts[:1]
-    return ", ".join(_words(count) for count in chosen)
-
-
-def _words(count: Count) -> str:
-    """One count, as wide as it is when all is done."""
-    if count.total is None:
-        return f"{line(count.what)} {count.done}"
-    return f"{line(count.what)} {count.done:>{len(str(count.total))}}/{count.total}"
+def count_text(counts: Counts, both: bool) -> str:
+    """Return the outermost count, with `both` followed by the innermost."""
+    texts = []
+    for count in (counts[0], counts[-1]) if both and len(counts) > 1 else counts[:1]:
+        total = "" if count.total is None else f"/{count.total}"
+        texts.append(f"{line(count.what)} {count.done}{total}")
+    return ", ".join(texts)

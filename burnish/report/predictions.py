@@ -1,4 +1,4 @@
-"""The result of `burnish run`."""
+"""The report of `burnish run`."""
 
 from __future__ import annotations
 
@@ -16,44 +16,43 @@ from burnish.report.text import line
 _VALUES_IN_JSON = 10_000
 
 
-def as_data(found: Sequence[Prediction]) -> list[dict[str, Any]]:
-    """As JSON: best classes, and the outputs' values where they are not many."""
-    return [
-        {
-            "source": one.source,
-            "top": [{"class": name, "probability": probability} for name, probability in one.top],
-            "outputs": {name: _data(array) for name, array in one.outputs.items()},
-        }
-        for one in found
-    ]
+def as_data(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Return the predictions as JSON: the best classes, and the outputs' values if they are few."""
+    data = []
+    for prediction in predictions:
+        top = [{"class": name, "probability": share} for name, share in prediction.top]
+        outputs = {name: _array(array) for name, array in prediction.outputs.items()}
+        data.append({"source": prediction.source, "top": top, "outputs": outputs})
+    return data
 
 
-def _data(array: np.ndarray[Any, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = {"shape": list(array.shape), "dtype": str(array.dtype)}
+def _array(array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    data: dict[str, Any] = {"shape": list(array.shape), "dtype": str(array.dtype)}
     if array.size <= _VALUES_IN_JSON:
-        facts["values"] = _finite(array.tolist())
-    return facts
+        data["values"] = _finite(array.tolist())
+    return data
 
 
 def _finite(value: Any) -> Any:
-    """Nested lists with null for NaN and infinity, which JSON has not."""
+    """Return nested lists with null in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, list):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def show_predictions(found: Sequence[Prediction]) -> None:
-    """Best classes for a classifier, else shapes and ranges."""
+def show_predictions(predictions: Sequence[Prediction]) -> None:
+    """Show the best classes of a classifier, or else the shapes and ranges of the outputs."""
     out = console()
-    for one in found:
-        out.print(Text(line(one.source), style="bold"))
-        if one.top:
-            rows = [[f"{probability:7.2%}", name] for name, probability in one.top]
+    for prediction in predictions:
+        out.print(Text(line(prediction.source), style="bold"))
+        rows = []
+        if prediction.top:
+            for name, probability in prediction.top:
+                rows.append([f"{probability:7.2%}", name])
             show_table(["", "class"], rows, out)
         else:
-            rows = [
-                [name, f"{array.dtype}{list(array.shape)}", _range(array)] for name, array in one.outputs.items()
-            ]
+            for name, array in prediction.outputs.items():
+                rows.append([name, f"{array.dtype}{list(array.shape)}", _range(array)])
             show_table(["output", "shape", "values"], rows, out)
 
 

@@ -1,4 +1,4 @@
-"""Tables on a terminal; plain text where there is none."""
+"""Tables on a terminal, or as plain text if there is none."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _STYLES = {
     Status.BUILT: "yellow",
     Status.SKIPPED: "dim",
 }
-_PLAIN_WIDTH = 140  # where no terminal says how wide it is
+_PLAIN_WIDTH = 140  # columns without a terminal
 
 
 class _Console(Console):
-    """One whose reader may leave (`| head -1`): what has been found out, and the exit code, stay what they are."""
+    """A console whose reader may leave (`| head -1`) without changing the exit status."""
 
     def on_broken_pipe(self) -> None:
-        """Print into nothing from now on, where rich would end the program with exit code 1: a gate's."""
+        """Print nothing more; rich would end the program with 1, the status of a failed gate."""
         self.quiet = True
-        nobody_reads(sys.stderr if self.stderr else sys.stdout)
+        discard_output(sys.stderr if self.stderr else sys.stdout)
 
 
-def nobody_reads(stream: TextIO | None = None) -> None:
-    """Have a stream lead nowhere, once its reader has left: else Python complains of it when the program ends.
+def discard_output(stream: TextIO | None = None) -> None:
+    """Redirect a stream to nowhere after its reader has left; Python complains at exit otherwise.
 
     `stream`: stdout by default.
     """
@@ -45,25 +45,27 @@ def nobody_reads(stream: TextIO | None = None) -> None:
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that is wide enough for a table in a log file."""
-    found = _Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else _Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
+    """Return a console; without a terminal it is wide enough for a table in a log file."""
+    terminal = _Console(stderr=stderr, highlight=False)
+    if terminal.is_terminal:
+        return terminal
+    return _Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
 
 
 def show_builds(builds: Sequence[Build], out: Console) -> None:
-    """One table over all builds, then what must be known of each."""
-    many = len({build.model for build in builds}) > 1
+    """Show one table over all builds, then the remarks on each."""
+    with_models = len({build.model for build in builds}) > 1
     for build in builds:
-        random = build.weights.get("random")
-        out.print(Text(headline(build), style="bold yellow" if random else "bold"))
-    table = Table(*((["model"] if many else []) + list(COLUMNS)), box=box.SIMPLE_HEAD, pad_edge=False)
+        style = "bold yellow" if build.weights.get("random") else "bold"
+        out.print(Text(headline(build), style=style))
+    columns = ["model", *COLUMNS] if with_models else COLUMNS
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for build in builds:
         for row in build.artifacts:
-            name, device, status, *rest = cells(row)
-            lead = [Text(line(build.model))] if many else []
-            table.add_row(
-                *lead, Text(name), Text(device), Text(status, style=_STYLES[row.status]), *map(Text, rest)
-            )
+            name, device, status, *values = map(Text, cells(row))
+            status.stylize(_STYLES[row.status])
+            model = [Text(line(build.model))] if with_models else []
+            table.add_row(*model, name, device, status, *values)
     out.print(table)
     for build in builds:
         for remark in remarks(build):
@@ -71,7 +73,7 @@ def show_builds(builds: Sequence[Build], out: Console) -> None:
 
 
 def show_pairs(pairs: Sequence[tuple[str, str]], out: Console) -> None:
-    """Names and values in two columns."""
+    """Show names and values in two columns."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name, value in pairs:
         table.add_row(Text(line(name), style="bold"), Text(line(value)))
@@ -79,7 +81,7 @@ def show_pairs(pairs: Sequence[tuple[str, str]], out: Console) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], out: Console) -> None:
-    """A plain table."""
+    """Show a plain table."""
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(line(cell)) for cell in row))

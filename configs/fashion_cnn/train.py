@@ -1,6 +1,6 @@
-"""How fashion_cnn.safetensors, calibration.npz and evaluation.npz were made: some minutes of training on two cores.
+"""Train fashion_cnn.safetensors, and write calibration.npz and evaluation.npz, in some minutes.
 
-python configs/fashion_cnn/train.py data/FashionMNIST/raw    # data.py says where the files come from
+python configs/fashion_cnn/train.py data/FashionMNIST/raw    # data.py names their source
 """
 
 import argparse
@@ -22,17 +22,19 @@ CALIBRATION, EVALUATION = 256, 1000  # pictures committed beside the recipe
 
 
 def augment(images: torch.Tensor) -> torch.Tensor:
-    """Each picture mirrored or not, and moved by up to SHIFT pixels; uint8 [N, 1, H, W] in and out."""
+    """Mirror and shift pictures at random, by up to SHIFT pixels; uint8 [N, 1, H, W] in and out."""
     count, height, width = len(images), images.shape[2], images.shape[3]
     padded = functional.pad(images, [SHIFT] * 4)[:, 0]
     rows = torch.arange(height) + torch.randint(2 * SHIFT + 1, (count, 1))
     columns = torch.arange(width) + torch.randint(2 * SHIFT + 1, (count, 1))
     columns = torch.where(torch.rand(count, 1) < 0.5, columns, columns.flip(1))
-    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]][:, None]
+    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]][
+        :, None
+    ]
 
 
 def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epochs: int) -> None:
-    """SGD with one cycle of the learning rate; in bfloat16 where autocast allows, which saves half the time."""
+    """Train by SGD with a one-cycle learning rate, in bfloat16 autocast, which halves the time."""
     steps = len(images) // BATCH
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -44,21 +46,23 @@ def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epochs: 
         for rows in torch.randperm(len(images)).split(BATCH)[:steps]:
             batch = augment(images[rows]).float().contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
-                loss = functional.cross_entropy(model(batch).float(), labels[rows], label_smoothing=0.1)
+                logits = model(batch).float()
+                loss = functional.cross_entropy(logits, labels[rows], label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             total += loss.item()
-        print(f"epoch {epoch + 1}: loss {total / steps:.3f}, {time.perf_counter() - start:.0f} s", flush=True)
+        seconds = time.perf_counter() - start
+        print(f"epoch {epoch + 1}: loss {total / steps:.3f}, {seconds:.0f} s", flush=True)
 
 
-def right(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> int:
-    """How many of the pictures the model, in float32, gives their class."""
+def count_correct(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> int:
+    """Return the number of pictures that the model, in float32, classifies correctly."""
     model.eval()
     with torch.inference_mode():
-        answers = torch.cat([model(batch.float()).argmax(1) for batch in images.split(500)])
-    return int((answers == labels).sum())
+        classes = torch.cat([model(batch.float()).argmax(1) for batch in images.split(500)])
+    return int((classes == labels).sum())
 
 
 def tensors(folder: str, split: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,18 +79,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", help="of the four files of Fashion-MNIST")
     parser.add_argument("--epochs", type=int, default=10)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.manual_seed(0)
     model = build().to(memory_format=torch.channels_last)
     start, cpu = time.perf_counter(), time.process_time()
-    train(model, *tensors(given.folder, "train"), given.epochs)
+    train(model, *tensors(options.folder, "train"), options.epochs)
     print(f"{time.perf_counter() - start:.0f} s, {time.process_time() - cpu:.0f} s of CPU time")
-    test = tensors(given.folder, "test")
-    count = right(model, *test)
+    test = tensors(options.folder, "test")
+    count = count_correct(model, *test)
     print(f"{count} of {len(test[0])} test pictures: {count / len(test[0]):.2%}")
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, HERE / "fashion_cnn.safetensors")
-    save_samples(given.folder, "train", CALIBRATION, HERE / "calibration.npz")
-    save_samples(given.folder, "test", EVALUATION, HERE / "evaluation.npz")
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, HERE / "fashion_cnn.safetensors")
+    save_samples(options.folder, "train", CALIBRATION, HERE / "calibration.npz")
+    save_samples(options.folder, "test", EVALUATION, HERE / "evaluation.npz")
 
 
 if __name__ == "__main__":

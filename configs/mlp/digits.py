@@ -15,7 +15,10 @@ class Digits(nn.Module):
     def __init__(self, hidden: int, layers: int) -> None:
         super().__init__()
         sizes = [64, *[hidden] * layers]
-        self.body = nn.Sequential(*(part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())))
+        self.body = nn.Sequential()
+        for before, after in pairwise(sizes):
+            self.body.append(nn.Linear(before, after))
+            self.body.append(nn.ReLU())
         self.head = nn.Linear(sizes[-1], 10)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -23,5 +26,5 @@ class Digits(nn.Module):
 
 
 def build(hidden: int = 128, layers: int = 2) -> nn.Module:
-    """The factory: `args:` of the recipe become its arguments."""
+    """Return the model: the factory of the recipe, whose `args:` become its arguments."""
     return Digits(hidden, layers)

@@ -1,4 +1,4 @@
-"""Run a plan: make every artifact, prove it, write build.json. One failure never stops the others."""
+"""Run a plan: make every artifact, prove it, write build.json. A failure stops no others."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class _BuildRun:
         return loaded
 
     def _maker(self, loaded: LoadedFacts) -> Maker:
-        """Return the maker of the artifacts, after replacing the last build's result by the reference."""
+        """Return the maker of the artifacts, after publishing the reference."""
         (self.output / BUILD_FILE).unlink(missing_ok=True)
         publisher = Publisher(self.plan, self.output, self.scratch, self.runner, loaded)
         # Before the first artifact, so that finished artifacts can be judged whatever happens then.
@@ -217,6 +217,6 @@ def _check_budgets(plan: Plan, labelled: bool) -> None:
         quantize = artifact.options.quantize
         if quantize and quantize.max_drop and quantize.metric == "top1":
             raise UsageError(
-                f"artifacts.{artifact.name}: metric: top1 is accuracy on labels, and the samples of "
-                "data.evaluation have no labels: add them, or use metric: agreement"
+                f"artifacts.{artifact.name}: metric: top1 is accuracy on labels, and the samples "
+                "of data.evaluation have no labels: add them, or use metric: agreement"
             )

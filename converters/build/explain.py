@@ -30,7 +30,7 @@ def explain(plan: Plan, output: Path) -> list[Explanation]:
 
     Args:
         plan: a checked recipe.
-        output: folder of the build; the steps' dependencies are compared with those of its last build.
+        output: folder of the build, with the dependencies of its last build's steps.
     """
     cache = StepCache(cache_folder() / "steps", plan.folder)
     try:

@@ -1,4 +1,4 @@
-"""The folder of a build: what may be replaced in it, and the scratch folder that is always removed."""
+"""The folder of a build: checks before anything is replaced in it, its lock, its scratch folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prove the artifacts of a build: verdicts of the validator, or cached ones if nothing has changed."""
+"""Prove the artifacts of a build: the validator's verdicts, or cached ones if nothing changed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Prover:
         return self.maker.output
 
     def prove(self, outcomes: Mapping[str, Outcome]) -> list[Row]:
-        """Return rows in the recipe's order: a verdict if the artifact was built, else its outcome."""
+        """Return rows in the recipe's order: the verdict on a built artifact, or its outcome."""
         placed = []
         for artifact in self.plan.artifacts:
             for device in devices_of(artifact, self.devices):
@@ -72,7 +72,7 @@ class Prover:
         return Target(built, device, parent, self._changed_reference(artifact))
 
     def _judge(self, targets: Sequence[Target]) -> list[Row]:
-        """Return the validator's rows, or those of an earlier build if nothing has changed since."""
+        """Return the validator's rows, or those of an earlier build if nothing changed since."""
         if self.runner.cache is None:
             return self._validate(targets)
         reference = self.output / REFERENCE_FILE
@@ -112,7 +112,7 @@ class Prover:
         )
 
     def _changed_reference(self, artifact: ArtifactPlan) -> Reference | None:
-        """Return the reference of the model that the artifact was exported from, if passes changed it."""
+        """Return the reference of the artifact's model, if passes changed that model."""
         key = self.graph.chains[artifact.name].model.key
         return Reference.load(self.output / CHANGED / key / REFERENCE_FILE) if key else None
 

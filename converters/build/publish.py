@@ -30,7 +30,7 @@ from runtimes.machine import machine
 
 @dataclass(frozen=True)
 class PassRecord:
-    """Record of an artifact's passes for its manifest: a report of each, notes, and layers kept float."""
+    """Record of an artifact's passes for its manifest: reports, notes, and layers kept float."""
 
     reports: list[dict[str, Any]]
     notes: list[str]
@@ -39,7 +39,7 @@ class PassRecord:
 
 @dataclass(frozen=True)
 class Publisher:
-    """Publishes the outputs of one build. Files that are in place already and correct are left alone.
+    """Publishes the outputs of one build; correct files that exist already are left alone.
 
     Attributes:
         plan, runner: of the build.
@@ -163,7 +163,7 @@ class Publisher:
         return PassRecord(reports, [*notes, *quantized.notes], quantized.kept_layers)
 
     def _reference(self, model: ModelSteps) -> Path:
-        """Return the reference of a model in the output folder, after publishing a changed model."""
+        """Return the published reference of a model; a changed model is published first."""
         if not model.key:
             return self.output / REFERENCE_FILE
         with self._lock:

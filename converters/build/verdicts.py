@@ -33,7 +33,7 @@ class Verdicts:
 
     Attributes:
         folder: holds a file for each verdict.
-        conditions: dependencies of all verdicts of a build beside their artifacts, see `conditions`.
+        conditions: digest of the other dependencies of all verdicts, see `conditions`.
     """
 
     folder: Path

@@ -34,7 +34,8 @@ class CalibrationSamples:
         self.changed = False
         if source and source.random is not None:
             self.notes.append(
-                "calibrated with noise, not with data: its ranges and its accuracy are those of noise"
+                "calibrated with noise, not with data: its ranges and its accuracy are those of "
+                "noise"
             )
 
     def read(self) -> None:

@@ -1,4 +1,7 @@
-"""Sources of samples: pictures, arrays in a file, a Python factory, noise. Samples are read on request."""
+"""Sources of samples: pictures, arrays in a file, a Python factory, noise.
+
+Samples are read on request.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _INTEGER = re.compile(r"^\s*-?\d+\s*$")
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: an array without batch axis per input, its label if it has one, a name for messages."""
+    """One sample: an array without batch axis per input, its label if any, a name for messages."""
 
     inputs: Arrays
     label: int | None = None
@@ -108,7 +111,9 @@ def _arrays(inputs: Specs, source: SampleSource, path: Path) -> Pool:
     count = lengths[names[0]]
     if len(set(lengths.values())) > 1 or not count:
         sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise UsageError(f"{path}: the arrays must have the same, non-zero number of samples: {sizes}")
+        raise UsageError(
+            f"{path}: the arrays must have the same, non-zero number of samples: {sizes}"
+        )
     labels = arrays[source.labels] if source.labels else None
     titles = [f"{path} [{index}]" for index in range(count)]
     return Pool(titles, partial(_read_row, arrays, list(inputs), labels, titles))
@@ -164,7 +169,9 @@ def _dataset(recipe: Recipe, source: SampleSource, folder: Path) -> Pool:
         count = len(dataset)
     except TypeError as error:
         kind = type(dataset).__name__
-        raise UsageError(f"data: {source.factory} returned a {kind}, which has no length") from error
+        raise UsageError(
+            f"data: {source.factory} returned a {kind}, which has no length"
+        ) from error
     if not count:
         raise UsageError(f"data: {source.factory} returned no samples")
     titles = [f"{source.factory} [{index}]" for index in range(count)]
@@ -184,7 +191,9 @@ def _read_item(
             inputs = {names[0]: inputs} if len(names) == 1 else {}
         arrays = {name: np.asarray(inputs[name]) for name in names if name in inputs}
     except Exception as error:  # the user's own dataset: it may raise anything
-        raise InputError(f"{titles[index]} cannot be read: {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{titles[index]} cannot be read: {type(error).__name__}: {error}"
+        ) from error
     if missing := [name for name in names if name not in arrays]:
         raise InputError(f"{titles[index]} has no {', '.join(missing)}")
     # The second element of a sample of another task (a number, a mask) is no class.
@@ -209,8 +218,8 @@ def read_labels(root: Path, files: Sequence[Path], scheme: str | None, folder: P
     Args:
         root: the folder of the pictures.
         files: the pictures.
-        scheme: `folder` (class folders, numbered by name, as ImageFolder does), `prefix` (the digits
-            that a file's name starts with), or a CSV file of name,index rows.
+        scheme: `folder` (class folders, numbered by name, as ImageFolder does), `prefix` (the
+            digits that a file's name starts with), or a CSV file of name,index rows.
         folder: what a CSV file's path is relative to.
 
     Raises:
@@ -248,7 +257,9 @@ def _labels_by_prefix(files: Sequence[Path]) -> dict[Path, int]:
     return labels
 
 
-def _labels_by_table(root: Path, files: Sequence[Path], table: Mapping[str, int]) -> dict[Path, int]:
+def _labels_by_table(
+    root: Path, files: Sequence[Path], table: Mapping[str, int]
+) -> dict[Path, int]:
     labels = {}
     for file in files:
         name = file.relative_to(root).as_posix()
@@ -259,7 +270,9 @@ def _labels_by_table(root: Path, files: Sequence[Path], table: Mapping[str, int]
 
 def _read_csv(path: Path) -> dict[str, int]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
+        with path.open(
+            encoding="utf-8-sig", newline=""
+        ) as file:  # spreadsheets write a byte order mark
             rows = [row for row in csv.reader(file) if len(row) >= 2 and _INTEGER.match(row[1])]
     except OSError as error:
         raise UsageError(f"labels: cannot read {path}: {error.strerror}") from error

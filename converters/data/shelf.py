@@ -14,8 +14,10 @@ from runtimes.errors import InputError, UsageError
 from runtimes.spec import Arrays, Specs
 
 ROOM = 2 << 30
-"""Bytes of samples that are kept: pictures need not be decoded in every epoch, and no data set fills
-the memory."""
+"""Bytes of samples that are kept.
+
+So pictures need not be decoded in every epoch, and no data set fills the memory.
+"""
 
 
 @dataclass
@@ -76,14 +78,19 @@ def _stacked(name: str, arrays: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[An
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         raise UsageError(
-            f"recover: samples of {name!r} are {list(shapes[0])} and {list(shapes[1])}, which cannot be "
-            "stacked into a batch: pad them to one size, or use `batch: 1`"
+            f"recover: samples of {name!r} are {list(shapes[0])} and {list(shapes[1])}, which "
+            "cannot be stacked into a batch: pad them to one size, or use `batch: 1`"
         )
     return np.stack(arrays)
 
 
-def batches(indices: Sequence[int], size: int, rng: np.random.Generator | None = None) -> Iterator[list[int]]:
-    """Yield the indices in batches, in random order with a generator; a single sample at the end is left out."""
+def batches(
+    indices: Sequence[int], size: int, rng: np.random.Generator | None = None
+) -> Iterator[list[int]]:
+    """Yield the indices in batches, in random order with a generator.
+
+    A single last one is left out.
+    """
     order = list(indices)
     if rng is not None:
         order = [indices[int(position)] for position in rng.permutation(len(indices))]

@@ -25,8 +25,10 @@ CALIBRATION = 100
 Warn = Callable[[str], object]
 
 
-def probes(recipe: Recipe, folder: Path, warn: Warn = lambda note: None, classes: int | None = None) -> list[Probe]:
-    """Return the recipe's samples, or seeded noise if it names none, with other sizes and edge values.
+def probes(
+    recipe: Recipe, folder: Path, warn: Warn = lambda note: None, classes: int | None = None
+) -> list[Probe]:
+    """Return the recipe's samples or seeded noise, with other sizes and edge values.
 
     `warn` is called for each sample that is left out; `classes` as in `evaluation_samples`.
     """
@@ -49,8 +51,8 @@ def evaluation_samples(
         classes: of the model, if their number is known and labels must fit it.
 
     Raises:
-        UsageError: there are none, they or their labels do not fit the model, or more than 1 % cannot
-            be read.
+        UsageError: there are none, they or their labels do not fit the model, or more than 1 %
+            cannot be read.
     """
     source = recipe.data.evaluation
     assert source is not None  # called only if the recipe has it
@@ -72,7 +74,8 @@ def _check_labels(samples: Sequence[Sample], classes: int | None) -> None:
     if labelled and len(labelled) < len(samples):
         bare = next(sample for sample in samples if sample.label is None)
         raise UsageError(
-            f"data.evaluation: {bare.name} has no label and {labelled[0].name} has one: label all samples or none"
+            f"data.evaluation: {bare.name} has no label and {labelled[0].name} has one: label all "
+            "samples or none"
         )
     for sample in labelled:
         label = sample.label
@@ -82,11 +85,13 @@ def _check_labels(samples: Sequence[Sample], classes: int | None) -> None:
             if classes:
                 limits = f"the model has {classes} classes, 0 to {classes - 1}"
             hint = "" if label < 0 else ": do the labels count from 1, or belong to another model?"
-            raise UsageError(f"data.evaluation: the label of {sample.name} is {label}, but {limits}{hint}")
+            raise UsageError(
+                f"data.evaluation: the label of {sample.name} is {label}, but {limits}{hint}"
+            )
 
 
 def _calibrating(recipe: Recipe, folder: Path) -> list[int]:
-    """Return the indices of the evaluation samples that calibration uses: none if its source differs."""
+    """Return indices of the evaluation samples that calibration uses: none of another source."""
     calibration, evaluation = recipe.data.calibration, recipe.data.evaluation
     if calibration is None or evaluation is None or calibration.origin != evaluation.origin:
         return []
@@ -110,15 +115,15 @@ def calibration_batches(
         unit: name of the samples in progress counts; None if the caller counts.
 
     Raises:
-        UsageError: there are none, they do not fit the model, or more than 1 % cannot be read or are
-            not finite.
+        UsageError: there are none, they do not fit the model, or more than 1 % cannot be read or
+            are not finite.
     """
     source = recipe.data.calibration
     if source is None:
         raise UsageError(
             "no calibration data: static quantization needs real samples to find its ranges: add "
-            "data.calibration (images, arrays or factory) to the recipe, or `calibration: {random: 0}`, which "
-            "calibrates for noise"
+            "data.calibration (images, arrays or factory) to the recipe, or "
+            "`calibration: {random: 0}`, which calibrates for noise"
         )
     pool = open_pool(recipe, source, folder)
     indices = pool.spread(source.samples or CALIBRATION)
@@ -135,8 +140,8 @@ def calibration_batches(
 def some_samples(recipe: Recipe, folder: Path, count: int) -> tuple[str, list[Arrays]]:
     """Return at most `count` inputs to look at a graph's values with, and what they are.
 
-    Calibration samples if the recipe has any: evaluation samples shall decide as little as possible.
-    Otherwise evaluation samples, or seeded noise.
+    Calibration samples if the recipe has any: evaluation samples shall decide as little as
+    possible. Otherwise evaluation samples, or seeded noise.
     """
     data = recipe.data
     if data.calibration is not None:
@@ -184,14 +189,15 @@ def read_checked(pool: Pool, index: int, inputs: Specs) -> Sample:
 def training_pool(recipe: Recipe, folder: Path) -> tuple[Pool, list[int]]:
     """Return the samples to train on and their indices: `data.training`, else `data.calibration`.
 
-    Evaluation samples are left out if they come from the same source. Raises UsageError if the recipe
-    has no such data.
+    Evaluation samples are left out if they come from the same source. Raises UsageError if the
+    recipe has no such data.
     """
     source = recipe.data.training or recipe.data.calibration
     if source is None:
         raise UsageError(
-            "no training data: recover learns from samples: add `data: {training: {images: FOLDER}}` (or "
-            "arrays: FILE, factory: python:module:function) to the recipe; labels are not needed"
+            "no training data: recover learns from samples: add "
+            "`data: {training: {images: FOLDER}}` (or arrays: FILE, factory: "
+            "python:module:function) to the recipe; labels are not needed"
         )
     pool = open_pool(recipe, source, folder)
     evaluation = recipe.data.evaluation
@@ -200,7 +206,10 @@ def training_pool(recipe: Recipe, folder: Path) -> tuple[Pool, list[int]]:
     limit = recipe.data.training.samples if recipe.data.training else None
     indices = pool.spread(limit or len(pool.names), reserved)
     if len(indices) < _FEWEST:
-        raise UsageError(f"recover: {len(indices)} samples are too few to train on; at least {_FEWEST} are needed")
+        raise UsageError(
+            f"recover: {len(indices)} samples are too few to train on; at least {_FEWEST} are "
+            "needed"
+        )
     return pool, indices
 
 
@@ -211,7 +220,9 @@ def _judging(recipe: Recipe, folder: Path) -> list[int]:
     """Return the indices of the samples that artifacts are judged on."""
     source = recipe.data.evaluation
     assert source is not None  # called only if the recipe has it
-    return open_pool(recipe, source, folder).spread(source.samples or PICTURES, _calibrating(recipe, folder))
+    return open_pool(recipe, source, folder).spread(
+        source.samples or PICTURES, _calibrating(recipe, folder)
+    )
 
 
 def _finite(sample: Sample, name: str) -> Sample:
@@ -222,12 +233,17 @@ def _finite(sample: Sample, name: str) -> Sample:
 
 
 def _fitting(sample: Sample, inputs: Specs, name: str) -> Sample:
-    """Return the sample in the model's dtypes. Raises UsageError if its shape or a value does not fit."""
+    """Return the sample in the model's dtypes.
+
+    Raises UsageError if its shape or a value does not fit.
+    """
     arrays = {}
     for key, spec in inputs.items():
         array = sample.inputs[key]
         if not _fits(array.shape, spec.shape[1:]):
-            raise UsageError(f"{name} is {list(array.shape)}, the input {key!r} is {spec}, the batch first")
+            raise UsageError(
+                f"{name} is {list(array.shape)}, the input {key!r} is {spec}, the batch first"
+            )
         mismatch = f"{name} is {array.dtype}, the input {key!r} is {spec.dtype}"
         arrays[key] = _cast(array, spec.dtype, mismatch)
     return Sample(arrays, sample.label, name)
@@ -242,8 +258,13 @@ def _fits(shape: Sequence[int], wanted: Sequence[int | str]) -> bool:
 
 
 def _cast(array: np.ndarray[Any, Any], dtype: str, mismatch: str) -> np.ndarray[Any, Any]:
-    """Return the array in another dtype. Raises UsageError(`mismatch`...) if that would change a value."""
-    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and not dtype.startswith("float")):
+    """Return the array in another dtype.
+
+    Raises UsageError(`mismatch`...) if that would change a value.
+    """
+    if array.dtype.kind not in "biuf" or (
+        array.dtype.kind == "f" and not dtype.startswith("float")
+    ):
         raise UsageError(mismatch)
     with np.errstate(over="ignore"):
         cast = array.astype(dtype)
@@ -261,7 +282,9 @@ def _batches(recipe: Recipe, samples: Sequence[Sample]) -> list[Probe]:
     batches = []
     for start in range(0, len(samples), count):
         picked = [samples[index % len(samples)] for index in range(start, start + count)]
-        inputs = {name: np.stack([sample.inputs[name] for sample in picked]) for name in recipe.inputs}
+        inputs = {
+            name: np.stack([sample.inputs[name] for sample in picked]) for name in recipe.inputs
+        }
         # Samples that fill the last batch up were counted already: only the new ones have labels.
         new = samples[start : start + count]
         labels = tuple(sample.label for sample in new if sample.label is not None)

@@ -27,8 +27,8 @@ def _precision(artifact: Artifact) -> list[str]:
         return []
     counts = ", ".join(f"{count} in {name}" for name, count in sorted(layers.items()))
     return [
-        f"{manifest.precision} was requested, but of the layers that compute {counts} do: the "
-        "precision gate fails"
+        f"{manifest.precision} was requested, but the computing layers are {counts}: the precision "
+        "gate fails"
     ]
 
 

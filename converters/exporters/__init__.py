@@ -1,4 +1,7 @@
-"""One file per format. A third party adds a format through the entry-point group `burnish.exporters`."""
+"""One file per format.
+
+A third party adds a format through the entry-point group `burnish.exporters`.
+"""
 
 from runtimes.registry import Registry
 

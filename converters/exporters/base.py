@@ -1,6 +1,6 @@
 """The contract of an exporter: options that a recipe may set, and one method that writes files.
 
-A plug-in imports everything that it needs from here.
+A plug-in imports all it needs from here.
 """
 
 from __future__ import annotations
@@ -44,44 +44,50 @@ class Exporter(ABC):
     devices: ClassVar[tuple[str, ...]]
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     quantization: ClassVar[tuple[str, ...]] = ()
-    """Modes of the pass `quantize` that the engine has kernels for; none where passes cannot be had."""
+    """Modes of the pass `quantize` that the engine has kernels for."""
     Options: ClassVar[type[ExporterOptions]]
 
     def missing(self, options: Any) -> str | None:
-        """Why this machine cannot build the format, or None. Imports nothing heavy."""
+        """Return why this machine cannot build the format, or None. Imports nothing heavy."""
         absent = [package for package in self.packages if not find_spec(package)]
         if absent:
             return f"{', '.join(absent)} not installed: pip install 'burnish[convert]'"
         quantizer = self.quantizer(options) if options.quantize else None
         if quantizer in _OPTIONAL_QUANTIZERS and not find_spec(quantizer):
             return f"{quantizer} is not installed: pip install 'burnish[quantize]'"
-        if any(one.prune or one.recover for one in options.passes) and not find_spec("torch_pruning"):
+        prunes = any(step.prune or step.recover for step in options.passes)
+        if prunes and not find_spec("torch_pruning"):
             return "torch-pruning is not installed: pip install 'burnish[prune]'"
         return None
 
     def quantizer(self, options: Any) -> str:
-        """The package that quantizes for this format, where options ask for that."""
+        """Return the package that quantizes for this format, if the options have that pass."""
         return str(options.quantize.quantizer)
 
     def runs_on(self, options: Any) -> tuple[str, ...]:
-        """The devices that an artifact of these options runs on."""
+        """Return the devices that an artifact of these options runs on."""
         return self.devices
 
     def graph_options(self, options: Any) -> dict[str, Any] | None:
-        """Options of the ONNX graph that the export starts from, or None where it starts from the module."""
+        """Return options of the ONNX graph to start from, or None to start from the module."""
         return None
 
     def depends_on_machine(self, options: Any) -> bool:
-        """Whether the files, or what is counted of them, depend on the CPU or GPU of the machine that builds."""
+        """Return whether the files, or their counts, depend on the building CPU or GPU."""
         return True
 
     def varies(self, options: Any) -> str | None:
-        """Why another build of the same recipe may give other bytes, or None where it gives the same."""
-        reasons = (*(one.varies for one in options.passes), self.unrepeatable(options))
-        return next(filter(None, reasons), None)
+        """Return why another build of the same recipe may give other bytes, or None."""
+        for step in options.passes:
+            if step.varies:
+                return str(step.varies)
+        return self.unrepeatable(options)
 
     def unrepeatable(self, options: Any) -> str | None:
-        """Why exporting the same model twice may give other bytes, or None. That it does not must be said."""
+        """Return why exporting the same model twice may give other bytes, or None.
+
+        A format has to override this to promise the same bytes.
+        """
         return f"{self.format} does not promise the same bytes each time"
 
     @abstractmethod
@@ -90,38 +96,51 @@ class Exporter(ABC):
 
 
 def check_precision(
-    compute: dict[str, int], asked: str, share: float = COMPUTE_SHARE, why: str = "", left: int = 0
+    compute: dict[str, int],
+    precision: str,
+    share: float = COMPUTE_SHARE,
+    why: str = "",
+    left: int = 0,
 ) -> None:
-    """Raise ExportError where less than `share` of the computing layers have the precision asked for.
+    """Raise ExportError if less than `share` of the computing layers have the requested precision.
 
-    `why` ends the message, where the reason is known. `left` of the layers are none that must have it.
+    Args:
+        compute: number of computing layers by precision.
+        precision: the requested one.
+        share: of the layers that must have it.
+        why: the end of the message, if the reason is known.
+        left: number of layers that need not have it.
     """
     total = sum(compute.values())
-    if total and compute.get(asked, 0) < share * (total - left):
+    if total and compute.get(precision, 0) < share * (total - left):
         counts = ", ".join(f"{count} {name}" for name, count in sorted(compute.items()))
-        raise ExportError(f"the network is not {asked}: of its {total} computing layers there are {counts}{why}")
+        raise ExportError(
+            f"the network is not {precision}: its {total} computing layers are {counts}{why}"
+        )
 
 
 def _without_folders(text: str) -> str:
-    """The text with file names in place of absolute paths: a manifest travels, this machine's folders do not."""
+    """Replace absolute paths by file names: a manifest travels, this machine's folders do not."""
     return re.sub(r"(?<![\w.])/(?:[^\s/\"':]+/)+", "", text)
 
 
-def first_that_works(asked: str, attempts: dict[str, Callable[[], Any]]) -> tuple[str, Any, dict[str, str]]:
-    """Try the attempt that was asked for, or with `auto` each in order.
+def first_that_works(
+    choice: str, attempts: dict[str, Callable[[], Any]]
+) -> tuple[str, Any, dict[str, str]]:
+    """Try the chosen attempt, or with `auto` each in order.
 
     Returns:
         The winner's name, its result, and why the ones before it failed.
 
-    Raises ExportError with every reason where none works.
+    Raises ExportError with all reasons if none works.
     """
     failures: dict[str, str] = {}
     for name, attempt in attempts.items():
-        if asked not in ("auto", name):
+        if choice not in ("auto", name):
             continue
         try:
             return name, attempt(), failures
         except Exception as error:  # exporters fail in any way their libraries please
             failures[name] = f"{type(error).__name__}: {_without_folders(str(error).strip())}"
     reasons = "\n".join(f"  {name}: {why}" for name, why in failures.items())
-    raise ExportError(f"no way to export this model worked:\n{reasons}")
+    raise ExportError(f"this model cannot be exported:\n{reasons}")

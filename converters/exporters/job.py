@@ -1,4 +1,4 @@
-"""An exporter's task and its result."""
+"""Task and result of an exporter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class ExportJob:
         folder: for the files.
         graph: the ONNX file that the plan made for this exporter, if it needs one.
         samples: returns some inputs, and what they are; None if the recipe is not available.
-        calibration: returns the calibration samples, at most so many; None if the recipe is not available.
+        calibration: returns the calibration samples, at most so many; None if the recipe is not
+            available.
     """
 
     model: torch.nn.Module | None
@@ -50,19 +51,19 @@ class ExportJob:
         return Examples(self.facts, self.samples)
 
     def example(self) -> dict[str, torch.Tensor]:
-        """See `Examples.tensors`."""
+        """Return example inputs: see `Examples.tensors`."""
         return self.examples.tensors()
 
     def example_call(self) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
-        """See `Examples.call`."""
+        """Return example arguments: see `Examples.call`."""
         return self.examples.call()
 
     def some_inputs(self, count: int) -> tuple[str, list[Arrays]]:
-        """See `Examples.some_inputs`."""
+        """Return some inputs: see `Examples.some_inputs`."""
         return self.examples.some_inputs(count)
 
     def dynamic_shapes(self) -> Any:
-        """See `Examples.dynamic_shapes`."""
+        """Return dynamic shapes for torch.export: see `Examples.dynamic_shapes`."""
         return self.examples.dynamic_shapes()
 
 

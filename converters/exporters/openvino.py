@@ -1,13 +1,16 @@
 """OpenVINO IR from the ONNX graph, with the precision counted on the model as OpenVINO executes it.
 
-An IR says nothing of the precision that it is computed in: that is chosen when it is compiled, so the manifest
-carries it to the runtime. What an IR does say is how its weights are stored: as they will be computed with.
+An IR does not contain the precision that it is computed in: that is chosen at compilation, so the
+manifest carries it to the runtime. An IR only contains the precision of its stored weights, which
+is the one to compute with.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +31,7 @@ from runtimes.spec import Dims, Specs
 
 MODEL_FILE = "model.xml"
 MODULES_KEY = ("burnish", "modules")
-"""Where the IR notes which module each operation comes from: JSON of paths by the operations' names."""
+"""Place in the IR for the module of each operation: JSON of paths by the operations' names."""
 _UNKNOWN = re.compile(r"No conversion rule found for operations: (.+)")
 _COMPUTE = {
     "Convolution",
@@ -44,9 +47,10 @@ class OpenVinoOptions(PrecisionOptions):
 
     hint: Literal["latency", "throughput"] = Field(
         "latency",
-        description="latency: one run at a time; throughput: for sessions that several threads run at once.",
+        description="OpenVINO's performance hint. latency: one run at a time; throughput: for "
+        "sessions that several threads run at once.",
     )
-    opset: int = Field(20, ge=13, le=25, description="Of the ONNX graph.")
+    opset: int = Field(20, ge=13, le=25, description="Opset of the ONNX graph.")
 
 
 class OpenVinoExporter(Exporter):
@@ -60,21 +64,21 @@ class OpenVinoExporter(Exporter):
     Options = OpenVinoOptions
 
     def missing(self, options: OpenVinoOptions) -> str | None:
-        """The packages; a CPU without the precision builds the IR all the same, for one that has it."""
+        """Return the missing package; a CPU without the precision can build the IR for another."""
         if not find_spec("openvino"):
             return f"openvino is not installed: {INSTALL}"
         return super().missing(options)
 
     def graph_options(self, options: OpenVinoOptions) -> dict[str, Any]:
-        """A float32 ONNX graph: precision is chosen when the IR is compiled."""
+        """Return options of a float32 ONNX graph: precision is chosen when the IR is compiled."""
         return {"opset": options.opset}
 
     def unrepeatable(self, options: OpenVinoOptions) -> str | None:
-        """Nothing in it depends on when or where it is made."""
+        """Return None: nothing in the file depends on time or place."""
         return None
 
     def export(self, job: ExportJob, options: OpenVinoOptions) -> Exported:
-        """Read the graph, bound its dimensions, save it; compile what was saved and count its layers."""
+        """Read the graph, bound its dimensions, save it; compile the saved file, count layers."""
         import openvino
 
         if job.graph is None:
@@ -84,7 +88,9 @@ class OpenVinoExporter(Exporter):
         modules = _note_modules(model, job.graph)
         if options.precision == "bf16":
             store_as_bf16(model)
-        openvino.save_model(model, job.folder / MODEL_FILE, compress_to_fp16=options.precision == "fp16")
+        openvino.save_model(
+            model, job.folder / MODEL_FILE, compress_to_fp16=options.precision == "fp16"
+        )
         build = {
             "version": openvino.__version__,
             "opset": options.opset,
@@ -92,82 +98,108 @@ class OpenVinoExporter(Exporter):
             "hint": options.hint,
         }
         if problem := lacking(options.precision):
-            note = f"the precision of the layers is not counted: {problem}, so OpenVINO would take another one here"
+            note = (
+                f"the precision of the layers is not counted: {problem}, so OpenVINO would use "
+                "another one here"
+            )
             return Exported(MODEL_FILE, options.asked_precision, build, [note])
         compiled, saved = _compiled(job, build)
         layers = count_layers(compiled, saved)
         left = count_float_products(job.graph) if options.quantize else 0
-        check_precision(layers["compute_layers"], options.asked_precision, options.least_share, left=left)
-        told = [] if layers["compute_layers"] else ["the model has no convolution or matrix product to count"]
+        check_precision(
+            layers["compute_layers"], options.asked_precision, options.least_share, left=left
+        )
+        remarks = []
+        if not layers["compute_layers"]:
+            remarks.append("the model has no convolution or matrix product to count")
         if options.quantize:
             unfused = find_unfused_in_openvino(compiled, saved, modules)
-            build, told = {**build, "unfused": listed(unfused)}, [*told, *notes(unfused)]
-        return Exported(MODEL_FILE, options.asked_precision, {**build, **layers}, told)
+            build["unfused"] = listed(unfused)
+            remarks += notes(unfused)
+        return Exported(MODEL_FILE, options.asked_precision, {**build, **layers}, remarks)
 
 
 def read_graph(path: Path) -> Any:
-    """The `openvino.Model` of an ONNX file, plain or with QuantizeLinear and DequantizeLinear.
+    """Read the `openvino.Model` of an ONNX file, plain or with QuantizeLinear and DequantizeLinear.
 
-    Raises ExportError with the words of OpenVINO's reader; of operators that it lacks, with their names alone.
+    Raises ExportError with the message of OpenVINO's reader; for operators that it lacks, with
+    their names.
     """
     import openvino
 
     try:
         return openvino.Core().read_model(path)
-    except Exception as error:  # the reader's exceptions share no base class of their own
+    except Exception as error:  # the reader's exceptions share no base class
         unknown = _UNKNOWN.search(str(error))
         why = f"it has no operator {unknown[1]} (name, opset)" if unknown else error
         raise ExportError(f"OpenVINO cannot read the graph: {why}") from error
 
 
 def _name_and_bound(model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
-    """Check the names, and give every dynamic dimension its range. Raises ExportError."""
+    """Check the names, and set the range of each dynamic dimension. Raises ExportError."""
     import openvino
 
-    for ports, specs in ((model.inputs, inputs), (model.outputs, outputs)):
-        given = [sorted(port.get_names()) for port in ports]
-        if len(given) != len(specs) or any(name not in names for name, names in zip(specs, given, strict=True)):
-            raise ExportError(f"the model's inputs or outputs are named {given}, not {list(specs)}")
-    shapes = {
-        index: openvino.PartialShape(
-            [openvino.Dimension(dims[size].min, dims[size].max) if size in dims else size for size in spec.shape]
-        )
-        for index, spec in enumerate(inputs.values())
-    }
+    _check_names(model.inputs, inputs)
+    _check_names(model.outputs, outputs)
+    ranges: dict[int | str, Any] = {}
+    for name, dim in dims.items():
+        ranges[name] = openvino.Dimension(dim.min, dim.max)
+    shapes = {}
+    for index, spec in enumerate(inputs.values()):
+        shapes[index] = openvino.PartialShape([ranges.get(size, size) for size in spec.shape])
     model.reshape(shapes)
 
 
-def _note_modules(model: Any, graph: Path) -> dict[str, str]:
-    """Write into the IR which module each operation comes from, and return that; `burnish debug` needs it.
+def _check_names(ports: Any, specs: Specs) -> None:
+    names = [sorted(port.get_names()) for port in ports]
+    same = len(names) == len(specs) and all(map(operator.contains, names, specs))
+    if not same:
+        raise ExportError(f"the model's inputs or outputs are named {names}, not {list(specs)}")
 
-    OpenVINO's reader drops what the ONNX nodes note, and of several operations that it makes of one only the last
-    has a name in ONNX: the others are a part of what they feed. An IR keeps such notes for the whole model only.
+
+def _note_modules(model: Any, graph: Path) -> dict[str, str]:
+    """Write the module of each operation into the IR, and return them; `burnish debug` needs it.
+
+    OpenVINO's reader drops the metadata of ONNX nodes. If it makes several operations of one node,
+    only the last has a name in ONNX: the others belong to the module of the operation that they
+    feed. An IR keeps such notes for the whole model only.
     """
     import onnx
 
-    made: dict[str, str] = {}
+    origins: dict[str, str] = {}
     for node in onnx.load(str(graph), load_external_data=False).graph.node:
-        path = module_path({entry.key: entry.value for entry in node.metadata_props})
-        made.update((name, path) for name in node.output if path)
-    found: dict[str, str | None] = {}
+        if path := module_path({entry.key: entry.value for entry in node.metadata_props}):
+            origins.update(dict.fromkeys(node.output, path))
+    paths: dict[str, str | None] = {}
     for operation in reversed(model.get_ordered_ops()):
-        ports = operation.outputs()
-        names = {name for port in ports for name in port.get_names()}
-        users = {found[user.get_node().get_friendly_name()] for port in ports for user in port.get_target_inputs()}
-        own = next((made[name] for name in sorted(names) if name in made), None)
-        inherited = users.pop() if len(users) == 1 and not names else None
         silent = operation.get_type_name() in ("Constant", "Result")
-        found[operation.get_friendly_name()] = None if silent else own or inherited
-    known = {name: path for name, path in found.items() if path}
-    model.set_rt_info(json.dumps(known), list(MODULES_KEY))
-    return known
+        module = None if silent else _module_of(operation, origins, paths)
+        paths[operation.get_friendly_name()] = module
+    modules = {name: path for name, path in paths.items() if path}
+    model.set_rt_info(json.dumps(modules), list(MODULES_KEY))
+    return modules
+
+
+def _module_of(
+    operation: Any, origins: Mapping[str, str], paths: Mapping[str, str | None]
+) -> str | None:
+    """Return the module of an operation: that of its ONNX node, or else of its only reader."""
+    names, readers = set[str](), set[str | None]()
+    for port in operation.outputs():
+        names |= port.get_names()
+        for reader in port.get_target_inputs():
+            readers.add(paths[reader.get_node().get_friendly_name()])
+    for name in sorted(names):
+        if name in origins:
+            return origins[name]
+    return readers.pop() if len(readers) == 1 and not names else None
 
 
 def store_as_bf16(model: Any) -> int:
-    """Store weights of convolutions and matrix products as bfloat16, which halves the file; return how many.
+    """Store weights of convolutions and matrix products as bfloat16; return how many.
 
-    The engine rounds them the same way, so the numbers stay. OpenVINO's own way to halve a file is float16, whose
-    small range costs MobileNetV2 3 dB.
+    The engine rounds them the same way, so the numbers stay. OpenVINO's own way to halve a file is
+    float16, whose small range costs MobileNetV2 3 dB.
     """
     import ml_dtypes
     import openvino
@@ -175,7 +207,10 @@ def store_as_bf16(model: Any) -> int:
 
     stored = 0
     for constant in model.get_ordered_ops():
-        if constant.get_type_name() != "Constant" or constant.get_element_type() != openvino.Type.f32:
+        if (
+            constant.get_type_name() != "Constant"
+            or constant.get_element_type() != openvino.Type.f32
+        ):
             continue
         users = list(constant.output(0).get_target_inputs())
         if not any(_computes(user.get_node()) for user in users):
@@ -190,16 +225,17 @@ def store_as_bf16(model: Any) -> int:
 
 
 def _computes(node: Any) -> bool:
-    """Whether a node is a convolution or matrix product, or shapes the weights of one."""
+    """Return whether a node is a convolution or matrix product, or reshapes the weights of one."""
     if node.get_type_name() == "Reshape":
         return any(_computes(user.get_node()) for user in node.output(0).get_target_inputs())
     return node.get_type_name() in _COMPUTE
 
 
 def _compiled(job: ExportJob, build: dict[str, Any]) -> tuple[Any, Any]:
-    """What was saved, compiled as a session does it for the sizes to be fastest at; and as it was read.
+    """Return the saved model, compiled as a session does it for the best sizes; and as read.
 
-    For one thread: OpenVINO makes other layers for several, and a manifest shall not depend on the builder's cores.
+    It is compiled for one thread: OpenVINO makes other layers for several, and a manifest shall not
+    depend on the builder's cores.
     """
     import openvino
 

@@ -1,4 +1,7 @@
-"""One pass over the eager module. A training's progress is kept by content, and continues from there."""
+"""One pass over the eager module.
+
+A training's progress is kept by content, and continues from there.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,11 @@ class Changed:
 
 
 def change(
-    bench: Bench, options: PassOptions, teacher: torch.nn.Module, module: torch.nn.Module, after: Path
+    bench: Bench,
+    options: PassOptions,
+    teacher: torch.nn.Module,
+    module: torch.nn.Module,
+    after: Path,
 ) -> Changed:
     """Apply a pass to `module` and leave its state and structure in the folder `after`.
 
@@ -56,7 +63,9 @@ def change(
     result = task.apply(module, bench.kept / key / "checkpoint.pt")
     torch.save(result.module.state_dict(), after / STATE_FILE)
     difference(build_module(bench.source), result.module).save(after)
-    return Changed({options.name: {"options": _recipe_options(options), **result.report}}, result.notes)
+    return Changed(
+        {options.name: {"options": _recipe_options(options), **result.report}}, result.notes
+    )
 
 
 def _recipe_options(options: PassOptions) -> dict[str, Any]:

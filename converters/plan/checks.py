@@ -106,7 +106,7 @@ def budget_problems(
 
 
 def _may_have_labels(source: SampleSource | None) -> bool:
-    """Return whether samples may have labels: for a factory this is known only when they are read."""
+    """Return whether samples may have labels; those of a factory are known when they are read."""
     return source is not None and (source.labels is not None or source.factory is not None)
 
 
@@ -157,7 +157,7 @@ def output_problems(recipe: Recipe, document: Document) -> list[Problem]:
 
 
 def dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
-    """Return the dimensions without a range, ranges without a dimension, and inputs that are too large."""
+    """Return dimensions without a range, ranges without a dimension, inputs that are too large."""
     used = {size for spec in recipe.inputs.values() for size in spec.shape if isinstance(size, str)}
     problems = []
     for name in sorted(used - set(recipe.dims)):
@@ -180,8 +180,8 @@ def _size_problems(recipe: Recipe, document: Document) -> list[Problem]:
         count = math.prod(profile_shapes(spec, recipe.dims)[-1])
         if count > _MAX_INPUT_VALUES:
             message = (
-                f"at its maximum size this input has {count:.3g} values, and the validator runs it: "
-                "lower the `max` of its dimensions"
+                f"at its maximum size this input has {count:.3g} values, and the validator runs "
+                "it: lower the `max` of its dimensions"
             )
             problems.append(Problem(document.mark(("inputs", name)), f"inputs.{name}", message))
     return problems

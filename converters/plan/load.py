@@ -154,7 +154,7 @@ def _passes_problem(exporter: Exporter, options: ExporterOptions) -> str | None:
 
 
 def _budget_gate(quantize: QuantizeOptions | None) -> dict[str, float]:
-    """Return the gate that proves an accuracy budget: the search for it proves nothing by itself."""
+    """Return the gate that proves an accuracy budget, which the search for it does not."""
     if quantize is None or quantize.max_drop is None:
         return {}
     share = quantize.max_drop / 100
@@ -166,7 +166,7 @@ def _budget_gate(quantize: QuantizeOptions | None) -> dict[str, float]:
 
 
 def _readable(data: dict[str, Any]) -> Recipe:
-    """Return the readable keys of a faulty recipe, so that problems between them are reported too."""
+    """Return the readable keys of a faulty recipe, to report problems between them too."""
     minimal = {"model": "", "inputs": {"x": {"shape": [1]}}, "artifacts": {"x": {}}}
     values: dict[str, Any] = {}
     for name in Recipe.model_fields:

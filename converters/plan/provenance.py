@@ -1,4 +1,4 @@
-"""Provenance of an artifact for its manifest, from the recipe alone: without folders, machine or time."""
+"""Provenance of an artifact for its manifest, without folders, machine or time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def recipe_digest(recipe: Recipe) -> str:
 
 
 def step_records(artifact: ArtifactPlan) -> tuple[StepRecord, ...]:
-    """Return the steps from the loaded model to the artifact's files: passes, ONNX graph, export."""
+    """Return the steps from the loaded model to the artifact: passes, ONNX graph, export."""
     options, exporter = artifact.options, artifact.exporter
     records = []
     for pass_options in model_passes(options.passes):

@@ -1,4 +1,4 @@
-"""The JSON Schema of recipes, for editors. `make schema` writes it to configs/recipe.schema.json."""
+"""The JSON Schema of recipes for editors; `make schema` writes configs/recipe.schema.json."""
 
 from __future__ import annotations
 

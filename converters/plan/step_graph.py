@@ -1,4 +1,4 @@
-"""The graph of a recipe's steps, and what each depends on. Artifacts share the steps they have in common."""
+"""The graph of a recipe's steps. Artifacts share the steps that they have in common."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class StepGraph:
         return name
 
     def _model(self, passes: tuple[PassOptions, ...]) -> ModelSteps:
-        """Add the steps of the passes that change the model, and of the study of the changed model."""
+        """Add the steps of the passes that change the model, and of the study of their result."""
         if not passes:
             return ModelSteps()
         names = [self._change(passes[: count + 1]) for count in range(len(passes))]
@@ -149,7 +149,7 @@ class StepGraph:
         return ModelSteps(names[-1], self._add(study), tuple(names), key)
 
     def _change(self, passes: tuple[PassOptions, ...]) -> str:
-        """Add the step of the last of these passes; artifacts with the same first passes share it."""
+        """Add the step of the last of these passes; artifacts that begin with them share it."""
         options = passes[-1]
         before = LOAD if len(passes) == 1 else self._change(passes[:-1])
         name = f"{options.name}-{_passes_key(passes)}"
@@ -174,7 +174,7 @@ class StepGraph:
         return self._add(step)
 
     def _graph(self, options: OnnxOptions, model: ModelSteps) -> str:
-        """Return the step that exports an ONNX graph with these options: an artifact's, or a new one."""
+        """Return the step that exports an ONNX graph with these options, possibly an artifact's."""
         key = _graph_key(options, model)
         if key not in self._shared:
             recipe = self.plan.recipe

@@ -56,7 +56,7 @@ class LoadedFacts:
 
 @dataclass(frozen=True)
 class Load:
-    """Load the model once: save its state for the other steps, and the reference that judges them."""
+    """Load the model once: save its state for other steps, and the reference for the validator."""
 
     source: Source
     recipe: Recipe
@@ -127,7 +127,7 @@ class Studied:
 
 @dataclass(frozen=True)
 class Study:
-    """Study a changed model as the loaded one was: its facts, and the reference for its artifacts."""
+    """Study a changed model: its facts, and the reference that judges its artifacts."""
 
     source: Source
     recipe: Recipe

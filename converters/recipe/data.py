@@ -42,9 +42,9 @@ class SampleSource(Strict):
     )
     labels: str | None = Field(
         None,
-        description="Labels of the samples. For `images`: `folder` (a folder per class, numbered in "
-        "alphabetical order), `prefix` (the digits that a file name starts with), or a CSV file with "
-        "rows of file name and class index. For `arrays`: name of the array with class indices.",
+        description="Labels of the samples. For `images`: `folder` (a folder per class, numbered "
+        "in alphabetical order), `prefix` (the digits that a file name starts with), or a CSV file "
+        "with rows of file name and class index. For `arrays`: name of the array with indices.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Recipes as YAML documents: every value has its file and line; `extends:` and overrides are merged."""
+"""Recipes as YAML documents: values with file and line, `extends:` and overrides merged."""
 
 from __future__ import annotations
 

@@ -69,7 +69,10 @@ def _aware_problem(passes: Sequence[PassOptions], quantize: QuantizeOptions | No
             "`- quantize: int8` after it"
         )
     if quantize.to != "int8":
-        return f"recover: `aware` trains for int8, not for {quantize.to}: remove it, or quantize to int8"
+        return (
+            f"recover: `aware` trains for int8, not for {quantize.to}: remove it, or quantize to "
+            "int8"
+        )
     return None
 
 

@@ -65,7 +65,7 @@ def _sentence(message: str) -> str:
 
 
 def _written_part(location: Keys, document: Document, prefix: Keys) -> Keys:
-    """Return the part of pydantic's location that is in the document, without the tags of unions."""
+    """Return the part of pydantic's location that is in the document: it adds tags of unions."""
     keys: Keys = ()
     for key in location:
         if (*prefix, *keys, key) in document.marks:

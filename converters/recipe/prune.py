@@ -31,7 +31,7 @@ class PruneOptions(Strict):
     )
     engine: Literal["onnx", "openvino", "torch"] = Field(
         "onnx",
-        description="Engine that `of: latency` measures in: ONNX Runtime, OpenVINO, or eager PyTorch.",
+        description="Engine that `of: latency` measures: ONNX Runtime, OpenVINO, or eager PyTorch.",
     )
     importance: Literal["magnitude", "taylor", "batchnorm"] = Field(
         "magnitude",
@@ -51,13 +51,13 @@ class PruneOptions(Strict):
     )
     round_to: PositiveInt = Field(
         8,
-        description="Round numbers of channels to a multiple of this, because kernels are fast with "
-        "such numbers.",
+        description="Round numbers of channels to a multiple of this, because kernels are fast "
+        "with such numbers.",
     )
     pattern: Literal["2:4"] | None = Field(
         None,
-        description="2:4 sparsity: two of four neighbouring weights are set to zero, for the sparse "
-        "tensor cores of NVIDIA GPUs.",
+        description="2:4 sparsity: two of four neighbouring weights are set to zero, for the "
+        "sparse tensor cores of NVIDIA GPUs.",
     )
     unstructured: Share | None = Field(
         None,

@@ -65,8 +65,8 @@ class QuantizeOptions(Strict):
     )
     metric: Literal["top1", "agreement", "sqnr"] = Field(
         "agreement",
-        description="Metric of max_drop. top1: accuracy on labels; agreement: share of samples with "
-        "eager's best class; sqnr: RMS error as a percentage of the output's RMS.",
+        description="Metric of max_drop. top1: accuracy on labels; agreement: share of samples "
+        "with eager's best class; sqnr: RMS error as a percentage of the output's RMS.",
     )
 
     @model_validator(mode="before")

@@ -54,7 +54,8 @@ class Recipe(Strict):
     )
     outputs: tuple[str, ...] | None = Field(
         None,
-        description="Names of the outputs, in order. By default derived from what forward() returns.",
+        description="Names of the outputs, in order. By default derived from the result of "
+        "forward().",
     )
     dims: Dims = Field(
         default_factory=dict, description="Ranges of the dynamic dimensions that shapes name."
@@ -79,8 +80,8 @@ class Recipe(Strict):
     ] = Field(
         ("cpu",),
         min_length=1,
-        description="Devices that artifacts are judged on. An artifact that runs on none of them is "
-        "judged on its own first device.",
+        description="Devices that artifacts are judged on. An artifact that runs on none of them "
+        "is judged on its own first device.",
     )
     seed: int = Field(
         0, ge=0, description="Seed of the random probes that are used without evaluation data."

@@ -1,4 +1,4 @@
-"""Where an eager model comes from."""
+"""Sources of the eager model."""
 
 from converters.sources.torchvision import torchvision_names
 

@@ -1,4 +1,4 @@
-"""Load the eager model that a recipe names: build it, find its weights, put them in."""
+"""The eager model that a recipe names: build it, find its weights, load them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runtimes.validator.probes import draw
 if TYPE_CHECKING:
     import torch
 
-_RANDOM_BATCH = 4  # samples per dynamic dimension when BatchNorm learns its statistics
+_RANDOM_BATCH = 4  # samples per dynamic dimension while BatchNorm statistics are estimated
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,27 @@ class Loaded:
 
 
 def code_notes(source: Source) -> list[str]:
-    """A note where the recipe had this process run a user's code: whoever reads the report should know whose."""
+    """Return a note if the recipe had this process run a user's code, with its origin."""
     kind, _, target = source.model.partition(":")
-    ran = f"python:{target} is code that was run, from {source.folder} or the Python path"
-    return [ran] if kind == "python" else []
+    if kind != "python":
+        return []
+    return [f"python:{target} is code that was run, from {source.folder} or the Python path"]
 
 
 def build_module(source: Source) -> torch.nn.Module:
-    """The model as its factory makes it, initialised under seed 0 where it draws at random."""
+    """Build the model by its factory, under the seed of `random:SEED` or seed 0."""
     import torch
 
     torch.manual_seed(_seed(source))
-    kind, _, rest = source.model.partition(":")
+    kind, _, name = source.model.partition(":")
     try:
         if kind == "torchvision":
-            return torchvision.build(rest, source.args).eval()
+            return torchvision.build(name, source.args).eval()
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{source.where}: torchvision cannot build {rest} with {source.args}: {error}") from error
-    return python.build(rest, source.args, source.folder, source.where).eval()
+        raise UsageError(
+            f"{source.where}: torchvision cannot build {name} with {source.args}: {error}"
+        ) from error
+    return python.build(name, source.args, source.folder, source.where).eval()
 
 
 def _seed(source: Source) -> int:
@@ -71,26 +74,28 @@ def _seed(source: Source) -> int:
 
 
 def load_model(source: Source) -> Loaded:
-    """Build the model and give it the first weights that can be had."""
+    """Build the model and load the first weights that are available."""
     kind = source.model.partition(":")[0]
     names = source.weights or ("DEFAULT",)
-    found, tried = find_weights(names, source.model, source.folder, source.trust)
+    loaded, tried = find_weights(names, source.model, source.folder, source.trust)
     module = build_module(source)
-    record = WeightsRecord(found.source, found.sha256, found.random_seed is not None, tried)
-    if found.random_seed is not None:
-        randomize(module, found.random_seed, lambda: _forward_noise(module, source, found))
-    elif found.state is not None:
-        load_into(module, found)
+    record = WeightsRecord(loaded.source, loaded.sha256, loaded.random_seed is not None, tried)
+    if loaded.random_seed is not None:
+        randomize(module, loaded.random_seed, lambda: _forward_noise(module, source, loaded))
+    elif loaded.state is not None:
+        load_into(module, loaded)
     elif kind == "python":
         record = WeightsRecord("as the factory made them", None, False, tried)
     return Loaded(module.eval(), record)
 
 
-def _forward_noise(module: torch.nn.Module, source: Source, found: LoadedState) -> None:
+def _forward_noise(module: torch.nn.Module, source: Source, loaded: LoadedState) -> None:
     import numpy as np
     import torch
 
-    rng = np.random.default_rng(found.random_seed)
+    rng = np.random.default_rng(loaded.random_seed)
     sizes = {name: max(dim.best, min(dim.max, _RANDOM_BATCH)) for name, dim in source.dims.items()}
-    arrays = {name: torch.from_numpy(draw(spec, sizes, rng)) for name, spec in source.inputs.items()}
+    arrays = {
+        name: torch.from_numpy(draw(spec, sizes, rng)) for name, spec in source.inputs.items()
+    }
     call(module, arrays)

@@ -1,7 +1,9 @@
-"""Weights out of files that are programs: TorchScript modules and torch.export's .pt2. Their code is not run.
+"""Weights in files that are programs: TorchScript modules and torch.export's .pt2.
 
-torch's own loaders run some of it: `torch.jit.load` a module's `__setstate__`, `torch.export.load` what was
-pickled. Here only the parts that hold tensors are read.
+Their code is not run.
+
+torch's loaders run some of it: `torch.jit.load` a module's `__setstate__`, `torch.export.load`
+pickled objects. Here only the parts that hold tensors are read.
 """
 
 from __future__ import annotations
@@ -23,19 +25,19 @@ _MOST_PICKLE = 1 << 26  # bytes of a module's structure; a tensor takes some 200
 
 
 def torchscript_state(path: Path) -> State:
-    """Names to tensors of a saved TorchScript module: parameters, buffers and plain tensor attributes.
+    """Return parameters, buffers and plain tensor attributes of a saved TorchScript module.
 
-    Raises ArchiveError where a module stores its state in a way of its own, as quantized ones do.
+    Raises ArchiveError if a module stores its state in a custom form, as quantized ones do.
     """
     import torch
 
     reader = torch._C.PyTorchFileReader(str(path))
     if reader.get_record_size("data.pkl") > _MOST_PICKLE:
         raise ArchiveError(f"its data.pkl has more than {_MOST_PICKLE} bytes")
-    found = _Unpickler(reader).load()
-    if not isinstance(found, _Module):
+    module = _Unpickler(reader).load()
+    if not isinstance(module, _Module):
         raise ArchiveError("its data.pkl holds no module")
-    return dict(_tensors(found, ""))
+    return dict(_tensors(module, ""))
 
 
 class _Module:
@@ -43,17 +45,19 @@ class _Module:
 
     def __init__(self, *state: Any) -> None:
         if state:
-            raise ArchiveError("one of its modules is made by a call of its own code")
+            raise ArchiveError("one of its modules can only be built by running code from the file")
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, dict):
-            raise ArchiveError("one of its modules keeps its state in a form of its own (a quantized one?)")
+            raise ArchiveError(
+                "one of its modules keeps its state in a custom form (is it quantized?)"
+            )
         self.state = state
 
 
-# The pure Python unpickler: the one in C reserves memory for whatever number a memo entry has.
+# The pure Python unpickler: the one in C reserves memory for any number that a memo entry has.
 class _Unpickler(pickle._Unpickler):
-    """Reads a TorchScript module's data.pkl: its own classes as `_Module`, tensors, and nothing else."""
+    """Reads a TorchScript module's data.pkl: classes as `_Module`, tensors, nothing else."""
 
     def __init__(self, reader: Any) -> None:
         super().__init__(io.BytesIO(reader.get_record("data.pkl")))
@@ -61,7 +65,7 @@ class _Unpickler(pickle._Unpickler):
         self._storages: dict[str, Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name in the file stands for. Raises ArchiveError for all that is neither tensor nor module."""
+        """Resolve a name in the file. Raises ArchiveError unless it is of a tensor or a module."""
         import torch
 
         if module.partition(".")[0] == "__torch__":
@@ -71,14 +75,19 @@ class _Unpickler(pickle._Unpickler):
         allowed = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-            **{("torch.jit._pickle", f"build_{kind}list"): list for kind in ("int", "double", "bool", "tensor")},
+            **{
+                ("torch.jit._pickle", f"build_{kind}list"): list
+                for kind in ("int", "double", "bool", "tensor")
+            },
         }
         if (module, name) not in allowed:
-            raise ArchiveError(f"its data.pkl asks for {module}.{name}, which is neither a module nor a tensor")
+            raise ArchiveError(
+                f"its data.pkl refers to {module}.{name}, which is neither a module nor a tensor"
+            )
         return allowed[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        """The storage of a tensor: ("storage", type, key, device, number of elements)."""
+        """Read the storage of a tensor: ("storage", type, key, device, number of elements)."""
         import torch
 
         _, kind, key, _, count = pid
@@ -102,9 +111,10 @@ def _tensors(module: _Module, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def exported_state(path: Path) -> State:
-    """Names to tensors of a program that torch.export saved: parameters and buffers.
+    """Return names to tensors of a program that torch.export saved: parameters and buffers.
 
-    Raises ArchiveError for the layout of another torch, and for weights that only unpickling would read.
+    Raises ArchiveError for the layout of another torch, and for weights that only unpickling can
+    read.
     """
     from torch.export.pt2_archive import _package, constants
 
@@ -112,10 +122,12 @@ def exported_state(path: Path) -> State:
     listing = constants.WEIGHTS_CONFIG_FILENAME_FORMAT.format("model")
     if listing not in reader.get_file_names():
         raise ArchiveError(f"it has no {listing}: another version of torch saved it")
-    described = parse_json(reader.read_bytes(listing))["config"]
-    if pickled := [name for name, one in described.items() if one["use_pickle"] is not False]:
-        raise ArchiveError(f"{pickled[0]!r} is pickled, as tensors of unusual kinds are")
+    for name, entry in parse_json(reader.read_bytes(listing))["config"].items():
+        if entry["use_pickle"] is not False:
+            raise ArchiveError(f"{name!r} is pickled, as tensors of unusual kinds are")
     state = _package._load_state_dict(reader, "model")
     if not isinstance(state, dict):
-        raise ArchiveError("its weights are a checkpoint inside it: another version of torch saved it")
+        raise ArchiveError(
+            "its weights are a checkpoint inside it: another version of torch saved it"
+        )
     return {name: value.detach() for name, value in state.items()}

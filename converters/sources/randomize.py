@@ -1,8 +1,9 @@
-"""Random weights that prove something.
+"""Random weights whose outputs depend on the input.
 
-Freshly initialised models often compute nothing: torchvision's ViT heads are all zero, ConvNeXt scales each
-block by 1e-6, and BatchNorm's running statistics (mean 0, variance 1) let activations vanish. Any artifact
-agrees with such a model. Here constant weights are drawn anew and BatchNorm learns its statistics from noise.
+Freshly initialised models often compute nothing: torchvision's ViT heads are all zero, ConvNeXt
+scales each block by 1e-6, and BatchNorm running statistics (mean 0, variance 1) let activations
+vanish. Any artifact agrees with such a model. Here constant weights are redrawn and BatchNorm
+statistics are estimated on noise.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ def randomize(module: torch.nn.Module, seed: int, forward: Callable[[], object])
 
     Args:
         module: changed in place; left in eval mode.
-        seed: of all that is drawn.
-        forward: runs the module once on seeded noise of the recipe's inputs, with more than one sample.
+        seed: of all random numbers.
+        forward: runs the module once on seeded noise of the recipe's inputs, with more than one
+            sample.
     """
     import torch
 
@@ -34,10 +36,17 @@ def randomize(module: torch.nn.Module, seed: int, forward: Callable[[], object])
         for parameter in module.parameters():
             if _constant_weight(parameter):
                 fan_in = max(1, parameter[0].numel())
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(fan_in))
+                parameter.copy_(
+                    torch.randn(parameter.shape, generator=generator) / math.sqrt(fan_in)
+                )
     learn_statistics(module, [forward] * _PASSES)
 
 
 def _constant_weight(parameter: torch.Tensor) -> bool:
-    """A matrix or larger whose values are all the same. Vectors (norms, biases) may well be."""
-    return parameter.dim() >= 2 and parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all())
+    """Return whether all values of a matrix or larger are the same.
+
+    Vectors (norms, biases) may well be.
+    """
+    if parameter.dim() < 2 or parameter.numel() < 2:
+        return False
+    return bool((parameter == parameter.flatten()[0]).all())

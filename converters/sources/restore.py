@@ -1,4 +1,4 @@
-"""Restore the model as a step left it."""
+"""The eager model as a step left it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 
 def restore(source: Source, work: Path) -> torch.nn.Module:
-    """The model exactly as the load step, or a pass, left it in a folder."""
+    """Restore the model exactly as the load step, or a pass, left it in a folder."""
     import torch
 
     from converters.models.structure import Structure, apply
 
-    with (work / STATE_FILE).open("rb") as file:  # `burnish debug` restores models of builds from elsewhere
+    with (work / STATE_FILE).open(
+        "rb"
+    ) as file:  # `burnish debug` restores models of builds from elsewhere
         check_zip(file)
     module = build_module(source)
     apply(Structure.load(work), module)
@@ -47,7 +49,13 @@ class EagerFromState:
         module = restore(self.source, self.work)
         facts = self.facts
         return eager_session(
-            module, facts.inputs, facts.outputs, facts.dims, self.device, self.options, facts.by_keyword
+            module,
+            facts.inputs,
+            facts.outputs,
+            facts.dims,
+            self.device,
+            self.options,
+            facts.by_keyword,
         )
 
 
@@ -63,7 +71,9 @@ class EagerFromSource:
     options: SessionOptions
 
     def __call__(self) -> Session:
-        """Load the model with the first weights that can be had, and wrap it."""
+        """Load the model with the first weights that are available, and wrap it."""
         module = load_model(self.source).module
         dims = self.source.dims
-        return eager_session(module, self.inputs, self.outputs, dims, self.device, self.options, self.by_keyword)
+        return eager_session(
+            module, self.inputs, self.outputs, dims, self.device, self.options, self.by_keyword
+        )

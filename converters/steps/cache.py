@@ -124,7 +124,7 @@ class StepCache:
         return Path(tempfile.mkdtemp(dir=self.folder / kind))
 
     def put(self, first: str, read: Mapping[str, str], folder: Path) -> Entry:
-        """Give a finished and sealed folder its name, in place of an entry that is damaged or unwanted.
+        """Give a finished and sealed folder its name; an entry of that name is replaced.
 
         An entry in use is not replaced. If it is identical it is reused; otherwise `folder` serves
         this build only.

@@ -32,7 +32,7 @@ class StepRequest:
 
 @dataclass(frozen=True)
 class StepRun:
-    """Result of a step, its inputs with digests, inputs that changed meanwhile, and its duration."""
+    """Result of a step, digests of its inputs, inputs that changed meanwhile, its duration."""
 
     result: Any
     read: dict[str, str]

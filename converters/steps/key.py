@@ -15,7 +15,7 @@ from runtimes.machine.devices import gpus
 from runtimes.machine.machine import instruction_sets, system
 
 Parts = dict[str, str]
-"""Dependencies of a step: `parameter NAME`, `result PLACE`, `machine ...`, and the files it read."""
+"""Dependencies of a step: `parameter NAME`, `result PLACE`, `machine ...`, and files."""
 
 
 def step_parts(step: Step, needs: Mapping[str, StepOutput]) -> Parts:
@@ -58,7 +58,7 @@ def first_key(parts: Parts) -> str:
 
 
 def explain_miss(before: Parts | None, now: Parts) -> str:
-    """Explain why a step is not in the cache, from its parts of the last build in the same folder."""
+    """Explain why a step is not in the cache, from its parts in the last build."""
     if before is None:
         return "it was not built here before"
     phrases = _changed_parts(before, now)

@@ -1,4 +1,4 @@
-"""Runs the steps of a build: each once, from the cache or in a process of its own, several side by side."""
+"""Runs the steps of a build, each once: from the cache, or by a worker, several side by side."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MIN_FREE_BYTES = 1 << 20
 
 
 class StepFailed(BurnishError):
-    """A step ended in an error. Steps that need its output get the same error: `step` names the cause."""
+    """A step ended in an error. Steps that need its output get the same error."""
 
     def __init__(self, step: str, error: BurnishError) -> None:
         super().__init__(str(error))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def write_script(logs: Path, name: str, command: tuple[str, ...]) -> Path:
-    """Write `NAME.reproduce.sh` beside the log of a step; the step's name is appended to `command`."""
+    """Write `NAME.reproduce.sh` beside the log of a step, which appends its name to `command`."""
     script = logs / f"{name}.reproduce.sh"
     folders = [folder for folder in sys.path if folder and Path(folder).is_dir()]
     python_path = shlex.quote(os.pathsep.join(folders))

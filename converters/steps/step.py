@@ -1,4 +1,4 @@
-"""A step of a build: an action for a process of its own, and everything that its result depends on."""
+"""A step of a build: an action for a process of its own, and its dependencies."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Step:
         parameters: with defaults written out, as JSON.
         needs: names of the steps whose outputs it takes.
         machine: whether the result depends on this machine's CPU and GPU, not only on the files.
-        alone: whether no other step may run beside it, because it measures time or has a time limit.
+        alone: whether no other step may run beside it: it measures time or has a time limit.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Stores that last between builds: folders, each under the key of everything that it depends on.
 
-An entry is complete before it has its name, and its digests are compared whenever it is read. If the
-store itself fails (no permission, no room, a damaged file), the work is only done again.
+An entry is complete before it has its name, and its digests are compared whenever it is read. If
+the store itself fails (no permission, no room, a damaged file), the work is only done again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ABANDONED_SECONDS = 86400.0  # age of a killed process's leftovers; no copy tak
 
 @dataclass(frozen=True)
 class Store:
-    """Folders under keys, of at most `limit` bytes together; the least recently used are removed."""
+    """Folders under keys, of at most `limit` bytes; the least recently used are removed."""
 
     folder: Path
     limit: int = STORE_LIMIT
@@ -96,7 +96,7 @@ class Store:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _trim(self) -> None:
-        """Remove the least recently used entries beyond the limit, and abandoned scratch folders."""
+        """Remove the least recently used entries over the limit, and abandoned scratch folders."""
         ages = {path: path.stat().st_mtime for path in self.folder.iterdir()}
         total = 0
         for path in sorted(ages, key=lambda path: ages[path], reverse=True):

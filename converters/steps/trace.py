@@ -138,8 +138,11 @@ class Trace:
     @staticmethod
     def _code(modules: dict[str, str]) -> set[str]:
         """Return the modules of Burnish itself."""
-        own = [Path(path) for path in modules.values() if _is_burnish(path)]
-        return {f"{CODE} {path.relative_to(ROOT).as_posix()}" for path in own}
+        names = set()
+        for path in modules.values():
+            if _is_burnish(path):
+                names.add(f"{CODE} {Path(path).relative_to(ROOT).as_posix()}")
+        return names
 
     def _is_importable_from(self, module: str, path: str) -> bool:
         """Return whether a module's file is on the search path that the process started with.

@@ -28,7 +28,7 @@ class Gates(Strict):
     parent_size: float | None = Field(
         1.0,
         gt=0,
-        description="If channels were pruned: size below this share of that of the same format "
+        description="If channels were pruned: maximum size (exclusive) over that of the same format "
         "without the artifact's passes; null: not required.",
     )
     deadline_ms: float | None = Field(
@@ -52,7 +52,7 @@ class Gates(Strict):
         le=1,
         description="Minimum share of samples whose best class is the same as eager's (0..1).",
     )
-    max_abs: float | None = Field(None, gt=0, description="Maximum absolute error.")
+    max_abs: float | None = Field(None, gt=0, description="Maximum absolute error against the truth.")
     accuracy_drop: float | None = Field(
         None,
         ge=0,

@@ -8,12 +8,13 @@ from typing import Any
 from runtimes.machine.instruction_sets import hidden, of_manifest, of_torch
 from runtimes.machine.machine import instruction_sets, own_cpu, supports, system, versions
 
-# Instruction sets by which kernels and their data layouts are chosen. A longer list would refuse graphs
-# that were laid out before.
+# Instruction sets by which kernels and their data layouts are chosen. A longer list would refuse
+# graphs that were laid out before.
 _VECTORS = (
-    "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx_vnni",
-    "amx_int8", "amx_bf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve",
-)  # fmt: skip
+    *("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16"),
+    *("avx_vnni", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve"),
+)
 
 
 def vectors() -> list[str]:
@@ -49,8 +50,8 @@ def lacking(build: Mapping[str, Any], capabilities: Callable[[], Mapping[str, An
 
     Args:
         build: of the manifest.
-        capabilities: returns those of `torch.cpu.get_capabilities()`. It is called only for instruction
-            sets that Linux does not show, such as AMX for float16.
+        capabilities: returns those of `torch.cpu.get_capabilities()`. It is called only for
+            instruction sets that Linux does not show, such as AMX for float16.
     """
     absent = recorded(build) - instruction_sets()
     if absent & hidden(own_cpu()):

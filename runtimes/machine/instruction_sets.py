@@ -1,10 +1,11 @@
-"""The instruction sets of CPUs and how each place spells them: the kernel, compilers, PyTorch.
+"""Instruction sets of CPUs, and their spelling by the kernel, compilers and PyTorch.
 
-Names of different places are never compared as text: AMX for bytes is `amx_int8` to the kernel, `-mamx-int8` to GCC
-and Clang, and SSE3 is `pni`, `-msse3`, `sse3`. Everything here is a table; `machine.py` asks it about this CPU, the
-AOTInductor exporter about the options of a compiler.
+These names are never compared as text: AMX for bytes is `amx_int8` to the kernel, `-mamx-int8` to
+GCC and Clang, and SSE3 is `pni`, `-msse3`, `sse3`. Everything here is a table; `machine.py` asks it
+about this CPU, the AOTInductor exporter about the options of a compiler.
 
-What one set builds on is not listed: the kernel shows no AVX-512 without AVX2, and no AMX without its tiles.
+Dependencies between sets are not listed: the kernel shows no AVX-512 without AVX2, and no AMX
+without its tiles.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class InstructionSet:
 
     Attributes:
         name: as Burnish writes it, in manifests too; the kernel's word unless that is obscure.
-        kernel: in the `flags` (x86) or `Features` (Arm) of /proc/cpuinfo; None where Linux shows nothing.
+        kernel: in the `flags` (x86) or `Features` (Arm) of /proc/cpuinfo; None if Linux shows none.
         options: of GCC and Clang, without `-m` (x86) or as `-march=...+option` (Arm).
         torch: the key in `torch.cpu.get_capabilities()`.
     """
@@ -281,53 +282,61 @@ TABLE: dict[Architecture, tuple[InstructionSet, ...]] = {"x86": _parsed(_X86), "
 
 @cache
 def names(architecture: Architecture) -> frozenset[str]:
-    """All instruction sets of an architecture."""
+    """Return all instruction sets of an architecture."""
     return frozenset(row.name for row in TABLE[architecture])
 
 
 def check_name(name: str) -> str:
-    """Return a name of the table. Raises ValueError for any other text: a typo would never match."""
+    """Return a name of the table. Raises ValueError for others: a typo would never match."""
     if not any(name in names(architecture) for architecture in TABLE):
-        raise ValueError(f"{name!r} is not how runtimes/instruction_sets.py calls an instruction set")
+        raise ValueError(f"{name!r} is not a name of runtimes/machine/instruction_sets.py")
     return name
 
 
 def of_kernel(architecture: Architecture, flags: Iterable[str]) -> frozenset[str]:
-    """The instruction sets among the words of /proc/cpuinfo."""
+    """Return the instruction sets among the words of /proc/cpuinfo."""
     shown = frozenset(flags)
     return frozenset(row.name for row in TABLE[architecture] if row.kernel in shown)
 
 
 def hidden(architecture: Architecture) -> frozenset[str]:
-    """Instruction sets that Linux does not show: that a CPU has them must be asked elsewhere."""
+    """Return the instruction sets that Linux does not show; PyTorch may detect them."""
     return frozenset(row.name for row in TABLE[architecture] if row.kernel is None)
 
 
 def of_torch(architecture: Architecture, capabilities: Mapping[str, Any]) -> frozenset[str]:
-    """The instruction sets in what `torch.cpu.get_capabilities()` returns."""
+    """Return the instruction sets in the result of `torch.cpu.get_capabilities()`."""
     width = capabilities.get("sve_max_length")
-    widths = names(architecture) & {f"sve{width}"}
-    return widths | {row.name for row in TABLE[architecture] if row.torch and capabilities.get(row.torch)}
+    sets = set(names(architecture) & {f"sve{width}"})
+    for row in TABLE[architecture]:
+        if row.torch and capabilities.get(row.torch):
+            sets.add(row.name)
+    return frozenset(sets)
 
 
 def of_option(architecture: Architecture, option: str) -> frozenset[str]:
-    """What an option of GCC or Clang, without its `-m` or `+`, lets them use; empty for no instruction set."""
+    """Return the instruction sets that an option of GCC or Clang enables, without `-m` or `+`."""
     return frozenset(row.name for row in TABLE[architecture] if option in row.options)
 
 
 def of_manifest(architecture: Architecture, recorded: Iterable[str]) -> frozenset[str]:
-    """The instruction sets that a manifest records.
+    """Return the instruction sets that a manifest records.
 
-    Manifests of earlier releases spell them as compilers do (`amx-bf16`, `avx512vnni`) or as the kernel does, less
-    its underscores (`avxvnni`). Any other text stays as it is: no CPU has it, so nothing that needs it is run.
+    Manifests of earlier releases spell them as compilers do (`amx-bf16`, `avx512vnni`) or as the
+    kernel does without underscores (`avxvnni`). Any other text is returned unchanged: no CPU has
+    it, so nothing that needs it is run.
     """
     sets: set[str] = set()
     for text in recorded:
         exact = names(architecture) & {text}
-        known = exact or of_option(architecture, text) or _without_underscores(architecture, text)
-        sets |= known or {text}
+        matches = exact or of_option(architecture, text) or _without_underscores(architecture, text)
+        sets |= matches or {text}
     return frozenset(sets)
 
 
 def _without_underscores(architecture: Architecture, text: str) -> frozenset[str]:
-    return frozenset(row.name for row in TABLE[architecture] if row.kernel and row.kernel.replace("_", "") == text)
+    sets = set()
+    for row in TABLE[architecture]:
+        if row.kernel and row.kernel.replace("_", "") == text:
+            sets.add(row.name)
+    return frozenset(sets)

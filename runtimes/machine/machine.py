@@ -22,10 +22,13 @@ Cpu = Architecture
 """The families of CPUs that a graph can be lowered for."""
 
 _PACKAGES = (
-    "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "tensorrt", "tensorrt-rtx",
-    "torch-tensorrt", "torch-pruning", "torchao", "numpy",
-)  # fmt: skip
-_ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "sve")
+    *("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf"),
+    *("tensorrt", "tensorrt-rtx", "torch-tensorrt", "torch-pruning", "torchao", "numpy"),
+)
+_ISA = (
+    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16"),
+    *("asimd", "sve"),
+)
 _SVE_WIDTH = Path("/proc/sys/abi/sve_default_vector_length")
 
 
@@ -54,13 +57,18 @@ def burnish_version() -> str:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The kernel's lines about this CPU, or those of the file that BURNISH_CPUINFO names: another CPU's."""
+    """Return the kernel's facts about this CPU; BURNISH_CPUINFO names a file to emulate another."""
+    path = Path(os.environ.get("BURNISH_CPUINFO") or "/proc/cpuinfo")
     try:
-        text = Path(os.environ.get("BURNISH_CPUINFO") or "/proc/cpuinfo").read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except OSError:
         return {}
-    lines = (line.split(":", 1) for line in text.splitlines() if ":" in line)
-    return {key.strip().lower(): value.strip() for key, value in lines}
+    facts = {}
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            facts[key.strip().lower()] = value.strip()
+    return facts
 
 
 def peak_memory() -> int | None:
@@ -95,7 +103,8 @@ def bare_interpreter() -> int:
 
 def _governor() -> str | None:
     try:
-        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="utf-8").strip()
+        path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+        return path.read_text(encoding="utf-8").strip()
     except OSError:
         return None
 
@@ -124,14 +133,14 @@ def own_cpu() -> Cpu:
 
 @cache
 def instruction_sets() -> frozenset[str]:
-    """Return what this CPU can execute and the kernel shows, by the names of `instruction_sets.py`."""
+    """Return the CPU's instruction sets that the kernel shows, by `instruction_sets.py`'s names."""
     info = _cpuinfo()
     flags = info.get("flags", info.get("features", "")).split()
     return of_kernel(own_cpu(), flags) | _sve_width(flags)
 
 
 def _sve_width(flags: Sequence[str]) -> frozenset[str]:
-    """The width of SVE registers, such as sve256: code for one width does not run at another."""
+    """Return the width of SVE registers (sve256): code for one width does not run at another."""
     try:
         width = 8 * int(_SVE_WIDTH.read_text(encoding="utf-8")) if "sve" in flags else 0
     except (OSError, ValueError):
@@ -140,13 +149,17 @@ def _sve_width(flags: Sequence[str]) -> frozenset[str]:
 
 
 def supports(*names: str) -> bool:
-    """Whether this CPU has one of these instruction sets. Raises ValueError for what the table does not call so."""
+    """Return whether this CPU has one of these instruction sets.
+
+    Raises ValueError for a name that is not in the table.
+    """
     return not instruction_sets().isdisjoint([check_name(name) for name in names])
 
 
 def describe() -> dict[str, Any]:
-    """Return the facts that measurements depend on: CPU, instruction sets, memory, GPUs, versions."""
+    """Return the facts that measurements depend on: CPU, memory, GPUs, versions."""
     info = _cpuinfo()
+    load = [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
     return {
         "platform": platform.platform(terse=True),
         "cpu": info.get("model name") or platform.processor() or platform.machine(),
@@ -154,7 +167,7 @@ def describe() -> dict[str, Any]:
         "cores": len(cores()),
         "affinity": cores(),
         "governor": _governor(),
-        "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "load": load,
         "threads": len(cores()),
         "allocator": ALLOCATOR,
         "tf32": False,

@@ -27,9 +27,15 @@ class Preprocess(Strict):
     interpolation: Literal["nearest", "bilinear", "bicubic"] = Field(
         "bilinear", description="How pixels are resampled when the picture is resized."
     )
-    mean: tuple[float, ...] = Field((0.0,), description="Per channel or for all, of values in 0..1.")
-    std: tuple[float, ...] = Field((1.0,), description="Per channel or for all, of values in 0..1.")
-    color: Literal["rgb", "grey"] = Field("rgb", description="Channels the model takes: three, or one of grey.")
+    mean: tuple[float, ...] = Field(
+        (0.0,), description="Mean per channel, or one for all channels, of values in 0..1."
+    )
+    std: tuple[float, ...] = Field(
+        (1.0,), description="Standard deviation per channel, or one for all, of values in 0..1."
+    )
+    color: Literal["rgb", "grey"] = Field(
+        "rgb", description="Channels the model takes: three, or one of grey."
+    )
 
     @model_validator(mode="after")
     def _channels(self) -> Self:

@@ -66,7 +66,7 @@ def tell(message: str) -> None:
 
 
 def _count(counts: Counts) -> bool:
-    """Send counts, but never wait for a parent that does not read. Return whether they were sent."""
+    """Send counts unless the parent does not read; return whether they were sent."""
     with contextlib.suppress(OSError), _speaking:  # a closed pipe is an OSError too
         room = select.poll()
         room.register(_parent.fileno(), select.POLLOUT)

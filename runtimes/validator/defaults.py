@@ -15,12 +15,12 @@ EDGE_ALLOWANCE = 4.0
 
 # Lossy artifacts are judged by SQNR. One rounding to 11 (fp16) or 8 (bf16) significant bits is 74
 # or 56 dB below the signal at most; errors of some dozen layers add up to about 30 dB above that
-# floor. In int8 MobileNetV2, which quantizes badly, is at 19 to 23 dB (benchmarks/fast_artifacts.md)
-# and agrees with eager on 96 to 98 % of photographs; a scale that is off by a power of two leaves a
-# small net under 10 (tests/faults). int4 weights by groups of 32 leave ViT-B/16 with random
-# weights, whose every weight counts, at 13.5 dB and the shipped mlp at 27 (`burnish convert` of
-# both with `quantize: int4`); a layer whose scales are off by a factor of two has an error as large
-# as what it computes, 0 to 6 dB.
+# floor. In int8 MobileNetV2, which quantizes badly, is at 19 to 23 dB
+# (benchmarks/fast_artifacts.md) and agrees with eager on 96 to 98 % of photographs; a scale that is
+# off by a power of two leaves a small net under 10 (tests/faults). int4 weights by groups of 32
+# leave ViT-B/16 with random weights, whose every weight counts, at 13.5 dB and the shipped mlp at
+# 27 (`burnish convert` of both with `quantize: int4`); a layer whose scales are off by a factor of
+# two has an error as large as what it computes, 0 to 6 dB.
 SQNR_DB = {"fp16": 40.0, "bf16": 25.0, "int8": 10.0, "int4": 8.0}
 
 # A pruned model computes another function, so its errors are compared with itself as exported, and

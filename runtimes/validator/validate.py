@@ -108,8 +108,7 @@ def validate(
         with line.task("checked", len(targets)) as advance:
             for index, target in enumerate(targets):
                 activity = f"checking the numbers of {target.artifact.path.name} on {target.device}"
-                progress(activity)
-                with watched(progress, activity, timed=True):  # the cold start is
+                with _timed_activity(progress, activity):  # it times the cold start
                     row, child = _check(target, target.reference or reference, options, log, stack)
                 rows.append(row)
                 if child is not None:
@@ -124,10 +123,8 @@ def validate(
             }
             children = {index: alive[index] for index in on_device}
             names = [target.artifact.path.name for target in on_device.values()]
-            activity = f"timing {', '.join(names)} on {device}"
-            progress(activity)
             opener = eager(eager_device(device))
-            with watched(progress, activity, timed=True):
+            with _timed_activity(progress, f"timing {', '.join(names)} on {device}"):
                 speeds = _time(children, on_device, opener, device, budget, log, options)
                 for index, measured in speeds:
                     rows[index] = _with_speed(
@@ -135,6 +132,14 @@ def validate(
                     )
                     timed(1)
     return rows
+
+
+@contextlib.contextmanager
+def _timed_activity(progress: Tell, activity: str) -> Iterator[None]:
+    """Announce an activity that measures time, and open its line of progress."""
+    progress(activity)
+    with watched(progress, activity, timed=True):
+        yield
 
 
 def _check(

@@ -15,12 +15,14 @@ from runtimes.errors import InputError, UsageError
 from runtimes.results import Build, Status
 
 
-def test_convert_returns_what_build_json_says_and_tells_its_progress(tiny_recipe: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    result = burnish.convert(tiny_recipe, tmp_path / "out", speed=False, progress=told.append)
+def test_convert_returns_what_build_json_says_and_tells_its_progress(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    messages: list[str] = []
+    result = burnish.convert(tiny_recipe, tmp_path / "out", speed=False, progress=messages.append)
     assert [row.status for row in result.artifacts] == [Status.PASSED]
     assert result == Build.read(tmp_path / "out")
-    assert told[:2] == ["loading python:user_tiny:Net", "exporting torchscript"]
+    assert messages[:2] == ["loading python:user_tiny:Net", "exporting torchscript"]
 
 
 def test_convert_takes_settings_and_the_default_folder(
@@ -33,8 +35,13 @@ def test_convert_takes_settings_and_the_default_folder(
 
 def test_what_was_converted_can_be_loaded_and_run(small_build: Path) -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
-    with burnish.load(small_build / "onnx") as onnx, burnish.load(small_build / "torchscript", threads=1) as script:
-        assert np.allclose(onnx.run({"image": x})["logits"], script.run({"image": x})["logits"], atol=1e-4)
+    with (
+        burnish.load(small_build / "onnx") as onnx,
+        burnish.load(small_build / "torchscript", threads=1) as script,
+    ):
+        assert np.allclose(
+            onnx.run({"image": x})["logits"], script.run({"image": x})["logits"], atol=1e-4
+        )
         with pytest.raises(InputError, match="missing 'image'"):
             onnx.run({})
 
@@ -45,8 +52,8 @@ def test_load_of_nothing(tmp_path: Path) -> None:
 
 
 def test_validate_a_build(small_build: Path) -> None:
-    found = burnish.validate(small_build, speed=False)
-    assert {row.name: row.status for row in found.artifacts if row.device == "cpu"} == {
+    build = burnish.validate(small_build, speed=False)
+    assert {row.name: row.status for row in build.artifacts if row.device == "cpu"} == {
         "torchscript": Status.PASSED,
         "onnx": Status.PASSED,
     }
@@ -72,14 +79,23 @@ def test_a_script_without_a_main_guard_runs_once(
         "    print(*session.outputs)\n",
         encoding="utf-8",
     )
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment
+    completed = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env=environment,
     )
-    assert done.stderr == ""
-    assert done.stdout.split() == ["started", "passed", "output"]
+    assert completed.stderr == ""
+    assert completed.stdout.split() == ["started", "passed", "output"]
 
 
 def test_importing_burnish_imports_nothing_heavy(environment: dict[str, str]) -> None:
     code = "import burnish, json, sys; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert not {"torch", "onnx", "onnxruntime", "numpy", "pydantic", "typer"} & set(json.loads(done.stdout))
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert not {"torch", "onnx", "onnxruntime", "numpy", "pydantic", "typer"} & set(
+        json.loads(completed.stdout)
+    )

@@ -18,14 +18,24 @@ from runtimes.results import Build, Parity, Row, Speed, Status
 def row(**changes: Any) -> Row:
     speed = Speed(speedup=2.0, ci95=(1.95, 2.05), eager_ms=10, median_ms=5)
     parity = Parity(noise=1.0, sqnr_db=120, top1_agreement=1.0, samples=100)
-    whole = {"name": "onnx", "format": "onnx", "device": "cpu", "status": Status.PASSED, "precision": "fp32",
-             "size_bytes": 1_000_000, "speed": speed, "parity": parity}  # fmt: skip
-    return Row.model_validate({**whole, **changes})
+    values = {
+        "name": "onnx",
+        "format": "onnx",
+        "device": "cpu",
+        "status": Status.PASSED,
+        "precision": "fp32",
+        "size_bytes": 1_000_000,
+        "speed": speed,
+        "parity": parity,
+    }
+    return Row.model_validate({**values, **changes})
 
 
 def build(*rows: Row, cpu: str = "Test CPU", name: str = "net") -> Build:
     machine = {"cpu": cpu, "isa": ["avx2"], "cores": 2, "gpus": []}
-    return Build(recipe={"name": name}, model="m", weights={}, machine=machine, artifacts=list(rows))
+    return Build(
+        recipe={"name": name}, model="m", weights={}, machine=machine, artifacts=list(rows)
+    )
 
 
 @pytest.fixture
@@ -34,8 +44,9 @@ def baseline(tmp_path: Path) -> Path:
     return tmp_path / "baseline.json"
 
 
-def kinds(found: Build, baseline: Path, force: bool = False) -> list[tuple[str, str]]:
-    return [(change.kind, change.artifact) for change in compare([found], baseline, force)]
+def kinds(result: Build, baseline: Path, force: bool = False) -> list[tuple[str, str]]:
+    differences = compare([result], baseline, force)
+    return [(difference.kind, difference.artifact) for difference in differences]
 
 
 def test_the_same_build_has_no_changes(baseline: Path) -> None:
@@ -60,7 +71,9 @@ def test_intervals_that_overlap_are_no_change(baseline: Path) -> None:
         ({"size_bytes": 900_000}, "improvement"),
     ],
 )
-def test_what_leaves_the_baseline_is_told(baseline: Path, changes: dict[str, Any], kind: str) -> None:
+def test_differences_from_the_baseline_are_reported(
+    baseline: Path, changes: dict[str, Any], kind: str
+) -> None:
     assert kinds(build(row(**changes)), baseline) == [(kind, "onnx@cpu")]
 
 
@@ -73,7 +86,10 @@ def test_a_lossy_artifact_is_compared_by_sqnr(tmp_path: Path) -> None:
 
 
 def test_artifacts_that_are_gone_or_new(baseline: Path) -> None:
-    assert kinds(build(row(name="other")), baseline) == [("regression", "onnx@cpu"), ("improvement", "other@cpu")]
+    assert kinds(build(row(name="other")), baseline) == [
+        ("regression", "onnx@cpu"),
+        ("improvement", "other@cpu"),
+    ]
 
 
 def test_another_class_of_machine_is_refused_unless_forced(baseline: Path) -> None:

@@ -13,10 +13,12 @@ from runtimes.errors import UsageError
 from runtimes.results import Speed
 
 
-def test_two_artifacts_give_a_ratio_with_its_interval_and_leave_no_process(small_build: Path) -> None:
+def test_two_artifacts_give_a_ratio_with_its_interval_and_leave_no_process(
+    small_build: Path,
+) -> None:
     before = multiprocessing.active_children()
-    found = bench(small_build / "onnx", small_build / "torchscript", None, 0.5)
-    onnx, script = found[str(small_build / "onnx")], found[str(small_build / "torchscript")]
+    speeds = bench(small_build / "onnx", small_build / "torchscript", None, 0.5)
+    onnx, script = speeds[str(small_build / "onnx")], speeds[str(small_build / "torchscript")]
     assert onnx.speedup is not None
     assert onnx.ci95 is not None
     assert onnx.ci95[0] <= onnx.speedup <= onnx.ci95[1]
@@ -35,9 +37,9 @@ def test_an_unknown_device(small_build: Path) -> None:
         bench(small_build / "onnx", None, "cup", 0.5)
 
 
-def test_the_table_marks_what_did_not_settle(capsys: pytest.CaptureFixture[str]) -> None:
-    show_bench({"a": Speed(median_ms=1, p90_ms=2, p99_ms=3, speedup=2, ci95=(1.5, 2.5), stable=False),
-                "b": Speed(median_ms=2, p90_ms=3, p99_ms=4, stable=True)})  # fmt: skip
+def test_the_table_marks_unstable_speeds(capsys: pytest.CaptureFixture[str]) -> None:
+    unstable = Speed(median_ms=1, p90_ms=2, p99_ms=3, speedup=2, ci95=(1.5, 2.5), stable=False)
+    show_bench({"a": unstable, "b": Speed(median_ms=2, p90_ms=3, p99_ms=4, stable=True)})
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     a, b = (row for row in rows if row[:1] in (["a"], ["b"]) and len(row) > 1)
     assert a == ["a", "1.00", "ms", "2.00", "ms", "3.00", "ms", "2.00x", "(1.50-2.50)", "unstable"]

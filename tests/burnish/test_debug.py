@@ -1,4 +1,4 @@
-"""`burnish debug`: what it prints, what it exits with, and where it takes the model from."""
+"""`burnish debug`: its output, its exit status, and the source of its model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from burnish.debug import _source
 from burnish.report.debug import headline, remarks
 from converters.debug.result import DebugResult, LayerReport, UnmatchedReport
 from runtimes.artifact.artifact import Artifact, FileEntry, sha256
-from runtimes.errors import UsageError
 from runtimes.files.layout import REFERENCE_FILE
 
 
@@ -30,11 +29,15 @@ def broken(small_build: Path, tmp_path: Path) -> Path:
     shutil.copy(small_build / REFERENCE_FILE, tmp_path / REFERENCE_FILE)
     path = folder / "model.onnx"
     model = onnx.load(str(path))
-    tensor = next(one for one in model.graph.initializer if one.name == "3.weight")
-    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), tensor.name))
+    tensor = next(weights for weights in model.graph.initializer if weights.name == "3.weight")
+    tensor.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), tensor.name)
+    )
     onnx.save(model, str(path))
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["model.onnx"] = FileEntry(sha256=sha256(path), size=path.stat().st_size).model_dump()
+    manifest["files"]["model.onnx"] = FileEntry(
+        sha256=sha256(path), size=path.stat().st_size
+    ).model_dump()
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 
@@ -53,11 +56,12 @@ def test_names_the_layer(broken: Path, small_recipe: Path) -> None:
 def test_json_holds_everything(broken: Path, small_recipe: Path) -> None:
     result = _run(broken, "--recipe", small_recipe, "--json", "--top", 2, "--memory", 1)
     assert result.exit_code == 1
-    found = json.loads(result.stdout)
-    assert found["first"]["layer"] == "3 + 4"
-    assert len(found["adders"]) == 2
-    assert [one["layer"] for one in found["series"]][-1] == "output logits"
-    assert {"node", "dtype", "shape", "error_before", "error_after", "sqnr_db", "noise"} <= set(found["series"][0])
+    data = json.loads(result.stdout)
+    assert data["first"]["layer"] == "3 + 4"
+    assert len(data["adders"]) == 2
+    assert data["series"][-1]["layer"] == "output logits"
+    keys = {"node", "dtype", "shape", "error_before", "error_after", "sqnr_db", "noise"}
+    assert keys <= set(data["series"][0])
 
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript"])
@@ -72,16 +76,16 @@ def test_quiet_prints_nothing(small_build: Path, small_recipe: Path) -> None:
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_a_users_model_runs_only_when_asked(small_build: Path) -> None:
+def test_a_users_model_runs_only_on_request(small_build: Path) -> None:
     result = _run(small_build / "onnx")
     assert result.exit_code == 2
     assert "name its recipe with --recipe" in result.stderr
 
 
 def test_a_recipe_of_another_model(small_build: Path, small_recipe: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.yaml"
-    other.write_text(small_recipe.read_text().replace("width: 8", "width: 4"), encoding="utf-8")
-    result = _run(small_build / "onnx", "--recipe", other)
+    different = tmp_path / "different.yaml"
+    different.write_text(small_recipe.read_text().replace("width: 8", "width: 4"), encoding="utf-8")
+    result = _run(small_build / "onnx", "--recipe", different)
     assert result.exit_code == 2
     assert "name the recipe that it was built from" in result.stderr.replace("\n", " ")
 
@@ -91,14 +95,16 @@ def test_no_artifact(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "is not an artifact" in result.stderr
 
 
-def test_an_artifact_without_its_reference(small_build: Path, small_recipe: Path, tmp_path: Path) -> None:
+def test_an_artifact_without_its_reference(
+    small_build: Path, small_recipe: Path, tmp_path: Path
+) -> None:
     shutil.copytree(small_build / "onnx", tmp_path / "onnx")
     result = _run(tmp_path / "onnx", "--recipe", small_recipe)
     assert result.exit_code == 2 and "copy reference.safetensors of the build" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("recorded", "asked"),
+    ("recorded", "weights"),
     [
         ("random:3", "random:3"),
         ("DEFAULT (resnet18-f37072fd.pth)", "DEFAULT"),
@@ -106,17 +112,29 @@ def test_an_artifact_without_its_reference(small_build: Path, small_recipe: Path
     ],
 )
 def test_a_torchvision_model_needs_no_recipe(
-    artifact_copy: Callable[[str], Artifact], recorded: str, asked: str
+    artifact_copy: Callable[[str], Artifact], recorded: str, weights: str
 ) -> None:
-    made = artifact_copy("onnx").manifest
-    made = made.model_copy(update={"model": "torchvision:resnet18", "weights": {"source": recorded}})
-    source = _source(made, None)
-    assert (source.model, source.weights) == ("torchvision:resnet18", (asked,))
+    changes = {"model": "torchvision:resnet18", "weights": {"source": recorded}}
+    manifest = artifact_copy("onnx").manifest.model_copy(update=changes)
+    source = _source(manifest, None)
+    assert (source.model, source.weights) == ("torchvision:resnet18", (weights,))
 
 
 def _result(**values: Any) -> DebugResult:
     layer = LayerReport(
-        "output a", "softmax", "Softmax", "float32", (1, 6), 1e-7, 0.5, 0.5, 6.0, 1e6, ("fc",), ("Mul x",), True
+        "output a",
+        "softmax",
+        "Softmax",
+        "float32",
+        (1, 6),
+        1e-7,
+        0.5,
+        0.5,
+        6.0,
+        1e6,
+        ("fc",),
+        ("Mul x",),
+        True,
     )
     common: dict[str, Any] = {
         "artifact": "onnx",
@@ -138,11 +156,17 @@ def _result(**values: Any) -> DebugResult:
 
 def test_the_headline_says_where_and_by_how_much() -> None:
     words = headline(_result())
-    assert "output a is the first layer that diverges" in words and "0.5" in words and "1e-07" in words
+    assert (
+        "output a is the first layer that diverges" in words and "0.5" in words and "1e-07" in words
+    )
 
 
-def test_what_was_not_compared_is_said_once_per_reason() -> None:
-    missing = [UnmatchedReport("a", "gone"), UnmatchedReport("b", "fused"), UnmatchedReport("c", "gone")]
+def test_layers_that_were_not_compared_are_grouped_by_reason() -> None:
+    missing = [
+        UnmatchedReport("a", "gone"),
+        UnmatchedReport("b", "fused"),
+        UnmatchedReport("c", "gone"),
+    ]
     assert remarks(_result(unmatched=missing, notes=["a note"])) == [
         "not compared: b (fused)",
         "not compared: a, c (gone)",
@@ -152,13 +176,25 @@ def test_what_was_not_compared_is_said_once_per_reason() -> None:
 
 def test_json_has_no_infinity() -> None:
     layer = LayerReport(
-        "a", "n", "Op", "float32", (1,), 0.0, float("inf"), float("inf"), -400.0, float("nan"), (), (), True
+        "a",
+        "n",
+        "Op",
+        "float32",
+        (1,),
+        0.0,
+        float("inf"),
+        float("inf"),
+        -400.0,
+        float("nan"),
+        (),
+        (),
+        True,
     )
     data = _result(first=layer, series=[layer]).as_data()
     assert data["first"]["error_after"] is None and data["first"]["noise"] is None
     json.dumps(data, allow_nan=False)
 
 
-def test_bad_recipe_is_an_error_of_usage(small_build: Path) -> None:
-    with pytest.raises(UsageError):
-        _source(Artifact.open(small_build / "onnx").manifest, "no such recipe")
+def test_a_missing_recipe_is_a_usage_error(small_build: Path) -> None:
+    result = _run(small_build / "onnx", "--recipe", "no such recipe")
+    assert result.exit_code == 2 and "there is no recipe" in result.stderr

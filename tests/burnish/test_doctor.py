@@ -1,4 +1,4 @@
-"""What this machine can build and run, and what is missing."""
+"""`burnish doctor` reports what this machine can build and run, and what is missing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from runtimes.registry import Registry
 
 def test_there_is_a_finding_for_every_format() -> None:
     machine, findings = examine()
-    assert {one.format for one in findings} >= set(EXPORTERS.shipped)
+    assert {support.format for support in findings} >= set(EXPORTERS.shipped)
     assert machine["versions"]["torch"]
 
 
-def test_what_the_tests_themselves_need_is_there() -> None:
-    findings = {one.format: one for one in examine()[1]}
+def test_the_formats_that_the_tests_need_are_supported() -> None:
+    findings = {support.format: support for support in examine()[1]}
     for name in ("torchscript", "torch-export", "onnx"):
         assert findings[name].build is None
         assert findings[name].run["cpu"] is None
@@ -27,7 +27,7 @@ def test_what_the_tests_themselves_need_is_there() -> None:
 
 @pytest.mark.skipif(absent("cuda") is None, reason="this machine has an NVIDIA GPU")
 def test_without_a_gpu_the_reasons_say_so() -> None:
-    findings = {one.format: one for one in examine()[1]}
+    findings = {support.format: support for support in examine()[1]}
     for name in ("torchscript", "torch-export", "onnx", "tensorrt", "torch-tensorrt"):
         assert "no NVIDIA GPU" in str(findings[name].run["cuda"])
     assert "needs an NVIDIA driver" in str(findings["torch-tensorrt"].build)
@@ -35,21 +35,21 @@ def test_without_a_gpu_the_reasons_say_so() -> None:
 
 def test_openvino_says_of_each_intel_device_what_it_takes() -> None:
     machine, findings = examine()
-    run = next(one.run for one in findings if one.format == "openvino")
+    run = next(support.run for support in findings if support.format == "openvino")
     assert list(run) == ["cpu", "intel-gpu", "intel-npu"]
     for device in ("intel-gpu", "intel-npu"):
         assert (run[device] is None) == (device in machine["intel"])
         assert run[device] == absent(device)
 
 
-def test_a_broken_openvino_is_told_by_its_format_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_openvino_is_reported_by_its_format_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> dict[str, str]:
         raise ImportError("libtbb.so.12: cannot open shared object file")
 
     monkeypatch.setattr(doctor, "intel_devices", broken)
     machine, findings = examine()
     assert machine["intel"] == {}
-    assert {one.format for one in findings} >= set(EXPORTERS.shipped)
+    assert {support.format for support in findings} >= set(EXPORTERS.shipped)
 
 
 def test_intel_devices_are_shown_by_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,14 +60,19 @@ def test_intel_devices_are_shown_by_name(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_broken_plugin_is_a_finding_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = {"broken": "no_such_module:Exporter", "onnx": "converters.exporters.onnx.onnx:OnnxExporter"}
+    shipped = {
+        "broken": "no_such_module:Exporter",
+        "onnx": "converters.exporters.onnx.onnx:OnnxExporter",
+    }
     monkeypatch.setattr(doctor, "EXPORTERS", Registry("format", "no.such.group", shipped))
     broken, onnx = examine()[1]
     assert broken == FormatSupport("broken", "No module named 'no_such_module'", {})
     assert onnx.build is None
 
 
-def test_the_table_names_what_is_missing_and_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_names_what_is_missing_and_how_to_get_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     machine, _ = examine()
     findings = [
         FormatSupport("good", None, {"cpu": None}),
@@ -78,4 +83,7 @@ def test_the_table_names_what_is_missing_and_how_to_get_it(capsys: pytest.Captur
     assert ["good", "yes", "cpu"] in lines
     bad = next(line for line in lines if line[:1] == ["bad"])
     assert " ".join(bad) == "bad no nothing here to build: pip install it; on cuda: no GPU"
-    assert as_data(machine, findings)["formats"]["bad"] == {"build": "pip install it", "run": {"cuda": "no GPU"}}
+    assert as_data(machine, findings)["formats"]["bad"] == {
+        "build": "pip install it",
+        "run": {"cuda": "no GPU"},
+    }

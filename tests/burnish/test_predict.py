@@ -30,19 +30,27 @@ def test_best_classes_are_softmax_probabilities_in_order(manifest: Manifest) -> 
 
 
 def test_large_logits_do_not_overflow(manifest: Manifest) -> None:
-    assert best_classes({"logits": np.array([[1e4, -1e4]], np.float32)}, manifest, 1) == [("class 0", 1.0)]
+    assert best_classes({"logits": np.array([[1e4, -1e4]], np.float32)}, manifest, 1) == [
+        ("class 0", 1.0)
+    ]
 
 
-def test_a_picture_is_repeated_to_the_smallest_batch(build_copy: Path, edit_json: EditJson, tmp_path: Path) -> None:
-    edit_json(build_copy / "onnx" / "manifest.json", preprocess={"crop": 32}, dims={"batch": {"min": 2, "max": 8}})
+def test_an_image_is_repeated_to_the_smallest_batch(
+    build_copy: Path, edit_json: EditJson, tmp_path: Path
+) -> None:
+    edit_json(
+        build_copy / "onnx" / "manifest.json",
+        preprocess={"crop": 32},
+        dims={"batch": {"min": 2, "max": 8}},
+    )
     Image.new("L", (32, 40), 128).save(tmp_path / "grey.png")
-    (found,) = predict(build_copy / "onnx", [str(tmp_path / "grey.png")], None)
-    assert found.outputs["logits"].shape == (2, 10)
-    assert len(found.top) == 5
+    (prediction,) = predict(build_copy / "onnx", [str(tmp_path / "grey.png")], None)
+    assert prediction.outputs["logits"].shape == (2, 10)
+    assert len(prediction.top) == 5
 
 
-def test_pictures_and_arrays_do_not_mix(small_build: Path) -> None:
-    with pytest.raises(InputError, match=r"either pictures or \.npy arrays"):
+def test_images_and_arrays_do_not_mix(small_build: Path) -> None:
+    with pytest.raises(InputError, match=r"either images or \.npy arrays"):
         predict(small_build / "onnx", ["a.png", "b.npy"], None)
 
 
@@ -58,9 +66,9 @@ def test_an_array_under_an_unknown_name(small_build: Path, tmp_path: Path) -> No
 
 
 def test_outputs_of_several_requests_are_numbered(tmp_path: Path) -> None:
-    one = Prediction("a", {"y": np.arange(3)}, [])
-    save([one], tmp_path / "one.npz")
-    save([one, one], tmp_path / "two.npz")
+    prediction = Prediction("a", {"y": np.arange(3)}, [])
+    save([prediction], tmp_path / "one.npz")
+    save([prediction, prediction], tmp_path / "two.npz")
     assert list(np.load(tmp_path / "one.npz")) == ["y"]
     assert list(np.load(tmp_path / "two.npz")) == ["0/y", "1/y"]
 

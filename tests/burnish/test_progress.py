@@ -23,7 +23,7 @@ from typer.testing import Result
 
 import burnish
 from burnish.progress import progress
-from burnish.report.live import Display, clock, count_words, done_share
+from burnish.report.live import Display, clock, count_text, done_share
 from runtimes.progress import Count, Counts, Progress
 from tests.burnish.screen import Screen
 from tests.security.forgery import ESCAPES, check_clean
@@ -37,7 +37,9 @@ class Terminal:
 
     def __init__(self, width: int, height: int = 24) -> None:
         self.file, self.now, self.screen = io.StringIO(), 0.0, Screen(width)
-        out = Console(file=self.file, force_terminal=True, width=width, height=height, highlight=False)
+        out = Console(
+            file=self.file, force_terminal=True, width=width, height=height, highlight=False
+        )
         self.display = Display(out, lambda: self.now)
 
     @property
@@ -105,7 +107,9 @@ def test_long_words_are_cut_off_and_never_wrap(terminal: Terminal) -> None:
     """The screen refuses what is wider than it is."""
     with terminal.display as display:
         display("a message " * 30)
-        display.report(Progress(1, "timing " + ", ".join(f"artifact-{number}" for number in range(30)), NESTED))
+        display.report(
+            Progress(1, "timing " + ", ".join(f"artifact-{number}" for number in range(30)), NESTED)
+        )
         terminal.now = 4000.0
         words, message = terminal.text.splitlines()
     assert "…" in words
@@ -142,13 +146,19 @@ def test_while_time_is_measured_only_who_reports_draws() -> None:
         assert not display._untimed.is_set(), "the clock waits"
         terminal.feed()
         assert "timing onnx" in terminal.screen.text, "drawn before it begins"
-        display.report(Progress(1, "timing onnx", (Count("seconds", 0, 40, limit=True),), timed=True))
+        display.report(
+            Progress(1, "timing onnx", (Count("seconds", 0, 40, limit=True),), timed=True)
+        )
         terminal.now = 0.5
-        display.report(Progress(1, "timing onnx", (Count("seconds", 4, 40, limit=True),), timed=True))
+        display.report(
+            Progress(1, "timing onnx", (Count("seconds", 4, 40, limit=True),), timed=True)
+        )
         terminal.feed()
         assert "seconds  0/40" in terminal.screen.text, "not so soon again"
         terminal.now = 10.0
-        display.report(Progress(1, "timing onnx", (Count("seconds", 10, 40, limit=True),), timed=True))
+        display.report(
+            Progress(1, "timing onnx", (Count("seconds", 10, 40, limit=True),), timed=True)
+        )
         terminal.feed()
         assert re.search(r"seconds 10/40 +0:10 +<0:30 left", terminal.screen.text)
         display.report(Progress(1, "timing onnx", timed=True, ended=True))
@@ -200,14 +210,22 @@ def test_the_share_that_is_done(counts: Counts, share: float | None) -> None:
 
 
 def test_counts_in_words() -> None:
-    assert count_words((*NESTED[:1], Count("parts", 1, 2), *NESTED[1:]), both=True) == "epochs 2/9, batches 12/50"
-    assert count_words(NESTED, both=False) == "epochs 2/9"
-    assert count_words((Count("probes", 3),), both=True) == "probes 3"
-    assert count_words((), both=True) == ""
+    assert (
+        count_text((*NESTED[:1], Count("parts", 1, 2), *NESTED[1:]), both=True)
+        == "epochs 2/9, batches 12/50"
+    )
+    assert count_text(NESTED, both=False) == "epochs 2/9"
+    assert count_text((Count("probes", 3),), both=True) == "probes 3"
+    assert count_text((), both=True) == ""
 
 
 def test_times() -> None:
-    assert [clock(seconds) for seconds in (-1, 0.4, 65, 7265)] == ["0:00", "0:00", "1:05", "2:01:05"]
+    assert [clock(seconds) for seconds in (-1, 0.4, 65, 7265)] == [
+        "0:00",
+        "0:00",
+        "1:05",
+        "2:01:05",
+    ]
 
 
 def test_off_a_terminal_each_event_is_a_line(
@@ -231,7 +249,9 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 def test_off_a_terminal_a_build_says_what_it_did_before(
     invoke: Callable[..., Result], tiny_recipe: Path, tmp_path: Path
 ) -> None:
-    result = invoke("convert", tiny_recipe, "-o", tmp_path / "out", "--no-speed", "--no-cache", "--json")
+    result = invoke(
+        "convert", tiny_recipe, "-o", tmp_path / "out", "--no-speed", "--no-cache", "--json"
+    )
     assert [line[10:] for line in result.stderr.splitlines()] == [
         "loading python:user_tiny:Net",
         "exporting torchscript",
@@ -268,7 +288,9 @@ def on_a_pty(command: list[str], columns: int) -> SimpleNamespace:
     environment = {name: value for name, value in os.environ.items() if name not in unlike}
     environment |= {"TERM": "xterm-256color", "PYTHONPATH": str(Path(burnish.__file__).parents[1])}
     screen, decode = Screen(columns), codecs.getincrementaldecoder("utf-8")()
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ) as process:
         os.close(theirs)
         written = ""
         while True:
@@ -293,14 +315,29 @@ def test_a_build_on_a_terminal(small_recipe: Path, tmp_path: Path) -> None:
         "artifacts: {onnx: null, tensorrt: null}\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "burnish", "convert", str(recipe), "-o", str(tmp_path / "out"), "--no-speed"]
+    command = [
+        sys.executable,
+        "-m",
+        "burnish",
+        "convert",
+        str(recipe),
+        "-o",
+        str(tmp_path / "out"),
+        "--no-speed",
+    ]
     done = on_a_pty(command, columns=80)
     assert done.code == 0, done.screen.text
     seen = "\n".join(done.screen.seen)
     counts = [int(done) for done in re.findall(r"samples +(\d+)/16", seen)]
     assert len(set(counts)) > 2, "the counts of the child that reads samples"
     assert counts == sorted(counts)
-    for words in ("artifacts", "done 0/1", "loading python:small_cnn:build", "checking the numbers", "probes"):
+    for words in (
+        "artifacts",
+        "done 0/1",
+        "loading python:small_cnn:build",
+        "checking the numbers",
+        "probes",
+    ):
         assert words in seen
     assert done.screen.cursor
     for words in ("artifacts", "checking", "loading", "probes", "exporting"):

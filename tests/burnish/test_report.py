@@ -1,4 +1,4 @@
-"""Words and numbers for people."""
+"""Texts and numbers for people."""
 
 from __future__ import annotations
 
@@ -21,17 +21,26 @@ from runtimes.results import Build, Parent, Parity, Row, Speed, Status
 
 
 def row(**values: Any) -> Row:
-    return Row(**{"name": "onnx", "format": "onnx", "device": "cpu", "status": Status.PASSED, **values})
+    return Row(
+        **{"name": "onnx", "format": "onnx", "device": "cpu", "status": Status.PASSED, **values}
+    )
 
 
 def build(*rows: Row, **values: Any) -> Build:
-    facts: dict[str, Any] = {"recipe": {}, "model": "m", "weights": {"source": "net.pth"}, "machine": {}}
+    facts: dict[str, Any] = {
+        "recipe": {},
+        "model": "m",
+        "weights": {"source": "net.pth"},
+        "machine": {},
+    }
     return Build(**{**facts, "artifacts": list(rows), **values})
 
 
 @given(st.text())
 def test_clean_text_holds_no_control_characters(text: str) -> None:
-    assert not [c for c in clean(text) if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"]
+    assert not [
+        c for c in clean(text) if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"
+    ]
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=30))
@@ -45,7 +54,14 @@ def test_escapes_are_made_visible() -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(None, ""), (0, "0 B"), (999, "999 B"), (46_800_000, "46.8 MB"), (1000, "1.0 kB"), (2_500_000_000, "2.50 GB")],
+    [
+        (None, ""),
+        (0, "0 B"),
+        (999, "999 B"),
+        (46_800_000, "46.8 MB"),
+        (1000, "1.0 kB"),
+        (2_500_000_000, "2.50 GB"),
+    ],
 )
 def test_sizes(count: int | None, text: str) -> None:
     assert size(count) == text
@@ -53,7 +69,14 @@ def test_sizes(count: int | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("milliseconds", "text"),
-    [(None, ""), (1.2345, "1.23 ms"), (0.05, "50.0 us"), (123.4, "123 ms"), (14.5, "14.5 ms"), (0.1, "0.100 ms")],
+    [
+        (None, ""),
+        (1.2345, "1.23 ms"),
+        (0.05, "50.0 us"),
+        (123.4, "123 ms"),
+        (14.5, "14.5 ms"),
+        (0.1, "0.100 ms"),
+    ],
 )
 def test_latencies_have_three_digits(milliseconds: float | None, text: str) -> None:
     assert latency(milliseconds) == text
@@ -66,30 +89,36 @@ def test_float32_shows_noise_and_lossy_precisions_decibels() -> None:
     assert parity(row(precision="fp16")) == ""
 
 
-def test_a_speed_up_has_its_interval_and_says_when_it_did_not_settle() -> None:
+def test_a_speed_up_has_its_interval_and_says_when_it_is_unstable() -> None:
     speed = Speed(speedup=3.456, ci95=(3.1, 3.9), stable=True)
     assert speedup(row(speed=speed)) == "3.46x (3.10-3.90)"
-    assert speedup(row(speed=speed.model_copy(update={"stable": False}))) == "3.46x (3.10-3.90) unstable"
+    assert (
+        speedup(row(speed=speed.model_copy(update={"stable": False})))
+        == "3.46x (3.10-3.90) unstable"
+    )
     assert speedup(row()) == ""
 
 
-def test_random_weights_are_said_first_and_loudly() -> None:
+def test_random_weights_are_announced_first_and_loudly() -> None:
     assert headline(build(weights={"source": "random:0", "random": True})).startswith(
         "RANDOM WEIGHTS (random:0): m "
     )
     assert headline(build()) == "m, weights: net.pth"
 
 
-def test_remarks_tell_reasons_notes_and_why_better_weights_were_not_used() -> None:
+def test_remarks_give_reasons_notes_and_why_better_weights_were_not_used() -> None:
     weights = {"source": "random:0", "tried": [{"source": "DEFAULT", "why": "no network"}]}
-    found = build(row(status=Status.FAILED, reason="parity: noise"), row(name="b", notes=["note"]), weights=weights,
-                  notes=["general"])  # fmt: skip
-    assert remarks(found) == [
-        "weights: DEFAULT not used: no network", "onnx: parity: noise", "b: note", "general"
-    ]  # fmt: skip
+    failed = row(status=Status.FAILED, reason="parity: noise")
+    result = build(failed, row(name="b", notes=["note"]), weights=weights, notes=["general"])
+    assert remarks(result) == [
+        "weights: DEFAULT not used: no network",
+        "onnx: parity: noise",
+        "b: note",
+        "general",
+    ]
 
 
-def test_remarks_tell_what_the_passes_bought() -> None:
+def test_remarks_compare_an_artifact_with_its_parent() -> None:
     parent = Parent(name="onnx", size_bytes=400, speedup=1.5, ci95=(1.4, 1.6))
     [line] = remarks(build(row(name="onnx-int8", size_bytes=100, speed=Speed(parent=parent))))
     assert line == "onnx-int8: 1.50x (1.40-1.60) as fast as and 25% of the size of onnx"
@@ -100,7 +129,10 @@ def test_remarks_tell_what_the_passes_bought() -> None:
 
 def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
     out = io.StringIO()
-    show_builds([build(row(name="[red]x[/red]", reason="[bold]y"), model="[link]m")], Console(file=out, width=200))
+    show_builds(
+        [build(row(name="[red]x[/red]", reason="[bold]y"), model="[link]m")],
+        Console(file=out, width=200),
+    )
     assert "[red]x[/red]" in out.getvalue()
     assert "[bold]y" in out.getvalue()
     assert "[link]m" in out.getvalue()
@@ -117,15 +149,26 @@ def test_the_model_is_a_column_only_where_there_are_several() -> None:
 
 
 def test_predictions_as_json_have_null_for_what_json_lacks() -> None:
-    outputs = {"y": np.array([[np.nan, np.inf, 1.5]], np.float32), "big": np.zeros((200, 100), np.float32)}
+    outputs = {
+        "y": np.array([[np.nan, np.inf, 1.5]], np.float32),
+        "big": np.zeros((200, 100), np.float32),
+    }
     (data,) = as_data([Prediction("x.npy", outputs, [("cat", 0.75)])])
-    assert data["outputs"]["y"] == {"shape": [1, 3], "dtype": "float32", "values": [[None, None, 1.5]]}
-    assert data["outputs"]["big"] == {"shape": [200, 100], "dtype": "float32"}, "too many values to print"
+    assert data["outputs"]["y"] == {
+        "shape": [1, 3],
+        "dtype": "float32",
+        "values": [[None, None, 1.5]],
+    }
+    assert data["outputs"]["big"] == {"shape": [200, 100], "dtype": "float32"}, (
+        "too many values to print"
+    )
     assert data["top"] == [{"class": "cat", "probability": 0.75}]
     json.dumps(data, allow_nan=False)
 
 
-def test_predictions_without_classes_show_shapes_and_ranges(capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_without_classes_show_shapes_and_ranges(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     outputs = {"y": np.array([1.0, 3.0], np.float32), "none": np.zeros((0, 4), np.float32)}
     show_predictions([Prediction("x.npy", outputs, [])])
     text = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Judging artifacts again: by the reference that travels with them, and without running anybody's code."""
+"""`burnish.validate`: by the reference beside the artifacts, and without running a user's code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ EditJson = Callable[..., None]
 
 
 def judged(path: Path, **options) -> dict[str, Row]:
-    return {row.name: row for row in burnish.validate(path, **{"speed": False, **options}).artifacts}
+    return {
+        row.name: row for row in burnish.validate(path, **{"speed": False, **options}).artifacts
+    }
 
 
 @pytest.fixture
@@ -30,17 +32,21 @@ def tiny_build(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path / "out"
 
 
-def test_a_python_models_code_is_not_run_unless_its_recipe_is_named(tiny_build: Path, tmp_path: Path) -> None:
-    found = burnish.validate(tiny_build, speed=True)
-    (row,) = found.artifacts
+def test_a_python_models_code_is_not_run_unless_its_recipe_is_named(
+    tiny_build: Path, tmp_path: Path
+) -> None:
+    build = burnish.validate(tiny_build, speed=True)
+    (row,) = build.artifacts
     assert row.status is Status.PASSED
     assert row.speed.median_ms is not None
     assert row.speed.speedup is None
-    assert "--recipe" in found.notes[-1]
+    assert "--recipe" in build.notes[-1]
     assert not (tmp_path / "imported").exists()
 
 
-def test_with_its_recipe_it_is_timed_against_eager(tiny_build: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+def test_with_its_recipe_it_is_timed_against_eager(
+    tiny_build: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
     (row,) = burnish.validate(tiny_build, recipe=tiny_recipe).artifacts
     assert row.speed.speedup is not None
     assert row.speed.eager_ms is not None
@@ -48,17 +54,19 @@ def test_with_its_recipe_it_is_timed_against_eager(tiny_build: Path, tiny_recipe
 
 
 def test_a_copy_of_a_build_is_judged_like_the_build(small_build: Path, build_copy: Path) -> None:
-    here, there = judged(small_build), judged(build_copy)
-    assert {name: row.parity for name, row in here.items()} == {name: row.parity for name, row in there.items()}
+    original, copy = judged(small_build), judged(build_copy)
+    assert list(original) == list(copy)
+    for name, row in original.items():
+        assert row.parity == copy[name].parity
 
 
 def test_an_artifact_that_is_gone_or_damaged_is_a_row_of_its_own(build_copy: Path) -> None:
     shutil.rmtree(build_copy / "onnx")
     (build_copy / "torchscript" / "manifest.json").write_text("{", encoding="utf-8")
-    found = judged(build_copy)
-    assert found["onnx"].status is found["torchscript"].status is Status.ERROR
-    assert "is not an artifact" in str(found["onnx"].reason)
-    assert "is damaged" in str(found["torchscript"].reason)
+    rows = judged(build_copy)
+    assert rows["onnx"].status is rows["torchscript"].status is Status.ERROR
+    assert "is not an artifact" in str(rows["onnx"].reason)
+    assert "is damaged" in str(rows["torchscript"].reason)
 
 
 def test_an_artifact_with_an_extra_file_is_an_error(build_copy: Path) -> None:
@@ -68,7 +76,7 @@ def test_an_artifact_with_an_extra_file_is_an_error(build_copy: Path) -> None:
     assert "extra.so is not in the manifest" in str(row.reason)
 
 
-def test_a_missing_reference_is_said(build_copy: Path) -> None:
+def test_a_missing_reference_is_an_error(build_copy: Path) -> None:
     (build_copy / "reference.safetensors").unlink()
     with pytest.raises(UsageError, match=r"there is no .*reference\.safetensors: copy"):
         judged(build_copy)
@@ -100,5 +108,5 @@ def test_gates_of_the_manifest_are_judged_again(build_copy: Path, edit_json: Edi
 def test_a_pipe_among_the_changed_models_is_not_waited_on(build_copy: Path) -> None:
     (build_copy / "models" / "0123456789ab").mkdir(parents=True)
     os.mkfifo(build_copy / "models" / "0123456789ab" / "reference.safetensors")
-    found = burnish.validate(build_copy / "onnx", speed=False)
-    assert [row.status for row in found.artifacts] == [Status.PASSED]
+    build = burnish.validate(build_copy / "onnx", speed=False)
+    assert [row.status for row in build.artifacts] == [Status.PASSED]

@@ -46,20 +46,24 @@ def names(build: Path) -> list[str]:
     return sorted(path.parent.name for path in build.glob(f"*/{MANIFEST}"))
 
 
-def test_a_build_is_signed_and_verified_whole(invoke: Invoke, build_copy: Path, keys: tuple[Path, Path]) -> None:
-    done = invoke("sign", build_copy, "--key", keys[0])
-    assert done.exit_code == 0
+def test_a_build_is_signed_and_verified_whole(
+    invoke: Invoke, build_copy: Path, keys: tuple[Path, Path]
+) -> None:
+    result = invoke("sign", build_copy, "--key", keys[0])
+    assert result.exit_code == 0
     checked = invoke("verify", build_copy, "--key", keys[1])
     assert checked.exit_code == 0
     for line, other, name in zip(
-        done.stdout.splitlines(), checked.stdout.splitlines(), names(build_copy), strict=True
+        result.stdout.splitlines(), checked.stdout.splitlines(), names(build_copy), strict=True
     ):
         assert line.startswith(f"{build_copy / name}: signed by SHA256:")
         assert other == f"{line}, unchanged"
     assert invoke("verify", build_copy, "--key", keys[1], "--quiet").output == ""
 
 
-def test_one_artifact_is_signed_alone(invoke: Invoke, build_copy: Path, keys: tuple[Path, Path]) -> None:
+def test_one_artifact_is_signed_alone(
+    invoke: Invoke, build_copy: Path, keys: tuple[Path, Path]
+) -> None:
     assert invoke("sign", build_copy / "onnx", "--key", keys[0], "--quiet").output == ""
     assert invoke("verify", build_copy / "onnx", "--key", keys[1]).exit_code == 0
     whole = invoke("verify", build_copy, "--key", keys[1])
@@ -111,10 +115,16 @@ def test_verify_asks_whose_signature(
 
 
 @pytest.mark.parametrize("verb", ["sign", "verify"])
-def test_wrong_requests_exit_2(invoke: Invoke, verb: str, keys: tuple[Path, Path], tmp_path: Path) -> None:
+def test_wrong_requests_exit_2(
+    invoke: Invoke, verb: str, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
     key = keys[verb == "verify"]
     (tmp_path / "empty").mkdir()
-    for folder, file in ((tmp_path / "empty", key), (tmp_path / "gone", key), (tmp_path, keys[verb == "sign"])):
+    for folder, file in (
+        (tmp_path / "empty", key),
+        (tmp_path / "gone", key),
+        (tmp_path, keys[verb == "sign"]),
+    ):
         assert invoke(verb, folder, "--key", file).exit_code == 2
     assert invoke("sign", tmp_path).exit_code == 2
 
@@ -138,8 +148,12 @@ def test_the_environment_demands_it_of_every_verb(
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(keys[1]))
     assert invoke("run", signed_build / "onnx", picture).exit_code == 0
-    for words in (["run", small_build / "onnx", picture], ["inspect", small_build / "onnx"],
-                  ["bench", small_build / "onnx"], ["debug", small_build / "onnx"]):  # fmt: skip
+    for words in (
+        ["run", small_build / "onnx", picture],
+        ["inspect", small_build / "onnx"],
+        ["bench", small_build / "onnx"],
+        ["debug", small_build / "onnx"],
+    ):
         refused = invoke(*words)
         assert refused.exit_code == 3
         assert "onnx is not signed" in refused.stderr
@@ -147,7 +161,9 @@ def test_the_environment_demands_it_of_every_verb(
         burnish.load(small_build / "onnx")
 
 
-def test_validate_opens_only_what_is_signed(invoke: Invoke, signed_build: Path, keys: tuple[Path, Path]) -> None:
+def test_validate_opens_only_what_is_signed(
+    invoke: Invoke, signed_build: Path, keys: tuple[Path, Path]
+) -> None:
     (signed_build / "torchscript" / SIGNATURE).unlink()
     result = invoke("validate", signed_build, "--key", keys[1], "--no-speed", "--json")
     rows = {row["name"]: row for row in json.loads(result.stdout)["artifacts"]}
@@ -161,14 +177,22 @@ def test_a_reference_that_no_signed_manifest_names_is_not_read(
     signed_build: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (signed_build / "reference.safetensors").write_bytes(b"made to harm its reader")
-    monkeypatch.setattr("burnish.revalidate.Reference.load", lambda path: pytest.fail("it was read"))
-    found = burnish.validate(signed_build, speed=False, key=keys[1])
-    assert {row.status for row in found.artifacts} == {"error"}
-    assert all("is not the one that it was built with" in str(row.reason) for row in found.artifacts)
+    monkeypatch.setattr(
+        "burnish.revalidate.Reference.load", lambda path: pytest.fail("it was read")
+    )
+    build = burnish.validate(signed_build, speed=False, key=keys[1])
+    assert {row.status for row in build.artifacts} == {"error"}
+    assert all(
+        "is not the one that it was built with" in str(row.reason) for row in build.artifacts
+    )
 
 
 def test_converting_something_else_drops_the_signature_and_needs_none(
-    invoke: Invoke, tiny_recipe: Path, keys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Invoke,
+    tiny_recipe: Path,
+    keys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = tmp_path / "out"
     burnish.convert(tiny_recipe, output, speed=False)
@@ -198,9 +222,9 @@ def test_a_folder_outside_of_the_build_is_neither_signed_nor_verified(
 ) -> None:
     victim = tmp_path / "victim"
     shutil.copytree(build_copy / "onnx", victim)
-    told = json.loads((build_copy / "build.json").read_text(encoding="utf-8"))
-    told["artifacts"][0]["path"] = "../victim" if build_copy.parent == tmp_path else str(victim)
-    (build_copy / "build.json").write_text(json.dumps(told), encoding="utf-8")
+    data = json.loads((build_copy / "build.json").read_text(encoding="utf-8"))
+    data["artifacts"][0]["path"] = "../victim" if build_copy.parent == tmp_path else str(victim)
+    (build_copy / "build.json").write_text(json.dumps(data), encoding="utf-8")
     result = invoke(verb, build_copy, "--key", keys[0 if verb == "sign" else 1])
     assert result.exit_code == 3 and "which is no folder of the build" in result.stderr
     assert not (victim / SIGNATURE).exists()

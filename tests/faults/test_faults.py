@@ -1,4 +1,4 @@
-"""No wrong verdict: faults that converters really make, each put into an artifact and caught by the right gate."""
+"""No wrong verdict: real faults of converters, put into artifacts, are caught by the right gate."""
 
 from __future__ import annotations
 
@@ -94,10 +94,19 @@ def judged(
 ) -> Row:
     """The verdict on files in `folder`, wrapped as an artifact."""
     manifest = Manifest(
-        burnish="test", name=format, format=format, runtime=format, entry=exported.entry, devices=("cpu",),
-        precision=precision, model="Net", inputs=INPUTS, outputs=case.facts.outputs, dims=DIMS,
+        burnish="test",
+        name=format,
+        format=format,
+        runtime=format,
+        entry=exported.entry,
+        devices=("cpu",),
+        precision=precision,
+        model="Net",
+        inputs=INPUTS,
+        outputs=case.facts.outputs,
+        dims=DIMS,
         build=exported.build,
-    )  # fmt: skip
+    )
     artifact = publish(folder, folder.with_name("published"), manifest)
     return validate([Target(artifact, "cpu")], case.reference, lambda device: None, budget=0)[0]
 
@@ -209,7 +218,7 @@ def test_a_fault_in_a_torchscript_artifact_is_caught(
     assert FAULTS[fault] in failed_gates(row)
 
 
-# The ONNX exporters switch dropout and BatchNorm to inference themselves, so those two cannot be put in.
+# The ONNX exporters switch dropout and BatchNorm to inference, so those two are not possible.
 @pytest.mark.parametrize(
     "fault",
     [fault for fault in FAULTS if fault not in (dropout_on, batch_norm_in_training)],
@@ -267,9 +276,14 @@ def quantized(case: Case, folder: Path) -> Path:
     target = folder.with_name("int8")
     target.mkdir()
     quantize_static(
-        str(folder / "model.onnx"), str(target / "model.onnx"), Reader(), quant_format=QuantFormat.QDQ,
-        per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-    )  # fmt: skip
+        str(folder / "model.onnx"),
+        str(target / "model.onnx"),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
     return target
 
 

@@ -1,4 +1,4 @@
-"""Counts travel from deep inside a step to whoever watches it, and harm nothing on the way."""
+"""Counts travel from deep inside a step to its watcher, and harm nothing on the way."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from itertools import pairwise
 
 import pytest
 
-from runtimes import child, progress
-from runtimes.process import Child, ChildDied, Limits, isolated
+from runtimes import progress
+from runtimes.process import child
+from runtimes.process.process import Child, ChildDied, Limits, isolated
 from runtimes.progress import Count, Counts, Line, Progress, Watcher, counted, task, watched
 
 run = partial(isolated, what="the step", torch=False)
 
 
 class Notes(Watcher):
-    """Keeps what it is given."""
+    """Records messages and states."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -40,12 +41,12 @@ class Notes(Watcher):
 
 @pytest.fixture
 def every_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No count is left out because another was shown a moment ago."""
+    """Show every count, even a moment after another."""
     monkeypatch.setattr(progress, "_SECONDS", 0.0)
 
 
 def steps(count: int) -> int:
-    """What a step does: it goes through things, in parts of parts."""
+    """Count like a step: in parts of parts."""
     for _ in counted(range(count), "epochs"):
         with task("batches", 2) as advance:
             advance(1)
@@ -54,7 +55,7 @@ def steps(count: int) -> int:
 
 
 def rises(counts: list[Counts]) -> None:
-    """No count decreases while it is open, and each reaches its total."""
+    """Assert that no count decreases while it is open, and that each reaches its total."""
     outer = [state[0] for state in counts if state]
     assert all(before.done <= after.done for before, after in pairwise(outer))
     assert outer[-1].done == outer[-1].total
@@ -77,45 +78,49 @@ def test_a_watcher_gets_all_counts_of_a_line_and_its_end() -> None:
         line.seconds = 0.0
         steps(3)
     rises(notes.counts)
-    assert {(state.what, state.timed, state.overall) for state in notes.states} == {("training", True, True)}
+    assert {(state.what, state.timed, state.overall) for state in notes.states} == {
+        ("training", True, True)
+    }
     assert [state.ended for state in notes.states] == [False] * (len(notes.states) - 1) + [True]
     assert (Count("epochs", 1, 3), Count("batches", 1, 2)) in notes.counts
     assert notes.counts[0] == notes.counts[-1] == (), "nothing is counted before and after"
 
 
 def test_a_function_for_messages_alone_gets_what_it_did_before() -> None:
-    said: list[str] = []
-    with watched(said.append, "training") as line:
+    messages: list[str] = []
+    with watched(messages.append, "training") as line:
         steps(3)
         line.relay((Count("epochs", 1),))
-    assert said == []
+    assert messages == []
 
 
 @pytest.mark.usefixtures("every_count")
 def test_lines_side_by_side_do_not_mix() -> None:
     notes = Notes()
 
-    def work(number: int) -> None:
+    def run_step(number: int) -> None:
         with watched(notes, f"step {number}"):
             steps(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in (2, 3, 4)]
+    threads = [threading.Thread(target=run_step, args=(number,)) for number in (2, 3, 4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for number in (2, 3, 4):
-        own = [state for state in notes.states if state.what == f"step {number}"]
-        assert len({state.task for state in own}) == 1
-        rises([state.counts for state in own])
-        assert {state.counts[0].total for state in own if state.counts} == {number}
+        states = [state for state in notes.states if state.what == f"step {number}"]
+        assert len({state.task for state in states}) == 1
+        rises([state.counts for state in states])
+        assert {state.counts[0].total for state in states if state.counts} == {number}
 
 
 @pytest.mark.usefixtures("every_count")
 def test_a_line_is_counted_from_several_threads() -> None:
     notes = Notes()
     with watched(notes, "artifacts") as line, line.task("done", 40) as advance:
-        threads = [threading.Thread(target=lambda: [advance(1) for _ in range(10)]) for _ in range(4)]
+        threads = [
+            threading.Thread(target=lambda: [advance(1) for _ in range(10)]) for _ in range(4)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -188,12 +193,16 @@ class Broken(Notes):
 
 
 @pytest.mark.usefixtures("every_count")
-def test_a_watcher_that_fails_is_left_alone_and_the_work_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_watcher_that_fails_is_left_alone_and_the_work_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     broken = Broken()
     with caplog.at_level(logging.WARNING), watched(broken, "training") as line:
         assert run(steps, 3, line=line) == 3
     assert len(broken.states) == 1
-    assert [record.message for record in caplog.records] == ["training: its progress can no longer be shown"]
+    assert [record.message for record in caplog.records] == [
+        "training: its progress can no longer be shown"
+    ]
 
 
 @pytest.mark.usefixtures("every_count")
@@ -219,17 +228,19 @@ class Slow:
     def count(self) -> None:
         """Take 3 seconds."""
         end = time.monotonic() + 3
-        for _ in counted(itertools.takewhile(lambda number: time.monotonic() < end, itertools.count()), "things"):
+        for _ in counted(
+            itertools.takewhile(lambda number: time.monotonic() < end, itertools.count()), "things"
+        ):
             time.sleep(0.02)
 
 
 def test_who_counts_is_not_silent() -> None:
-    with watched(Notes(), "training") as line, Child(Slow, what="it", line=line) as other:
-        other.call("ready")
-        other.call("count", timeout=2)
-    with Child(Slow, what="it") as other, pytest.raises(ChildDied, match="gave no answer for 2 s"):
-        other.call("ready")
-        other.call("count", timeout=2)
+    with watched(Notes(), "training") as line, Child(Slow, what="it", line=line) as slow:
+        slow.call("ready")
+        slow.call("count", timeout=2)
+    with Child(Slow, what="it") as slow, pytest.raises(ChildDied, match="gave no answer for 2 s"):
+        slow.call("ready")
+        slow.call("count", timeout=2)
 
 
 def test_a_watched_child_that_hangs_is_stopped_all_the_same() -> None:
@@ -237,12 +248,16 @@ def test_a_watched_child_that_hangs_is_stopped_all_the_same() -> None:
         run(time.sleep, 600, line=line, limits=Limits(idle=1))
 
 
-def test_a_parent_that_does_not_read_or_is_gone_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parent_that_does_not_read_or_is_gone_harms_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The pipe gets full, and no count waits for room in it; then it is closed."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     monkeypatch.setattr(child, "_parent", theirs)
     counts = (Count("probes", 1, 10),)
-    sender = threading.Thread(target=lambda: [child._count(counts) for _ in range(20_000)], daemon=True)
+    sender = threading.Thread(
+        target=lambda: [child._count(counts) for _ in range(20_000)], daemon=True
+    )
     sender.start()
     sender.join(timeout=60)
     assert not sender.is_alive(), "it waits for a reader"
@@ -265,8 +280,14 @@ def gone(seconds: float) -> None:
 @pytest.mark.usefixtures("every_count")
 def test_a_child_whose_pipe_is_closed_dies_of_nothing_that_it_counts() -> None:
     notes = Notes()
-    with watched(notes, "training") as line, Child(partial(dict, key=1), what="it", line=line) as other:
-        assert other.call("get", "key") == 1
-    with watched(notes, "training") as line, pytest.raises(ChildDied, match="exit code 1 and no answer"):
+    with (
+        watched(notes, "training") as line,
+        Child(partial(dict, key=1), what="it", line=line) as process,
+    ):
+        assert process.call("get", "key") == 1
+    with (
+        watched(notes, "training") as line,
+        pytest.raises(ChildDied, match="exit status 1 and no answer"),
+    ):
         run(gone, 2.0, line=line)
     rises([counts for counts in notes.counts if not counts or counts[0].total == 2])

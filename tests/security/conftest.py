@@ -49,7 +49,7 @@ def invoke() -> Callable[..., Result]:
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         check_clean(result.output)
         assert "Traceback" not in result.output
-        assert "a fault of Burnish" not in result.output
+        assert "a bug in Burnish" not in result.output
         return result
 
     return invoke

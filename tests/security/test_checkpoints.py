@@ -109,7 +109,7 @@ def test_a_bomb_in_torchscripts_code_is_refused(tmp_path: Path, refused: Refused
 )
 def test_names_that_are_no_plain_path(zipped: Zipped, members: Members, refused: Refused, name: str) -> None:
     told = refused(read_state, zipped([*members, (name, b"x")]))
-    assert "no plain path" in told or "several folders" in told
+    assert "not a plain path" in told or "several folders" in told
 
 
 @pytest.mark.parametrize("name", ["plain/data.pkl", "plain/DATA.PKL"])
@@ -139,7 +139,7 @@ def test_something_behind_the_end(zipped: Zipped, members: Members, refused: Ref
 def test_something_before_the_start(zipped: Zipped, members: Members, refused: Refused) -> None:
     path = zipped(members)
     path.write_bytes(b"PK\x03\x04" + path.read_bytes())
-    assert "damaged or no checkpoint" in refused(read_state, path)
+    assert "damaged, or not a checkpoint" in refused(read_state, path)
 
 
 def patched(path: Path, magic: bytes, offset: int, value: bytes, nth: int = 0) -> Path:
@@ -156,16 +156,16 @@ def patched(path: Path, magic: bytes, offset: int, value: bytes, nth: int = 0) -
     ("magic", "offset", "value", "words"),
     [
         (b"PK\x01\x02", 8, b"\x01\x00", "is encrypted"),
-        (b"PK\x03\x04", 6, b"\x01\x00", "something else by its own header"),
-        (b"PK\x03\x04", 8, b"\x08\x00", "something else by its own header"),
-        (b"PK\x03\x04", 30, b"other", "something else by its own header"),
+        (b"PK\x03\x04", 6, b"\x01\x00", "its local header differs from the directory"),
+        (b"PK\x03\x04", 8, b"\x08\x00", "its local header differs from the directory"),
+        (b"PK\x03\x04", 30, b"other", "its local header differs from the directory"),
         (b"PK\x01\x02", 10, b"\x63\x00", "compressed by the method 99"),
         (b"PK\x01\x02", 24, struct.pack("<L", 1 << 30), "a zip bomb"),
         (b"PK\x01\x02", 20, struct.pack("<2L", 1 << 20, 1 << 20), "overlaps what comes after it"),
-        (b"PK\x01\x02", 46, b"\xff\xfe", "no UTF-8"),
+        (b"PK\x01\x02", 46, b"\xff\xfe", "not valid UTF-8"),
         (b"PK\x01\x02", 0, b"nope", "damaged"),
         (b"PK\x05\x06", 10, b"\x01\x00", "longer than it says"),
-        (b"PK\x05\x06", 10, b"\xff\xff", "damaged or no checkpoint"),
+        (b"PK\x05\x06", 10, b"\xff\xff", "damaged, or not a checkpoint"),
         (b"PK\x05\x06", 16, b"\x00\x00\x00\x00", "does not lie before its end"),
         (b"PK\x05\x06", 16, b"\xff\xff\xff\xff", "does not lie before its end"),
     ],
@@ -224,16 +224,16 @@ def safetensors(header: bytes, data: bytes = b"", length: int | None = None) -> 
     [
         (safetensors(b"{}", length=1 << 60), "its header is said to have"),
         (safetensors(b" " * (1 << 25)), "its header is said to have"),
-        (safetensors(b'{"a":' * 5000), "its header is no JSON"),
-        (safetensors(b'{"a":1,"a":2}'), "its header is no JSON"),
-        (safetensors(b"[]"), "its header is no mapping"),
+        (safetensors(b'{"a":' * 5000), "its header is not valid JSON"),
+        (safetensors(b'{"a":1,"a":2}'), "its header is not valid JSON"),
+        (safetensors(b"[]"), "its header is not a mapping"),
         (safetensors(TWO.encode(), bytes(6)), "overlaps another"),
         (safetensors(TENSOR.replace("%s", "4,8").encode(), bytes(8)), "or leaves a gap"),
         (safetensors(TENSOR.replace("%s", "0,4").encode(), bytes(8)), "its tensors have 4 bytes"),
         (safetensors(HUGE.encode(), bytes(4)), "its tensors have 4398046511104 bytes"),
-        (safetensors(OVERFLOW.encode()), "damaged or no safetensors file"),
-        (safetensors(b'{"a":{"data_offsets":[true,false]}}'), "has no place"),
-        (safetensors(b'{"a":5}'), "has no place"),
+        (safetensors(OVERFLOW.encode()), "damaged, or not a safetensors file"),
+        (safetensors(b'{"a":{"data_offsets":[true,false]}}'), "has no valid offsets"),
+        (safetensors(b'{"a":5}'), "has no valid offsets"),
     ],
     ids=range(12),
 )

@@ -120,7 +120,7 @@ def test_code_that_runs_on_load_does_not(tmp_path: Path, marker: Path, refused: 
     marker.unlink()
     told = refused(read_state, path, trust)
     assert not marker.exists()
-    assert ("keeps its state in a form of its own" if trust else "carries code") in told
+    assert ("keeps its state in a custom form" if trust else "carries code") in told
 
 
 @pytest.mark.parametrize("trust", [False, True], ids=["", "trusted"])

@@ -70,17 +70,36 @@ class Lab:
     def converted(self, recipe: Path, **options: object) -> Build:
         """Build without timing, with the cache."""
         output = options.pop("output", self.folder / "out")
-        asked = BuildOptions(**{"cache": True, **options})  # type: ignore[arg-type]
-        return build(load_recipe(recipe), Path(str(output)), budget=0, options=asked)
+        build_options = BuildOptions(**{"cache": True, **options})  # type: ignore[arg-type]
+        return build(load_recipe(recipe), Path(str(output)), budget=0, options=build_options)
 
-    def started(self, recipe: Path, output: Path, cache: Path | None = None) -> subprocess.Popen[str]:
+    def started(
+        self, recipe: Path, output: Path, cache: Path | None = None
+    ) -> subprocess.Popen[str]:
         """`burnish convert` as a process that can be killed; its children can be found by the cache's name."""
-        command = [sys.executable, "-m", "burnish", "convert", str(recipe), "-o", str(output), "--no-speed"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str((cache or self.cache).parent)}
+        command = [
+            sys.executable,
+            "-m",
+            "burnish",
+            "convert",
+            str(recipe),
+            "-o",
+            str(output),
+            "--no-speed",
+        ]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "XDG_CACHE_HOME": str((cache or self.cache).parent),
+        }
         return subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
             start_new_session=True,
-        )  # fmt: skip
+        )
 
     def alive(self, cache: Path | None = None) -> list[str]:
         """Living processes of builds that use a cache: number, parent, state, command."""
@@ -88,8 +107,12 @@ class Lab:
 
     def digests(self, output: Path) -> dict[str, str]:
         """sha256 of every file of every artifact."""
-        files = (path for made in output.glob(f"*/{MANIFEST}") for path in made.parent.rglob("*"))
-        return {path.relative_to(output).as_posix(): sha256(path) for path in files if path.is_file()}
+        digests = {}
+        for manifest in output.glob(f"*/{MANIFEST}"):
+            for path in manifest.parent.rglob("*"):
+                if path.is_file():
+                    digests[path.relative_to(output).as_posix()] = sha256(path)
+        return digests
 
 
 def _using(folder: Path) -> Iterator[str]:

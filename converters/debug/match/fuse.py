@@ -108,7 +108,7 @@ def add_rounded(
 ) -> Mapping[CallKey, tuple[tuple[int, int], ...]]:
     """Add the values after quantizers; return pairs of the node to read and the one that computes.
 
-    What a layer is rounded to is part of it: the layers after it take nothing else. Not before an
+    The rounded value belongs to the layer: the layers after it take nothing else. Not before an
     activation: there a quantizer may cut off what the activation cuts off anyway.
     """
     taken = set().union(*candidates.values())

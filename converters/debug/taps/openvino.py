@@ -152,7 +152,9 @@ def _with_biases(nodes: Sequence[Node]) -> list[Node]:
     The value before a bias is no layer's result, but may be nearer the truth than the result if the
     bias is small and something else is wrong.
     """
-    users = Counter(value for node in nodes for value in node.inputs)
+    users = Counter[str]()
+    for node in nodes:
+        users.update(node.inputs)
     merged: dict[str, Node] = {}
     for node in nodes:
         product = merged.get(node.inputs[0])

@@ -133,7 +133,7 @@ class RebuiltGraph:
     def _parsed(self, path: Path) -> tuple[Any, Any]:
         """Return a builder and its network. Raises ExportError if TensorRT refuses the graph."""
         builder = self.trt.Builder(quiet_logger(self.trt))
-        return builder, exporter.parsed(self.trt, builder, path, self.lowered.names)
+        return builder, exporter.parse_network(self.trt, builder, path, self.lowered.names)
 
     def _built(self, builder: Any, network: Any, facts: ModelFacts) -> bytes | None:
         """Build the engine with the artifact's settings; return None if TensorRT does not."""

@@ -1,4 +1,4 @@
-"""What an ONNX graph consists of: its nodes by operator, and what its layers compute in."""
+"""Contents of an ONNX graph: its nodes by operator, and the precision of its layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COMPUTE = {
     "LSTM",
     "GRU",
     "RNN",
-    # ONNX Runtime's own, made of those above.
+    # ONNX Runtime's own, fused from those above.
     "FusedConv",
     "FusedMatMul",
     "FusedGemm",
@@ -40,38 +40,56 @@ _COMPUTE_IN_INTEGERS = {
 
 
 def count_nodes(path: Path, fused: bool = False) -> dict[str, dict[str, int]]:
-    """Nodes by operator, and computing nodes (convolutions, matrix products) by their weight's precision.
+    """Count nodes by operator, and computing nodes by the precision of their weight.
 
-    `fused`: an engine has made its own integer operators of what it can, so that the rest computes in float.
+    `fused`: an engine has already fused its integer operators, so that the other nodes compute in
+    float.
     """
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
     types = _element_types(graph)
-    operators, compute = Counter(node.op_type for node in graph.node), Counter[str]()
-    integers = {} if fused else _quantized(graph, types)
+    operators, compute = Counter[str](), Counter[str]()
+    integers = set[str]() if fused else _quantized(graph, types)
     for node in graph.node:
-        if node.op_type == "MatMulNBits":
-            compute[next((f"int{one.i}" for one in node.attribute if one.name == "bits"), "unknown")] += 1
-        elif node.op_type in _COMPUTE_IN_INTEGERS:
-            compute["int8"] += 1
-        elif node.op_type in _COMPUTE:
-            # An engine computes with integers where both sides are dequantized; a float weight makes it float.
-            both = [integers.get(name) for name in node.input[:2]]
-            known = [types[name] for name in (*node.input[1::-1], node.output[0]) if name in types]
-            compute[next((one for one in both if one and all(both)), None) or next(iter(known), "unknown")] += 1
+        operators[node.op_type] += 1
+        precision = _precision(node, types, integers)
+        if precision is not None:
+            compute[precision] += 1
     return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
 
 
-def _quantized(graph: onnx.GraphProto, types: dict[str, str]) -> dict[str, str]:
-    """Values that come out of a DequantizeLinear, also through operators that only move them."""
-    found: dict[str, str] = {}
+def _precision(node: onnx.NodeProto, types: dict[str, str], integers: set[str]) -> str | None:
+    """Return the precision that a node computes in, or None if it is no computing node."""
+    if node.op_type == "MatMulNBits":
+        for attribute in node.attribute:
+            if attribute.name == "bits":
+                return f"int{attribute.i}"
+        return "unknown"
+    if node.op_type in _COMPUTE_IN_INTEGERS:
+        return "int8"
+    if node.op_type not in _COMPUTE:
+        return None
+    # An engine computes with integers if both sides are dequantized; a float weight makes it float.
+    factors = node.input[:2]
+    if factors and integers.issuperset(factors):
+        return "int8"
+    for name in (*node.input[1::-1], node.output[0]):
+        if name in types:
+            return types[name]
+    return "unknown"
+
+
+def _quantized(graph: onnx.GraphProto, types: dict[str, str]) -> set[str]:
+    """Return the results of DequantizeLinear nodes, also after operators that only move them."""
+    quantized: set[str] = set()
     for node in graph.node:
-        if node.op_type == "DequantizeLinear" and types.get(node.input[0], "int8") == "int8":
-            found[node.output[0]] = "int8"
-        elif node.op_type in MOVERS and node.input[0] in found:
-            found[node.output[0]] = found[node.input[0]]
-    return found
+        dequantizes = (
+            node.op_type == "DequantizeLinear" and types.get(node.input[0], "int8") == "int8"
+        )
+        if dequantizes or (node.op_type in MOVERS and node.input[0] in quantized):
+            quantized.add(node.output[0])
+    return quantized
 
 
 def _element_types(graph: onnx.GraphProto) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The newest ONNX versions that the installed ONNX Runtime loads, asked of itself."""
+"""The newest ONNX versions that the installed ONNX Runtime loads, found by trials."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from itertools import count
 
 from converters.errors import ExportError
 
-# Every ONNX Runtime that Burnish installs takes these: the search for the newest starts here.
+# Each ONNX Runtime that Burnish installs takes these: the search for the newest starts here.
 _OPSET, _IR = 13, 7
 
 
 def check_versions(opset: int, ir_version: int) -> None:
-    """Raise ExportError where the installed ONNX Runtime does not load graphs of this opset and IR version."""
+    """Raise ExportError if ONNX Runtime does not load graphs of this opset and IR version."""
     import onnxruntime
 
     if _loads(opset, ir_version):
@@ -32,17 +32,22 @@ def _newest(works: Callable[[int], bool], first: int) -> int:
 
 @cache
 def _loads(opset: int, ir_version: int) -> bool:
-    """Whether a graph of one node loads."""
+    """Return whether a graph of one node loads."""
     import onnxruntime
     from onnx import TensorProto, helper
 
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "graph", ends[:1], ends[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+    source = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    identity = helper.make_node("Identity", ["x"], ["y"])
+    graph = helper.make_graph([identity], "graph", [source], [result])
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # a refusal is the answer, not an error
     try:
-        onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    except Exception:  # onnxruntime's exceptions share no base class of their own
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+        )
+    except Exception:  # onnxruntime's exceptions share no base class
         return False
     return True

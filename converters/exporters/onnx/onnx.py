@@ -1,10 +1,11 @@
-"""ONNX: by torch.export (dynamo), or by the older TorchScript exporter where that fails."""
+"""ONNX: by torch.export (dynamo), or by the older TorchScript exporter if that fails."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.onnx"
 # protobuf cannot hold more than 2 GiB in one message; stay clear of it.
 _EXTERNAL_DATA_BYTES = 2_000_000_000
-# The exporter notes the author's source lines in every node: absolute paths, different on every machine.
+# The exporter writes the author's source lines into each node: absolute paths, different on each
+# machine.
 _PRIVATE_METADATA = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
 BF16_OPSET = 22
 """bf16 is in the schema of Conv only from this opset on."""
-_WHERE = {
-    "fp16": "float16 is for CUDA: on x86 CPUs ONNX Runtime computes it in float32, where only size is gained and "
-    "an overflow does not show",
+_TARGET_NOTES = {
+    "fp16": "float16 is for CUDA: on x86 CPUs ONNX Runtime computes it in float32, which only "
+    "reduces the size and hides overflows",
     "bf16": "bfloat16 is for CUDA: ONNX Runtime has no kernels for it on the CPU",
 }
 
@@ -48,53 +50,63 @@ class OnnxOptions(CastOptions):
     """Options of `format: onnx`."""
 
     exporter: Literal["auto", "dynamo", "torchscript"] = Field(
-        "auto", description="auto: dynamo, and torchscript where that fails; the manifest says which and why."
+        "auto",
+        description="PyTorch's ONNX exporter. auto: dynamo, with torchscript as the fallback; the "
+        "manifest says which and why.",
     )
-    opset: int = Field(20, ge=13, le=25, description="ONNX operator set; for bf16 the default is 22.")
+    opset: int = Field(
+        20, ge=13, le=25, description="ONNX operator set; for bf16 the default is 22."
+    )
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         "fp32",
-        description="What the layers compute in; inputs and outputs stay float32. fp16: on CUDA; bf16: only there.",
+        description="Precision of the layers; inputs and outputs stay float32. fp16: for CUDA; "
+        "bf16: CUDA only.",
     )
     optimize: Literal["none", "basic", "extended", "all"] = Field(
         "none",
-        description="ONNX Runtime's graph optimizations, done ahead of time for a faster load. basic: standard "
-        "operators; extended: its own too, for CPUs; all: laid out for the kind of CPU that builds, and no other.",
+        description="ONNX Runtime's graph optimizations, done ahead of time for a faster load. "
+        "basic: standard operators; extended: its own too, for CPUs; all: laid out for the kind "
+        "of CPU that builds, and no other.",
     )
 
     cpu: Literal["auto", "x86", "arm"] = Field(
         "auto",
-        description="Whose kernels a statically quantized graph is lowered for: activations become uint8 (x86) or "
-        "int8 (arm); auto: this machine's. It runs correctly, if slower, on the other one too.",
+        description="CPU whose kernels a statically quantized graph is lowered for: activations "
+        "become uint8 (x86) or int8 (arm); auto: this machine's. It runs correctly, if slower, on "
+        "the other one too.",
     )
 
     @model_validator(mode="after")
     def _cpu(self) -> Self:
         if self.cpu != "auto" and not self.calibrated:
-            raise ValueError("cpu is for static quantization: other graphs are the same for every CPU")
+            raise ValueError(
+                "cpu is for static quantization: other graphs are the same for every CPU"
+            )
         return self
 
     @property
     def calibrated(self) -> bool:
-        """Whether the graph's activations are quantized too, as only `mode: static` does."""
+        """Whether the graph's activations are quantized too: only with `mode: static`."""
         return self.quantize is not None and self.quantize.mode == "static"
 
     @model_validator(mode="before")
     @classmethod
     def _opset(cls, value: Any) -> Any:
-        """bf16 is in the schema of Conv only from this opset on."""
-        return (
-            {"opset": BF16_OPSET, **value}
-            if isinstance(value, dict) and value.get("precision") == "bf16"
-            else value
-        )
+        """Raise the default opset for bf16: the schema of Conv has it only from there on."""
+        if isinstance(value, dict) and value.get("precision") == "bf16":
+            return {"opset": BF16_OPSET, **value}
+        return value
 
     @model_validator(mode="after")
     def _float32_is_optimized(self) -> Self:
-        """The CPU provider optimizes: it writes its float32 casts into an fp16 graph, and refuses a bf16 one."""
+        """Refuse other precisions: the CPU provider would write float32 casts into an fp16 graph.
+
+        It refuses a bf16 graph.
+        """
         if self.optimize != "none" and self.precision != "fp32":
             raise ValueError(
-                f"optimize {self.optimize} cannot be had with precision {self.precision}: ONNX Runtime's CPU "
-                "provider does it, which computes neither fp16 nor bf16"
+                f"optimize: {self.optimize} cannot be combined with precision: {self.precision}: "
+                "ONNX Runtime's CPU provider does it, which computes neither fp16 nor bf16"
             )
         return self
 
@@ -110,40 +122,46 @@ class OnnxExporter(Exporter):
     Options = OnnxOptions
 
     def graph_options(self, options: OnnxOptions) -> dict[str, Any] | None:
-        """The float32 graph that passes, casts and optimizations start from; without any the module is exported."""
+        """Return options of the float32 graph that passes, casts and optimizations start from.
+
+        Without any of these the module is exported.
+        """
         changed = options.quantize or options.precision != "fp32" or options.optimize != "none"
         return {"exporter": options.exporter, "opset": options.opset} if changed else None
 
     def runs_on(self, options: OnnxOptions) -> tuple[str, ...]:
-        """ONNX Runtime's CPU provider has no bfloat16 kernels, and refuses what it does not have.
+        """Return the devices: ONNX Runtime's CPU provider has no bfloat16 kernels.
 
-        What it fuses beyond `basic` is made of its own kernels, which other providers need not have.
+        Operators that are fused beyond `basic` are its own, which other providers need not have.
         """
         if options.optimize in ("extended", "all"):
             return ("cpu",)
         return ("cuda",) if options.precision == "bf16" else self.devices
 
     def depends_on_machine(self, options: OnnxOptions) -> bool:
-        """What is quantized or optimized is so for a kind of CPU."""
+        """Return whether the graph is quantized or optimized, which is for a kind of CPU."""
         return bool(options.quantize) or options.optimize != "none"
 
     def unrepeatable(self, options: OnnxOptions) -> str | None:
-        """Nothing in it depends on when or where it is made."""
+        """Return None: nothing in the file depends on time or place."""
         return None
 
     def export(self, job: ExportJob, options: OnnxOptions) -> Exported:
-        """Export, check, infer shapes; names and dynamic dimensions are as the recipe gives them."""
+        """Export, check, infer shapes; names and dynamic dimensions are those of the recipe."""
         path = job.folder / MODEL_FILE
         if job.graph is not None:
-            make = _optimized if options.optimize != "none" else _lowered if options.precision == "fp32" else _cast
-            return make(job, job.graph, path, options)
-        ways = {
+            if options.optimize != "none":
+                return _optimized(job, job.graph, path, options)
+            if options.precision == "fp32":
+                return _lowered(job, job.graph, path, options)
+            return _cast(job, job.graph, path, options)
+        attempts = {
             "dynamo": lambda: _dynamo(job, options.opset, path),
             "torchscript": lambda: _torchscript(job, options.opset, path),
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exporter, _, failures = first_that_works(options.exporter, ways)
+            exporter, _, failures = first_that_works(options.exporter, attempts)
         opset = _finish(path, job.facts.inputs, job.facts.outputs)
         build = {
             "exporter": exporter,
@@ -152,89 +170,114 @@ class OnnxExporter(Exporter):
             **_sparsity(path, options),
             **count_nodes(path),
         }
-        told = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
-        return Exported(MODEL_FILE, build=build, notes=told)
+        notes = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
+        return Exported(MODEL_FILE, build=build, notes=notes)
 
 
 def _sparsity(path: Path, options: OnnxOptions) -> dict[str, Any]:
-    """How many layers of the written graph follow the pattern 2:4, where that was asked for."""
+    """Count the written graph's layers that follow the pattern 2:4, if the recipe prunes to it."""
     import onnx_ir
 
     return {"sparse_layers": sparse_layers(onnx_ir.load(str(path)))} if options.sparse else {}
 
 
 def _lowered(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Exported:
-    """A graph that passes have changed, rewritten for ONNX Runtime's fast kernels, and what they leave."""
-    done, told = _lower(graph, path, options)
+    """Rewrite a graph that passes have changed for ONNX Runtime's fast kernels."""
+    lowered = _lower(graph, path, options)
     opset = _finish(path, job.facts.inputs, job.facts.outputs)
-    build = {"opset": opset, **done, **_sparsity(path, options), **count_nodes(path)}
-    return Exported(MODEL_FILE, options.asked_precision, build, told)
+    build = {"opset": opset, **lowered.build, **_sparsity(path, options), **count_nodes(path)}
+    return Exported(MODEL_FILE, options.asked_precision, build, lowered.notes)
 
 
 def _optimized(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Exported:
-    """A graph as ONNX Runtime's CPU provider runs it; a quantized one is lowered first."""
+    """Write a graph as ONNX Runtime's CPU provider runs it; a quantized one is lowered first."""
     level = options.optimize
-    assert level != "none"  # asked only then
+    assert level != "none"  # called only then
     with tempfile.TemporaryDirectory() as scratch:
-        start, lowered, told = graph, dict[str, Any](), list[str]()
+        start, lowered = graph, _Lowered({}, [])
         if options.quantize:
             start = Path(scratch, MODEL_FILE)
-            lowered, told = _lower(graph, start, options)
+            lowered = _lower(graph, start, options)
         sparsity = _sparsity(start, options)
         changes = optimize_graph(start, path, level, _is_big(start))
-    opset, done = _finish(path, job.facts.inputs, job.facts.outputs), level if changes else "none"
-    rewrites = {**lowered.pop("rewrites", {}), "optimize": changes}
-    build: dict[str, Any] = {"opset": opset, "optimize": done, "rewrites": rewrites, **lowered, **sparsity}
-    if done == "all":
+    opset = _finish(path, job.facts.inputs, job.facts.outputs)
+    applied = level if changes else "none"
+    rewrites = {**lowered.build.get("rewrites", {}), "optimize": changes}
+    build: dict[str, Any] = {
+        "opset": opset,
+        "optimize": applied,
+        **lowered.build,
+        "rewrites": rewrites,
+        **sparsity,
+    }
+    if applied == "all":
         build |= {"platform": machine.system(), "isa": vectors()}
-    counts = count_nodes(path, fused=level != "basic")
-    return Exported(MODEL_FILE, options.asked_precision, {**build, **counts}, [*told, *_remarks(level, changes)])
+    build |= count_nodes(path, fused=level != "basic")
+    notes = [*lowered.notes, *_remarks(level, changes)]
+    return Exported(MODEL_FILE, options.asked_precision, build, notes)
 
 
 def _remarks(level: str, changes: Mapping[str, str]) -> list[str]:
-    """What the optimization binds the artifact to, and whether it found anything to do."""
+    """Return what the optimization binds the artifact to, or that it changed nothing."""
     if not changes:
-        return [f"optimize: {level} found nothing to do: the exporter had done it"]
-    return {
-        "basic": [],
-        "extended": ["optimized with ONNX Runtime's own operators: no other engine runs the graph"],
-        "all": [
-            "laid out for CPUs like this one: on others, and in other releases of ONNX Runtime, it does not run"
-        ],
-    }[level]
+        return [f"optimize: {level} changed nothing: the exporter had already optimized the graph"]
+    if level == "extended":
+        return ["optimized with ONNX Runtime's own operators: no other engine runs the graph"]
+    if level == "all":
+        return [
+            "laid out for CPUs like this one: on others, and in other releases of ONNX Runtime, it "
+            "does not run"
+        ]
+    return []
 
 
 def _cast(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Exported:
-    """A float32 graph cast to the precision that is asked for; its layers are counted."""
+    """Cast a float32 graph to the requested precision, and count its layers."""
     import onnx_ir
 
     model = onnx_ir.load(str(graph))
-    cast = cast_checked(model, "fp16" if options.precision == "fp16" else "bf16", job.examples, job.folder)
+    cast = cast_checked(
+        model, "fp16" if options.precision == "fp16" else "bf16", job.examples, job.folder
+    )
     _save(model, path)
     opset = _finish(path, job.facts.inputs, job.facts.outputs)
     counts = count_nodes(path)
     share = MIXED_SHARE if cast.kept_layers else options.least_share
     check_precision(counts["compute_layers"], options.precision, share, cast.why)
-    build = {"opset": opset, "rewrites": {"cast": cast.report}, "kept_layers": cast.kept_layers, **counts}
-    return Exported(MODEL_FILE, options.precision, build, [*cast.notes, _WHERE[options.precision]])
+    build = {
+        "opset": opset,
+        "rewrites": {"cast": cast.report},
+        "kept_layers": cast.kept_layers,
+        **counts,
+    }
+    notes = [*cast.notes, _TARGET_NOTES[options.precision]]
+    return Exported(MODEL_FILE, options.precision, build, notes)
 
 
-def _lower(graph: Path, path: Path, options: OnnxOptions) -> tuple[dict[str, Any], list[str]]:
-    """Rewrite a quantized graph for ONNX Runtime's fast kernels; what was done and what they leave, and notes."""
+@dataclass(frozen=True)
+class _Lowered:
+    """Entries of the manifest, and notes about operators that no fast kernel takes."""
+
+    build: dict[str, Any]
+    notes: list[str]
+
+
+def _lower(graph: Path, path: Path, options: OnnxOptions) -> _Lowered:
+    """Rewrite a quantized graph for ONNX Runtime's fast kernels."""
     import onnx_ir
 
     model = onnx_ir.load(str(graph))
     cpu = machine.own_cpu() if options.cpu == "auto" else options.cpu
-    done: dict[str, Any] = {"rewrites": lower_for_onnxruntime(model, cpu)}
+    build: dict[str, Any] = {"rewrites": lower_for_onnxruntime(model, cpu)}
     _save(model, path)
     if not options.calibrated:
-        return done, []
+        return _Lowered(build, [])
     unfused = find_unfused_in_onnxruntime(path, cpu)
-    return {**done, "cpu": cpu, "unfused": listed(unfused)}, notes(unfused)
+    return _Lowered({**build, "cpu": cpu, "unfused": listed(unfused)}, notes(unfused))
 
 
 def _is_big(path: Path) -> bool:
-    """Whether a graph's weights, in the file or beside it, are too many for one file."""
+    """Return whether a graph's weights, in the file or beside it, are too large for one file."""
     import onnx_ir
 
     return weight_bytes(onnx_ir.load(str(path))) > _EXTERNAL_DATA_BYTES
@@ -248,8 +291,9 @@ def _save(model: ir.Model, path: Path) -> None:
 
 
 def weight_bytes(model: ir.Model) -> int:
-    """Bytes of all constants of a graph."""
-    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    """Return the bytes of all constants of a graph."""
+    constants = [value.const_value for value in model.graph.initializers.values()]
+    return sum(constant.nbytes for constant in constants if constant)
 
 
 def _dynamo(job: ExportJob, opset: int, path: Path) -> None:
@@ -280,7 +324,10 @@ def _torchscript(job: ExportJob, opset: int, path: Path) -> None:
     import torch
 
     args, kwargs = job.example_call()
-    specs = {**job.facts.inputs, **job.facts.outputs}
+    dynamic_axes = {}
+    for name, spec in {**job.facts.inputs, **job.facts.outputs}.items():
+        if axes := _named_axes(spec.shape):
+            dynamic_axes[name] = axes
     torch.onnx.export(
         job.module,
         args,
@@ -290,9 +337,11 @@ def _torchscript(job: ExportJob, opset: int, path: Path) -> None:
         opset_version=min(opset, 20),  # the newest that this exporter knows
         input_names=list(job.facts.inputs),
         output_names=list(job.facts.outputs),
-        dynamic_axes={name: axes for name, spec in specs.items() if (axes := _named_axes(spec.shape))} or None,
+        dynamic_axes=dynamic_axes or None,
     )
-    onnx.shape_inference.infer_shapes_path(str(path), str(path))  # this exporter leaves inner values untyped
+    onnx.shape_inference.infer_shapes_path(
+        str(path), str(path)
+    )  # this exporter leaves inner values untyped
 
 
 def _named_axes(shape: tuple[int | str, ...]) -> dict[int, str]:
@@ -300,15 +349,20 @@ def _named_axes(shape: tuple[int | str, ...]) -> dict[int, str]:
 
 
 def _finish(path: Path, inputs: Specs, outputs: Specs) -> int:
-    """Check the file's versions, and the rest with onnx's own checker and shape inference; return its opset."""
+    """Check the file's versions, graph and names, by onnx's checker; return its opset."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
-    opset = int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+    opset = int(
+        next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    )
     check_versions(opset, model.ir_version)
     onnx.checker.check_model(str(path), full_check=path.stat().st_size < _EXTERNAL_DATA_BYTES)
-    given = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
+    graph = model.graph
+    names = [value.name for value in graph.input], [value.name for value in graph.output]
     wanted = list(inputs), list(outputs)
-    if given != wanted:
-        raise ExportError(f"the graph's inputs and outputs are {given}, not {wanted}: is an input unused?")
+    if names != wanted:
+        raise ExportError(
+            f"the graph's inputs and outputs are {names}, not {wanted}: is an input unused?"
+        )
     return opset

@@ -1,7 +1,7 @@
-"""ONNX Runtime's own graph optimizations, ahead of time: what it would do to a graph at every load, done once.
+"""ONNX Runtime's graph optimizations, done once ahead of time instead of at each load.
 
-The CPU provider decides. Inputs and outputs stay as they were declared. ONNX Runtime drops what the exporter notes
-of each node (the module that it comes from); nodes that are as they were get it back.
+The CPU provider decides. Inputs and outputs stay as they were declared. ONNX Runtime drops the
+exporter's metadata of each node (the module that it comes from); unchanged nodes get it back.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     import onnx
 
 Level = Literal["basic", "extended", "all"]
-"""basic: standard operators alone; extended: ONNX Runtime's own too; all: laid out for the CPU that does it."""
+"""basic: standard operators; extended: ONNX Runtime's own too; all: for the building CPU."""
 
 
-def optimize_graph(source: Path, target: Path, level: Level, external: bool = False) -> dict[str, Any]:
-    """Write the graph as ONNX Runtime runs it; the same graph, ONNX Runtime and CPU give the same file.
+def optimize_graph(
+    source: Path, target: Path, level: Level, external: bool = False
+) -> dict[str, Any]:
+    """Write the graph as ONNX Runtime runs it: repeatable on the same CPU and version.
 
     Args:
         source: the ONNX file.
@@ -28,9 +30,9 @@ def optimize_graph(source: Path, target: Path, level: Level, external: bool = Fa
         external: write the weights beside the file, as `target`.data.
 
     Returns:
-        How often each operator is there less (-) or more (+) than before.
+        The change in the number of nodes of each operator: less (-) or more (+) than before.
 
-    Raises what ONNX Runtime raises of a graph that it cannot load.
+    Raises the exceptions of ONNX Runtime for a graph that it cannot load.
     """
     import onnx
 
@@ -50,8 +52,9 @@ def _run_optimizer(source: Path, target: Path, level: Level, external: bool) -> 
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3  # of a layout for this CPU it warns; the manifest says so
-    settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level.upper()}")
+    settings.log_severity_level = 3  # it warns about a layout for this CPU; the manifest says so
+    levels = onnxruntime.GraphOptimizationLevel
+    settings.graph_optimization_level = getattr(levels, f"ORT_ENABLE_{level.upper()}")
     settings.optimized_model_filepath = str(target)
     if external:
         prefix = "session.optimized_model_external_initializers"
@@ -65,41 +68,48 @@ def _operators(model: onnx.ModelProto) -> list[str]:
 
 
 def _restore_ends(before: onnx.GraphProto, after: onnx.GraphProto) -> None:
-    """The inputs and outputs as they were declared, as far as they are still there."""
-    for given, kept in ((before.input, after.input), (before.output, after.output)):
-        declared = {value.name: value for value in given}
-        for value in kept:
+    """Restore the declarations of the inputs and outputs that still exist."""
+    for originals, values in ((before.input, after.input), (before.output, after.output)):
+        declared = {value.name: value for value in originals}
+        for value in values:
             if value.name in declared:
                 value.CopyFrom(declared[value.name])
 
 
 def _restore_notes(before: Sequence[onnx.NodeProto], after: Sequence[onnx.NodeProto]) -> None:
-    """Metadata of the nodes that make the same value by the same operator: what was fused has no single origin."""
-    known = {(node.output[0], node.domain, node.op_type): node for node in before}
+    """Restore the metadata of nodes that compute the same value by the same operator.
+
+    A fused node has no single origin.
+    """
+    origins = {(node.output[0], node.domain, node.op_type): node for node in before}
     for node in after:
-        origin = known.get((node.output[0], node.domain, node.op_type))
+        origin = origins.get((node.output[0], node.domain, node.op_type))
         if origin is not None and not node.metadata_props:
             node.metadata_props.extend(origin.metadata_props)
 
 
 def _drop_stale(model: onnx.ModelProto) -> None:
-    """Remove what ONNX Runtime writes and nothing needs: its list of domains, types of values that are gone."""
-    used = {node.domain for node in _all_nodes(model.graph)} | {function.domain for function in model.functions}
-    imports = [entry for entry in model.opset_import if entry.domain in used or entry.domain in ("", "ai.onnx")]
+    """Remove unused parts that ONNX Runtime writes: domains, types of removed values."""
+    used = {"", "ai.onnx"}
+    used.update(node.domain for node in _all_nodes(model.graph))
+    used.update(function.domain for function in model.functions)
+    imports = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(imports)
-    made = {name for node in model.graph.node for name in node.output}
-    kept = [value for value in model.graph.value_info if value.name in made]
+    outputs = set[str]()
+    for node in model.graph.node:
+        outputs.update(node.output)
+    kept = [value for value in model.graph.value_info if value.name in outputs]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
 
 
 def _all_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Of the graph and of those inside its nodes."""
-    found = []
+    """Return the nodes of the graph and of the graphs inside its nodes."""
+    nodes = []
     for node in graph.node:
-        found.append(node)
+        nodes.append(node)
         for attribute in node.attribute:
             for body in (attribute.g, *attribute.graphs):
-                found += _all_nodes(body)
-    return found
+                nodes += _all_nodes(body)
+    return nodes

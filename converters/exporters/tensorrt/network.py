@@ -1,4 +1,4 @@
-"""What the layers of a TensorRT network compute in: precision is counted before anything is built."""
+"""Precision of the layers of a TensorRT network, counted before anything is built."""
 
 from __future__ import annotations
 
@@ -13,43 +13,51 @@ _COMPUTE = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", "ATTENT
 
 
 def count_layers(network: Any, trt: Any) -> dict[str, dict[str, int]]:
-    """Layers by type, and by the precision of their output: all that output floats, and those that compute."""
-    operators, every, compute = Counter[str](), Counter[str](), Counter[str]()
-    found = [network.get_layer(index) for index in range(network.num_layers)]
-    integers = _dequantized(found, trt)
-    for layer in found:
+    """Count layers by type, and by output precision: all with float outputs, and computing ones."""
+    operators, precisions, compute = Counter[str](), Counter[str](), Counter[str]()
+    layers = _layers(network)
+    integers = _dequantized(layers, trt)
+    for layer in layers:
         if layer.type == trt.LayerType.CONSTANT or not layer.num_outputs:
             continue
         operators[layer.type.name] += 1
-        kind = _PRECISIONS.get(layer.get_output_type(0).name)
-        if kind is None:
+        precision = _PRECISIONS.get(layer.get_output_type(0).name)
+        if precision is None:
             continue
-        every[kind] += 1
+        precisions[precision] += 1
         if layer.type.name in _COMPUTE:
-            compute["int8" if _reads_integers(layer, integers) else kind] += 1
+            compute["int8" if _reads_integers(layer, integers) else precision] += 1
     return {
         "operators": dict(operators.most_common()),
-        "layers": dict(every),
+        "layers": dict(precisions),
         "compute_layers": dict(compute),
     }
 
 
 def integer_layers(network: Any, trt: Any) -> dict[str, str]:
-    """The types of the computing layers whose inputs and weights are both dequantized, by their ONNX nodes."""
-    found = [network.get_layer(index) for index in range(network.num_layers)]
-    integers = _dequantized(found, trt)
-    computing = [one for one in found if one.type.name in _COMPUTE and _reads_integers(one, integers)]
-    return {name: one.type.name for one in computing for name in node_names(one.metadata)}
+    """Return the types of layers that compute with integers, by ONNX node."""
+    layers = _layers(network)
+    integers = _dequantized(layers, trt)
+    types: dict[str, str] = {}
+    for layer in layers:
+        kind = layer.type.name
+        if kind in _COMPUTE and _reads_integers(layer, integers):
+            types.update(dict.fromkeys(node_names(layer.metadata), kind))
+    return types
+
+
+def _layers(network: Any) -> list[Any]:
+    return [network.get_layer(index) for index in range(network.num_layers)]
 
 
 def _dequantized(layers: Sequence[Any], trt: Any) -> set[str]:
-    """Tensors that come out of a dequantization, also through layers that only move or choose values."""
-    found: set[str] = set()
+    """Return the results of dequantizations, also after layers that only move or choose values."""
+    tensors: set[str] = set()
     for layer in layers:
-        moves = _moves(layer, trt) and layer.get_input(0).name in found
+        moves = _moves(layer, trt) and layer.get_input(0).name in tensors
         if moves or layer.type == trt.LayerType.DEQUANTIZE:
-            found.add(layer.get_output(0).name)
-    return found
+            tensors.add(layer.get_output(0).name)
+    return tensors
 
 
 def _moves(layer: Any, trt: Any) -> bool:
@@ -59,7 +67,7 @@ def _moves(layer: Any, trt: Any) -> bool:
 
 
 def _pooling(layer: Any, trt: Any) -> Any:
-    """The type of a pooling; the binding gives every layer its base class, which does not know it."""
+    """Return the type of a pooling, which the binding's base class does not know."""
     base = layer.__class__
     layer.__class__ = trt.IPoolingLayer
     kind = layer.type
@@ -68,6 +76,7 @@ def _pooling(layer: Any, trt: Any) -> Any:
 
 
 def _reads_integers(layer: Any, integers: set[str]) -> bool:
-    """Whether a layer's input and weight are both dequantized: TensorRT computes it with integers."""
-    names = [layer.get_input(index).name for index in range(min(2, layer.num_inputs))]
-    return len(names) == 2 and all(name in integers for name in names)
+    """Return whether input and weight are both dequantized: then TensorRT uses integers."""
+    if layer.num_inputs < 2:
+        return False
+    return layer.get_input(0).name in integers and layer.get_input(1).name in integers

@@ -1,8 +1,8 @@
 """TensorRT engines from the ONNX graph, classic and RTX: one API under two module names.
 
-RTX builds an engine without a GPU; the classic one needs the device. Networks are strongly typed in both:
-an engine computes in what the graph says, so precision is given by casting the graph, and is counted on the
-network before anything is built.
+RTX builds an engine without a GPU; the classic one needs the device. Networks are strongly typed in
+both: an engine computes in the types of the graph, so precision is chosen by a cast of the graph,
+and is counted on the network before anything is built.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from runtimes.machine.devices import absent, gpus
 from runtimes.spec import Dims, Specs, profile_shapes
 
 ENGINE_FILE = "model.engine"
-# Built for when the machine has no GPU to ask: Ada, the most common RTX generation.
+# Target if the machine has no GPU: Ada, the most common RTX generation.
 _DEFAULT_CAPABILITY = "8.9"
 
 
@@ -44,28 +44,38 @@ class TensorRtOptions(CastOptions):
     """Options of `format: tensorrt`."""
 
     flavor: Literal["auto", "tensorrt", "rtx"] = Field(
-        "auto", description="auto: the classic TensorRT where it and a GPU are there, else TensorRT for RTX."
+        "auto",
+        description="TensorRT library. auto: the classic TensorRT if it and a GPU are available, "
+        "otherwise TensorRT for RTX.",
     )
-    opset: int | None = Field(None, ge=13, le=25, description="Of the ONNX graph; default 20, for bf16 22.")
+    opset: int | None = Field(
+        None, ge=13, le=25, description="Opset of the ONNX graph; default 20, for bf16 22."
+    )
     compute_capabilities: tuple[str, ...] = Field(
         (),
-        description='GPUs to build for ahead of time, as in ["8.9", "12.0"] (rtx); default: this machine\'s.',
+        description='GPUs to build for ahead of time, as in ["8.9", "12.0"] (rtx); default: those '
+        "of this machine.",
     )
-    workspace_mb: PositiveInt | None = Field(None, description="Limit of the builder's scratch memory.")
-    optimization_level: int = Field(3, ge=0, le=5, description="Builder effort.")
+    workspace_mb: PositiveInt | None = Field(
+        None, description="Limit of the builder's scratch memory in MB."
+    )
+    optimization_level: int = Field(
+        3, ge=0, le=5, description="TensorRT's optimization level: builder effort."
+    )
     timing_cache: str | None = Field(
         None,
-        description="File that tactic timings are read from and added to, so that the next build chooses the same; "
-        "default: one in the user's cache folder (classic TensorRT).",
+        description="Timing cache: file that tactic timings are read from and added to, so that "
+        "the next build chooses the same tactics; default: one in the user's cache folder "
+        "(classic TensorRT).",
     )
 
     @field_validator("compute_capabilities")
     @classmethod
     def _capabilities(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for one in value:
-            major, _, minor = one.partition(".")
+        for capability in value:
+            major, _, minor = capability.partition(".")
             if not (major.isdigit() and minor.isdigit()):
-                raise ValueError(f'a compute capability looks like "8.9", not {one!r}')
+                raise ValueError(f'a compute capability looks like "8.9", not {capability!r}')
         return value
 
 
@@ -80,35 +90,40 @@ class TensorRtExporter(Exporter):
     Options = TensorRtOptions
 
     def missing(self, options: TensorRtOptions) -> str | None:
-        """The flavor's package, and for the classic one a GPU."""
+        """Return what is missing: the flavor's package, or for the classic one a GPU."""
         if problem := super().missing(options):
             return problem
         flavor = pick_flavor(options.flavor)
         if flavor is None:
-            return f"neither tensorrt nor tensorrt_rtx is installed: {INSTALL['rtx']} (or burnish[tensorrt])"
+            command = INSTALL["rtx"]
+            return (
+                f"neither tensorrt nor tensorrt_rtx is installed: {command} (or burnish[tensorrt])"
+            )
         if flavor == "tensorrt" and (problem := absent("cuda")):
-            return f"the classic TensorRT builds only on a GPU: {problem}; flavor: rtx builds without one"
+            return f"the classic TensorRT needs a GPU: {problem}; flavor: rtx builds without one"
         return missing_flavor(flavor)
 
     def graph_options(self, options: TensorRtOptions) -> dict[str, Any]:
-        """A float32 ONNX graph; the cast is done here."""
+        """Return options of a float32 ONNX graph; the cast is done here."""
         return {"opset": options.opset or (BF16_OPSET if options.precision == "bf16" else 20)}
 
     def unrepeatable(self, options: TensorRtOptions) -> str | None:
-        """The classic one decides by the clock, RTX only when the engine is loaded on its device."""
-        return None if pick_flavor(options.flavor) == "rtx" else "TensorRT chooses kernels by timing them"
+        """Return why the classic one varies: it decides by timings, RTX only at loading."""
+        if pick_flavor(options.flavor) == "rtx":
+            return None
+        return "TensorRT chooses kernels by timing them"
 
     def export(self, job: ExportJob, options: TensorRtOptions) -> Exported:
         """Rewrite the graph for TensorRT, parse it, count its layers' precisions, build, save."""
         if job.graph is None:
             raise ExportError("this exporter needs an ONNX graph")
         flavor = pick_flavor(options.flavor)
-        assert flavor is not None  # the plan has asked `missing`
+        assert flavor is not None  # the plan has called `missing`
         trt = importlib.import_module(PACKAGES[flavor])
         lowered = lower(job.graph, job, options)
-        logger, heard = listening_logger(trt, quiet_logger(trt))
+        logger, log = listening_logger(trt, quiet_logger(trt))
         builder = trt.Builder(logger)
-        network = parsed(trt, builder, lowered.path, lowered.names)
+        network = parse_network(trt, builder, lowered.path, lowered.names)
         layers = count_layers(network, trt)
         cast = lowered.cast
         left = count_float_products(job.graph) if options.quantize else 0
@@ -118,14 +133,16 @@ class TensorRtExporter(Exporter):
         capabilities = configure(trt, builder, config, job.facts, options, flavor)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise ExportError("TensorRT could not build the engine; the log has its words")
-        unfused = find_unfused_in_tensorrt(integer_layers(network, trt), heard, lowered.names) if options.quantize else None
+            raise ExportError("TensorRT could not build the engine; the log has its messages")
+        unfused = None
+        if options.quantize:
+            unfused = find_unfused_in_tensorrt(integer_layers(network, trt), log, lowered.names)
         (job.folder / ENGINE_FILE).write_bytes(memoryview(plan))
         for file in job.folder.glob("lowered.onnx*"):
             file.unlink()
         if flavor == "tensorrt":
-            asked = options.timing_cache
-            save_timings(config, timings_file(asked, trt.__version__), bool(asked))
+            timings = timings_file(options.timing_cache, trt.__version__)
+            save_timings(config, timings, bool(options.timing_cache))
         build = {
             "flavor": flavor,
             "version": trt.__version__,
@@ -136,17 +153,19 @@ class TensorRtExporter(Exporter):
             **({"unfused": listed(unfused)} if unfused is not None else {}),
             **layers,
         }
-        told = [*cast.notes, *_notes(layers, options, flavor), *notes(unfused or [])]
-        return Exported(ENGINE_FILE, options.asked_precision, build, told)
+        remarks = [*cast.notes, *_notes(layers, options, flavor), *notes(unfused or [])]
+        return Exported(ENGINE_FILE, options.asked_precision, build, remarks)
 
 
-def pick_flavor(asked: str) -> str | None:
-    """The flavor to build with; None where `auto` finds neither package."""
-    if asked != "auto":
-        return asked
+def pick_flavor(flavor: str) -> str | None:
+    """Return the flavor to build with, or None if `auto` finds neither package."""
+    if flavor != "auto":
+        return flavor
     if find_spec("tensorrt") and gpus():
         return "tensorrt"
-    return "rtx" if find_spec("tensorrt_rtx") else "tensorrt" if find_spec("tensorrt") else None
+    if find_spec("tensorrt_rtx"):
+        return "rtx"
+    return "tensorrt" if find_spec("tensorrt") else None
 
 
 @dataclass(frozen=True)
@@ -155,9 +174,9 @@ class Lowered:
 
     Attributes:
         path: the new file.
-        rewrites: what was done to it, and how often.
-        names: each node's name to the layer that its author knows.
-        cast: what the cast to the precision did.
+        rewrites: number of rewrites of each kind.
+        names: each node's name to its module path.
+        cast: result of the cast to the precision.
     """
 
     path: Path
@@ -174,13 +193,18 @@ def lower(graph: Path, job: ExportJob, options: TensorRtOptions) -> Lowered:
     from converters.graph.lower_tensorrt import lower_for_tensorrt
 
     model = onnx_ir.load(str(graph))
-    names = {node.name or "": scope for node in model.graph if (scope := module_path(node.metadata_props))}
+    names = {}
+    for node in model.graph:
+        if scope := module_path(node.metadata_props):
+            names[node.name or ""] = scope
     rewrites: dict[str, Any] = {"einsums": plain_einsums(model), **lower_for_tensorrt(model)}
     cast = CheckedCast({})
     if options.sparse:
         rewrites["sparse_layers"] = sparse_layers(model)
     if options.precision != "fp32":
-        cast = cast_checked(model, "fp16" if options.precision == "fp16" else "bf16", job.examples, job.folder)
+        cast = cast_checked(
+            model, "fp16" if options.precision == "fp16" else "bf16", job.examples, job.folder
+        )
         rewrites["cast"] = cast.report
     path = job.folder / "lowered.onnx"
     big = weight_bytes(model) > 1 << 30
@@ -188,64 +212,83 @@ def lower(graph: Path, job: ExportJob, options: TensorRtOptions) -> Lowered:
     return Lowered(path, rewrites, names, cast)
 
 
-def parsed(trt: Any, builder: Any, path: Path, names: Mapping[str, str]) -> Any:
-    """The strongly typed network of an ONNX file. Raises ExportError as `parse` does."""
+def parse_network(trt: Any, builder: Any, path: Path, names: Mapping[str, str]) -> Any:
+    """Parse an ONNX file into a strongly typed network. Raises ExportError as `parse` does."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parse(trt, network, path, names)
     return network
 
 
 def parse(trt: Any, network: Any, path: Path, names: Mapping[str, str]) -> None:
-    """Parse an ONNX file into `network`. Raises ExportError with the parser's words, node and layer."""
+    """Parse an ONNX file into `network`.
+
+    Raises ExportError with the parser's message, node and layer.
+    """
     parser = trt.OnnxParser(network, quiet_logger(trt))
     if parser.parse_from_file(str(path)):
         return
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    lines = [
-        f"  {error.node_operator()} node {error.node_name()!r}"
-        f"{f' (layer {names[error.node_name()]})' if names.get(error.node_name()) else ''}: "
-        f"{error.code().name}: {error.desc()}"
-        for error in errors
-    ]
-    raise ExportError("TensorRT's parser refuses the graph:\n" + "\n".join(lines or ["  it does not say why"]))
+    lines = []
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        name = error.node_name()
+        layer = f" (layer {names[name]})" if names.get(name) else ""
+        lines.append(
+            f"  {error.node_operator()} node {name!r}{layer}: {error.code().name}: {error.desc()}"
+        )
+    reasons = "\n".join(lines or ["  it does not say why"])
+    raise ExportError(f"TensorRT's parser refuses the graph:\n{reasons}")
 
 
 def configure(
     trt: Any, builder: Any, config: Any, facts: ModelFacts, options: TensorRtOptions, flavor: str
 ) -> list[str]:
-    """Profiles, limits, caches and targets; returns the compute capabilities that are built for."""
+    """Set profiles, limits, caches and targets; return the target compute capabilities."""
     config.builder_optimization_level = options.optimization_level
-    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32, as everywhere in Burnish
+    config.clear_flag(
+        trt.BuilderFlag.TF32
+    )  # on by default; float32 means float32, as everywhere in Burnish
     if options.sparse:
-        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)  # kernels for the pattern 2:4 are tried as well
+        config.set_flag(
+            trt.BuilderFlag.SPARSE_WEIGHTS
+        )  # kernels for the pattern 2:4 are tried as well
     if options.quantize:
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the builder then says what it has fused
+        config.profiling_verbosity = (
+            trt.ProfilingVerbosity.DETAILED
+        )  # the builder then reports its fusions
     if options.workspace_mb:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     if facts.dims:
         config.add_optimization_profile(_profile(builder, facts.inputs, facts.dims))
     if flavor == "tensorrt":
         load_timings(config, timings_file(options.timing_cache, trt.__version__))
-        return [f"{major}.{minor}" for major, minor in (gpu.compute_capability for gpu in gpus()[:1])]
-    wanted = list(options.compute_capabilities) or _own_capabilities()
-    config.num_compute_capabilities = len(wanted)
-    for index, one in enumerate(wanted):
-        name = f"SM{one.replace('.', '')}"
-        capability = getattr(trt.ComputeCapability, name, None)
+        return _machine_capabilities()[:1]
+    targets = list(options.compute_capabilities) or _machine_capabilities() or [_DEFAULT_CAPABILITY]
+    config.num_compute_capabilities = len(targets)
+    for index, target in enumerate(targets):
+        capability = getattr(trt.ComputeCapability, f"SM{target.replace('.', '')}", None)
         if capability is None:
-            known = ", ".join(sorted(key for key in dir(trt.ComputeCapability) if key.startswith("SM")))
-            raise ExportError(f"TensorRT for RTX cannot build for compute capability {one}; it knows {known}")
+            supported = ", ".join(
+                sorted(key for key in dir(trt.ComputeCapability) if key.startswith("SM"))
+            )
+            raise ExportError(
+                f"TensorRT for RTX cannot build for compute capability {target}; it supports "
+                f"{supported}"
+            )
         config.set_compute_capability(capability, index)
-    return wanted
+    return targets
 
 
-def _own_capabilities() -> list[str]:
-    found = [f"{major}.{minor}" for major, minor in dict.fromkeys(gpu.compute_capability for gpu in gpus())]
-    return found or [_DEFAULT_CAPABILITY]
+def _machine_capabilities() -> list[str]:
+    """Return the compute capabilities of this machine's GPUs."""
+    capabilities = []
+    for gpu in gpus():
+        major, minor = gpu.compute_capability
+        capabilities.append(f"{major}.{minor}")
+    return list(dict.fromkeys(capabilities))
 
 
 def _profile(builder: Any, inputs: Specs, dims: Dims) -> Any:
-    """The optimization profile: each input's shape with every dimension at its min, opt and max."""
+    """Return the optimization profile: each input's shape at min, opt and max."""
     profile = builder.create_optimization_profile()
     for name, spec in inputs.items():
         profile.set_shape(name, *profile_shapes(spec, dims))
@@ -253,7 +296,9 @@ def _profile(builder: Any, inputs: Specs, dims: Dims) -> Any:
 
 
 def _notes(layers: dict[str, dict[str, int]], options: TensorRtOptions, flavor: str) -> list[str]:
-    notes = [] if layers["compute_layers"] else ["the network has no convolution or matrix product to count"]
+    notes = []
+    if not layers["compute_layers"]:
+        notes.append("the network has no convolution or matrix product to count")
     if options.timing_cache and flavor == "rtx":
         notes.append("TensorRT for RTX has no timing cache: `timing_cache` does nothing")
     return notes

@@ -1,7 +1,7 @@
-"""TensorRT's timing cache: what its tactics took, kept between builds so that the next one chooses the same ones.
+"""TensorRT's timing cache: times of its tactics, kept for the choices of the next build.
 
-Most of an engine's choices are then repeated, and the build is faster. That all are is not promised: what the cache
-lacks is timed, and what differs by less than the clock's noise may then be chosen otherwise.
+Most of an engine's choices are then repeated, and the build is faster. Not all of them are: tactics
+that the cache lacks are timed, and a difference below the clock's noise may lead to another choice.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from runtimes.machine.devices import gpus
 from runtimes.machine.machine import cache_folder
 
 
-def timings_file(asked: str | None, version: str) -> Path:
-    """Where timings are kept: the recipe's file, else one for this TensorRT and GPU in the user's cache folder.
+def timings_file(chosen: str | None, version: str) -> Path:
+    """Return the recipe's file, or one for this TensorRT and GPU in the user's cache folder.
 
-    TensorRT itself refuses the timings of another version or device.
+    TensorRT refuses the timings of another version or device.
     """
-    if asked:
-        return Path(asked)
+    if chosen:
+        return Path(chosen)
     device = re.sub(r"\W+", "-", gpus()[0].name if gpus() else "no GPU").strip("-")
     return cache_folder() / "timings" / f"tensorrt-{version}-{device}"
 
 
 def load_timings(config: Any, file: Path) -> None:
-    """Have the builder start from the timings in a file; from none where TensorRT does not take them."""
+    """Have the builder start from the timings in a file, or from none if TensorRT refuses them."""
     kept = _read(config, file)
     if kept is None or not config.set_timing_cache(kept, ignore_mismatch=False):
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
-def save_timings(config: Any, file: Path, asked: bool) -> None:
-    """Add what the builder has timed to the file, and keep what other builds have added meanwhile.
+def save_timings(config: Any, file: Path, required: bool) -> None:
+    """Add the builder's timings to the file, and keep those that other builds have added.
 
-    `asked`: the recipe names the file. Raises OSError where it cannot be written; what nobody asked for is let be.
+    Raises OSError if the file cannot be written and is `required`: the recipe names it.
     """
     cache = config.get_timing_cache()
     if cache is None:
         return
-    if (others := _read(config, file)) is not None:
-        cache.combine(others, ignore_mismatch=False)
-    with contextlib.nullcontext() if asked else contextlib.suppress(OSError):
+    if (stored := _read(config, file)) is not None:
+        cache.combine(stored, ignore_mismatch=False)
+    with contextlib.nullcontext() if required else contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         scratch = file.with_name(f".{file.name}.{os.getpid()}")
         scratch.write_bytes(memoryview(cache.serialize()))
@@ -52,5 +52,5 @@ def save_timings(config: Any, file: Path, asked: bool) -> None:
 
 
 def _read(config: Any, file: Path) -> Any:
-    """The timings in a file; None where there is none, or it is damaged."""
+    """Return the timings in a file, or None if there is none or it is damaged."""
     return config.create_timing_cache(file.read_bytes()) if file.is_file() else None

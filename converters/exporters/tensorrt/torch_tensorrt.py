@@ -1,4 +1,4 @@
-"""torch-tensorrt: an exported program with TensorRT engines inside, PyTorch for what TensorRT lacks."""
+"""torch-tensorrt: an exported program with TensorRT engines, PyTorch for other operators."""
 
 from __future__ import annotations
 
@@ -23,10 +23,18 @@ _UNSUPPORTED = re.compile(r"^\s*(\S.*?): (\d+)$", re.MULTILINE)
 class TorchTensorRtOptions(PrecisionOptions):
     """Options of `format: torch-tensorrt`."""
 
-    min_block_size: PositiveInt = Field(5, description="Fewest operators that are worth an engine.")
-    require_full_compilation: bool = Field(False, description="Fail where an operator would run in PyTorch.")
-    workspace_mb: int = Field(0, ge=0, description="Limit of the builder's scratch memory; 0: no limit.")
-    optimization_level: int = Field(3, ge=0, le=5, description="Builder effort.")
+    min_block_size: PositiveInt = Field(
+        5, description="Smallest number of operators for an engine."
+    )
+    require_full_compilation: bool = Field(
+        False, description="Fail if an operator would run in PyTorch."
+    )
+    workspace_mb: int = Field(
+        0, ge=0, description="Limit of the builder's scratch memory in MB; 0: no limit."
+    )
+    optimization_level: int = Field(
+        3, ge=0, le=5, description="TensorRT's optimization level: builder effort."
+    )
 
 
 class TorchTensorRtExporter(Exporter):
@@ -38,27 +46,34 @@ class TorchTensorRtExporter(Exporter):
     Options = TorchTensorRtOptions
 
     def missing(self, options: TorchTensorRtOptions) -> str | None:
-        """The package and a driver: without one it cannot even be imported."""
+        """Return the missing package or driver: the package cannot be imported without one."""
         return super().missing(options) or missing_torch_tensorrt()
 
     def unrepeatable(self, options: TorchTensorRtOptions) -> str | None:
-        """TensorRT decides by the clock."""
+        """Return that TensorRT decides by timings."""
         return "TensorRT chooses kernels by timing them"
 
     def export(self, job: ExportJob, options: TorchTensorRtOptions) -> Exported:
-        """Export, dry-run to learn what falls back to PyTorch, compile, save."""
+        """Export, dry-run to find the operators that fall back to PyTorch, compile, save."""
         import torch
         import torch_tensorrt
 
         args, kwargs = _on_gpu(job)
-        program = torch.export.export(job.module.cuda(), args, kwargs, dynamic_shapes=job.dynamic_shapes())
+        program = torch.export.export(
+            job.module.cuda(), args, kwargs, dynamic_shapes=job.dynamic_shapes()
+        )
         inputs = [_trt_input(job, name) for name in job.facts.inputs]
         by_name = dict(zip(job.facts.inputs, inputs, strict=True)) if kwargs else None
-        settings = {"arg_inputs": () if by_name else inputs, "kwarg_inputs": by_name, **_settings(options)}
-        # Everything but the conversion: the partitioner's report of what TensorRT would not take.
+        settings = {
+            "arg_inputs": () if by_name else inputs,
+            "kwarg_inputs": by_name,
+            **_settings(options),
+        }
+        # Everything but the conversion: the partitioner's report of operators that TensorRT would
+        # not take.
         report = job.folder / DRY_RUN_FILE
         torch_tensorrt.dynamo.compile(program, **settings, dryrun=str(report))
-        if not report.exists():  # written only where TensorRT takes at least one operator
+        if not report.exists():  # written only if TensorRT takes at least one operator
             raise ExportError("TensorRT takes none of this model's operators")
         fallback = parse_dry_run(report.read_text(encoding="utf-8"))
         if fallback and options.require_full_compilation:
@@ -78,14 +93,14 @@ class TorchTensorRtExporter(Exporter):
 
 
 def parse_dry_run(report: str) -> dict[str, int]:
-    """Operators that would run in PyTorch, with how often each occurs, from torch-tensorrt's dry-run report."""
+    """Count the operators that would run in PyTorch, from torch-tensorrt's dry-run report."""
     return {name: int(count) for name, count in _UNSUPPORTED.findall(_section(report))}
 
 
 def _section(report: str) -> str:
-    """The report's paragraph on unsupported operators; empty where it has none."""
-    _, found, rest = report.partition("listed with their op-count in the graph:")
-    return rest.split("\n\n")[0] if found else ""
+    """Return the report's paragraph on unsupported operators, empty if it has none."""
+    _, heading, text = report.partition("listed with their op-count in the graph:")
+    return text.split("\n\n")[0] if heading else ""
 
 
 def _settings(options: TorchTensorRtOptions) -> dict[str, Any]:
@@ -106,7 +121,8 @@ def _settings(options: TorchTensorRtOptions) -> dict[str, Any]:
 
 def _on_gpu(job: ExportJob) -> tuple[tuple[Any, ...], dict[str, Any]]:
     args, kwargs = job.example_call()
-    return tuple(tensor.cuda() for tensor in args), {name: tensor.cuda() for name, tensor in kwargs.items()}
+    moved = {name: tensor.cuda() for name, tensor in kwargs.items()}
+    return tuple(tensor.cuda() for tensor in args), moved
 
 
 def _trt_input(job: ExportJob, name: str) -> Any:
@@ -118,4 +134,6 @@ def _trt_input(job: ExportJob, name: str) -> Any:
     dtype = getattr(torch, spec.dtype)
     if not dims:
         return torch_tensorrt.Input(shape=shapes[0], dtype=dtype)
-    return torch_tensorrt.Input(min_shape=shapes[0], opt_shape=shapes[1], max_shape=shapes[2], dtype=dtype)
+    return torch_tensorrt.Input(
+        min_shape=shapes[0], opt_shape=shapes[1], max_shape=shapes[2], dtype=dtype
+    )

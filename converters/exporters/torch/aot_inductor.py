@@ -1,4 +1,4 @@
-"""AOTInductor: the exported program compiled to a library for one kind of CPU, by inductor and a C++ compiler."""
+"""AOTInductor: the exported program compiled to a library for a kind of CPU."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,32 +22,44 @@ from converters.exporters.base import Exporter, check_precision
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.torch import pt2e
 from converters.exporters.torch.compiler_options import UnknownOption, required
-from converters.exporters.torch.program import ProgramOptions, count_nodes, export_program, float_products
+from converters.exporters.torch.program import (
+    ProgramOptions,
+    count_nodes,
+    export_program,
+    float_products,
+)
 from runtimes.machine import machine
 
 MODEL_FILE = "model.pt2"
-# Inductor notes the command above each of its sources; these are the flags that choose instructions.
+# Inductor writes the command above each of its sources; these are the flags that choose
+# instructions.
 _COMMAND = re.compile(r"^// \S.* -o \S+", re.MULTILINE)
 _OPTION = re.compile(r"(?<= )-m\S+")
 _SETTINGS = {
-    # Weights become constants: BatchNorm folds into convolutions, oneDNN packs the weights once, here.
+    # Weights become constants: BatchNorm folds into convolutions, oneDNN packs the weights once,
+    # here.
     "freezing": True,
-    # Else the builder's number of threads would be compiled in, and SessionOptions.threads ignored.
+    # Otherwise the builder's number of threads would be compiled in, and SessionOptions.threads
+    # ignored.
     "cpp.dynamic_threads": True,
-    # No -march=native: what the library needs is then what the vector flags say, and the runtime can compare.
+    # No -march=native: the library then needs what the vector flags say, and the runtime can
+    # compare.
     "cpp.march": "",
-    # Take the CPU at its word: the trials would cost seconds, and where one fails, end in slow scalar code unsaid.
+    # Believe the CPU's flags: trials would take seconds, and one that fails would silently give
+    # slow scalar code.
     "cpp.vec_isa_ok": True,
-    # They pay off only in a cache that lives on, and they live outside of TORCHINDUCTOR_CACHE_DIR.
+    # They pay off only in a persistent cache, and they lie outside of TORCHINDUCTOR_CACHE_DIR.
     "aot_inductor.precompile_headers": False,
     "cpp_cache_precompile_headers": False,
     # Debug lines name the builder's folders.
     "aot_inductor.enable_line_tables": False,
     # Their messages name Python functions by their addresses in the builder's memory.
     "size_asserts": False,
-    # Else files are called by a hash of the compiler's command, with the builder's folders in it.
+    # Otherwise files are named by a hash of the compiler's command, with the builder's folders in
+    # it.
     "aot_inductor.model_name_for_generated_files": "model",
-    # One C++ file is one compiler process; a pool of Python workers would only wait, and outlive the step.
+    # One C++ file is one compiler process; a pool of Python workers would only wait, and outlive
+    # the step.
     "compile_threads": 1,
 }
 _INTEGER_KERNEL = re.compile(r"_(?:qconv|qlinear)\w*\(|int8_gemm")
@@ -57,30 +70,42 @@ class AotInductorOptions(ProgramOptions):
     """Options of `format: aot-inductor`."""
 
     isa: Literal["native", "avx2"] = Field(
-        "native", description="native: the best vectors of the machine that builds; avx2: of any x86-64-v3 CPU."
+        "native",
+        description="Instruction set. native: that of the building machine; avx2: of any "
+        "x86-64-v3 CPU.",
     )
     autotune: bool = Field(
         True,
-        description="Time inductor's own matrix products against oneDNN's here, and compile in the faster ones.",
+        description="Time inductor's matrix products against oneDNN's on this machine, and use "
+        "the faster ones.",
     )
 
     @model_validator(mode="after")
     def _as_torchao_can(self) -> Self:
-        if (asked := self.quantize) is None:
+        options = self.quantize
+        if options is None:
             return self
-        if asked.method != "auto" or asked.calibrate != "auto":
+        if options.method != "auto" or options.calibrate != "auto":
             raise ValueError(
-                "inductor takes one way to quantize, by torchao and NNCF: leave `method` and `calibrate` out"
+                "inductor has only one quantizer, torchao with NNCF: leave `method` and "
+                "`calibrate` out"
             )
-        if asked.max_drop is not None:
-            raise ValueError("max_drop is for onnx, openvino and tensorrt: name layers to `exclude` instead")
+        if options.max_drop is not None:
+            raise ValueError(
+                "max_drop is for onnx, openvino and tensorrt: name layers to `exclude` instead"
+            )
         if self.method == "non-strict":
-            raise ValueError("to quantize needs `method: strict`, which notes where each operator comes from")
+            raise ValueError(
+                "quantization needs `method: strict`, which records the module of each operator"
+            )
         return self
 
 
 class AotInductorExporter(Exporter):
-    """Writes `model.pt2`, with a shared library in it. For the CPU only: a library is compiled for one device."""
+    """Writes `model.pt2`, with a shared library in it.
+
+    For the CPU only: a library is compiled for one device.
+    """
 
     format = "aot-inductor"
     runtime = "aot-inductor"
@@ -89,21 +114,25 @@ class AotInductorExporter(Exporter):
     Options = AotInductorOptions
 
     def missing(self, options: AotInductorOptions) -> str | None:
-        """torch, a C++ compiler, and the vectors that are asked for."""
+        """Return what is missing: torch, a C++ compiler, or the requested instruction set."""
         if options.isa == "avx2" and not machine.supports("avx2"):
             return "isa: avx2 is for x86-64 CPUs that have it, and is built on one"
-        return super().missing(options) or missing_compiler() or (pt2e.missing() if options.quantize else None)
+        quantizer = pt2e.missing() if options.quantize else None
+        return super().missing(options) or missing_compiler() or quantizer
 
     def quantizer(self, options: AotInductorOptions) -> str:
-        """torchao: inductor has integer kernels for its patterns alone."""
+        """Return torchao: inductor has integer kernels for its patterns alone."""
         return pt2e.METHOD
 
     def unrepeatable(self, options: AotInductorOptions) -> str | None:
-        """Autotuning decides by the clock; without it the same compiler makes the same library."""
+        """Return why autotuning varies: it decides by timings.
+
+        Without it the library is the same.
+        """
         return "autotune chooses matrix products by timing them" if options.autotune else None
 
     def export(self, job: ExportJob, options: AotInductorOptions) -> Exported:
-        """Export, freeze, compile, package; the manifest says which instructions the compiler was allowed."""
+        """Export, freeze, compile, package; the manifest lists the compiler's instruction sets."""
         import torch
         from torch._inductor.package.package import package_aoti
 
@@ -114,20 +143,26 @@ class AotInductorExporter(Exporter):
             settings = {
                 **_SETTINGS,
                 "cpp.simdlen": _SIMD_BITS[options.isa],
-                # Small products: oneDNN's are fast, but each call costs tens of microseconds before it computes.
+                # Small products: oneDNN's are fast, but each call costs tens of microseconds of
+                # overhead.
                 "max_autotune_gemm": options.autotune,
                 "cpp.cxx": (None, _without_folders(scratch)),
                 "aot_inductor.package": True,
             }
-            # What aoti_compile_and_package does, but for the C++ sources: they tell the builder's folders.
+            # As aoti_compile_and_package does, but without the C++ sources: they name the builder's
+            # folders.
             module: Any = program.module(check_guards=False)
             files: Any = torch._inductor.aot_compile(module, args, kwargs, options=settings)
-            sources = [Path(file) for file in files if file.endswith(".cpp")]
-            texts = [source.read_text(encoding="utf-8") for source in sources]
-            isa = sorted({*instruction_sets(texts), *start.needs})
+            sources, packaged = [], []
+            for file in files:
+                if file.endswith(".cpp"):
+                    sources.append(Path(file).read_text(encoding="utf-8"))
+                else:
+                    packaged.append(file)
+            isa = sorted({*instruction_sets(sources), *start.needs})
             if options.quantize:
-                _check_kernels(texts)
-            package_aoti(str(job.folder / MODEL_FILE), [file for file in files if not file.endswith(".cpp")])
+                _check_kernels(sources)
+            package_aoti(str(job.folder / MODEL_FILE), packaged)
         return Exported(
             MODEL_FILE,
             options.asked_precision,
@@ -139,7 +174,7 @@ class AotInductorExporter(Exporter):
 
 @dataclass(frozen=True)
 class _Start:
-    """What is compiled: a program, and what was noted on the way to it."""
+    """The program to compile, with its entries in the manifest and notes."""
 
     program: Any
     build: dict[str, Any]
@@ -150,72 +185,82 @@ class _Start:
 
 
 def _start(job: ExportJob, options: AotInductorOptions) -> _Start:
-    """The exported program, quantized where that is asked for. Raises ExportError."""
+    """Return the exported program, quantized if the recipe says so. Raises ExportError."""
     if options.quantize is None:
         return _Start(*export_program(job, options))
     program, build = export_program(job, options.model_copy(update={"method": "strict"}))
     wide = pt2e.widening() if options.isa == "native" else None
-    done = pt2e.quantize_program(job, program, options.quantize, wide is not None)
-    counts = count_nodes(done.program)
-    left = float_products(done.program)
+    quantized = pt2e.quantize_program(job, program, options.quantize, wide is not None)
+    counts = count_nodes(quantized.program)
+    left = float_products(quantized.program)
     if not (layers := counts["compute_layers"].get("int8")):
-        raise ExportError("the model has no Conv2d or Linear module, which are what inductor computes in integers")
-    check_precision(counts["compute_layers"], options.asked_precision, options.least_share, left=len(left))
-    report = {**done.report, "quantized_layers": layers, "left_float": left}
-    kept = [*done.report["excluded"], *left]
+        raise ExportError(
+            "the model has no Conv2d or Linear module: inductor computes only these in integers"
+        )
+    check_precision(
+        counts["compute_layers"], options.asked_precision, options.least_share, left=len(left)
+    )
+    report = {**quantized.report, "quantized_layers": layers, "left_float": left}
+    build |= {**counts, "kept_layers": [*quantized.report["excluded"], *left]}
     needs = [wide] if wide else []
-    return _Start(done.program, {**build, **counts, "kept_layers": kept}, done.notes, [{"quantize": report}], needs)
+    return _Start(quantized.program, build, quantized.notes, [{"quantize": report}], needs)
 
 
 def _check_kernels(sources: Sequence[str]) -> None:
-    """Raise ExportError where the compiled code calls no integer kernel: it would round, and compute in float."""
+    """Raise ExportError if the compiled code calls no integer kernel, but rounds floats."""
     if not any(_INTEGER_KERNEL.search(source) for source in sources):
         raise ExportError("inductor found no integer kernel for any quantized layer of this model")
 
 
 def compiler() -> str:
-    """The command of the C++ compiler: that of CXX, or the system's usual one."""
+    """Return the command of the C++ compiler: that of CXX, or the system's usual one."""
     return os.environ.get("CXX", "").strip() or ("clang++" if sys.platform == "darwin" else "g++")
 
 
 def missing_compiler() -> str | None:
-    """Why there is no C++ compiler, or None."""
+    """Return that there is no C++ compiler and what to do, or None."""
     name = shlex.split(compiler())[0]
-    return None if shutil.which(name) else f"no C++ compiler ({name}): apt-get install g++, or set CXX to another"
+    if shutil.which(name):
+        return None
+    return f"no C++ compiler ({name}): apt-get install g++, or set CXX to another"
 
 
 def _without_folders(scratch: str) -> str:
-    """The compiler's command, told to write short names for the builder's folders into the library."""
+    """Return the compiler's command, with options that hide the builder's folders."""
     import torch
 
     folders = {Path(torch.__file__).parent: "torch", scratch: "model"}
-    mapped = (shlex.quote(f"-ffile-prefix-map={folder}={name}") for folder, name in folders.items())
-    return " ".join([compiler(), *mapped])
+    options = [
+        shlex.quote(f"-ffile-prefix-map={folder}={name}") for folder, name in folders.items()
+    ]
+    return " ".join([compiler(), *options])
 
 
 def instruction_sets(sources: Sequence[str]) -> list[str]:
-    """The instruction sets that the compiler was allowed, by the names of `runtimes/instruction_sets.py`.
+    """Return the instruction sets that the compiler could use, by their names in the table.
 
-    Raises ExportError if the sources do not say: such a library could end in an illegal instruction.
+    Raises ExportError if the sources do not show them: the library could end in an illegal
+    instruction.
     """
-    commands = [command for source in sources for command in _COMMAND.findall(source)]
+    commands = list(chain.from_iterable(map(_COMMAND.findall, sources)))
     if not commands:
         raise ExportError("inductor does not say which instruction sets it compiled for")
-    options = {option for command in commands for option in _OPTION.findall(command)}
+    options = set(chain.from_iterable(map(_OPTION.findall, commands)))
     try:
         return sorted(required(options, machine.own_cpu()))
     except UnknownOption as option:
         raise ExportError(
-            f"which CPUs could run the library is not known: the compiler was given {option}, which names no "
-            "instruction set; take it out of CXX"
+            f"it is unknown which CPUs can run the library: the compiler option {option} names no "
+            "instruction set; remove it from CXX"
         ) from option
 
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[str]:
-    """Everything that inductor and the compiler write goes into a folder that is removed afterwards.
+    """Collect all files of inductor and the compiler in a folder that is removed afterwards.
 
-    Inductor does not quote the names of folders: where the job's has a space in it, it is the system's instead.
+    It is in the job's folder, or in the system's if that has a space in its name, which inductor
+    does not quote.
     """
     from torch._inductor.runtime.cache_dir_utils import temporary_cache_dir
 

@@ -1,10 +1,11 @@
 """int8 for inductor: PT2E quantization, by torchao's quantizer for inductor on x86 CPUs.
 
-Inductor has integer kernels (oneDNN's) for the patterns that this quantizer writes into an exported program, and
-for no other: a graph that was quantized for ONNX Runtime or OpenVINO would be computed in float. So this is a
-separate calibration. Weights by channel, symmetric; activations per tensor, uint8. torchao decides where to
-quantize; NNCF calibrates the ranges and corrects the biases that rounding shifts. Sources: torchao,
-quantization/pt2e/quantizer/x86_inductor_quantizer.py; nncf.experimental.torch.fx.quantize_pt2e.
+Inductor has integer kernels (oneDNN's) for the patterns that this quantizer writes into an exported
+program, and for no other: a graph that was quantized for ONNX Runtime or OpenVINO would be computed
+in float. So this is a separate calibration. Weights by channel, symmetric; activations per tensor,
+uint8. torchao decides where to quantize; NNCF calibrates the ranges and corrects the biases that
+rounding shifts. Sources: torchao, quantization/pt2e/quantizer/x86_inductor_quantizer.py;
+nncf.experimental.torch.fx.quantize_pt2e.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 
 METHOD = "torchao"
 _MULTIPLY_ADD = ("avx512_vnni", "avx_vnni")
-"""Instructions that add products of bytes in 32 bits. Older ones add two of them in 16, which overflows."""
+"""Instructions that add products of bytes in 32 bits.
+
+Older ones add two of them in 16, which overflows.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def quantize_program(
         job: of the export; its `calibration` returns the samples.
         program: exported with `strict`: the quantizer finds layers by the metadata of that mode.
         options: of the pass.
-        wide: the code is for CPUs that add products of bytes in 32 bits; on others activations have 7 bits.
+        wide: the code is for CPUs that add products of bytes in 32 bits; on others activations have
+            7 bits.
 
     Raises:
         UsageError: there are no samples, or `exclude` names no layer.
@@ -62,7 +67,7 @@ def quantize_program(
     import torch
 
     if job.calibration is None:
-        raise ExportError("to quantize needs a recipe's calibration samples")
+        raise ExportError("no calibration data: quantization needs a recipe's calibration samples")
     exclude = _excluded(job.module, options.exclude)
     samples = job.calibration(options.samples)
     samples.read()
@@ -74,7 +79,9 @@ def quantize_program(
             converted = method(job, module, _quantizer(exclude, wide), samples)
             args, kwargs = job.example_call()
             shapes = job.dynamic_shapes()
-            quantized = torch.export.export(converted, args, kwargs, dynamic_shapes=shapes, strict=False)
+            quantized = torch.export.export(
+                converted, args, kwargs, dynamic_shapes=shapes, strict=False
+            )
         except Exception as error:  # quantizers fail in any way their libraries please
             raise ExportError(f"the program could not be quantized: {error}") from error
     report = {
@@ -88,7 +95,7 @@ def quantize_program(
 
 
 def widening() -> str | None:
-    """The instruction set by which this CPU adds products of bytes in 32 bits, or None."""
+    """Return the instruction set by which this CPU adds products of bytes in 32 bits, or None."""
     return next((name for name in _MULTIPLY_ADD if machine.supports(name)), None)
 
 

@@ -1,4 +1,7 @@
-"""torch.export: the whole graph, in a file that PyTorch's own tools go on from. TorchScript's successor."""
+"""torch.export: the whole graph, in a file that PyTorch's tools start from.
+
+TorchScript's successor.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,18 @@ class TorchExportExporter(Exporter):
     Options = TorchExportOptions
 
     def depends_on_machine(self, options: TorchExportOptions) -> bool:
-        """The same files everywhere."""
+        """Return False: the files are the same on each machine."""
         return False
 
     def unrepeatable(self, options: TorchExportOptions) -> str | None:
-        """Nothing in it depends on when or where it is made."""
+        """Return None: nothing in the file depends on time or place."""
         return None
 
     def export(self, job: ExportJob, options: TorchExportOptions) -> Exported:
-        """Export and save. The example inputs stay in: compilers that start from the file need them."""
+        """Export and save.
+
+        The example inputs stay in: compilers that start from the file need them.
+        """
         import torch
 
         program, build = export_program(job, options)

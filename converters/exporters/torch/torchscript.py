@@ -1,4 +1,7 @@
-"""TorchScript: scripted or traced, frozen. Deprecated upstream, still what many C++ servers load."""
+"""TorchScript: scripted or traced, frozen.
+
+Deprecated upstream, still what many C++ servers load.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ MODEL_FILE = "model.pt"
 DEPRECATED = "TorchScript is deprecated by PyTorch in favour of torch.export"
 
 
-# What PyTorch's archive writer adds by itself.
+# Records that PyTorch's archive writer adds by itself.
 _VERSIONS = (".data/version", "version")  # the first from version 6 of the format on
 _WRITTEN_AT_THE_END = (*_VERSIONS, "byteorder", ".data/serialization_id")
 _SOURCES = ".debug_pkl"
@@ -29,9 +32,13 @@ class TorchScriptOptions(ExporterOptions):
     """Options of `format: torchscript`."""
 
     method: Literal["auto", "script", "trace"] = Field(
-        "auto", description="auto: script, and trace where that fails; the manifest says which and why."
+        "auto",
+        description="Scripting or tracing. auto: script, with trace as the fallback; the manifest "
+        "says which and why.",
     )
-    optimize_for_inference: bool = Field(True, description="Fuse and pack weights when the module is loaded.")
+    optimize_for_inference: bool = Field(
+        True, description="Fuse and pack weights when the module is loaded."
+    )
 
 
 class TorchScriptExporter(Exporter):
@@ -43,18 +50,18 @@ class TorchScriptExporter(Exporter):
     Options = TorchScriptOptions
 
     def depends_on_machine(self, options: Any) -> bool:
-        """The same files everywhere."""
+        """Return False: the files are the same on each machine."""
         return False
 
     def unrepeatable(self, options: TorchScriptOptions) -> str | None:
-        """Nothing in it depends on when or where it is made."""
+        """Return None: nothing in the file depends on time or place."""
         return None
 
     def export(self, job: ExportJob, options: TorchScriptOptions) -> Exported:
         """Script or trace, freeze, save.
 
-        The module is saved frozen but not yet optimized: what `optimize_for_inference` makes cannot be
-        loaded again, so the runtime does that after loading.
+        The module is saved frozen but not yet optimized: the result of `optimize_for_inference`
+        cannot be loaded again, so the runtime optimizes after loading.
         """
 
         methods = {"script": lambda: _script(job), "trace": lambda: _trace(job)}
@@ -72,9 +79,10 @@ class TorchScriptExporter(Exporter):
 
 
 def _save(module: Any, path: Path) -> None:
-    """Save without the author's source lines: absolute paths, different on every machine.
+    """Save without the author's source lines: absolute paths, different on each machine.
 
-    TorchScript keeps them beside its code, for its messages; without them those name lines of that code.
+    TorchScript keeps them beside its code, for its messages; without them its messages name lines
+    of that code.
     """
     import torch
 
@@ -94,9 +102,12 @@ def _save(module: Any, path: Path) -> None:
 
 
 def _operators(module: Any) -> dict[str, int]:
-    """Nodes of the inlined graph by operator, without the prim:: ones that only move values."""
-    kinds = (node.kind() for node in module.inlined_graph.nodes())
-    return dict(Counter(kind for kind in kinds if not kind.startswith("prim::")).most_common())
+    """Count nodes of the inlined graph by operator, without prim::, which only move values."""
+    operators = Counter[str]()
+    for node in module.inlined_graph.nodes():
+        if not node.kind().startswith("prim::"):
+            operators[node.kind()] += 1
+    return dict(operators.most_common())
 
 
 def _script(job: ExportJob) -> Any:
@@ -110,9 +121,9 @@ def _trace(job: ExportJob) -> Any:
     import torch
 
     args, kwargs = job.example_call()
+    inputs: dict[str, Any] = (
+        {"example_kwarg_inputs": kwargs} if kwargs else {"example_inputs": args}
+    )
     with torch.no_grad():
-        if kwargs:
-            traced = torch.jit.trace(job.module, example_kwarg_inputs=kwargs, strict=False)  # type: ignore[no-untyped-call]
-        else:
-            traced = torch.jit.trace(job.module, args, strict=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(job.module, **inputs, strict=False)  # type: ignore[no-untyped-call]
         return torch.jit.freeze(traced)

@@ -93,9 +93,10 @@ class _Graph:
         self._constants = {tensor.name for tensor in graph.initializer}
         typed = (*graph.value_info, *graph.input, *graph.output)
         self._types = {value.name: value.type.tensor_type.elem_type for value in typed}
-        self._makers = {name: node for node in self.nodes for name in node.output}
+        self._makers: dict[str, onnx.NodeProto] = {}
         self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in self.nodes:
+            self._makers.update(dict.fromkeys(node.output, node))
             for name in node.input:
                 self._readers[name].append(node)
 

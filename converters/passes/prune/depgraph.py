@@ -1,7 +1,8 @@
 """The dependency graph of Torch-Pruning, with its mistakes corrected, and its groups that are safe.
 
-Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023: removing an output channel of a layer removes
-the input channel of each layer that reads it, and the channel of each value that is added to it.
+Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023: removing an output channel of a
+layer removes the input channel of each layer that reads it, and the channel of each value that is
+added to it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from converters.models.parts import failing_module
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 
-# Removing a channel in front of these changes their results for the others, or DepGraph cannot follow it.
+# Removing a channel in front of these changes their results for the others, or DepGraph cannot
+# follow it.
 _UNSAFE = {
     OPTYPE.LN,
     OPTYPE.GN,
@@ -59,7 +61,9 @@ class Dependencies:
     def __init__(self, module: nn.Module, forward: Callable[[nn.Module], Any]) -> None:
         """Trace one forward pass. Raises UsageError that names the part that cannot be traced."""
         self.names: dict[nn.Module, str] = {part: name for name, part in module.named_modules()}
-        self.obstacles: dict[str, str] = {}  # why the channels of a layer stay, if `groups` left it out
+        self.obstacles: dict[
+            str, str
+        ] = {}  # why the channels of a layer stay, if `groups` left it out
         self._tied, self._ends = _tied(module), set[Any]()
 
         def outputs(traced: nn.Module, _: None) -> list[torch.Tensor]:
@@ -70,7 +74,9 @@ class Dependencies:
         try:
             with _repaired():
                 graph = tp.DependencyGraph()
-                self._graph = graph.build_dependency(module, None, forward_fn=outputs, verbose=False)
+                self._graph = graph.build_dependency(
+                    module, None, forward_fn=outputs, verbose=False
+                )
         except Exception as error:  # whatever the forward pass and the tracer raise
             raise UsageError(
                 f"prune: the dependencies of {type(module).__name__} cannot be traced: "
@@ -78,12 +84,12 @@ class Dependencies:
             ) from error
         if not self._ends:
             raise UsageError(
-                f"prune: the dependencies of {type(module).__name__} cannot be traced: gradients reach none "
-                "of its outputs; return the values before an argmax or a detach"
+                f"prune: the dependencies of {type(module).__name__} cannot be traced: gradients "
+                "reach none of its outputs; return the values before an argmax or a detach"
             )
 
     def groups(self, roots: type | tuple[type, ...]) -> Iterator[Any]:
-        """Yield the group of each layer of these types whose channels can go without changing the others."""
+        """Yield the groups of these types of layers whose channels can go without side effects."""
         seen: set[nn.Module] = set()
         with _repaired(), _indexed_once():
             modules: list[nn.Module] = list(self._graph.module2node)
@@ -103,7 +109,9 @@ class Dependencies:
         """Return whether the outputs of the dependency's target go, not its inputs."""
         module = dependency.target.module
         out = self._graph.is_out_channel_pruning_fn(dependency.handler)
-        return bool(out or _is_depthwise(module) or isinstance(module, nn.modules.batchnorm._BatchNorm))
+        return bool(
+            out or _is_depthwise(module) or isinstance(module, nn.modules.batchnorm._BatchNorm)
+        )
 
     def _obstacle(self, root: nn.Module) -> str | None:
         """Return what would not follow if channels of `root` went, or None."""
@@ -165,7 +173,8 @@ class Dependencies:
             return _concat_axis(node.grad_fn) != 1
         if node.type == OPTYPE.RESHAPE:
             before, after = _reshaped(node.grad_fn)
-            # A linear layer's channels are the last; a flatten is followed as if they were the first.
+            # A linear layer's channels are the last; a flatten is followed as if they were the
+            # first.
             flat = _flattens(before, after) and isinstance(root, nn.modules.conv._ConvNd)
             return not (before[-1:] == after[-1:] or flat)
         return bool(self._graph.is_out_channel_pruning_fn(dependency.handler) and not node.outputs)
@@ -176,7 +185,7 @@ def _is_depthwise(module: nn.Module) -> bool:
 
 
 def is_computed(layer: nn.Module) -> bool:
-    """Return whether the weight of a convolution or linear layer is no parameter: weight_norm, spectral_norm."""
+    """Return whether a layer's weight is no parameter: weight_norm, spectral_norm."""
     kinds = (nn.modules.conv._ConvNd, nn.Linear)
     return isinstance(layer, kinds) and layer._parameters.get("weight") is None
 
@@ -231,10 +240,13 @@ def _concat_axis(operation: Any) -> int:
 def _repaired() -> Iterator[None]:
     """Replace two functions of Torch-Pruning 1.6.1, which read names that autograd no longer has.
 
-    It takes every view for a flatten, and guesses the widths of concatenated values by walking at most 500
-    nodes.
+    It takes every view for a flatten, and guesses the widths of concatenated values by walking at
+    most 500 nodes.
     """
-    reshape, concat = index_mapping.update_reshape_index_mapping, index_mapping.update_concat_index_mapping
+    reshape, concat = (
+        index_mapping.update_reshape_index_mapping,
+        index_mapping.update_concat_index_mapping,
+    )
 
     def flatten_only(graph: Any, node: Any) -> None:
         before, after = _reshaped(node.grad_fn)
@@ -246,7 +258,9 @@ def _repaired() -> Iterator[None]:
         if _concat_axis(node.grad_fn) != 1:
             return
         if node.module.concat_sizes is None:
-            inputs = [edge for edge in node.grad_fn.next_functions if hasattr(edge[0], "_input_metadata")]
+            inputs = [
+                edge for edge in node.grad_fn.next_functions if hasattr(edge[0], "_input_metadata")
+            ]
             if len(inputs) == len(node.inputs):
                 metadata = [operation._input_metadata[index] for operation, index in inputs]
                 node.module.concat_sizes = [value.shape[1] for value in metadata]
@@ -263,7 +277,7 @@ def _repaired() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _indexed_once() -> Iterator[None]:
-    """Keep the index mappings: nothing is pruned while groups are read, so they stay valid for each."""
+    """Keep the index mappings, which stay valid: nothing is pruned while groups are read."""
     before = index_mapping.update_index_mapping
     index_mapping.update_index_mapping = lambda graph: None
     try:

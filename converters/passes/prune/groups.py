@@ -1,4 +1,4 @@
-"""Candidates for removal: channels that depend on each other, and attention heads, with their importance."""
+"""Candidates for removal: groups of channels, and attention heads, with their importance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Score = Callable[[Any], torch.Tensor | None]
 
 @dataclass(frozen=True)
 class Use:
-    """A layer that a group's channels enter (`in`) or leave (`out`), and their share of that side."""
+    """A layer that a group's channels enter (`in`) or leave (`out`), and their share there."""
 
     layer: str
     side: str
@@ -89,7 +89,9 @@ class Choice:
         return {int(index) + tile * units for tile in range(self.tiles) for index in worst}
 
 
-def collect_removed(choices: Iterable[Choice], kept: Iterable[int]) -> dict[str, dict[str, set[int]]]:
+def collect_removed(
+    choices: Iterable[Choice], kept: Iterable[int]
+) -> dict[str, dict[str, set[int]]]:
     """Collect the indices that go from each side of each layer, for `shrink`."""
     removed: dict[str, dict[str, set[int]]] = {}
     for choice, units in zip(choices, kept, strict=True):
@@ -119,10 +121,12 @@ def find_choices(
         forward: runs the module once.
         score: computes the importance of a group's channels.
         gradients: the importance of heads is weight times gradient.
-        whole: units of the layers before any pass, by `count_units`; by default those of the module.
+        whole: units of the layers before any pass, by `count_units`; by default those of the
+            module.
 
     Raises:
-        UsageError: the module cannot be traced, a name in the options matches no layer, or nothing can go.
+        UsageError: the module cannot be traced, a name in the options matches no layer, or nothing
+            can go.
     """
     limits = _Limits(module, options, whole or count_units(module))
     dependencies = Dependencies(module, forward)
@@ -149,7 +153,9 @@ def _because(module: nn.Module, dependencies: Dependencies) -> str:
         if isinstance(part, torch.jit.ScriptModule):
             reasons.append(f"{name} is compiled, so it cannot be traced")
             break
-    reasons += [f"{name} stays whole, as {reason}" for name, reason in dependencies.obstacles.items()]
+    reasons += [
+        f"{name} stays whole, as {reason}" for name, reason in dependencies.obstacles.items()
+    ]
     if not reasons:
         return ": `exclude`, `limits` and `round_to` leave nothing"
     return ": " + "; ".join(reasons[:_SHOWN])
@@ -227,11 +233,15 @@ class _Limits:
         """Return the share of a layer's units that may go."""
         if any(matches(pattern, layer) for pattern in self._options.exclude):
             return 0.0
-        limits = [limit for pattern, limit in self._options.limits.items() if matches(pattern, layer)]
+        limits = [
+            limit for pattern, limit in self._options.limits.items() if matches(pattern, layer)
+        ]
         return min([self._options.most, *limits])
 
 
-def check_names(key: str, patterns: Sequence[str], layers: Sequence[str], module: nn.Module) -> None:
+def check_names(
+    key: str, patterns: Sequence[str], layers: Sequence[str], module: nn.Module
+) -> None:
     """Raise UsageError for a pattern that matches no layer, with the nearest names."""
     for pattern in patterns:
         if any(matches(pattern, layer) for layer in layers):
@@ -239,12 +249,14 @@ def check_names(key: str, patterns: Sequence[str], layers: Sequence[str], module
         for name, part in module.named_modules():
             if name and matches(pattern, name):
                 raise UsageError(
-                    f"passes.{key}: {pattern!r} is a {type(part).__name__}, which pruning does not choose "
-                    "from: name the layer that makes its channels, or leave it out"
+                    f"passes.{key}: {pattern!r} is a {type(part).__name__}, which pruning does not "
+                    "choose from: name the layer that makes its channels, or leave it out"
                 )
-        raise UsageError(f"passes.{key}: no layer is named {pattern!r}{nearest(pattern, list(layers))}")
+        raise UsageError(
+            f"passes.{key}: no layer is named {pattern!r}{nearest(pattern, list(layers))}"
+        )
 
 
 def matches(pattern: str, layer: str) -> bool:
-    """Return whether a name in a recipe means a layer: itself, by a pattern, or a module that holds it."""
+    """Return whether a recipe's name means a layer: itself, by a pattern, or its parent."""
     return fnmatchcase(layer, pattern) or layer.startswith(f"{pattern}.")

@@ -18,8 +18,8 @@ _EQUAL = 1e-3  # of the largest output: float32 keeps seven digits, a deep model
 def replace_same(root: nn.Module, run: Run) -> list[str]:
     """Replace attentions by HeadAttention if the model then answers `run` as before, in place.
 
-    An attention that is called in another way (a mask for each head) stays. Returns the module paths of those
-    that were replaced.
+    An attention that is called in another way (a mask for each head) stays. Returns the module
+    paths of those that were replaced.
     """
     paths = [path for path, part in root.named_modules() if path and replaceable(part)]
     if not paths:
@@ -31,7 +31,9 @@ def replace_same(root: nn.Module, run: Run) -> list[str]:
         return [path for path in paths if _replace_if_same(root, run, before, [path])]
 
 
-def _replace_if_same(root: nn.Module, run: Run, before: Sequence[torch.Tensor], paths: Sequence[str]) -> bool:
+def _replace_if_same(
+    root: nn.Module, run: Run, before: Sequence[torch.Tensor], paths: Sequence[str]
+) -> bool:
     """Return whether the model answers as before with these replaced; if not, they are put back."""
     originals = {path: root.get_submodule(path) for path in paths}
     replace_attentions(root, paths)

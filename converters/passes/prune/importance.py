@@ -17,7 +17,7 @@ from runtimes.progress import counted
 
 
 def scorer(importance: str) -> Score:
-    """Return the measure of that name: magnitude, taylor (after `accumulate_gradients`) or batchnorm."""
+    """Return a measure: magnitude, taylor (after `accumulate_gradients`) or batchnorm."""
     magnitude = tp.importance.GroupMagnitudeImportance(p=2, normalizer=None)
     if importance == "taylor":
         return tp.importance.GroupTaylorImportance(normalizer=None)  # type: ignore[no-any-return]
@@ -36,9 +36,9 @@ def scorer(importance: str) -> Score:
 def accumulate_gradients(module: nn.Module, runs: Sequence[Run], classification: bool) -> None:
     """Accumulate in each parameter the gradient of the loss on some samples; no labels are needed.
 
-    The loss of a classifier is the cross entropy with its best class, of other models half the square of
-    their outputs: both show how much the outputs depend on a weight. Method: Molchanov et al., Importance
-    Estimation for Neural Network Pruning, CVPR 2019.
+    The loss of a classifier is the cross entropy with its best class, of other models half the
+    square of their outputs: both show how much the outputs depend on a weight. Method: Molchanov et
+    al., Importance Estimation for Neural Network Pruning, CVPR 2019.
     """
     module.zero_grad()
     for run in counted(runs, "batches"):

@@ -58,7 +58,9 @@ class Pruning:
         if options.structured is not None:
             tell(f"pruning {options.structured:.0%} of {options.of}")
             samples = PruningInputs(example, best, self.runs, self.bench.classification)
-            module, removed = prune_structured(module, options, samples, self._latency(), self.whole)
+            module, removed = prune_structured(
+                module, options, samples, self._latency(), self.whole
+            )
             layers = {"layers": {name: list(pair) for name, pair in removed.layers.items()}}
             if removed.relied:
                 layers["relied"] = list(removed.relied)
@@ -68,14 +70,22 @@ class Pruning:
             zeros = prune_zeros(module, options)
             layers = {"zeros": {name: round(share, 4) for name, share in zeros.items()}}
         after = figures(module, best)
-        report = {"before": before.as_dict(), "after": after.as_dict(), "left_out": left_out, **layers}
+        report = {
+            "before": before.as_dict(),
+            "after": after.as_dict(),
+            "left_out": left_out,
+            **layers,
+        }
         notes = [_summary(options, before, after)]
         for path, parameters in left_out.items():
             notes.append(
-                f"left out {path} ({parameters:,} parameters): no forward pass in eval mode reads it"
+                f"left out {path} ({parameters:,} parameters): no forward pass in eval mode reads "
+                "it"
             )
         if relied := layers.get("relied"):
-            notes.append(f"left whole, as the forward pass relies on their widths: {', '.join(relied)}")
+            notes.append(
+                f"left whole, as the forward pass relies on their widths: {', '.join(relied)}"
+            )
         return PassResult(module, report, [*notes, *self.notes])
 
     def _latency(self) -> Callable[[nn.Module], Any]:
@@ -84,7 +94,7 @@ class Pruning:
 
 
 def prepare_pruning(bench: Bench, step: PassOptions, original: nn.Module | None = None) -> Pruning:
-    """Read the inputs of the pruning: samples for importance by gradients, the widths of the original.
+    """Read the inputs of the pruning: samples for gradients, widths of the original.
 
     Raises UsageError if the recipe has no such samples.
     """
@@ -124,21 +134,27 @@ def _summary(options: PruneOptions, before: Figures, after: Figures) -> str:
     if options.pattern:
         gain = "only TensorRT on a GPU with sparse tensor cores gains speed by it"
     return (
-        f"{after.zeros:.0%} of the weights are zero; parameters, multiply-adds and bytes are unchanged, "
-        f"compressed, their {after.bytes:,} bytes take {after.compressed_bytes:,}, {packed:.0%} of before: "
-        f"{gain}"
+        f"{after.zeros:.0%} of the weights are zero; parameters, multiply-adds and bytes are "
+        f"unchanged, compressed, their {after.bytes:,} bytes take {after.compressed_bytes:,}, "
+        f"{packed:.0%} of before: {gain}"
     )
 
 
-def _structured_summary(options: PruneOptions, share: float, before: Figures, after: Figures) -> str:
+def _structured_summary(
+    options: PruneOptions, share: float, before: Figures, after: Figures
+) -> str:
     left = {
         "parameters": after.parameters / before.parameters,
         "multiply-adds": after.macs / before.macs,
         "bytes": after.bytes / before.bytes,
     }
     shares = ", ".join(f"{part:.0%} of the {name}" for name, part in left.items())
-    gone = {"macs": 1 - left["multiply-adds"], "params": 1 - left["parameters"]}.get(options.of, 0.0)
+    gone = {"macs": 1 - left["multiply-adds"], "params": 1 - left["parameters"]}.get(
+        options.of, 0.0
+    )
     summary = f"pruned {share:.0%} of {options.of}: {shares} are left"
     if gone > share + _MORE:
-        summary += f"; more than requested, since units go in steps (`round_to: {options.round_to}`)"
+        summary += (
+            f"; more than requested, since units go in steps (`round_to: {options.round_to}`)"
+        )
     return summary

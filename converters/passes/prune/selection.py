@@ -1,8 +1,9 @@
 """Selection of the units to remove: repeatedly the cheapest, until enough is saved.
 
-The price of a step is the importance that is lost over the cost that is saved. A layer's loss is a share of
-the importance that it still has: the narrower it is already, the more it costs to make it narrower still.
-(That is the gradient of the sum of the logarithms of the importance that each layer keeps.)
+The price of a step is the importance that is lost over the cost that is saved. A layer's loss is a
+share of the importance that it still has: the narrower it is already, the more it costs to make it
+narrower still. (That is the gradient of the sum of the logarithms of the importance that each layer
+keeps.)
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def select_units(choices: Sequence[Choice], costs: Costs, share: float) -> list[
     selection.save(goal)
     if selection.saved < goal:
         raise UsageError(
-            f"prune: at most {selection.saved / costs.total:.0%} can be removed, not {share:.0%}: raise "
-            "`most` or `limits`, lower `round_to`, or exclude less"
+            f"prune: at most {selection.saved / costs.total:.0%} can be removed, not {share:.0%}: "
+            "raise `most` or `limits`, lower `round_to`, or exclude less"
         )
     return selection.kept
 
@@ -60,9 +61,9 @@ class _Selection:
     def save(self, goal: float) -> None:
         """Remove units until so much is saved, or no more can go.
 
-        A removal's saving can only shrink while others are made (its layers became narrower), so the best of
-        the heap is computed again only when it comes up. The last removal is the smallest that reaches the
-        goal.
+        A removal's saving can only shrink while others are made (its layers became narrower), so
+        the best of the heap is computed again only when it comes up. The last removal is the
+        smallest that reaches the goal.
         """
         heap: list[tuple[float, int]] = []
         for index in range(len(self.choices)):
@@ -86,7 +87,9 @@ class _Selection:
         """Return the removal that saves least of those that save enough."""
         enough = []
         for index in range(len(self.choices)):
-            enough += [(index, removal) for removal in self._removals(index) if removal.cost >= missing]
+            enough += [
+                (index, removal) for removal in self._removals(index) if removal.cost >= missing
+            ]
         return min(enough, key=lambda pair: pair[1].cost)
 
     def _next(self, index: int) -> _Removal | None:

@@ -1,4 +1,4 @@
-"""Structured pruning: whole channels, heads and neurons are removed, and the module is permanently smaller."""
+"""Structured pruning: whole channels, heads and neurons are removed permanently."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from converters.recipe.prune import PruneOptions
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 
-_NEAR = 0.01  # the removed share may differ by so much from the requested one, as a share of the whole
+_NEAR = (
+    0.01  # the removed share may differ by so much from the requested one, as a share of the whole
+)
 _TRIES = 4
 
 
@@ -72,12 +74,13 @@ def prune_structured(
     """Return a smaller copy of the module, and the units that were removed.
 
     Args:
-        module: in eval mode; attentions in it are replaced by ones whose heads can go, if it then answers
-            the same.
+        module: in eval mode; attentions in it are replaced by ones whose heads can go, if it then
+            answers the same.
         options: with `structured`.
         samples: it is run on.
         latency: measures the layers, for `of: latency`.
-        whole: units of the layers before any pass, which limits count from; by default those of the module.
+        whole: units of the layers before any pass, which limits count from; by default those of the
+            module.
 
     Raises:
         UsageError: it cannot be traced, so much cannot be removed, or names match nothing.
@@ -89,7 +92,9 @@ def prune_structured(
         accumulate_gradients(module, samples.learned, samples.classification)
     costs = _costs(module, options, samples, latency)
     by_gradient = options.importance == "taylor"
-    choices = find_choices(module, options, samples.example, scorer(options.importance), by_gradient, whole)
+    choices = find_choices(
+        module, options, samples.example, scorer(options.importance), by_gradient, whole
+    )
     module.zero_grad()
     try:
         return _smaller(module, options, samples, costs, choices)
@@ -103,7 +108,11 @@ def prune_structured(
 
 
 def _smaller(
-    module: nn.Module, options: PruneOptions, samples: PruningInputs, costs: Costs, choices: Sequence[Choice]
+    module: nn.Module,
+    options: PruneOptions,
+    samples: PruningInputs,
+    costs: Costs,
+    choices: Sequence[Choice],
 ) -> tuple[nn.Module, Removed]:
     """Return the smaller copy from which the requested share is removed, or little more."""
     requested = float(options.structured or 0)
@@ -132,7 +141,7 @@ def _smaller(
 
 
 def _is_free(module: nn.Module, samples: PruningInputs, choice: Choice) -> bool:
-    """Return whether units of this choice alone can go: a functional forward pass may rely on its width."""
+    """Return whether units of this choice can go: a forward pass may rely on its width."""
     smaller = copy.deepcopy(module)
     shrink(smaller, collect_removed([choice], [choice.least]))
     try:
@@ -143,7 +152,10 @@ def _is_free(module: nn.Module, samples: PruningInputs, choice: Choice) -> bool:
 
 
 def _costs(
-    module: nn.Module, options: PruneOptions, samples: PruningInputs, latency: Callable[[nn.Module], Costs] | None
+    module: nn.Module,
+    options: PruneOptions,
+    samples: PruningInputs,
+    latency: Callable[[nn.Module], Costs] | None,
 ) -> Costs:
     if options.of == "params":
         return parameter_costs(module)
@@ -171,7 +183,7 @@ def _left(
     choices: Sequence[Choice],
     kept: Sequence[int],
 ) -> float:
-    """Return the share of the cost that is left: counted, or for a latency predicted by the table."""
+    """Return the share of the cost that is left: counted, or predicted for a latency."""
     if options.of == "macs":
         return count(smaller, samples.best).total / costs.total
     if options.of == "params":
@@ -187,12 +199,13 @@ def _check_outputs(module: nn.Module, smaller: nn.Module, samples: PruningInputs
             after = _shapes(samples.example(smaller))
         except Exception as error:  # whatever the forward pass raises
             raise _WidthError(
-                f"prune: the smaller model does not run: {error}{failing_module(error, smaller)}; a forward pass "
-                "relies on a width: name the layers around it in `exclude`"
+                f"prune: the smaller model does not run: {error}{failing_module(error, smaller)}; "
+                "a forward pass relies on a width: name the layers around it in `exclude`"
             ) from error
     if before != after:
         raise _WidthError(
-            f"prune: the outputs would be {after}, not {before}: exclude the layers that compute them"
+            f"prune: the outputs would be {after}, not {before}: exclude the layers that compute "
+            "them"
         )
 
 

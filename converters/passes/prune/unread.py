@@ -1,7 +1,7 @@
 """Parts that no forward pass in eval mode reads: GoogLeNet's aux1 and aux2, Inception's AuxLogits.
 
-No trace reaches them. They would keep their widths while the layers that they read from become narrower, and
-every count of parameters would include them.
+No trace reaches them. They would keep their widths while the layers that they read from become
+narrower, and every count of parameters would include them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from runtimes.engines.torch.session import flatten
 def drop_unread(module: nn.Module, runs: Sequence[Run]) -> dict[str, int]:
     """Drop the parts that none of the runs reads, in place.
 
-    Returns the parameters of each dropped part, by module path. If the model does not answer as before without
-    them (it uses something else than their weights), they stay.
+    Returns the parameters of each dropped part, by module path. If the model does not answer as
+    before without them (it uses something else than their weights), they stay.
     """
     with torch.no_grad():
         before = [flatten(run(module)) for run in runs]
@@ -41,9 +41,9 @@ def drop_unread(module: nn.Module, runs: Sequence[Run]) -> dict[str, int]:
 def find_unread(module: nn.Module, runs: Iterable[Run]) -> list[str]:
     """Return module paths of the largest parts with weights that no run uses.
 
-    A part is unused if no module in it is called and no function gets one of its weights. Calls alone do not
-    show that: Swin's attention reads the weights of linear layers that are never called. A compiled part counts
-    as read, since its inside cannot be observed.
+    A part is unused if no module in it is called and no function gets one of its weights. Calls
+    alone do not show that: Swin's attention reads the weights of linear layers that are never
+    called. A compiled part counts as read, since its inside cannot be observed.
     """
     read: set[int] = set()
     hooks = []

@@ -29,7 +29,9 @@ def prune_zeros(module: nn.Module, options: PruneOptions) -> dict[str, float]:
         return _smallest(layers, float(options.unstructured or 0))
     shares = _pattern(layers)
     if not shares:
-        raise UsageError("prune: no layer's inputs are a multiple of four, so none can take the pattern 2:4")
+        raise UsageError(
+            "prune: no layer's inputs are a multiple of four, so none can take the pattern 2:4"
+        )
     return shares
 
 
@@ -48,8 +50,9 @@ def _layers(module: nn.Module, options: PruneOptions) -> Iterator[tuple[str, tor
             continue
         if is_computed(layer):
             raise UsageError(
-                f"prune: {name} computes its weight from other parameters (weight_norm and the like), where "
-                "zeros would not stay: have the factory remove that, or exclude the layer"
+                f"prune: {name} computes its weight from other parameters (weight_norm and the "
+                "like), where zeros would not stay: have the factory remove that, or exclude the "
+                "layer"
             )
         if id(weight) not in seen:  # a weight that two layers share is counted once
             seen.add(id(weight))

@@ -1,1 +1,1 @@
-"""Quantization: calibrated once into a QDQ graph, which each engine's lowering rewrites with the same numbers."""
+"""Quantization: calibrated once into a QDQ graph, which each engine's lowering rewrites."""

@@ -1,12 +1,13 @@
 """The accuracy budget: the fewest and cheapest layers kept in float that hold it.
 
-1. Sensitivity: the float weights of each layer alone are restored, and the error that this removes from the
-   outputs is measured. That takes a run per layer, but includes the layer's error on its way to the output,
-   which the error of its weights does not show: in MobileNetV2 one depthwise convolution of 53 layers causes a
-   large part of the error while its weights are no worse than others.
+1. Sensitivity: the float weights of each layer alone are restored, and the error that this removes
+   from the outputs is measured. That takes a run per layer, but includes the layer's error on its
+   way to the output, which the error of its weights does not show: in MobileNetV2 one depthwise
+   convolution of 53 layers causes a large part of the error while its weights are no worse than
+   others.
 2. Cost: the layer's time in float less its time in integers, by the engine's profiler.
-3. Layers are restored in order of error surely removed per microsecond added, until the held-out samples hold
-   the budget.
+3. Layers are restored in order of error surely removed per microsecond added, until the held-out
+   samples hold the budget.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ Array = np.ndarray[Any, Any]
 
 # Sensitivity takes as many samples as this much time allows, and at least so many.
 _SENSITIVITY_SECONDS, _SENSITIVITY_SAMPLES = 10.0, 16
-# The least cost of a float layer, as a share of the whole latency: a profile does not distinguish less from
-# nothing, and the conversions on both sides of the layer are in no layer's time.
+# The least cost of a float layer, as a share of the whole latency: a profile does not distinguish
+# less from nothing, and the conversions on both sides of the layer are in no layer's time.
 _LEAST_COST = 0.01
 
 
@@ -83,8 +84,8 @@ class Sensitivity:
     Attributes:
         layer: name of its node.
         error_removed: share of the output's error that this removes.
-        doubt: standard error of the share. Any change of a quantized network's rounding moves its error by some
-            percent up or down; most layers show no more than that.
+        doubt: standard error of the share. Any change of a quantized network's rounding moves its
+            error by some percent up or down; most layers show no more than that.
         added_us: microseconds that this adds.
     """
 
@@ -124,7 +125,12 @@ class Budget:
 
 
 def hold_budget(
-    quantized: ir.Model, original: ir.Model, format: str, precision: str, options: QuantizeOptions, judge: Judge
+    quantized: ir.Model,
+    original: ir.Model,
+    format: str,
+    precision: str,
+    options: QuantizeOptions,
+    judge: Judge,
 ) -> Budget:
     """Restore layers of `quantized` in place until `options.max_drop` holds."""
     limit = options.max_drop
@@ -199,7 +205,7 @@ def _errors(candidate: Trial, inputs: Sequence[Arrays], truth: Sequence[Array]) 
 def _costs(
     fast: dict[str, float], slow: dict[str, float], nodes: list[ir.Node], before: list[ir.Node]
 ) -> dict[str, float]:
-    """Return the microseconds that each layer adds in float; the mean if a profile does not name it."""
+    """Return the microseconds that each layer adds in float; the mean if no profile names it."""
     integer_times, float_times = layer_times(fast, nodes), layer_times(slow, before)
     costs = {}
     for name, integer_time in integer_times.items():

@@ -1,7 +1,8 @@
-"""Calibration, done once per graph, options and samples: its result is kept in the user's cache folder.
+"""Calibration, done once per graph, options and samples: the result is cached.
 
-NNCF finds the ranges of activations and corrects biases in turns. So the cache does not hold statistics, but
-the quantized graph, before any accuracy budget is searched, and the report about the model's channels.
+NNCF finds the ranges of activations and corrects biases in turns. So the cache does not hold
+statistics, but the quantized graph, before any accuracy budget is searched, and the report about
+the model's channels.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def calibrate(
             _quantize(request, samples, entry)
             if samples.changed:
                 notes.append(
-                    "the calibration samples differ each time they are read: the calibration cannot be cached"
+                    "the calibration samples differ each time they are read: the calibration "
+                    "cannot be cached"
                 )
             else:
                 store.put(key, entry)
@@ -104,7 +106,9 @@ def _quantize(request: CalibrationRequest, samples: CalibrationSamples, entry: P
     entry.mkdir()
     attention = has_attention(ir.to_proto(request.model.graph))
     data = Calibration(samples, samples.count, request.exclude, attention, len(samples.digests))
-    ranges = quantize_with_best_ranges(request.graph, request.model, request.options, data, entry / _GRAPH)
+    ranges = quantize_with_best_ranges(
+        request.graph, request.model, request.options, data, entry / _GRAPH
+    )
     if not any(layer.quantized for layer in layers(ir.load(str(entry / _GRAPH)))):
         raise ExportError(f"{request.options.quantizer} quantized none of the graph's layers")
     channels = silent_channels(request.model, samples, len(samples.digests), entry)

@@ -1,7 +1,7 @@
-"""Channels without information on the calibration samples: dead (always 0) or constant (one other value).
+"""Channels without information: dead (always 0) or constant on the calibration samples.
 
-They cost as much as the others, and are a sign of a model that could be smaller, of samples that show too little,
-or of the wrong preprocessing. They are reported; nothing is changed.
+They cost as much as the others, and are a sign of a model that could be smaller, of samples that
+show too little, or of the wrong preprocessing. They are reported; nothing is changed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 SAMPLES = 32
-"""Samples to look at, spread over all. A convolution's channel has many values on each: of the 66 channels of
-MobileNetV2 that are dead on so many photographs, 65 are dead on fifteen times as many."""
+"""Samples to look at, spread over all.
+
+A convolution's channel has many values on each: of the 66 channels of MobileNetV2 that are dead on
+so many photographs, 65 are dead on fifteen times as many."""
 _PLACES = 300
-# Number of equal values after an activation that is significant: a channel that is active at one place of a
-# hundred is 0 at so many once in twenty times (the rule of three; Hanley and Lippman-Hand, JAMA, 1983).
+# Number of equal values after an activation that is significant: a channel that is active at one
+# place of a hundred is 0 at so many once in twenty times (the rule of three; Hanley and
+# Lippman-Hand, JAMA, 1983).
 _LISTED = 10  # layers that the manifest names, those with most such channels first
 _ACTIVATIONS = ("Relu", "Clip")
 _CHANNELWISE = ("BatchNormalization", "Add", "Sub", "Mul")
@@ -58,7 +61,7 @@ class _Tap:
 
 @dataclass
 class _Extremes:
-    """The extremes of each channel of a value, and the number of values and samples that they are of."""
+    """Extremes of each channel of a value, and the number of values and samples they cover."""
 
     low: Array
     high: Array
@@ -81,7 +84,9 @@ class _Extremes:
         return _Extremes(low, high, self.places + new.places, self.samples + new.samples)
 
 
-def silent_channels(model: ir.Model, samples: Iterable[Arrays], count: int, folder: Path) -> dict[str, Any]:
+def silent_channels(
+    model: ir.Model, samples: Iterable[Arrays], count: int, folder: Path
+) -> dict[str, Any]:
     """Look for dead and constant channels after the layers of a float32 graph.
 
     Args:
@@ -91,8 +96,9 @@ def silent_channels(model: ir.Model, samples: Iterable[Arrays], count: int, fold
         folder: for temporary files.
 
     Returns:
-        `dead` and `constant`, each with the number of `samples` used, of `layers` and `channels` affected, and
-        the layers with `most` of them, by module path: how many `channels` of how many.
+        `dead` and `constant`, each with the number of `samples` used, of `layers` and `channels`
+        affected, and the layers with `most` of them, by module path: how many `channels` of how
+        many.
 
     Raises ExportError if ONNX Runtime cannot run the graph.
     """
@@ -119,7 +125,7 @@ def silent_channels(model: ir.Model, samples: Iterable[Arrays], count: int, fold
 
 
 def channel_summary(report: Mapping[str, Any]) -> str | None:
-    """Return the result of `silent_channels` in a sentence, or None if there are no such channels."""
+    """Return the result of `silent_channels` in a sentence, or None if it has no channels."""
     clauses = []
     for name, description in (("dead", "dead (0 at every place)"), ("constant", "constant")):
         entry = report[name]
@@ -132,7 +138,8 @@ def channel_summary(report: Mapping[str, Any]) -> str | None:
         clauses.append(f"{clause} were {description} on all {entry['samples']} samples looked at")
     if not clauses:
         return None
-    return f"{'; '.join(clauses)}: the model could be smaller, or the samples do not show all of its inputs"
+    summary = "; ".join(clauses)
+    return f"{summary}: the model could be smaller, or the samples do not show all of its inputs"
 
 
 class _Spread:
@@ -155,7 +162,8 @@ class _Spread:
 def _count_silent(before: _Extremes, after: _Extremes) -> tuple[int, int]:
     """Count the dead and the constant channels.
 
-    Before an activation two values are never equal by chance, so two samples suffice; after it 0 is common.
+    Before an activation two values are never equal by chance, so two samples suffice; after it 0 is
+    common.
     """
     if after.samples < 2:
         return 0, 0
@@ -165,12 +173,19 @@ def _count_silent(before: _Extremes, after: _Extremes) -> tuple[int, int]:
 
 def _report(silent: Counter[str], channels: Counter[str], samples: int) -> dict[str, Any]:
     layers = {path: count for path, count in silent.most_common() if count}
-    most = {path: {"channels": layers[path], "of": channels[path]} for path in list(layers)[:_LISTED]}
-    return {"samples": samples, "layers": len(layers), "channels": sum(layers.values()), "most": most}
+    most = {
+        path: {"channels": layers[path], "of": channels[path]} for path in list(layers)[:_LISTED]
+    }
+    return {
+        "samples": samples,
+        "layers": len(layers),
+        "channels": sum(layers.values()),
+        "most": most,
+    }
 
 
 def _layers(model: ir.Model) -> Iterator[_Tap]:
-    """Yield the layers with weights, then the activations after something else, such as an addition."""
+    """Yield the layers with weights, then other activations, such as after an addition."""
     tapped: set[str] = set()
     for node in model.graph:
         if node.op_type not in COMPUTE or node.domain not in ("", "ai.onnx"):
@@ -183,11 +198,16 @@ def _layers(model: ir.Model) -> Iterator[_Tap]:
                 axes = weight.ndim
             else:
                 channels = _columns(node, weight)
-            layer = _Tap(_path(node), str(before.name), str(_activated(before).name), axes, channels)
+            layer = _Tap(
+                _path(node), str(before.name), str(_activated(before).name), axes, channels
+            )
             yield layer
             tapped |= {layer.before, layer.after}
     for node in model.graph:
-        if node.op_type in _ACTIVATIONS and (activation := _activation_tap(node, tapped)) is not None:
+        if (
+            node.op_type in _ACTIVATIONS
+            and (activation := _activation_tap(node, tapped)) is not None
+        ):
             yield activation
 
 
@@ -200,14 +220,16 @@ def _columns(node: ir.Node, weight: Array) -> int:
 
 
 def _activated(value: ir.Value) -> ir.Value:
-    """Return a layer's output after its activation, or the output itself if no activation is its only reader."""
+    """Return a layer's output after its activation, or the output itself if it has none."""
     at = value
     while len(readers := users(at)) == 1 and not at.is_graph_output():
         [reader] = readers
         if reader.op_type in _ACTIVATIONS:
             return reader.outputs[0]
         # An addition is followed only if it adds a constant: other values are not this layer's.
-        operands = [operand for operand in reader.inputs if operand is not at and operand is not None]
+        operands = [
+            operand for operand in reader.inputs if operand is not at and operand is not None
+        ]
         fixed = all(constant(operand) is not None for operand in operands)
         shape = reader.outputs[0].shape
         if reader.op_type not in _CHANNELWISE or not fixed or shape is None or shape != value.shape:
@@ -217,20 +239,25 @@ def _activated(value: ir.Value) -> ir.Value:
 
 
 def _activation_tap(node: ir.Node, tapped: Collection[str]) -> _Tap | None:
-    """Return the tap of an activation, or None if it belongs to a layer or its channels are unknown."""
+    """Return the tap of an activation, or None if a layer has it or channels are unknown."""
     import onnx_ir as ir
 
     before, after = node.inputs[0], node.outputs[0]
     shape = after.shape
-    if before is None or after.dtype != ir.DataType.FLOAT or {before.name, after.name} & set(tapped):
+    if (
+        before is None
+        or after.dtype != ir.DataType.FLOAT
+        or {before.name, after.name} & set(tapped)
+    ):
         return None
     if shape is None or len(shape) < 2:
         return None
-    columns = None
+    columns: int | None = None
     if len(shape) <= 3:  # more axes: a picture's or a video's, with the channels on axis 1
-        columns = shape[-1]
-        if not isinstance(columns, int):
+        last = shape[-1]
+        if not isinstance(last, int):
             return None
+        columns = last
     return _Tap(_path(node), str(before.name), str(after.name), len(shape), columns)
 
 
@@ -238,15 +265,26 @@ def _path(node: ir.Node) -> str:
     return module_path(node.metadata_props) or str(node.name)
 
 
-def _add_extremes(layer: _Tap, opset: int, graph: onnx.GraphProto, value: str, suffix: str) -> list[str]:
+def _add_extremes(
+    layer: _Tap, opset: int, graph: onnx.GraphProto, value: str, suffix: str
+) -> list[str]:
     """Add nodes for the smallest and the largest value of each channel, and the shape of the value.
 
-    If axis 1 has the channels, the extremes are per row of the batch. Returns the names of the three outputs.
+    If axis 1 has the channels, the extremes are per row of the batch. Returns the names of the
+    three outputs.
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    low, high, sizes, shape = f"low {suffix}", f"high {suffix}", f"sizes {suffix}", f"shape {suffix}"
-    source, reduced_axes = value, list(range(2, layer.axes))  # with the batch, it takes half as long again
+    low, high, sizes, shape = (
+        f"low {suffix}",
+        f"high {suffix}",
+        f"sizes {suffix}",
+        f"shape {suffix}",
+    )
+    source, reduced_axes = (
+        value,
+        list(range(2, layer.axes)),
+    )  # with the batch, it takes half as long again
     if layer.channels is not None:
         rows, columns = f"rows {suffix}", f"columns {suffix}"
         graph.initializer.append(numpy_helper.from_array(np.array([-1, layer.channels]), columns))

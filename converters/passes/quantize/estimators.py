@@ -1,8 +1,8 @@
-"""Choice of the range estimator that leaves most of the signal, measured on the calibration samples.
+"""Choice of the range estimator: the one that leaves most of the calibration samples' signal.
 
-NNCF's choice, the mean of each sample's extremes, cuts rare large values off, which saves steps for the others;
-the extremes of all samples cut nothing. Neither is always right: benchmarks/fast_artifacts.md has a model for
-each.
+NNCF's choice, the mean of each sample's extremes, cuts rare large values off, which saves steps for
+the others; the extremes of all samples cut nothing. Neither is always right:
+benchmarks/fast_artifacts.md has a model for each.
 """
 
 from __future__ import annotations
@@ -33,15 +33,19 @@ _LARGEST = 1_900_000_000
 def quantize_with_best_ranges(
     graph: Path, model: ir.Model, options: QuantizeOptions, data: Calibration, target: Path
 ) -> dict[str, float]:
-    """Quantize with each estimator, and leave the graph that is nearest to the float one in `target`.
+    """Quantize with each estimator; `target` gets the graph that is nearest to the float one.
 
     Returns:
-        SQNR in dB by name of the estimator, of the worst output over some samples together; empty if the
-        recipe or the quantizer leaves no choice.
+        SQNR in dB by name of the estimator, of the worst output over some samples together; empty
+        if the recipe or the quantizer leaves no choice.
 
     Raises ExportError if the quantizer fails.
     """
-    if options.calibrate != "auto" or options.quantizer != "nncf" or graph.stat().st_size > _LARGEST:
+    if (
+        options.calibrate != "auto"
+        or options.quantizer != "nncf"
+        or graph.stat().st_size > _LARGEST
+    ):
         quantize_static(graph, options, data, target)
         return {}
     sqnr: dict[str, float] = {}
@@ -64,7 +68,9 @@ def sqnr_db(model: ir.Model, quantized: Path, batches: Iterable[Arrays]) -> floa
     exact, rough = trial("onnx", model, "fp32"), trial("onnx", ir.load(str(quantized)), "fp32")
     signal, noise = np.zeros((2, len(model.graph.outputs)))
     for sample in counted(islice(iter(batches), _SAMPLES), "compared samples"):
-        for index, (truth, output) in enumerate(zip(exact.run(sample), rough.run(sample), strict=True)):
+        for index, (truth, output) in enumerate(
+            zip(exact.run(sample), rough.run(sample), strict=True)
+        ):
             wide = np.float64(truth)
             signal[index] += np.square(wide).sum()
             noise[index] += np.square(wide - output).sum()

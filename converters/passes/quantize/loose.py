@@ -1,4 +1,4 @@
-"""Quantization without calibration: dynamic (activation ranges found at run time) and weight-only."""
+"""Quantization without calibration: dynamic (ranges found at run time) and weight-only."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from converters.errors import ExportError
 from converters.recipe.quantize import QuantizeOptions
 
 
-def quantize_loose(graph: Path, options: QuantizeOptions, exclude: Collection[str], target: Path) -> None:
-    """Write the quantized graph of `graph` to `target`. Raises ExportError if ONNX Runtime cannot."""
+def quantize_loose(
+    graph: Path, options: QuantizeOptions, exclude: Collection[str], target: Path
+) -> None:
+    """Write the quantized graph of `graph` to `target`.
+
+    Raises ExportError if ONNX Runtime cannot.
+    """
     try:
         if options.mode == "dynamic":
             _dynamic(graph, exclude, target)
@@ -40,11 +45,15 @@ def _weights(graph: Path, options: QuantizeOptions, exclude: Collection[str], ta
     MatMulNBits computes with float activations.
     """
     import onnx
-    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+    from onnxruntime.quantization.matmul_nbits_quantizer import (
+        DefaultWeightOnlyQuantConfig,
+        MatMulNBitsQuantizer,
+    )
     from onnxruntime.quantization.onnx_model import ONNXModel
 
     model = ONNXModel(onnx.load(str(graph)))
-    model.replace_gemm_with_matmul()  # only matrix products without a bias have a kernel for packed weights
+    # Only matrix products without a bias have a kernel for packed weights
+    model.replace_gemm_with_matmul()
     config = DefaultWeightOnlyQuantConfig(
         block_size=options.group,
         is_symmetric=True,
@@ -52,6 +61,8 @@ def _weights(graph: Path, options: QuantizeOptions, exclude: Collection[str], ta
         op_types_to_quantize=("MatMul", "Gather"),
         quant_axes=(("MatMul", 0), ("Gather", 1)),
     )
-    quantizer = MatMulNBitsQuantizer(model.model, nodes_to_exclude=sorted(exclude), algo_config=config)
+    quantizer = MatMulNBitsQuantizer(
+        model.model, nodes_to_exclude=sorted(exclude), algo_config=config
+    )
     quantizer.process()
     onnx.save(quantizer.model.model, str(target))

@@ -1,4 +1,4 @@
-"""Restore the float weights of layers of a quantized graph: mixed precision without a new calibration."""
+"""Float weights for layers of a quantized graph: mixed precision without recalibration."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _LIGHT = (*MOVERS, "Relu", "Clip")
 def restore(model: ir.Model, original: ir.Model, names: Collection[str]) -> None:
     """Make the layers `names` of the quantized `model` float32 again, in place.
 
-    Their weights and biases (which were corrected for the rounding of others) are those of `original`, the
-    graph before quantization. A pair with only float layers around it is removed too.
+    Their weights and biases (which were corrected for the rounding of others) are those of
+    `original`, the graph before quantization. A pair with only float layers around it is removed
+    too.
     """
     before = {node.name: node for node in original.graph}
     for layer in list(layers(model)):
@@ -53,14 +54,16 @@ def _bypass(model: ir.Model) -> None:
         readers = users(node.outputs[0])
         if source is None or any(reader.op_type != "DequantizeLinear" for reader in readers):
             continue
-        if _comes_from(source, quantized) or any(_feeds(reader.outputs[0], quantized) for reader in readers):
+        if _comes_from(source, quantized) or any(
+            _feeds(reader.outputs[0], quantized) for reader in readers
+        ):
             continue
         for reader in readers:
             reader.outputs[0].replace_all_uses_with(source, replace_graph_outputs=True)
 
 
 def _comes_from(value: ir.Value, quantized: Collection[ir.Node]) -> bool:
-    """Return whether a quantized layer, or an operator between such layers (an addition), computes the value."""
+    """Return whether a quantized layer, or an operator between such, computes the value."""
     node = value.producer()
     while node is not None and node.op_type in _LIGHT and node.inputs[0] is not None:
         node = node.inputs[0].producer()

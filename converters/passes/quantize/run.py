@@ -93,11 +93,15 @@ def quantize(
     }
     if options.mode != "static":
         quantize_loose(graph, options, exclude, target)
-        if options.mode == "weight-only":  # products of two computed values have no weights to quantize
+        if (
+            options.mode == "weight-only"
+        ):  # products of two computed values have no weights to quantize
             report["left_float"] = float_products(ir.load(str(target)))
         return Quantized(target, report)
     samples = CalibrationSamples(recipe, folder, options.samples)
-    calibration = calibrate(CalibrationRequest(graph, model, options, exclude), samples, target, store)
+    calibration = calibrate(
+        CalibrationRequest(graph, model, options, exclude), samples, target, store
+    )
     report |= calibration.report
     notes = calibration.notes
     quantized = ir.load(str(target))
@@ -110,7 +114,11 @@ def quantize(
         report["budget"] = budget.report()
         notes.append(_summary(budget, options, len(judge.inputs)))
     flags = [layer.quantized for layer in layers(quantized)]
-    counts = {"layers": len(flags), "quantized_layers": sum(flags), "left_float": float_products(quantized)}
+    counts = {
+        "layers": len(flags),
+        "quantized_layers": sum(flags),
+        "left_float": float_products(quantized),
+    }
     return Quantized(target, report | counts, notes)
 
 
@@ -133,7 +141,9 @@ def _judge(model: ir.Model, recipe: Recipe, folder: Path) -> Judge:
 def _summary(budget: Budget, options: QuantizeOptions, samples: int) -> str:
     chosen = next(point for point in budget.curve if point.kept == len(budget.kept))
     held = f"{len(budget.kept)} of {len(budget.sensitivity)} layers stay float"
-    drop = f"{options.metric} drops by {chosen.drop:.2f} of {options.max_drop:g} on {samples} samples"
+    drop = (
+        f"{options.metric} drops by {chosen.drop:.2f} of {options.max_drop:g} on {samples} samples"
+    )
     failure = "" if budget.met else ": the budget cannot be held"
     return f"{held}: {drop}{failure}"
 
@@ -148,10 +158,14 @@ def _excluded(model: ir.Model, patterns: Sequence[str]) -> set[str]:
         if node.op_type in _LOOSE and any(constant(value) is not None for value in node.inputs):
             paths[str(node.name)] = module_path(node.metadata_props) or str(node.name)
     if not paths:
-        raise ExportError("the graph has no convolution, matrix product or recurrent layer to quantize")
+        raise ExportError(
+            "the graph has no convolution, matrix product or recurrent layer to quantize"
+        )
     excluded = set()
     for pattern in patterns:
-        matches = {name for name, path in paths.items() if fnmatchcase(path, pattern) or name == pattern}
+        matches = {
+            name for name, path in paths.items() if fnmatchcase(path, pattern) or name == pattern
+        }
         if not matches:
             hint = nearest(pattern, list(paths.values()))
             raise UsageError(f"passes.quantize.exclude: no layer is named {pattern!r}{hint}")

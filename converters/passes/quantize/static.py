@@ -1,7 +1,8 @@
 """Static quantization: weights and activations in int8, ranges calibrated on samples.
 
-The quantizer is NNCF, or ONNX Runtime's. Both write a QDQ graph: QuantizeLinear and DequantizeLinear around
-float operators, which marks the integer parts and leaves the choice of kernels to the engine.
+The quantizer is NNCF, or ONNX Runtime's. Both write a QDQ graph: QuantizeLinear and
+DequantizeLinear around float operators, which marks the integer parts and leaves the choice of
+kernels to the engine.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Calibration:
     """Input of a static quantization.
 
     Attributes:
-        batches: inputs of the model, one sample after the other; read as often as the quantizer likes.
+        batches: inputs of the model, one sample after the other; read as often as the quantizer
+            likes.
         count: requested number of samples.
         exclude: names of the nodes that stay float.
         transformer: whether the graph has attention, for which the quantizer has special rules.
@@ -65,10 +67,13 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters as Advanced
     from nncf.quantization.advanced_parameters import OverflowFix, QuantizationParameters
 
-    # Per-channel activations have slow kernels or none; full-range weights are right on CPUs with VNNI, on Arm
-    # and on GPUs: NNCF's default halves the first layer's range for the sake of CPUs without.
+    # Per-channel activations have slow kernels or none; full-range weights are right on CPUs with
+    # VNNI, on Arm and on GPUs: NNCF's default halves the first layer's range for the sake of CPUs
+    # without.
     activations = QuantizationParameters(per_channel=False)
-    advanced = Advanced(activations_quantization_params=activations, overflow_fix=OverflowFix.DISABLE)
+    advanced = Advanced(
+        activations_quantization_params=activations, overflow_fix=OverflowFix.DISABLE
+    )
     if (ranges := _RANGES.get(options.calibrate)) is not None:
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
@@ -107,7 +112,10 @@ def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, targe
         weight_type=QuantType.QInt8,
         nodes_to_exclude=sorted(data.exclude),
         calibrate_method=methods.get(options.calibrate, CalibrationMethod.MinMax),
-        extra_options={"WeightSymmetric": True, "QuantizeBias": False},  # a lowering quantizes biases if useful
+        extra_options={
+            "WeightSymmetric": True,
+            "QuantizeBias": False,
+        },  # a lowering quantizes biases if useful
     )
     prepared.unlink()
 

@@ -39,7 +39,7 @@ class Trial(ABC):
         """Return the microseconds of each executed node, by its name in the engine."""
 
     def milliseconds(self, inputs: Arrays) -> float:
-        """Return the lower quartile of some runs: an estimate to choose by, not to report a speed-up."""
+        """Return the lower quartile of some runs: an estimate for choices, not for reports."""
         times = []
         for _ in range(_WARM_UP + _RUNS):
             start = time.perf_counter()
@@ -82,14 +82,18 @@ class _OnnxRuntime(Trial):
         options.log_severity_level = 3
         for name, value in settings.items():
             setattr(options, name, value)
-        return onnxruntime.InferenceSession(self._bytes, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            self._bytes, options, providers=["CPUExecutionProvider"]
+        )
 
     def run(self, inputs: Arrays) -> list[np.ndarray[Any, Any]]:
         return list(self._session.run(None, inputs))
 
     def profile(self, inputs: Arrays) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
-            session = self._open(enable_profiling=True, profile_file_prefix=str(Path(folder, "profile")))
+            session = self._open(
+                enable_profiling=True, profile_file_prefix=str(Path(folder, "profile"))
+            )
             for _ in range(_RUNS):
                 session.run(None, inputs)
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -140,7 +144,7 @@ def layer_times(profile: Mapping[str, float], nodes: list[ir.Node]) -> dict[str,
 
 
 def _labels(node: ir.Node) -> list[str]:
-    """Return names of a layer in engines: its own, its output's, or that of the activation fused with it."""
+    """Return names of a layer in engines: its own, its output's, its fused activation's."""
     output = node.outputs[0]
     labels = [str(node.name), str(output.name)]
     for reader in users(output):

@@ -1,4 +1,7 @@
-"""Augmentation: flipped or blended samples. The teacher sees the same ones, so no label has to be right."""
+"""Augmentation: flipped or blended samples.
+
+The teacher sees the same ones, so no label has to be right.
+"""
 
 from __future__ import annotations
 

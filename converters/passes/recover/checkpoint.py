@@ -32,7 +32,11 @@ def copy_state(module: nn.Module) -> State:
 
 
 def save(
-    path: Path, student: nn.Module, optimizer: torch.optim.Optimizer, best: Best, course: dict[str, Any]
+    path: Path,
+    student: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: Best,
+    course: dict[str, Any],
 ) -> None:
     """Write a checkpoint, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +53,11 @@ def save(
 
 
 def resume(
-    path: Path, student: nn.Module, optimizer: torch.optim.Optimizer, best: Best, device: torch.device
+    path: Path,
+    student: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: Best,
+    device: torch.device,
 ) -> dict[str, Any] | None:
     """Restore a checkpoint's states and return its course, or None if none can be read."""
     if not path.is_file():
@@ -58,7 +66,11 @@ def resume(
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         student.load_state_dict(content["student"])
         optimizer.load_state_dict(content["optimizer"])
-        (loss, epoch), state, course = content["best"], content["best_state"], dict(content["course"])
+        (loss, epoch), state, course = (
+            content["best"],
+            content["best_state"],
+            dict(content["course"]),
+        )
     except Exception:  # a damaged file ends in any of a dozen exceptions: the training starts again
         path.unlink()
         student.load_state_dict(best.state)  # part of it may have been put in place

@@ -11,14 +11,15 @@ class Course:
     """Course of a training, as the manifest reports it.
 
     Attributes:
-        before, batch_norm, after: loss on the held-out samples: as pruned, with re-estimated BatchNorm
-            statistics, at the end.
+        before, batch_norm, after: loss on the held-out samples: as pruned, with re-estimated
+            BatchNorm statistics, at the end.
         curve: the same after each epoch.
         epochs, seconds: number and duration, over all runs if it was resumed.
         stopped: why it ended.
         resumed: whether it was interrupted.
         lowered: epochs after which it returned to its best state, with a lower learning rate.
-        samples, held_back: sizes of the training set, and of the held-out set that decides when to stop.
+        samples, held_back: sizes of the training set, and of the held-out set that decides when to
+            stop.
         features: inner layers that were compared.
     """
 

@@ -1,4 +1,4 @@
-"""Distillation: how far a student's outputs, and those of its inner layers, are from the teacher's."""
+"""Distillation loss: distance of a student's outputs and inner layers from the teacher's."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from converters.models.parts import LAYERS
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 
-# Of both softmaxes: the teacher's opinion of the classes that are not the best weighs more (Hinton et al.,
-# 2015).
+# Of both softmaxes: the teacher's opinion of the classes that are not the best weighs more (Hinton
+# et al., 2015).
 _TEMPERATURE = 2.0
-_FEATURES = 12  # inner layers at most, spread over the depth: each costs memory and a pass over its values
+_FEATURES = (
+    12  # inner layers at most, spread over the depth: each costs memory and a pass over its values
+)
 _FLOOR = 1e-6  # outputs that hardly vary are not divided by nothing
 
 Answers = tuple[list[torch.Tensor], list[torch.Tensor]]
@@ -50,7 +52,8 @@ class Distillation:
             outputs = [output for output in flatten(run(module)) if output.is_floating_point()]
         if not outputs:
             raise UsageError(
-                "recover: the model's outputs are integers, which cannot be distilled: return logits"
+                "recover: the model's outputs are integers, which cannot be distilled: return "
+                "logits"
             )
         return outputs, [recorded[name] for name in self.features]
 
@@ -69,7 +72,9 @@ class Distillation:
         return torch.stack(terms).sum()
 
 
-def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+def divergence(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
     """Return the Kullback-Leibler divergence of the student's softmax from the teacher's.
 
     Mean over samples, in nats.
@@ -110,7 +115,7 @@ def _recording(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, to
 def comparable_layers(
     student: nn.Module, teacher: nn.Module, run: Callable[[nn.Module], Any], most: int = _FEATURES
 ) -> list[str]:
-    """Return module paths of layers whose outputs have the same shape in both, spread over the depth."""
+    """Return paths of layers whose outputs have the same shape in both, spread over the depth."""
     student_shapes = _output_shapes(student, run)
     teacher_shapes = _output_shapes(teacher, run)
     same = [name for name, shape in student_shapes.items() if teacher_shapes.get(name) == shape]
@@ -120,8 +125,10 @@ def comparable_layers(
 
 
 def _output_shapes(module: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, torch.Size]:
-    """Return the output shapes of the layers that may be compared, in the order in which they run."""
-    names = [name for name, part in module.named_modules() if isinstance(part, (*LAYERS, nn.LayerNorm))]
+    """Return output shapes of the layers that may be compared, in their order of execution."""
+    names = [
+        name for name, part in module.named_modules() if isinstance(part, (*LAYERS, nn.LayerNorm))
+    ]
     with torch.no_grad(), _recording(module, names) as recorded:
         run(module)
     return {name: output.shape for name, output in recorded.items()}

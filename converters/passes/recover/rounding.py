@@ -1,8 +1,9 @@
-"""Quantization-aware training: the student runs with the int8 rounding of `quantize`, and adapts to it.
+"""Quantization-aware training: the student adapts to the int8 rounding of `quantize`.
 
-Weights are rounded per output channel, activations per tensor, and gradients pass through unchanged (Jacob
-et al., Quantization and Training of Neural Networks, CVPR 2018). A BatchNorm after a layer scales each
-channel by a constant, so rounding its weights before the fold is rounding them after it.
+Weights are rounded per output channel, activations per tensor, and gradients pass through unchanged
+(Jacob et al., Quantization and Training of Neural Networks, CVPR 2018). A BatchNorm after a layer
+scales each channel by a constant, so rounding its weights before the fold is rounding them after
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class _RoundedWeight(nn.Module):
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         scale = weight.detach().abs().flatten(1).amax(1).clamp_min(1e-12) / _WEIGHT_MAX
         zero = torch.zeros_like(scale, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -_WEIGHT_MAX - 1, _WEIGHT_MAX)
+        return torch.fake_quantize_per_channel_affine(
+            weight, scale, zero, 0, -_WEIGHT_MAX - 1, _WEIGHT_MAX
+        )
 
 
 class _RoundedInput:
@@ -58,7 +61,7 @@ class _RoundedInput:
 
 @contextlib.contextmanager
 def rounding(module: nn.Module, wanted: bool) -> Iterator[None]:
-    """Round weights and inputs of convolutions and linear layers inside; restore the float weights afterwards."""
+    """Round weights and inputs of convolutions and linear layers inside; restore both after it."""
     layers = [part for part in module.modules() if isinstance(part, LAYERS)] if wanted else []
     hooks = [layer.register_forward_pre_hook(_RoundedInput()) for layer in layers]
     for layer in layers:

@@ -65,7 +65,9 @@ def prepare_recovery(bench: Bench, options: RecoverOptions, teacher: nn.Module) 
     notes = []
     source = bench.recipe.data.training or bench.recipe.data.calibration
     if source is not None and source.random is not None:
-        notes.append("recovered on noise, which real inputs are not: name samples in `data: {training: ...}`")
+        notes.append(
+            "recovered on noise, which real inputs are not: name samples in `data: {training: ...}`"
+        )
     pulse = Pulse(tell)
     # The shelf keeps what is read here for the training.
     for number, index in enumerate(counted(indices, "samples"), 1):

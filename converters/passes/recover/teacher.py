@@ -1,4 +1,7 @@
-"""The teacher: the model as it was loaded. It answers once per sample if the samples stay the same."""
+"""The teacher: the model as it was loaded.
+
+It answers once per sample if the samples stay the same.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ class Teacher:
         device = next(iter(tensors.values())).device
         # An answer that is remembered is computed once, in full precision.
         with autocast_bfloat16(device, not self._remember):
-            outputs, inner = self._distillation.answers(self.module, lambda module: call(module, tensors))
+            outputs, inner = self._distillation.answers(
+                self.module, lambda module: call(module, tensors)
+            )
         outputs = [output.float() for output in outputs]
         if self._remember and not inner:
             self._keep(part, outputs)
@@ -51,7 +56,9 @@ class Teacher:
         self._room -= sum(output.nbytes for output in outputs)
 
 
-def autocast_bfloat16(device: torch.device, wanted: bool = True) -> contextlib.AbstractContextManager[object]:
+def autocast_bfloat16(
+    device: torch.device, wanted: bool = True
+) -> contextlib.AbstractContextManager[object]:
     """Compute convolutions and matrix products in bfloat16 if the device has instructions for it.
 
     That takes half the time.

@@ -56,8 +56,8 @@ class Training:
     ) -> None:
         """Move both models to the device and split the samples.
 
-        `indices`: of the shelf's samples; some are held out. `checkpoint`: where an interrupted training
-        continues.
+        `indices`: of the shelf's samples; some are held out. `checkpoint`: where an interrupted
+        training continues.
         """
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.student, self.shelf, self.options = student.to(self.device), shelf, options
@@ -80,7 +80,9 @@ class Training:
         if self.options.distill not in ("features", "both"):
             return []
         tensors = self._tensors(self.held_out[:2])
-        layers = comparable_layers(self.student.eval(), teacher.eval(), lambda module: call(module, tensors))
+        layers = comparable_layers(
+            self.student.eval(), teacher.eval(), lambda module: call(module, tensors)
+        )
         if not layers:
             self.tell("no inner layer kept its shape: only the outputs are distilled")
         return layers
@@ -88,8 +90,8 @@ class Training:
     def run(self) -> Course:
         """Estimate BatchNorm statistics, then train.
 
-        Afterwards the student has its best state, on the CPU. Raises UsageError if the model does not run
-        on a batch.
+        Afterwards the student has its best state, on the CPU. Raises UsageError if the model does
+        not run on a batch.
         """
         torch.manual_seed(self.options.seed)
         self._try()
@@ -102,7 +104,7 @@ class Training:
         return self.course
 
     def _try(self) -> None:
-        """Run the teacher on one batch: a model may take fewer samples at once than training needs."""
+        """Run the teacher on one batch: a model may not take as many samples at once."""
         part = next(batches(self.training_set, self.options.batch))
         tensors = self._tensors(part)
         try:
@@ -112,7 +114,8 @@ class Training:
         except Exception as error:  # whatever the forward pass raises
             raise UsageError(
                 f"recover: the model does not run on {len(part)} samples at once: "
-                f"{type(error).__name__}: {error}{failing_module(error, self.teacher.module)}; lower `batch`"
+                f"{type(error).__name__}: {error}{failing_module(error, self.teacher.module)}; "
+                "lower `batch`"
             ) from error
 
     def _statistics(self) -> None:
@@ -124,8 +127,13 @@ class Training:
         if not learn_statistics(self.student, [partial(self._answers, part) for part in parts]):
             return
         course.batch_norm = self._held_out_loss()
-        self.tell(f"loss {course.before:.4g}, with re-estimated BatchNorm statistics {course.batch_norm:.4g}")
-        if not course.before <= course.batch_norm:  # a loss that is not finite is never the better one
+        self.tell(
+            f"loss {course.before:.4g}, with re-estimated BatchNorm statistics "
+            f"{course.batch_norm:.4g}"
+        )
+        if (
+            not course.before <= course.batch_norm
+        ):  # a loss that is not finite is never the better one
             course.after = course.batch_norm
         else:
             self.student.load_state_dict(old)
@@ -133,7 +141,9 @@ class Training:
     def _train(self) -> None:
         course, options = self.course, self.options
         optimizer = torch.optim.AdamW(self._parameters(), lr=options.rate)
-        best = Best(self._rounded_loss() if options.aware else course.after, copy_state(self.student))
+        best = Best(
+            self._rounded_loss() if options.aware else course.after, copy_state(self.student)
+        )
         if interrupted := resume(self.checkpoint, self.student, optimizer, best, self.device):
             self.course = course = Course(**{**interrupted, "resumed": True})
             self.rng = np.random.default_rng((options.seed, course.epochs))
@@ -147,10 +157,15 @@ class Training:
             course.epochs, course.seconds = epoch + 1, time.monotonic() - started
             course.curve.append(loss)
             if not math.isfinite(loss):
-                course.stopped = f"loss became {loss} in epoch {epoch + 1}; the best state before it was kept"
+                course.stopped = (
+                    f"loss became {loss} in epoch {epoch + 1}; the best state before it was kept"
+                )
                 break
             best.offer(loss, self.student, epoch)
-            self.tell(f"epoch {epoch + 1} of at most {options.epochs}: loss {loss:.4g}, best {best.loss:.4g}")
+            self.tell(
+                f"epoch {epoch + 1} of at most {options.epochs}: loss {loss:.4g}, best "
+                f"{best.loss:.4g}"
+            )
             if self._finished(epoch, best):
                 break
             if loss > _ASTRAY * best.loss:
@@ -161,18 +176,20 @@ class Training:
         self.checkpoint.unlink(missing_ok=True)
 
     def _return_to_best(self, optimizer: torch.optim.Optimizer, best: Best, epoch: int) -> None:
-        """Restore the best state and lower the learning rate: a few steps too long undo a good training."""
+        """Restore the best state and lower the learning rate: few long steps undo a training."""
         self.student.load_state_dict(best.state)
         optimizer.state.clear()
         self.course.lowered.append(epoch)
-        self.tell(f"back to the best state, with a learning rate of at most {self._highest_rate:.2g}")
+        self.tell(
+            f"back to the best state, with a learning rate of at most {self._highest_rate:.2g}"
+        )
 
     @property
     def _highest_rate(self) -> float:
         return float(self.options.rate * _LOWERED ** len(self.course.lowered))
 
     def _rounded_loss(self) -> float:
-        """Return the loss of the untrained student with rounding, which differs from that without."""
+        """Return the loss of the untrained student with rounding."""
         for part in list(batches(self.training_set, self.options.batch))[:_RANGES]:
             with torch.enable_grad():  # ranges are only observed in runs with gradients
                 self._answers(part)
@@ -190,7 +207,10 @@ class Training:
         return False
 
     def _epoch(self, optimizer: torch.optim.Optimizer, epoch: int, started: float) -> bool:
-        """Go through the samples once, or until the time limit. Returns whether all losses were finite."""
+        """Go through the samples once, or until the time limit.
+
+        Returns whether all losses were finite.
+        """
         for norm in norms(self.student.eval()):
             norm.train(self.options.batch > 1)  # dropout stays off: the teacher has none
         parts = list(batches(self.training_set, self.options.batch, self.rng))
@@ -203,7 +223,10 @@ class Training:
                 group["lr"] = self._highest_rate * _rate(max(done, spent))
             if not self._step(optimizer, part):
                 return False
-            self.pulse(f"epoch {epoch + 1} of at most {self.options.epochs}: batch {number + 1} of {len(parts)}")
+            self.pulse(
+                f"epoch {epoch + 1} of at most {self.options.epochs}: batch {number + 1} of "
+                f"{len(parts)}"
+            )
         return True
 
     def _step(self, optimizer: torch.optim.Optimizer, part: Sequence[int]) -> bool:
@@ -229,14 +252,20 @@ class Training:
         path, _, leaf = name.rpartition(".")
         layer: Any = self.student.get_submodule(path)
         rounded = leaf == "weight" and hasattr(layer, "parametrizations")
-        weight: torch.Tensor = layer.parametrizations.weight.original if rounded else layer.get_parameter(leaf)
+        weight: torch.Tensor = (
+            layer.parametrizations.weight.original if rounded else layer.get_parameter(leaf)
+        )
         return weight
 
     def _parameters(self) -> list[dict[str, Any]]:
-        matrices, vectors = [], []
+        matrices: list[nn.Parameter] = []
+        vectors: list[nn.Parameter] = []
         for parameter in self.student.parameters():
             (matrices if parameter.dim() > 1 else vectors).append(parameter)
-        return [{"params": matrices, "weight_decay": _DECAY}, {"params": vectors, "weight_decay": 0.0}]
+        return [
+            {"params": matrices, "weight_decay": _DECAY},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
@@ -267,7 +296,7 @@ def _split(indices: Sequence[int], options: RecoverOptions) -> tuple[list[int], 
 
 
 def _zero_masks(student: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the non-zero positions of weights with zeros: weights that pruning set to zero stay zero."""
+    """Return the non-zero positions of pruned weights: zeros stay zero."""
     masks = {}
     for name, parameter in student.named_parameters():
         if parameter.dim() > 1 and int(torch.count_nonzero(parameter)) < parameter.numel():
@@ -276,7 +305,7 @@ def _zero_masks(student: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _rate(done: float) -> float:
-    """Return the share of the highest learning rate: a short warm-up, then half a cosine to zero."""
+    """Return the share of the highest learning rate: warm-up, then half a cosine to zero."""
     if done < _WARM_UP:
         return max(0.01, done / _WARM_UP)
     return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))

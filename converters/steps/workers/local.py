@@ -1,4 +1,4 @@
-"""A worker on this machine: each step runs in a child process of its own, with limits, a log and a script."""
+"""A worker on this machine: each step runs in a child process, with limits, a log and a script."""
 
 from __future__ import annotations
 

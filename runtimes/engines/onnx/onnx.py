@@ -25,8 +25,9 @@ class OnnxRuntime:
         """Check for the device's execution provider, and for the CPU of a final graph."""
         import onnxruntime
 
-        if _PROVIDERS[device] not in onnxruntime.get_available_providers():
-            return f"the installed onnxruntime has no {_PROVIDERS[device]}: pip install onnxruntime-gpu"
+        provider = _PROVIDERS[device]
+        if provider not in onnxruntime.get_available_providers():
+            return f"the installed onnxruntime has no {provider}: pip install onnxruntime-gpu"
         return _elsewhere(build) if is_final(build) else None
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
@@ -46,9 +47,13 @@ class OnnxRuntime:
         cuda = [(_PROVIDERS["cuda"], {"use_tf32": "0"}), _PROVIDERS["cpu"]]
         providers = [_PROVIDERS["cpu"]] if device == "cpu" else cuda
         try:
-            engine = onnxruntime.InferenceSession(str(artifact.entry), settings, providers=providers)
+            engine = onnxruntime.InferenceSession(
+                str(artifact.entry), settings, providers=providers
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise ArtifactError(f"ONNX Runtime cannot load {artifact.entry.name}: {error}") from error
+            raise ArtifactError(
+                f"ONNX Runtime cannot load {artifact.entry.name}: {error}"
+            ) from error
         if engine.get_providers()[0] != _PROVIDERS[device]:
             fallback = engine.get_providers()[0]
             raise Unavailable(f"ONNX Runtime fell back from {_PROVIDERS[device]} to {fallback}")
@@ -69,12 +74,15 @@ def _elsewhere(build: Mapping[str, Any]) -> str | None:
     """
     if problem := other_platform(build) or other_version(build, "onnxruntime"):
         return problem
-    made, here = recorded(build), frozenset(vectors())
-    if made == here:
+    required, present = recorded(build), frozenset(vectors())
+    if required == present:
         return None
-    more, less = sorted(made - here), sorted(here - made)
-    told = ", ".join([*(f"with {name}" for name in more), *(f"without {name}" for name in less)])
-    return f"it is laid out for a CPU {told}: build it again here, or with `optimize: none` for all CPUs"
+    differences = [f"with {name}" for name in sorted(required - present)]
+    differences += [f"without {name}" for name in sorted(present - required)]
+    return (
+        f"it is laid out for a CPU {', '.join(differences)}: build it again here, or with "
+        "`optimize: none` for all CPUs"
+    )
 
 
 class OnnxSession(Session):

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 try:
@@ -21,9 +22,10 @@ except ImportError:  # Windows: nothing is locked there, and nothing pruned
 LIMIT_BYTES = 4 * 10**9
 """Maximum size of the cache, unless more is in use.
 
-A compiled model is as large as its weights, and an artifact has
-two (the best sizes, all sizes): this is enough for five of ViT-B/16's size or a hundred of
-MobileNetV2's."""
+A compiled model is as large as its weights, and an artifact has two
+(the best sizes, all sizes): this is enough for five of ViT-B/16's size or a hundred of
+MobileNetV2's.
+"""
 
 _ATTEMPTS = 100  # each fails only if another process removes the folder at that moment
 
@@ -35,13 +37,14 @@ class BlobFolder:
         """Lock the folder. Raises FileNotFoundError if there is none."""
         self.path = path
         self._descriptor = os.open(path, os.O_RDONLY) if fcntl else None
-        self._release = weakref.finalize(self, os.close, self._descriptor) if self._descriptor is not None else None
+        self._release: Callable[[], object] | None = None
         if self._descriptor is not None:
+            self._release = weakref.finalize(self, os.close, self._descriptor)
             with contextlib.suppress(OSError):  # a file system without locks, also for prune
                 fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def current(self) -> bool:
-        """Whether the locked folder is the one at its path: it may have been removed before it was locked."""
+        """Return whether the locked folder is at its path: it may have been removed before."""
         return self._descriptor is None or _is_at(self._descriptor, self.path)
 
     def close(self) -> None:
@@ -68,9 +71,9 @@ def use(root: Path, name: str) -> BlobFolder | None:
 
 
 def _opened(path: Path) -> BlobFolder | None:
-    """The folder, made where it is missing and locked; None if another process removes it meanwhile.
+    """Create the folder if it is missing and lock it; None if another process removes it.
 
-    That may happen within `mkdir` too: it finds the folder there, looks whether it is one, and it is gone.
+    That may also happen within `mkdir`: between finding the path and checking that it is a folder.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -80,7 +83,7 @@ def _opened(path: Path) -> BlobFolder | None:
 
 
 def prune(root: Path, limit: int = LIMIT_BYTES) -> None:
-    """Remove the least recently used folders that nobody uses until the others hold at most `limit` bytes."""
+    """Remove the least recently used free folders until the rest has at most `limit` bytes."""
     with contextlib.suppress(OSError):  # a cache that cannot be read or pruned stays as it is
         folders = [path for path in root.iterdir() if path.is_dir()]
         folders.sort(key=lambda path: path.stat().st_mtime)
@@ -98,10 +101,10 @@ def _size(folder: Path) -> int:
 
 
 def _removed(path: Path) -> bool:
-    """Remove a folder that nobody uses; whether it is gone.
+    """Remove a folder that nobody uses; return whether it was removed.
 
-    The lock is on the folder that was opened. Another process may have removed that one and made the one that is at
-    the path now: it may be in use, and stays.
+    The lock is on the folder that was opened. If another process has removed it and created a new
+    one at the path, the new one may be in use, and stays.
     """
     if not fcntl:
         return False
@@ -119,7 +122,7 @@ def _removed(path: Path) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open folder is the one at a path."""
+    """Return whether an open folder is the one at a path."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

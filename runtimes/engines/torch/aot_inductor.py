@@ -31,7 +31,12 @@ class AotInductorRuntime:
         The torch must be the one that compiled it: the library calls it, and its weights have the
         layout of its oneDNN.
         """
-        return missing_torch() or other_platform(build) or _lesser(build) or other_version(build, "torch")
+        return (
+            missing_torch()
+            or other_platform(build)
+            or _lesser(build)
+            or other_version(build, "torch")
+        )
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Load the library.
@@ -78,7 +83,7 @@ def _lesser(build: Mapping[str, Any]) -> str | None:
 
 
 def _capabilities() -> Mapping[str, Any]:
-    """What torch finds this CPU to have, by asking the CPU itself."""
+    """Return this CPU's capabilities, as torch detects them."""
     import torch
 
     return torch.cpu.get_capabilities()

@@ -22,11 +22,13 @@ from runtimes.files.atomic import write_atomically
 from runtimes.machine.machine import cache_folder, describe
 from runtimes.process.process import isolated
 
-# Sides of the square matrices: the last is large enough that memory does not matter, 0.1 s at 150 GFLOP/s.
+# Sides of the square matrices: the last is large enough that memory does not matter, 0.1 s at 150
+# GFLOP/s.
 _SIDES = (256, 512, 1024, 2048)
 _REPEATS = 5
-# A product that takes longer is not repeated, nor tried with larger matrices. On CPUs without instructions for
-# bfloat16 PyTorch multiplies such matrices one number at a time: a minute for the last side, on an AVX2-only CPU.
+# A product that takes longer is not repeated, nor tried with larger matrices. On CPUs without
+# instructions for bfloat16 PyTorch multiplies such matrices one number at a time: a minute for the
+# last side, on an AVX2-only CPU.
 _LONG_SECONDS = 0.5
 _PEAK_SECONDS = 120.0
 
@@ -34,7 +36,7 @@ _PEAK_SECONDS = 120.0
 def peaks(threads: int) -> dict[str, float]:
     """Return peak operations per second by precision (`fp32`, `bf16`, `int8`) with `threads`.
 
-    Measured in a process of its own on first use, then read from the user's cache folder.
+    Measured in an isolated process on first use, then read from the user's cache folder.
     """
     return _read(threads) or _write(threads, {})
 
@@ -80,15 +82,20 @@ def _write(threads: int, before: dict[str, float]) -> dict[str, float]:
 
 
 def measure(threads: int) -> dict[str, float]:
-    """Run the products; the best rate of each precision, over libraries and sizes of matrices."""
-    rates = [_rates(_onnx_products, threads)]
+    """Return the best rate of each precision, over libraries and sizes of matrices."""
+    best = _rates(_onnx_products, threads)
     if find_spec("torch"):
-        rates.append(_rates(matrix_products, threads))
-    return {name: max(library.get(name, 0.0) for library in rates) for name in {**rates[0], **rates[-1]}}
+        for precision, rate in _rates(matrix_products, threads).items():
+            best[precision] = max(rate, best.get(precision, 0.0))
+    return best
 
 
-def _rates(products: Callable[[int, int], list[tuple[str, Callable[[], Any]]]], threads: int) -> dict[str, float]:
-    """Operations per second of a library's products by precision: the best of all sides that are fast enough."""
+Products = list[tuple[str, Callable[[], Any]]]
+"""Precisions, each with a function that computes one product."""
+
+
+def _rates(products: Callable[[int, int], Products], threads: int) -> dict[str, float]:
+    """Return a library's operations per second by precision: the best of the sides tried."""
     best: dict[str, float] = {}
     slow: set[str] = set()
     for side in _SIDES:
@@ -103,7 +110,7 @@ def _rates(products: Callable[[int, int], list[tuple[str, Callable[[], Any]]]], 
 
 
 def _fastest(product: Callable[[], Any]) -> float:
-    """Seconds of the fastest run after a warm-up, or of the warm-up if that takes long."""
+    """Return the seconds of the fastest run after a warm-up, or of a long warm-up."""
     times: list[float] = []
     for _ in range(1 + _REPEATS):
         start = time.perf_counter()
@@ -114,35 +121,43 @@ def _fastest(product: Callable[[], Any]) -> float:
     return min(times[1:])
 
 
-def _onnx_products(side: int, threads: int) -> list[tuple[str, Callable[[], Any]]]:
-    """MatMul in float32 and with uint8 activations and int8 weights, whose kernels are the fastest on x86."""
+def _onnx_products(side: int, threads: int) -> Products:
+    """Return MatMul in float32 and in uint8 by int8, whose kernels are the fastest on x86."""
     if not find_spec("onnx"):
         return []
     from onnx import TensorProto
 
     return [
         ("fp32", _onnx_product("MatMul", np.float32, np.float32, TensorProto.FLOAT, side, threads)),
-        ("int8", _onnx_product("MatMulInteger", np.uint8, np.int8, TensorProto.INT32, side, threads)),
+        (
+            "int8",
+            _onnx_product("MatMulInteger", np.uint8, np.int8, TensorProto.INT32, side, threads),
+        ),
     ]
 
 
-def _onnx_product(operator: str, left: Any, right: Any, result: int, side: int, threads: int) -> Callable[[], Any]:
+def _onnx_product(
+    operator: str, left: Any, right: Any, result: int, side: int, threads: int
+) -> Callable[[], Any]:
     import onnxruntime
     from onnx import helper, numpy_helper
 
     rng = np.random.default_rng(0)
-    a, b = rng.integers(0, 100, (side, side)).astype(left), rng.integers(0, 100, (side, side)).astype(right)
+    a = rng.integers(0, 100, (side, side)).astype(left)
+    b = rng.integers(0, 100, (side, side)).astype(right)
+    left_type = helper.np_dtype_to_tensor_dtype(np.dtype(left))
     graph = helper.make_graph(
         [helper.make_node(operator, ["a", "b"], ["c"])],
         "product",
-        [helper.make_tensor_value_info("a", helper.np_dtype_to_tensor_dtype(np.dtype(left)), a.shape)],
+        [helper.make_tensor_value_info("a", left_type, a.shape)],
         [helper.make_tensor_value_info("c", result, a.shape)],
         [numpy_helper.from_array(b, "b")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    content, providers = model.SerializeToString(), ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(content, options, providers=providers)
     return lambda: session.run(None, {"a": a})
 
 

@@ -19,7 +19,18 @@ from runtimes.machine.devices import absent
 
 Invoke = Callable[..., Result]
 EditJson = Callable[..., None]
-VERBS = ("convert", "validate", "compare", "bench", "inspect", "run", "doctor", "keygen", "sign", "verify")
+VERBS = (
+    "convert",
+    "validate",
+    "compare",
+    "bench",
+    "inspect",
+    "run",
+    "doctor",
+    "keygen",
+    "sign",
+    "verify",
+)
 
 
 def flip_a_byte(path: Path) -> None:
@@ -34,9 +45,11 @@ def rows(result: Result) -> dict[str, Any]:
 
 def test_the_package_runs_as_a_module(environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "burnish", "convert", "no-such-recipe"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 2
-    assert "no-such-recipe" in done.stderr
+    completed = subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False
+    )
+    assert completed.returncode == 2
+    assert "no-such-recipe" in completed.stderr
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -56,9 +69,11 @@ try:
 except SystemExit:
     print(sorted({"torch", "onnx", "onnxruntime", "numpy", "pydantic"} & set(sys.modules)), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert all(verb in done.stdout for verb in VERBS)
-    assert done.stderr == "[]\n"
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert all(verb in completed.stdout for verb in VERBS)
+    assert completed.stderr == "[]\n"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +99,9 @@ def test_convert_shows_a_table_that_says_first_that_weights_are_random(
     result = invoke("convert", tiny_recipe, "--output", tmp_path / "out", "--no-speed", "--fresh")
     assert result.exit_code == 0
     assert result.stdout.startswith("RANDOM WEIGHTS (random:0): python:user_tiny:Net")
-    assert ["torchscript", "cpu", "passed"] in [line.split()[:3] for line in result.stdout.splitlines()]
+    assert ["torchscript", "cpu", "passed"] in [
+        line.split()[:3] for line in result.stdout.splitlines()
+    ]
     assert "loading python:user_tiny:Net" in result.stderr
     assert "\x1b" not in result.stdout + result.stderr, "plain where there is no terminal"
 
@@ -93,12 +110,23 @@ def test_convert_as_json_into_the_default_folder(
     invoke: Invoke, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = invoke("convert", tiny_recipe, "--json", "--no-speed", "--set", "artifacts.torchscript.method=trace")
+    result = invoke(
+        "convert",
+        tiny_recipe,
+        "--json",
+        "--no-speed",
+        "--set",
+        "artifacts.torchscript.method=trace",
+    )
     assert result.exit_code == 0
     assert rows(result)["torchscript"]["status"] == "passed"
-    written = json.loads((tmp_path / "artifacts" / "tiny" / "build.json").read_text(encoding="utf-8"))
+    written = json.loads(
+        (tmp_path / "artifacts" / "tiny" / "build.json").read_text(encoding="utf-8")
+    )
     assert json.loads(result.stdout) == written
-    manifest = json.loads((tmp_path / "artifacts/tiny/torchscript/manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads(
+        (tmp_path / "artifacts/tiny/torchscript/manifest.json").read_text(encoding="utf-8")
+    )
     assert manifest["build"]["method"] == "trace"
 
 
@@ -106,26 +134,41 @@ def test_a_step_that_ends_in_error_exits_3_and_quiet_prints_nothing(
     invoke: Invoke, tiny_recipe: Path, tmp_path: Path
 ) -> None:
     setting = "artifacts.bad={format: torchscript, method: script}"
-    result = invoke("convert", tiny_recipe, "-o", tmp_path / "out", "--no-speed", "--quiet", "--set", setting)
+    result = invoke(
+        "convert", tiny_recipe, "-o", tmp_path / "out", "--no-speed", "--quiet", "--set", setting
+    )
     assert (result.exit_code, result.stdout, result.stderr) == (3, "", "")
-    found = json.loads((tmp_path / "out" / "build.json").read_text(encoding="utf-8"))["artifacts"]
-    assert [row["status"] for row in found] == ["passed", "error"]
+    build = json.loads((tmp_path / "out" / "build.json").read_text(encoding="utf-8"))
+    assert [row["status"] for row in build["artifacts"]] == ["passed", "error"]
 
 
 def test_a_gate_that_does_not_hold_exits_1_and_says_which(
     invoke: Invoke, tiny_recipe: Path, tmp_path: Path
 ) -> None:
-    result = invoke("convert", tiny_recipe, "-o", tmp_path / "out", "--no-speed", "--set", "gates.noise=1e-9")
+    result = invoke(
+        "convert", tiny_recipe, "-o", tmp_path / "out", "--no-speed", "--set", "gates.noise=1e-9"
+    )
     assert result.exit_code == 1
     assert "torchscript: parity: noise" in result.stdout
 
 
-def test_a_recipe_error_exits_2_and_leaves_nothing(invoke: Invoke, tiny_recipe: Path, tmp_path: Path) -> None:
+def test_a_recipe_error_exits_2_and_leaves_nothing(
+    invoke: Invoke, tiny_recipe: Path, tmp_path: Path
+) -> None:
     result = invoke(
-        "convert", tiny_recipe, "-o", tmp_path / "out", "--set", "seed=-1", "--set", "artifacts.onxx={}"
+        "convert",
+        tiny_recipe,
+        "-o",
+        tmp_path / "out",
+        "--set",
+        "seed=-1",
+        "--set",
+        "artifacts.onxx={}",
     )
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: --set seed=-1: seed: must be greater than or equal to 0, not -1")
+    assert result.stderr.startswith(
+        "error: --set seed=-1: seed: must be greater than or equal to 0, not -1"
+    )
     assert "unknown format 'onxx'; did you mean 'onnx'?" in result.stderr
     assert not (tmp_path / "out").exists()
 
@@ -134,7 +177,10 @@ def test_a_recipe_error_exits_2_and_leaves_nothing(invoke: Invoke, tiny_recipe: 
     ("arguments", "words"),
     [
         (["--device", "cudda"], "unknown device 'cudda'; did you mean 'cuda'?"),
-        (["--require", "torchscrip"], "--require torchscrip: no such artifact; did you mean 'torchscript'?"),
+        (
+            ["--require", "torchscrip"],
+            "--require torchscrip: no such artifact; did you mean 'torchscript'?",
+        ),
     ],
 )
 def test_what_can_be_refused_is_refused_before_any_work(
@@ -147,7 +193,9 @@ def test_what_can_be_refused_is_refused_before_any_work(
     assert not (tmp_path / "imported").exists()
 
 
-def test_an_output_folder_that_cannot_be_written_exits_2(invoke: Invoke, tiny_recipe: Path, tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_written_exits_2(
+    invoke: Invoke, tiny_recipe: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     result = invoke("convert", tiny_recipe, "-o", tmp_path / "file" / "out", "--quiet")
     assert result.exit_code == 2
@@ -158,11 +206,17 @@ def test_labels_that_the_model_has_no_class_for_exit_2_and_leave_nothing(
     invoke: Invoke, tiny_recipe: Path, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros((4, 4), np.float32), y=np.array([0, 2, 3, 1]))
-    data = ("--set", "task=classification", "--set", "data={evaluation: {arrays: x.npz, labels: y}}")
+    data = (
+        "--set",
+        "task=classification",
+        "--set",
+        "data={evaluation: {arrays: x.npz, labels: y}}",
+    )
     result = invoke("convert", tiny_recipe, "-o", tmp_path / "out", "--quiet", *data)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"error: data.evaluation: the label of {tmp_path / 'x.npz'} [2] is 3, but the model has 3 classes" in (
-        result.stderr
+    assert (
+        f"error: data.evaluation: the label of {tmp_path / 'x.npz'} [2] is 3, but the model has 3 classes"
+        in (result.stderr)
     )
     assert not (tmp_path / "out").exists()
 
@@ -177,9 +231,13 @@ def test_a_factory_that_raises_exits_3_with_its_traceback(
     assert "converters" not in result.stderr
 
 
-def test_terminal_escapes_in_names_are_made_visible(invoke: Invoke, tiny_recipe: Path, tmp_path: Path) -> None:
+def test_terminal_escapes_in_names_are_made_visible(
+    invoke: Invoke, tiny_recipe: Path, tmp_path: Path
+) -> None:
     escape = "\x1b]0;owned\x07\x1b[31m"
-    recipe = tiny_recipe.read_text(encoding="utf-8").replace("random:0", r'"\x1b]0;owned\x07\x1b[31m.pth"')
+    recipe = tiny_recipe.read_text(encoding="utf-8").replace(
+        "random:0", r'"\x1b]0;owned\x07\x1b[31m.pth"'
+    )
     tiny_recipe.write_text(recipe, encoding="utf-8")
     result = invoke("convert", tiny_recipe, "-o", tmp_path / "out")
     assert result.exit_code == 2
@@ -224,8 +282,8 @@ def test_a_required_artifact_that_did_not_pass_exits_1(
 
 
 def test_a_required_artifact_that_is_only_built_exits_1(invoke: Invoke, small_build: Path) -> None:
-    found = json.loads((small_build / "build.json").read_text(encoding="utf-8"))["artifacts"]
-    if not [row for row in found if row["status"] == "built"]:
+    build = json.loads((small_build / "build.json").read_text(encoding="utf-8"))
+    if not any(row["status"] == "built" for row in build["artifacts"]):
         pytest.skip("this machine runs (or cannot build) the TensorRT engine")
     result = invoke("validate", small_build / "tensorrt", "--no-speed", "-q", "--require", "all")
     assert result.exit_code == 1
@@ -256,7 +314,9 @@ def test_validate_of_no_build_exits_2(invoke: Invoke, tmp_path: Path) -> None:
 # compare
 
 
-def test_compare_shows_builds_in_one_table(invoke: Invoke, small_build: Path, build_copy: Path, edit_json) -> None:
+def test_compare_shows_builds_in_one_table(
+    invoke: Invoke, small_build: Path, build_copy: Path, edit_json
+) -> None:
     edit_json(build_copy / "build.json", model="python:other:build")
     result = invoke("compare", small_build, build_copy)
     assert result.exit_code == 0
@@ -272,7 +332,9 @@ def test_compare_as_json(invoke: Invoke, small_build: Path) -> None:
     assert json.loads(result.stdout) == [written, written]
 
 
-@pytest.mark.parametrize(("status", "code"), [("failed", 1), ("error", 3), ("built", 0), ("skipped", 0)])
+@pytest.mark.parametrize(
+    ("status", "code"), [("failed", 1), ("error", 3), ("built", 0), ("skipped", 0)]
+)
 def test_compare_exits_as_convert_did(
     invoke: Invoke, small_build: Path, build_copy: Path, edit_json: EditJson, status: str, code: int
 ) -> None:
@@ -283,18 +345,26 @@ def test_compare_exits_as_convert_did(
     assert "onnx: because" in result.stdout
 
 
-@pytest.mark.parametrize("asked", [[], ["--json"]], ids=["table", "json"])
-def test_a_reader_that_leaves_changes_no_exit_code(tmp_path: Path, asked: list[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["table", "json"])
+def test_a_reader_that_leaves_changes_no_exit_status(tmp_path: Path, options: list[str]) -> None:
     """`burnish compare DIR | head -1`"""
-    row = {"name": "onnx", "format": "onnx", "device": "cpu", "status": "error", "reason": "because"}
+    row = {
+        "name": "onnx",
+        "format": "onnx",
+        "device": "cpu",
+        "status": "error",
+        "reason": "because",
+    }
     build = {"recipe": {}, "model": "m", "weights": {}, "machine": {}, "artifacts": [row]}
     (tmp_path / "build.json").write_text(json.dumps(build), encoding="utf-8")
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "burnish", "compare", str(tmp_path), *asked]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, "-m", "burnish", "compare", str(tmp_path), *options]
+    completed = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
     os.close(writer)
-    assert (done.returncode, done.stderr) == (3, "")
+    assert (completed.returncode, completed.stderr) == (3, "")
 
 
 @pytest.mark.parametrize("size", ["0", "1KB", "much"])
@@ -308,7 +378,9 @@ def test_memory_that_no_step_can_do_with_exits_2(
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"artifacts": []}'])
-def test_compare_of_what_is_no_build_exits_2(invoke: Invoke, tmp_path: Path, content: str | None) -> None:
+def test_compare_of_what_is_no_build_exits_2(
+    invoke: Invoke, tmp_path: Path, content: str | None
+) -> None:
     if content is not None:
         (tmp_path / "build.json").write_text(content, encoding="utf-8")
     result = invoke("compare", tmp_path)
@@ -320,8 +392,21 @@ def test_escapes_in_a_foreign_build_never_reach_the_terminal(
     invoke: Invoke, build_copy: Path, edit_json: EditJson
 ) -> None:
     evil = "\x1b[2Jevil"
-    row = {"name": evil, "format": "onnx", "device": "cpu", "status": "failed", "reason": evil, "notes": [evil]}
-    edit_json(build_copy / "build.json", artifacts=[row], model=evil, notes=[evil], weights={"source": evil})
+    row = {
+        "name": evil,
+        "format": "onnx",
+        "device": "cpu",
+        "status": "failed",
+        "reason": evil,
+        "notes": [evil],
+    }
+    edit_json(
+        build_copy / "build.json",
+        artifacts=[row],
+        model=evil,
+        notes=[evil],
+        weights={"source": evil},
+    )
     result = invoke("compare", build_copy)
     assert "\x1b" not in result.output
     assert result.stdout.count(r"\x1b[2Jevil") >= 5
@@ -339,7 +424,9 @@ def test_bench_one_artifact(invoke: Invoke, small_build: Path) -> None:
 
 
 def test_bench_against_another(invoke: Invoke, small_build: Path) -> None:
-    result = invoke("bench", small_build / "onnx", "--vs", small_build / "torchscript", "--seconds", "0.5")
+    result = invoke(
+        "bench", small_build / "onnx", "--vs", small_build / "torchscript", "--seconds", "0.5"
+    )
     assert result.exit_code == 0
     assert "times as fast" in result.stdout
     assert "timing " in result.stderr
@@ -407,7 +494,9 @@ def test_inspect_names_what_computes_in_float(
 
 def test_inspect_as_json_is_the_manifest(invoke: Invoke, small_build: Path) -> None:
     result = invoke("inspect", small_build / "onnx", "--json")
-    assert json.loads(result.stdout) == json.loads((small_build / "onnx/manifest.json").read_text(encoding="utf-8"))
+    assert json.loads(result.stdout) == json.loads(
+        (small_build / "onnx/manifest.json").read_text(encoding="utf-8")
+    )
 
 
 def test_inspect_of_a_build_says_what_to_name(invoke: Invoke, small_build: Path) -> None:
@@ -419,7 +508,11 @@ def test_inspect_of_a_build_says_what_to_name(invoke: Invoke, small_build: Path)
 def test_escapes_in_a_foreign_manifest_never_reach_the_terminal(
     invoke: Invoke, build_copy: Path, edit_json: EditJson
 ) -> None:
-    edit_json(build_copy / "onnx" / "manifest.json", model="\x1b[2Jevil", weights={"source": "\x1b[2Jevil"})
+    edit_json(
+        build_copy / "onnx" / "manifest.json",
+        model="\x1b[2Jevil",
+        weights={"source": "\x1b[2Jevil"},
+    )
     result = invoke("inspect", build_copy / "onnx")
     assert result.exit_code == 0
     assert "\x1b" not in result.output
@@ -447,7 +540,9 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "photo.png"
 
 
-def test_run_names_the_best_classes_of_a_picture(invoke: Invoke, classifier: Path, picture: Path) -> None:
+def test_run_names_the_best_classes_of_a_picture(
+    invoke: Invoke, classifier: Path, picture: Path
+) -> None:
     result = invoke("run", classifier, picture)
     assert result.exit_code == 0
     assert str(picture) in result.stdout.replace("\n", "")
@@ -465,21 +560,30 @@ def test_run_on_several_pictures_as_json(invoke: Invoke, classifier: Path, pictu
     assert first["top"][0]["class"] == f"kind {int(np.argmax(values))}"
 
 
-def test_run_on_an_array_saves_what_onnxruntime_gives(invoke: Invoke, small_build: Path, tmp_path: Path) -> None:
+def test_run_on_an_array_saves_what_onnxruntime_gives(
+    invoke: Invoke, small_build: Path, tmp_path: Path
+) -> None:
     import onnxruntime
 
     x = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    result = invoke("run", small_build / "onnx", f"image={tmp_path / 'x.npy'}", "--output", tmp_path / "y.npz")
+    result = invoke(
+        "run", small_build / "onnx", f"image={tmp_path / 'x.npy'}", "--output", tmp_path / "y.npz"
+    )
     assert result.exit_code == 0
-    expected = onnxruntime.InferenceSession(str(small_build / "onnx" / "model.onnx")).run(None, {"image": x})[0]
+    expected = onnxruntime.InferenceSession(str(small_build / "onnx" / "model.onnx")).run(
+        None, {"image": x}
+    )[0]
     assert np.allclose(np.load(tmp_path / "y.npz")["logits"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (np.zeros((1, 3, 32, 31), np.float32), "axis 3 is 31, not 32; expected float32[batch, 3, 32, 32]"),
+        (
+            np.zeros((1, 3, 32, 31), np.float32),
+            "axis 3 is 31, not 32; expected float32[batch, 3, 32, 32]",
+        ),
         (np.zeros((9, 3, 32, 32), np.float32), "has batch=9, outside 1..8"),
         (np.zeros((3, 32, 32), np.float32), "has 3 dimensions"),
         (np.zeros((1, 3, 32, 32), np.float64), "has dtype float64"),
@@ -494,8 +598,12 @@ def test_run_on_an_array_that_does_not_fit(
     assert words in result.stderr
 
 
-@pytest.mark.parametrize("name", ["missing.png", "text.png", "missing.npy", "text.npy", "objects.npy"])
-def test_run_on_a_file_that_cannot_be_read(invoke: Invoke, classifier: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["missing.png", "text.png", "missing.npy", "text.npy", "objects.npy"]
+)
+def test_run_on_a_file_that_cannot_be_read(
+    invoke: Invoke, classifier: Path, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
     (tmp_path / "text.npy").write_text("no array", encoding="utf-8")
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
@@ -504,7 +612,9 @@ def test_run_on_a_file_that_cannot_be_read(invoke: Invoke, classifier: Path, tmp
     assert str(tmp_path / name) in result.stderr
 
 
-def test_run_on_a_picture_without_preprocessing(invoke: Invoke, small_build: Path, picture: Path) -> None:
+def test_run_on_a_picture_without_preprocessing(
+    invoke: Invoke, small_build: Path, picture: Path
+) -> None:
     result = invoke("run", small_build / "onnx", picture)
     assert result.exit_code == 2
     assert "no `preprocess:` in its recipe" in result.stderr
@@ -524,12 +634,20 @@ def test_run_where_the_device_is_missing(invoke: Invoke, small_build: Path, tmp_
 def test_doctor_says_what_works_here(invoke: Invoke) -> None:
     result = invoke("doctor")
     assert result.exit_code == 0
-    for words in ("processor", "memory", "torchscript", "onnx", "tensorrt", "torch-tensorrt", "missing"):
+    for words in (
+        "processor",
+        "memory",
+        "torchscript",
+        "onnx",
+        "tensorrt",
+        "torch-tensorrt",
+        "missing",
+    ):
         assert words in result.stdout
 
 
 def test_doctor_as_json(invoke: Invoke) -> None:
-    found = json.loads(invoke("doctor", "--json").stdout)
-    assert found["machine"]["cores"] >= 1
-    assert found["formats"]["onnx"]["build"] is None
-    assert found["formats"]["onnx"]["run"]["cpu"] is None
+    report = json.loads(invoke("doctor", "--json").stdout)
+    assert report["machine"]["cores"] >= 1
+    assert report["formats"]["onnx"]["build"] is None
+    assert report["formats"]["onnx"]["run"]["cpu"] is None

@@ -1,4 +1,4 @@
-"""Labels, class names and operators that cannot be: each is told in words, with the name of what is wrong."""
+"""Impossible labels, class names and operators: each error names the cause."""
 
 from __future__ import annotations
 
@@ -119,13 +119,17 @@ def test_class_names_are_as_many_as_classes(convert: Convert, tmp_path: Path, na
     assert not (tmp_path / "out").exists()
 
 
-def test_a_budget_of_accuracy_needs_samples_that_bring_labels_along(convert: Convert, tmp_path: Path) -> None:
+def test_a_budget_of_accuracy_needs_samples_that_bring_labels_along(
+    convert: Convert, tmp_path: Path
+) -> None:
     more = (
         "task: classification\n"
         "data: {calibration: {random: 0}, evaluation: {factory: 'python:user_odd:unlabelled'}}"
     )
     small = "{small: {format: onnx, passes: [{quantize: {to: int8, max_drop: 5, metric: top1}}]}}"
-    with pytest.raises(UsageError, match=r"artifacts\.small: metric: top1 is accuracy on labels, and the samples"):
+    with pytest.raises(
+        UsageError, match=r"artifacts\.small: metric: top1 is accuracy on labels, and the samples"
+    ):
         convert("classifier", small, more)
     assert not (tmp_path / "out").exists()
 
@@ -136,7 +140,10 @@ def test_an_operator_that_an_engine_lacks_is_named_and_the_others_go_on(convert:
     assert rows["onnx"].status is Status.PASSED
     if rows["openvino"].status is not Status.SKIPPED:
         assert rows["openvino"].status is Status.ERROR
-        assert rows["openvino"].reason == "OpenVINO cannot read the graph: it has no operator Det-20 (name, opset)"
+        assert (
+            rows["openvino"].reason
+            == "OpenVINO cannot read the graph: it has no operator Det-20 (name, opset)"
+        )
     if rows["tensorrt"].status is not Status.SKIPPED:
         assert rows["tensorrt"].status is Status.ERROR
         assert "TensorRT's parser refuses the graph:\n  Det node" in str(rows["tensorrt"].reason)
@@ -145,7 +152,7 @@ def test_an_operator_that_an_engine_lacks_is_named_and_the_others_go_on(convert:
 def test_an_operator_of_the_authors_own_is_named(convert: Convert) -> None:
     [row] = convert("custom", "{onnx: {}}")
     assert row.status is Status.ERROR
-    assert "no way to export this model worked" in str(row.reason)
+    assert "this model cannot be exported" in str(row.reason)
     assert "acme.frobnicate" in str(row.reason)
 
 
@@ -165,7 +172,9 @@ def foreign(path: Path) -> Path:
 
 @pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
 def test_a_custom_operator_in_openvino(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"cannot read the graph: it has no operator acme\.Frobnicate"):
+    with pytest.raises(
+        ExportError, match=r"cannot read the graph: it has no operator acme\.Frobnicate"
+    ):
         read_graph(foreign(tmp_path / "foreign.onnx"))
 
 
@@ -174,7 +183,9 @@ def test_a_custom_operator_in_tensorrt(tmp_path: Path) -> None:
     import tensorrt_rtx as trt
 
     network = trt.Builder(quiet_logger(trt)).create_network(0)
-    with pytest.raises(ExportError, match=r"Frobnicate node 'odd' \(layer head\.odd\): .*Plugin not found"):
+    with pytest.raises(
+        ExportError, match=r"Frobnicate node 'odd' \(layer head\.odd\): .*Plugin not found"
+    ):
         parse(trt, network, foreign(tmp_path / "foreign.onnx"), {"odd": "head.odd"})
 
 

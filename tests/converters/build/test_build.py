@@ -144,16 +144,28 @@ def test_build_json_keeps_its_contract(small_build: Path) -> None:
     assert {"recipe", "model", "weights", "machine", "artifacts"} <= set(written)
     assert [row["name"] for row in written["artifacts"]] == ["torchscript", "onnx", "tensorrt"]
     for row in written["artifacts"]:
-        assert {"name", "format", "device", "status", "reason", "path", "size_bytes", "parity", "speed"} <= set(row)
+        assert {
+            "name",
+            "format",
+            "device",
+            "status",
+            "reason",
+            "path",
+            "size_bytes",
+            "parity",
+            "speed",
+        } <= set(row)
         assert {"noise", "sqnr_db", "max_abs", "top1_agreement"} <= set(row["parity"])
         assert {"eager_ms", "median_ms", "speedup", "ci95"} <= set(row["speed"])
-        assert all(row["speed"][name] is None for name in ("eager_ms", "median_ms", "speedup", "ci95"))
+        assert all(
+            row["speed"][name] is None for name in ("eager_ms", "median_ms", "speedup", "ci95")
+        )
 
 
 def test_statuses_and_measurements_of_a_good_build(small_build: Path) -> None:
-    found = Build.read(small_build)
-    rows = {row.name: row for row in found.artifacts}
-    assert (found.weights["random"], found.weights["source"]) == (True, "random:0")
+    build_result = Build.read(small_build)
+    rows = {row.name: row for row in build_result.artifacts}
+    assert (build_result.weights["random"], build_result.weights["source"]) == (True, "random:0")
     for name in ("torchscript", "onnx"):
         row = rows[name]
         assert (row.status, row.reason, row.device, row.path) == (Status.PASSED, None, "cpu", name)
@@ -171,13 +183,17 @@ def test_what_a_build_leaves_on_disk(small_build: Path) -> None:
 
 
 def test_a_manifest_says_how_the_artifact_was_made(small_build: Path) -> None:
-    made = Artifact.open(small_build / "onnx").manifest
-    assert made.weights["source"] == "random:0"
-    assert made.build["options"]["opset"] == 20
-    assert made.build["exporter"] == "dynamo"
-    assert made.build["versions"]["torch"].startswith("2.")
-    assert made.build["model_args"] == {"width": 8}
-    assert (made.model, made.task, list(made.outputs)) == ("python:small_cnn:build", "classification", ["logits"])
+    manifest = Artifact.open(small_build / "onnx").manifest
+    assert manifest.weights["source"] == "random:0"
+    assert manifest.build["options"]["opset"] == 20
+    assert manifest.build["exporter"] == "dynamo"
+    assert manifest.build["versions"]["torch"].startswith("2.")
+    assert manifest.build["model_args"] == {"width": 8}
+    assert (manifest.model, manifest.task, list(manifest.outputs)) == (
+        "python:small_cnn:build",
+        "classification",
+        ["logits"],
+    )
 
 
 def test_the_engine_is_built_where_it_cannot_run(small_build: Path) -> None:
@@ -191,42 +207,56 @@ def test_the_engine_is_built_where_it_cannot_run(small_build: Path) -> None:
         assert "no NVIDIA GPU" in row.reason
 
 
-def test_one_failure_does_not_stop_the_others_and_every_row_says_how_it_ended(net: Net, tmp_path: Path) -> None:
+def test_one_failure_does_not_stop_the_others_and_every_row_says_how_it_ended(
+    net: Net, tmp_path: Path
+) -> None:
     recipe = net(
-        ("torchscript: {}", "scripted: {format: torchscript, method: script}\n"
-         "  wrong-gpu: {format: tensorrt, flavor: rtx, compute_capabilities: ['99.9']}\n"
-         "  torch-tensorrt: {}\n"
-         "  strict: {format: torchscript, gates: {noise: 1.0e-9}}\n"
-         "  torchscript: {}"),
-    )  # fmt: skip
+        (
+            "torchscript: {}",
+            "scripted: {format: torchscript, method: script}\n"
+            "  wrong-gpu: {format: tensorrt, flavor: rtx, compute_capabilities: ['99.9']}\n"
+            "  torch-tensorrt: {}\n"
+            "  strict: {format: torchscript, gates: {noise: 1.0e-9}}\n"
+            "  torchscript: {}",
+        ),
+    )
     rows = run(recipe, tmp_path / "out")
     assert list(rows) == ["scripted", "wrong-gpu", "torch-tensorrt", "strict", "torchscript"]
     assert rows["scripted"].status is Status.ERROR
-    assert "no way to export this model worked" in str(rows["scripted"].reason)
+    assert "this model cannot be exported" in str(rows["scripted"].reason)
     assert rows["strict"].status is Status.FAILED
     assert str(rows["strict"].reason).startswith("parity: noise (output at ")
     assert (rows["torchscript"].status, rows["torchscript"].reason) == (Status.PASSED, None)
     if rows["wrong-gpu"].status is not Status.SKIPPED:  # without tensorrt-rtx
         assert rows["wrong-gpu"].status is Status.ERROR
         assert "cannot build for compute capability 99.9" in str(rows["wrong-gpu"].reason)
-    if rows["torch-tensorrt"].status is Status.SKIPPED:  # on a machine with a driver it may be built
+    if (
+        rows["torch-tensorrt"].status is Status.SKIPPED
+    ):  # on a machine with a driver it may be built
         assert "torch-tensorrt" in str(rows["torch-tensorrt"].reason)
-    assert all(row.path is None and row.size_bytes is None for row in rows.values()
-               if row.status in (Status.ERROR, Status.SKIPPED))  # fmt: skip
+    assert all(
+        row.path is None and row.size_bytes is None
+        for row in rows.values()
+        if row.status in (Status.ERROR, Status.SKIPPED)
+    )
     assert {"strict", "torchscript"} <= set(entries(tmp_path / "out"))
     assert not {"scripted", "wrong-gpu", ".work"} & set(entries(tmp_path / "out"))
-    made = Artifact.open(tmp_path / "out" / "torchscript").manifest
-    assert made.build["method"] == "trace"
-    assert "script" in made.build["failed"], "why scripting failed is recorded"
+    manifest = Artifact.open(tmp_path / "out" / "torchscript").manifest
+    assert manifest.build["method"] == "trace"
+    assert "script" in manifest.build["failed"], "why scripting failed is recorded"
 
 
 @pytest.mark.skipif(not find_spec("tensorrt_rtx"), reason="tensorrt-rtx is not installed")
-def test_a_graph_that_cannot_be_made_is_the_reason_of_every_engine(net: Net, tmp_path: Path) -> None:
+def test_a_graph_that_cannot_be_made_is_the_reason_of_every_engine(
+    net: Net, tmp_path: Path
+) -> None:
     engines = "fp32: {format: tensorrt, flavor: rtx}\n  fp16: {format: tensorrt, flavor: rtx, precision: fp16}"
     rows = run(net(("build\n", "bessel\n"), ("torchscript: {}", engines)), tmp_path / "out")
     for row in rows.values():
         assert row.status is Status.ERROR
-        assert str(row.reason).startswith("needs the step 'graph-auto-opset20', which failed: no way")
+        assert str(row.reason).startswith(
+            "needs the step 'graph-auto-opset20', which failed: no way"
+        )
     logs = [name for name in entries(tmp_path / "out" / "logs") if name.endswith(".log")]
     assert logs == ["graph-auto-opset20.log", "load.log"], "it is tried once"
 
@@ -257,7 +287,9 @@ def test_the_output_cannot_be_written(net: Net, tmp_path: Path) -> None:
 
 
 def test_a_load_that_fails_leaves_nothing(net: Net, tmp_path: Path) -> None:
-    with pytest.raises(BurnishError, match=r"(?s)net\.yaml:2: user_net:broken raised.*no such luck") as caught:
+    with pytest.raises(
+        BurnishError, match=r"(?s)net\.yaml:2: user_net:broken raised.*no such luck"
+    ) as caught:
         run(net(("build\n", "broken\n")), tmp_path / "out")
     assert caught.value.exit_code == 3
     assert not (tmp_path / "out").exists()
@@ -281,18 +313,28 @@ def test_a_disk_that_fills_up_while_an_artifact_is_published(
 
     monkeypatch.setattr(publishing, "publish", full)
     row = run(net(), tmp_path / "out")["torchscript"]
-    assert (row.status, row.reason) == (Status.ERROR, "cannot write torchscript: No space left on device")
-    assert entries(tmp_path / "out") == ["build.json", "logs", "reference.safetensors", "steps.json"]
+    assert (row.status, row.reason) == (
+        Status.ERROR,
+        "cannot write torchscript: No space left on device",
+    )
+    assert entries(tmp_path / "out") == [
+        "build.json",
+        "logs",
+        "reference.safetensors",
+        "steps.json",
+    ]
 
 
 def test_a_disk_that_is_full_from_the_start(net: Net, tmp_path: Path) -> None:
     """A limit on the size of files stands for it: the model's state does not fit."""
-    code = f"import burnish; burnish.convert({str(net())!r}, {str(tmp_path / 'out')!r}, speed=False)"
+    code = (
+        f"import burnish; burnish.convert({str(net())!r}, {str(tmp_path / 'out')!r}, speed=False)"
+    )
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
@@ -301,8 +343,10 @@ def test_a_disk_that_is_full_from_the_start(net: Net, tmp_path: Path) -> None:
         cwd=tmp_path,
         env=ENVIRONMENT,
     )
-    assert done.returncode != 0
-    assert "runtimes." in done.stderr.splitlines()[-1], "an error of Burnish's own, not one from the depths"
+    assert completed.returncode != 0
+    assert "runtimes." in completed.stderr.splitlines()[-1], (
+        "an error of Burnish's own, not one from the depths"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -325,10 +369,21 @@ def test_ctrl_c_keeps_what_is_finished_and_nothing_else(net: Net, tmp_path: Path
     recipe = net(("build\n", "counted\n"), ("torchscript: {}", "torchscript: {}\n  onnx: {}"))
     command = [sys.executable, "-c", "from burnish.cli import main; main()"]
     process = subprocess.Popen(
-        [*command, "convert", str(recipe), "--output", str(tmp_path / "out"), "--no-speed", "--jobs", "1"],
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [
+            *command,
+            "convert",
+            str(recipe),
+            "--output",
+            str(tmp_path / "out"),
+            "--no-speed",
+            "--jobs",
+            "1",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         env={**ENVIRONMENT, "XDG_CACHE_HOME": str(tmp_path / "cache")},
-    )  # fmt: skip
+    )
     calls = tmp_path / "calls"
 
     def finished() -> list[str]:
@@ -338,7 +393,7 @@ def test_ctrl_c_keeps_what_is_finished_and_nothing_else(net: Net, tmp_path: Path
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; what was finished stays" in stderr
+    assert "interrupted; finished artifacts stay" in stderr
     assert "Traceback" not in stderr
     # The reference stays with what is finished, so that it can be judged.
     [name] = finished()
@@ -356,14 +411,14 @@ def until(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 def group(leader: int) -> list[int]:
     """Living processes of a process group."""
-    found = []
+    members = []
     for process in psutil.process_iter():
         try:
             if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
+                members.append(process.pid)
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
-    return found
+    return members
 
 
 def test_an_artifact_is_judged_on_the_devices_that_it_can_run_on(net: Net) -> None:
@@ -382,17 +437,28 @@ def test_the_devices_of_an_artifact_follow_its_precision(net: Net) -> None:
 
 
 def test_no_other_format_starts_from_an_optimized_graph(small_recipe: Path, tmp_path: Path) -> None:
-    """It is bound to ONNX Runtime, or to a CPU; the plain graph is made once for all of them."""
-    settings = ["artifacts.torchscript=null", "artifacts.onnx=null", "artifacts.fast.format=onnx",
-                "artifacts.fast.optimize=all", "artifacts.fused.format=onnx", "artifacts.fused.optimize=extended",
-                "artifacts.plain.format=onnx"]  # fmt: skip
-    found = build(load_recipe(small_recipe, settings), tmp_path / "out", budget=0)
-    status = {row.name: row.status for row in found.artifacts}
+    """It is bound to ONNX Runtime, or to a CPU; all formats share the plain graph."""
+    settings = [
+        "artifacts.torchscript=null",
+        "artifacts.onnx=null",
+        "artifacts.fast.format=onnx",
+        "artifacts.fast.optimize=all",
+        "artifacts.fused.format=onnx",
+        "artifacts.fused.optimize=extended",
+        "artifacts.plain.format=onnx",
+    ]
+    build_result = build(load_recipe(small_recipe, settings), tmp_path / "out", budget=0)
+    status = {row.name: row.status for row in build_result.artifacts}
     assert [status[name] for name in ("fast", "fused", "plain")] == ["passed"] * 3
-    assert status["tensorrt"] in ("built", "passed", "skipped"), "TensorRT reads standard operators alone"
-    assert not [name for name in found.seconds if name.startswith("graph-")], "the plain artifact is the graph"
-    operators = {name: Artifact.open(tmp_path / "out" / name).manifest.build["operators"] for name in status
-                 if status[name] == "passed"}  # fmt: skip
+    assert status["tensorrt"] in ("built", "passed", "skipped"), (
+        "TensorRT reads standard operators alone"
+    )
+    assert not [name for name in build_result.seconds if name.startswith("graph-")], (
+        "the plain artifact is the graph"
+    )
+    operators = {}
+    for name in ("fast", "fused", "plain"):
+        operators[name] = Artifact.open(tmp_path / "out" / name).manifest.build["operators"]
     assert "ReorderOutput" in operators["fast"] and "FusedConv" in operators["fused"]
     assert not {"ReorderOutput", "FusedConv"} & operators["plain"].keys()
 
@@ -408,9 +474,13 @@ def test_speed_is_measured_against_eager(net: Net, tmp_path: Path) -> None:
     assert [gate.gate for gate in row.gates[-2:]] == ["speed", "deadline"]
 
 
-def test_what_a_pass_made_is_timed_beside_the_same_format_without_it(net: Net, tmp_path: Path) -> None:
+def test_what_a_pass_made_is_timed_beside_the_same_format_without_it(
+    net: Net, tmp_path: Path
+) -> None:
     quantized = "data: {calibration: {random: 0, samples: 2}}\nartifacts:\n  onnx: {}\n"
-    quantized += "  onnx-int8: {format: onnx, gates: {parent_speedup: 0}, passes: [{quantize: int8}]}\n"
+    quantized += (
+        "  onnx-int8: {format: onnx, gates: {parent_speedup: 0}, passes: [{quantize: int8}]}\n"
+    )
     quantized += "  old-int8: {format: onnx, opset: 19, gates: {parent_speedup: 0}, passes: [{quantize: int8}]}"
     rows = run(net(("artifacts:\n  torchscript: {}", quantized)), tmp_path / "out", budget=0.1)
     parents = {name: row.speed.parent for name, row in rows.items()}
@@ -430,7 +500,9 @@ def test_a_model_that_does_not_repeat_itself_proves_nothing(net: Net, tmp_path: 
 
 
 def test_a_model_that_writes_to_its_input_is_still_deterministic(net: Net, tmp_path: Path) -> None:
-    result = build(load_recipe(net(("user_net:build", "user_net:greedy"))), tmp_path / "out", budget=0)
+    result = build(
+        load_recipe(net(("user_net:build", "user_net:greedy"))), tmp_path / "out", budget=0
+    )
     assert [row.status for row in result.artifacts] == [Status.PASSED]
     assert not [note for note in result.notes if "deterministic" in note]
     assert any("python:user_net:greedy is code that was run, from" in note for note in result.notes)
@@ -441,10 +513,10 @@ def test_what_no_build_made_is_not_replaced(net: Net, tmp_path: Path, name: str)
     mine = tmp_path / "out" / name
     folder = name in ("torchscript", "models")
     mine.mkdir(parents=True) if folder else mine.parent.mkdir()
-    kept = mine / "notes.txt" if folder else mine
-    kept.write_text("mine", encoding="utf-8")
+    users_file = mine / "notes.txt" if folder else mine
+    users_file.write_text("mine", encoding="utf-8")
     (tmp_path / "out" / "logs").mkdir()  # as projects have one, too
     with pytest.raises(UsageError, match=f"holds {name}, which Burnish did not make"):
         run(net(), tmp_path / "out")
-    assert kept.read_text(encoding="utf-8") == "mine"
+    assert users_file.read_text(encoding="utf-8") == "mine"
     assert entries(tmp_path / "out") == sorted(["logs", name])

@@ -21,7 +21,9 @@ def recipe(calibration: Any = None, evaluation: Any = None, inputs: Any = None) 
             "inputs": inputs or {"x": {"shape": ("batch", 3)}},
             "dims": {"batch": {"min": 1, "opt": 2, "max": 4}},
             "data": {
-                key: value for key, value in (("calibration", calibration), ("evaluation", evaluation)) if value
+                key: value
+                for key, value in (("calibration", calibration), ("evaluation", evaluation))
+                if value
             },
             "task": "classification",
             "artifacts": {"onnx": {}},
@@ -58,12 +60,14 @@ def numbers(source: Recipe, folder: Path, count: int | None = None) -> list[floa
         {"factory": "python:photos:rows"},
     ],
 )
-def test_calibration_samples_come_one_by_one_at_the_batch_to_be_fastest_at(arrays: Path, source: Any) -> None:
-    source = recipe({**source, "samples": 5})
-    batches = list(calibration_batches(source, arrays))
+def test_calibration_samples_come_one_by_one_at_the_batch_to_be_fastest_at(
+    arrays: Path, source: Any
+) -> None:
+    five = recipe({**source, "samples": 5})
+    batches = list(calibration_batches(five, arrays))
     assert [batch["x"].shape for batch in batches] == [(2, 3)] * 5
-    assert numbers(source, arrays) == [0, 2, 4, 6, 8], "spread evenly"
-    assert numbers(source, arrays, 2) == [0, 4]
+    assert numbers(five, arrays) == [0, 2, 4, 6, 8], "spread evenly"
+    assert numbers(five, arrays, 2) == [0, 4]
 
 
 def test_what_calibrates_does_not_judge(arrays: Path) -> None:
@@ -81,8 +85,11 @@ def test_nothing_is_left_to_judge(arrays: Path) -> None:
 
 def test_labels_of_arrays_and_of_a_dataset(arrays: Path) -> None:
     for source in ({"arrays": "x.npz", "labels": "y"}, {"factory": "python:photos:rows"}):
-        probe_list = [p for p in probes(recipe(None, {**source, "samples": 10}), arrays) if p.kind == "data"]
-        assert [label for probe in probe_list for label in probe.labels] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+        labels: list[int] = []
+        for probe in probes(recipe(None, {**source, "samples": 10}), arrays):
+            if probe.kind == "data":
+                labels += probe.labels
+        assert labels == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
 
 
 def test_noise_is_drawn_sample_by_sample() -> None:
@@ -125,15 +132,22 @@ def test_samples_of_another_shape_or_kind(arrays: Path) -> None:
     wide = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 4)}})
     with pytest.raises(UsageError, match=r"x.npy \[0\] is \[3\], the input 'x' is"):
         list(calibration_batches(wide, arrays))
-    whole = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 3), "dtype": "int64", "range": (0, 9)}})
+    whole = recipe(
+        {"arrays": "x.npy"},
+        inputs={"x": {"shape": ("batch", 3), "dtype": "int64", "range": (0, 9)}},
+    )
     with pytest.raises(UsageError, match="is float32, the input 'x' is int64"):
         list(calibration_batches(whole, arrays))
 
 
 @pytest.mark.parametrize(
-    ("given", "dtype", "message"),
+    ("values", "dtype", "message"),
     [
-        (np.array([0, 300, 2]), "uint8", r"is int64, the input 'x' is uint8, which does not hold the value 300"),
+        (
+            np.array([0, 300, 2]),
+            "uint8",
+            r"is int64, the input 'x' is uint8, which does not hold the value 300",
+        ),
         (np.array([0, -1, 2]), "uint8", "which does not hold the value -1"),
         (np.array([0, 1, 2]), "bool", "which does not hold the value 2"),
         (
@@ -147,7 +161,9 @@ def test_samples_of_another_shape_or_kind(arrays: Path) -> None:
         (np.array([0.5, 1, 2]), "bool", "is float64, the input 'x' is bool"),
     ],
 )
-def test_a_value_that_the_models_dtype_cannot_hold(tmp_path: Path, values: Any, dtype: str, message: str) -> None:
+def test_a_value_that_the_models_dtype_cannot_hold(
+    tmp_path: Path, values: Any, dtype: str, message: str
+) -> None:
     np.save(tmp_path / "x.npy", values[None])
     source = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 3), "dtype": dtype}})
     with pytest.raises(UsageError, match=message):
@@ -155,7 +171,7 @@ def test_a_value_that_the_models_dtype_cannot_hold(tmp_path: Path, values: Any, 
 
 
 @pytest.mark.parametrize(
-    ("given", "dtype"),
+    ("values", "dtype"),
     [
         (np.array([0, 255, 2], np.uint8), "float32"),
         (np.array([0, 255, 2], np.int64), "uint8"),
@@ -164,7 +180,9 @@ def test_a_value_that_the_models_dtype_cannot_hold(tmp_path: Path, values: Any, 
         (np.array([True, False, True]), "float32"),
     ],
 )
-def test_a_value_that_it_holds_comes_in_the_models_dtype(tmp_path: Path, values: Any, dtype: str) -> None:
+def test_a_value_that_it_holds_comes_in_the_models_dtype(
+    tmp_path: Path, values: Any, dtype: str
+) -> None:
     np.save(tmp_path / "x.npy", values[None])
     source = recipe({"arrays": "x.npy"}, inputs={"x": {"shape": ("batch", 3), "dtype": dtype}})
     [batch] = calibration_batches(source, tmp_path)
@@ -231,18 +249,28 @@ def odd(tmp_path: Path, **args: Any) -> Recipe:
     return recipe(None, {"factory": "python:odd:Rows", "samples": 200, "args": args})
 
 
-def test_a_dataset_that_raises_for_a_sample_is_like_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_dataset_that_raises_for_a_sample_is_like_a_picture_that_cannot_be_read(
+    tmp_path: Path,
+) -> None:
     notes: list[str] = []
     samples = evaluation_samples(odd(tmp_path, broken=[7, 50]), tmp_path, notes.append)
-    assert [sample.label for sample in samples] == [index for index in range(200) if index not in (7, 50)]
+    assert [sample.label for sample in samples] == [
+        index for index in range(200) if index not in (7, 50)
+    ]
     assert notes[0] == "left out: python:odd:Rows [7] cannot be read: ZeroDivisionError: no luck"
-    with pytest.raises(UsageError, match=r"3 of 200 samples cannot be read:\n  python:odd:Rows \[7\] cannot"):
+    with pytest.raises(
+        UsageError, match=r"3 of 200 samples cannot be read:\n  python:odd:Rows \[7\] cannot"
+    ):
         evaluation_samples(odd(tmp_path, broken=[7, 50, 51]), tmp_path)
 
 
 def test_a_dataset_whose_samples_do_not_become_arrays(tmp_path: Path) -> None:
-    (tmp_path / "ragged.py").write_text("def rows():\n    return [[[1.0], [1.0, 2.0]]]\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"ragged:rows \[0\] cannot be read: ValueError: .*inhomogeneous"):
+    (tmp_path / "ragged.py").write_text(
+        "def rows():\n    return [[[1.0], [1.0, 2.0]]]\n", encoding="utf-8"
+    )
+    with pytest.raises(
+        UsageError, match=r"ragged:rows \[0\] cannot be read: ValueError: .*inhomogeneous"
+    ):
         evaluation_samples(recipe(None, {"factory": "python:ragged:rows"}), tmp_path)
 
 
@@ -259,7 +287,9 @@ def test_what_comes_with_the_samples_of_another_task_is_no_label(tmp_path: Path)
 
 
 def test_labels_for_some_samples_only_are_refused(tmp_path: Path) -> None:
-    message = r"Rows \[3\] has no label and python:odd:Rows \[0\] has one: label all samples or none"
+    message = (
+        r"Rows \[3\] has no label and python:odd:Rows \[0\] has one: label all samples or none"
+    )
     with pytest.raises(UsageError, match=message):
         evaluation_samples(odd(tmp_path, bare=[3]), tmp_path)
     samples = evaluation_samples(odd(tmp_path, bare=list(range(200))), tmp_path)
@@ -269,7 +299,9 @@ def test_labels_for_some_samples_only_are_refused(tmp_path: Path) -> None:
 def test_a_label_of_an_array_that_is_no_class_is_named(arrays: Path) -> None:
     source = recipe(None, {"arrays": "x.npz", "labels": "y", "samples": 10})
     assert len(evaluation_samples(source, arrays, classes=3)) == 10
-    with pytest.raises(UsageError, match=r"the label of .*x\.npz \[2\] is 2, but the model has 2 classes, 0 to 1"):
+    with pytest.raises(
+        UsageError, match=r"the label of .*x\.npz \[2\] is 2, but the model has 2 classes, 0 to 1"
+    ):
         evaluation_samples(source, arrays, classes=2)
 
 

@@ -1,4 +1,4 @@
-"""Samples from the recipe's data: pictures and their labels where it names some, else seeded noise."""
+"""Samples from the recipe's data: pictures and their labels, or seeded noise."""
 
 from __future__ import annotations
 
@@ -18,12 +18,20 @@ from runtimes.validator.probes import Probe
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Five pictures of differing sizes and modes, one in a folder of its own, and a file that is none."""
+    """Five pictures of differing sizes and modes, one in a separate folder, and another file."""
     (tmp_path / "photos" / "more").mkdir(parents=True)
     for number, (name, mode) in enumerate(
-        [("a.png", "RGB"), ("b.jpg", "RGB"), ("c.PNG", "L"), ("d.webp", "RGB"), ("more/e.png", "RGBA")]
+        [
+            ("a.png", "RGB"),
+            ("b.jpg", "RGB"),
+            ("c.PNG", "L"),
+            ("d.webp", "RGB"),
+            ("more/e.png", "RGBA"),
+        ]
     ):
-        picture = Image.new(mode, (40 + number, 36), 50 * number if mode == "L" else (50 * number,) * len(mode))
+        picture = Image.new(
+            mode, (40 + number, 36), 50 * number if mode == "L" else (50 * number,) * len(mode)
+        )
         picture.save(tmp_path / "photos" / name)
     (tmp_path / "photos" / "notes.txt").touch()
     return tmp_path
@@ -42,7 +50,9 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def test_pictures_are_read_in_the_order_of_their_names(photos: Path) -> None:
-    names = [path.relative_to(photos / "photos").as_posix() for path in picture_files(photos / "photos")]
+    names = [
+        path.relative_to(photos / "photos").as_posix() for path in picture_files(photos / "photos")
+    ]
     assert names == ["a.png", "b.jpg", "c.PNG", "d.webp", "more/e.png"]
     pool = Pool(names, lambda index: Sample({}))
     assert pool.spread(2) == [0, 2]
@@ -62,11 +72,15 @@ def test_there_are_no_pictures_in_it(tmp_path: Path) -> None:
 
 def test_every_picture_at_the_best_batch_then_one_batch_of_an_unseen_size(photos: Path) -> None:
     batches = probes(recipe(), photos)
-    assert [probe.inputs["image"].shape for probe in batches[:4]] == [(2, 3, 32, 32)] * 3 + [(3, 3, 32, 32)]
+    assert [probe.inputs["image"].shape for probe in batches[:4]] == [(2, 3, 32, 32)] * 3 + [
+        (3, 3, 32, 32)
+    ]
     assert [probe.sizes for probe in batches[:4]] == [{"batch": 2}] * 3 + [{"batch": 3}]
     assert all(probe.name.startswith("pictures") for probe in batches[:3])
     assert all(probe.inputs["image"].dtype == np.float32 for probe in batches)
-    assert np.array_equal(batches[2].inputs["image"][1], batches[0].inputs["image"][0]), "filled up from the start"
+    assert np.array_equal(batches[2].inputs["image"][1], batches[0].inputs["image"][0]), (
+        "filled up from the start"
+    )
 
 
 def test_one_picture_fills_the_unseen_batch_too(photos: Path) -> None:
@@ -109,7 +123,9 @@ def test_pictures_that_do_not_fit_the_input(photos: Path, shape: tuple[Any, ...]
 
 def test_pictures_for_a_model_of_several_inputs(photos: Path) -> None:
     with pytest.raises(UsageError, match="pictures fit a model with one input"):
-        probes(recipe(inputs={name: {"shape": ("batch", 3, 32, 32)} for name in ("a", "b")}), photos)
+        probes(
+            recipe(inputs={name: {"shape": ("batch", 3, 32, 32)} for name in ("a", "b")}), photos
+        )
 
 
 def test_a_damaged_picture_is_named(photos: Path) -> None:
@@ -137,7 +153,7 @@ def classes(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hundreds(tmp_path: Path) -> Path:
-    """Two hundred pictures whose names start with their class, 0 to 199, and whose colour is the same."""
+    """Two hundred pictures whose names start with their class, 0 to 199, as does their colour."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(200):
@@ -176,7 +192,9 @@ def test_a_class_without_pictures_has_its_number_all_the_same(classes: Path) -> 
 
 def test_a_picture_outside_the_class_folders_has_no_label(classes: Path) -> None:
     colour(0).save(classes / "photos" / "stray.png")
-    with pytest.raises(UsageError, match=r"labels: folder gives no label to 1 pictures, the first is stray\.png"):
+    with pytest.raises(
+        UsageError, match=r"labels: folder gives no label to 1 pictures, the first is stray\.png"
+    ):
         probes(labelled("folder"), classes)
 
 
@@ -189,7 +207,9 @@ def test_labels_are_the_digits_that_a_name_starts_with(tmp_path: Path) -> None:
 
 def test_a_name_that_starts_with_no_digit_has_no_label(classes: Path) -> None:
     (classes / "photos" / "c" / "4.png").rename(classes / "photos" / "c" / "four.png")
-    with pytest.raises(UsageError, match=r"labels: prefix gives no label to 1 pictures, the first is four\.png"):
+    with pytest.raises(
+        UsageError, match=r"labels: prefix gives no label to 1 pictures, the first is four\.png"
+    ):
         probes(labelled("prefix"), classes)
 
 
@@ -198,7 +218,9 @@ CSV = "name,index\na/1.png,3\na/2.png, 1\nb/more/3.png,4\nc/5.png,0,ignored\nc/4
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("header", [True, False])
-def test_labels_are_read_from_a_csv_beside_the_recipe(classes: Path, encoding: str, header: bool) -> None:
+def test_labels_are_read_from_a_csv_beside_the_recipe(
+    classes: Path, encoding: str, header: bool
+) -> None:
     text = CSV if header else CSV.partition("\n")[2]
     (classes / "labels.csv").write_text(text, encoding=encoding)
     assert labels_of(probes(labelled("labels.csv"), classes)) == [3, 1, 4, 5, 0]
@@ -207,15 +229,23 @@ def test_labels_are_read_from_a_csv_beside_the_recipe(classes: Path, encoding: s
 @pytest.mark.parametrize("row", ["c/5.png,cat", "c/5.png", "c/5.png,1.5", "5.png,0"])
 def test_a_picture_that_the_csv_gives_no_index(classes: Path, row: str) -> None:
     (classes / "labels.csv").write_text(CSV.replace("c/5.png,0,ignored", row), encoding="utf-8")
-    with pytest.raises(UsageError, match=r"labels: labels\.csv gives no label to 1 pictures, the first is 5\.png"):
+    with pytest.raises(
+        UsageError, match=r"labels: labels\.csv gives no label to 1 pictures, the first is 5\.png"
+    ):
         probes(labelled("labels.csv"), classes)
 
 
-def test_a_label_below_0_is_named_whether_the_number_of_classes_is_known_or_not(classes: Path) -> None:
-    (classes / "labels.csv").write_text(CSV.replace("c/5.png,0,ignored", "c/5.png,-1"), encoding="utf-8")
+def test_a_label_below_0_is_named_whether_the_number_of_classes_is_known_or_not(
+    classes: Path,
+) -> None:
+    (classes / "labels.csv").write_text(
+        CSV.replace("c/5.png,0,ignored", "c/5.png,-1"), encoding="utf-8"
+    )
     with pytest.raises(UsageError, match=r"the label of .*5\.png is -1, but classes count from 0$"):
         probes(labelled("labels.csv"), classes)
-    with pytest.raises(UsageError, match=r"the label of .*5\.png is -1, but the model has 9 classes, 0 to 8$"):
+    with pytest.raises(
+        UsageError, match=r"the label of .*5\.png is -1, but the model has 9 classes, 0 to 8$"
+    ):
         probes(labelled("labels.csv"), classes, classes=9)
 
 
@@ -247,7 +277,9 @@ def test_what_fills_the_last_batch_up_has_no_label(classes: Path) -> None:
 
 
 def test_labels_stay_with_their_pictures_in_batches_of_every_size(hundreds: Path) -> None:
-    batches = [probe for probe in probes(labelled("prefix", 6), hundreds) if probe.kind in ("data", "size")]
+    batches = [
+        probe for probe in probes(labelled("prefix", 6), hundreds) if probe.kind in ("data", "size")
+    ]
     assert {probe.sizes["batch"] for probe in batches} == {1, 2, 3, 8}
     assert [list(probe.labels) for probe in batches] == [colours(probe) for probe in batches]
 
@@ -259,14 +291,18 @@ def test_up_to_one_percent_of_unreadable_pictures_are_left_out_with_their_labels
     for number in bad:
         (hundreds / "photos" / f"{number:03}_photo.png").write_bytes(b"not a picture")
     batches = [probe for probe in probes(labelled("prefix"), hundreds) if probe.kind == "data"]
-    assert [label for probe in batches for label in probe.labels] == [n for n in range(200) if n not in bad]
+    assert [label for probe in batches for label in probe.labels] == [
+        n for n in range(200) if n not in bad
+    ]
     assert all(colours(probe)[: len(probe.labels)] == list(probe.labels) for probe in batches)
 
 
 def test_more_than_one_percent_of_unreadable_pictures_are_named(hundreds: Path) -> None:
     for number in (5, 6, 150):
         (hundreds / "photos" / f"{number:03}_photo.png").write_bytes(b"not a picture")
-    with pytest.raises(UsageError, match=r"3 of 200 samples cannot be read:\n.*005_photo.*\n.*006_.*\n.*150_"):
+    with pytest.raises(
+        UsageError, match=r"3 of 200 samples cannot be read:\n.*005_photo.*\n.*006_.*\n.*150_"
+    ):
         probes(labelled("prefix"), hundreds)
 
 

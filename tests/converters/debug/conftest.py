@@ -123,7 +123,7 @@ def edit(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Silence torch's deprecations of TorchScript; run on one thread, which other tests cannot slow down."""
+    """Silence deprecations of TorchScript; use one thread, which other tests cannot slow down."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with warnings.catch_warnings():

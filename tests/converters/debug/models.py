@@ -27,7 +27,7 @@ PLENTY = 10**9
 
 
 class Block(nn.Module):
-    """A residual block: its relu runs twice, and in place; its addition belongs to no module of its own."""
+    """A residual block: its relu runs twice, and in place; its addition belongs to no other module."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

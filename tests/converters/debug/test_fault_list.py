@@ -1,7 +1,7 @@
 """Typical faults of converters, put into the exported model: debug names the layer and its looks.
 
-The artifacts are real exports. If no layer is wrong, debug says that none is to blame, and names the
-nodes before the first layer that gets a wrong input.
+The artifacts are real exports. If no layer is wrong, debug says that none is to blame, and names
+the nodes before the first layer that gets a wrong input.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ LAYERS: dict[Change, tuple[str, str]] = {
     _dropout_on: ("dropout", "two runs differ: it is random, as a dropout that was left on"),
     _swap_outputs: ("output probabilities", "it holds what output twin should hold"),
     _swap_heads: ("head", "it holds what twin should hold"),
-    _softmax_twice: ("output probabilities", "part of no layer, where the fault may be too"),
+    _softmax_twice: ("output probabilities", "the fault may also be in nodes before it that belong to no layer"),
 }
 
 
@@ -180,7 +180,7 @@ def test_no_layer_is_to_blame_for_what_lies_before_it(
     assert findings.first.error_entering > 0.01 > findings.first.error_before
     printed = words(findings)
     assert (
-        f"no layer is to blame on the probe 'noise 0': what enters {layer} is wrong already"
+        f"no layer is to blame on the probe 'noise 0': the input of {layer} is wrong already"
         in printed
     )
     assert text in printed and f"between {' and '.join(inputs) or 'the input'} and it" in printed
@@ -210,7 +210,7 @@ def test_a_correct_artifact_names_none(photo: Any, format: str) -> None:
 def test_a_batch_folded_into_a_slice(
     photo: Any, write_photo: Callable[..., Path], format: str
 ) -> None:
-    """Constant folding of a batch-shaped tensor leaves fewer rows from there on, without an error."""
+    """Constant folding of a batch-shaped tensor leaves fewer rows after it, without an error."""
     model = photo_net()
     model.pool = _Cut(model.pool)
     findings = photo.debug(write_photo(model, format))
@@ -239,7 +239,7 @@ class _Cut(nn.Module):
 def test_a_batch_folded_into_the_graph_stops_it(
     photo: Any, write_photo: Callable[..., Path], format: str, place: str
 ) -> None:
-    """Rows for a batch of two are added before the heads: at any other size that node cannot run."""
+    """Rows for a batch of two are added before the heads: that node runs at no other size."""
     model = photo_net()
     plain, rows = model.dropout.forward, torch.zeros(2, 16, 1, 1)
     model.dropout.forward = lambda x: plain(x) + rows
@@ -256,9 +256,10 @@ def test_a_batch_folded_into_the_graph_stops_it(
 
 
 def _graph_in_training(model: nn.Module, path: Path, example: torch.Tensor) -> Path:
-    """Export a model in training mode, as other exporters do; this project's switch to inference."""
+    """Export a model in training mode, as other exporters do."""
     if path.suffix == ".pt":
-        torch.jit.save(torch.jit.trace(model, (example,), check_trace=False), str(path))  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(model, (example,), check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, str(path))  # type: ignore[no-untyped-call]
         return path
     torch.onnx.export(
         model,

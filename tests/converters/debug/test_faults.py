@@ -125,7 +125,7 @@ def test_layers_after_a_fault_add_nothing(small: Any, edit: Edit) -> None:
 
 
 def test_names_what_lies_between_layers(small: Any, edit: Edit) -> None:
-    """The addition of a residual block belongs to no module: the report says which nodes the fault may be in."""
+    """The addition of a residual block belongs to no module: the report names the nodes."""
     findings = small.debug(edit(small.onnx, _scale_residual))
     assert "Mul extra" in findings.first.through
     assert any(node.startswith("Add ") for node in findings.first.through)
@@ -321,7 +321,7 @@ def test_another_number_of_calls_is_reported(small: Any, edit: Edit) -> None:
 
 
 def test_float16_is_judged_by_sqnr(small: Any, edit: Edit) -> None:
-    """A rounding to eleven bits is 60 to 70 dB below the signal: within fp16's limit, far outside fp32's."""
+    """Rounding to eleven bits is 60 to 70 dB below the signal: fp16's limit allows it, not fp32's."""
 
     def round_weights(model: Any) -> None:
         for name in ("stem.weight", "block.conv1.weight", "block.conv2.weight"):

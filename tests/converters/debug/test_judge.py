@@ -24,7 +24,7 @@ CHAIN = {0: [], 1: [0], 2: [1], 3: [2]}
 
 
 def _measures(*noises: float) -> dict[int, Measure]:
-    """Make a chain of layers: each adds the growth of the error from the layer before, as squares."""
+    """Chain layers that each add the growth of the error from the layer before, as squares."""
     measures = {}
     previous = 0.0
     for layer, noise in enumerate(noises):
@@ -59,7 +59,7 @@ def test_one_that_stands_out_is_to_blame_for_what_builds_up() -> None:
 
 
 def test_an_error_that_was_given_and_grows_is_no_fault() -> None:
-    """A difference of two near values: the relative error is ten times its inputs', and none of it is its own."""
+    """A difference of two near values: it has ten times the error of its inputs, and adds none."""
     measures = _measures(1, 5000, 5000, 5000)
     measures[2] = Measure(5e-3, 0.0, 50000, "float32", 0, 1e-7)
     assert judge(measures, CHAIN, [3], LIMIT).first == 1

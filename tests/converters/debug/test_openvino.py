@@ -1,4 +1,4 @@
-"""Debugging OpenVINO models: correct ones in every precision, and faults that are put into the IR."""
+"""Debugging OpenVINO models: correct ones in all precisions, and ones with faults in the IR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs that were changed after the export: cast to float16, or optimized offline by ONNX Runtime."""
+"""Graphs changed after the export: cast to float16, or optimized offline by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_optimized_graph_names_none(
 def test_fused_layers_are_compared_as_one(
     small: Any, write: Callable[..., Path], optimize: Callable[..., Path], exporter: str, level: str
 ) -> None:
-    """Conv, BatchNorm and activation in one node; under `all` in blocks of channels, and with the addition too."""
+    """Conv, BatchNorm and activation in one node; `all` adds the addition and blocks of channels."""
     findings = small.debug(optimize(write(net(), "onnx", exporter=exporter), level))
     names = [report.layer for report in findings.series]
     assert "block.conv1 + block.bn1 + block.relu (call 1 of 2)" in names
@@ -164,7 +164,7 @@ def test_an_addition_that_is_fused_into_a_convolution(
 def test_integer_kernels_of_a_gated_net(
     gates: Any, quantize: Callable[..., Path], optimize: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The quantizer and the optimization have removed all names: the product still counts as SiLU."""
+    """The quantizer and the optimization have removed all names: the product counts as SiLU."""
     findings = gates.debug(
         optimize(quantize(gates, gates.onnx, tmp_path / "int8.onnx"), "extended"), precision="int8"
     )

@@ -1,4 +1,4 @@
-"""Real int8 graphs: quantize-dequantize pairs by ONNX Runtime's quantizer, per channel, biases in int32."""
+"""Real int8 graphs: QDQ pairs by ONNX Runtime's quantizer, per channel, biases in int32."""
 
 from __future__ import annotations
 

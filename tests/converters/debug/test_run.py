@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("own_imports")
 def job(
     small_build: Path, small_recipe: Path, tmp_path: Path
 ) -> Iterator[Callable[..., DebugRequest]]:
-    """Make a request to debug a copy of an artifact of `small_build`; `change` edits its ONNX graph."""
+    """Request to debug a copy of an artifact of `small_build`; `change` edits its ONNX graph."""
 
     def make(name: str = "onnx", change: Callable[[Any], None] | None = None) -> DebugRequest:
         folder = shutil.copytree(small_build / name, tmp_path / name)
@@ -242,7 +242,7 @@ def test_a_model_that_is_float32_in_disguise(
     result = debug(request)
     assert result.first is None and result.precision == precision
     assert f"(onnx, {precision}): no layer diverges" in headline(result)
-    words = f"{precision} was requested, but of the layers that compute 3 in fp32 do: the precision gate fails"
+    words = f"{precision} was requested, but the computing layers are 3 in fp32: the precision gate fails"
     assert words in result.notes
 
 

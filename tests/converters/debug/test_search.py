@@ -14,7 +14,7 @@ LIMIT = Limit(noise=16, sqnr_db=None)
 
 
 class Chain:
-    """`COUNT` layers of `size` bytes, the last one the output; from `fault` on the error is large."""
+    """A chain of `COUNT` layers of `size` bytes to an output; from `fault` on the error is large."""
 
     def __init__(self, fault: int, size: int = 10) -> None:
         self.fault, self.size, self.largest = fault, size, 0
@@ -51,7 +51,7 @@ def test_finds_the_layer_within_the_budget(fault: int, budget: int) -> None:
 
 
 def test_a_search_takes_few_runs() -> None:
-    """Bisecting 200 layers takes about log2(200) runs for the fault and as many for the largest adder."""
+    """Bisecting 200 layers takes about log2(200) runs for the fault, and as many for the adder."""
     assert Chain(123).search(budget=10).runs < 25
 
 

@@ -144,7 +144,7 @@ def test_torchscript_outputs_are_those_of_the_module(small: Any) -> None:
 
 
 class _Keywords(nn.Module):
-    """A module with inputs in another order than the recipe, a default, a branch, and outputs by name."""
+    """A module with inputs in another order than the recipe, a default, a branch, named outputs."""
 
     def forward(
         self, x: torch.Tensor, y: torch.Tensor, scale: float = 2.0, mask: torch.Tensor | None = None

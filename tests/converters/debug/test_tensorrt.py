@@ -220,7 +220,7 @@ def test_values_become_outputs_beside_the_models_own(
     inner = [name for name, shape in shapes.items() if shape == (2, 8, 8, 8)]
     trt = graph.trt
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
-    network = exporter.parsed(trt, builder, graph.lowered.path, {})
+    network = exporter.parse_network(trt, builder, graph.lowered.path, {})
     outputs = tensorrt_graph._mark(trt, network, [*inner, "a", inner[0]])
     marked = [network.get_output(index) for index in range(network.num_outputs)]
     network_outputs = {tensor.name: tensor for tensor in marked}

@@ -90,7 +90,7 @@ def test_hooks_go_away_after_an_error() -> None:
 
 
 class _Odd(nn.Module):
-    """A module that returns a tuple, one that works in place on a child's result, one that returns no tensor."""
+    """Modules that return a tuple, write in place over a child's result, return no tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ def test_odd_modules() -> None:
 
 
 def test_what_is_expected_of_an_artifacts_own_values() -> None:
-    """All values are off; their consequences are computed, also in tuples and after in-place writes."""
+    """All values are off; their effects are computed, also in tuples and after in-place writes."""
     torch.manual_seed(0)
     model = _Odd().eval()
     inputs = {"x": np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32)}

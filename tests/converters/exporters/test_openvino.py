@@ -1,4 +1,4 @@
-"""OpenVINO IR, written and compiled for real: names, dimensions, and the precision that layers are executed in."""
+"""OpenVINO IR, written and compiled: names, dimensions, and the precision of the layers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ from runtimes.spec import TensorSpec
 
 MakeJob = Callable[..., ExportJob]
 FromModule = Callable[..., ExportJob]
-pytestmark = pytest.mark.skipif(not find_spec("openvino"), reason=f"openvino is not installed: {INSTALL}")
+pytestmark = pytest.mark.skipif(
+    not find_spec("openvino"), reason=f"openvino is not installed: {INSTALL}"
+)
 
 
 def needs(precision: str) -> pytest.MarkDecorator:
@@ -51,10 +53,14 @@ def read(job: ExportJob) -> Any:
     return openvino.Core().read_model(job.folder / "model.xml")
 
 
-def run(job: ExportJob, *inputs: np.ndarray[Any, Any], precision: str = "f32") -> list[np.ndarray[Any, Any]]:
+def run(
+    job: ExportJob, *inputs: np.ndarray[Any, Any], precision: str = "f32"
+) -> list[np.ndarray[Any, Any]]:
     import openvino
 
-    compiled = openvino.Core().compile_model(read(job), "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    compiled = openvino.Core().compile_model(
+        read(job), "CPU", {"INFERENCE_PRECISION_HINT": precision}
+    )
     return list(compiled(inputs).to_tuple())
 
 
@@ -94,7 +100,7 @@ class Two(nn.Module):
 
 
 class Attention(nn.Module):
-    """Two matrix products that OpenVINO fuses into one layer, which keeps the name of one, and one that stays."""
+    """Two matrix products that OpenVINO fuses into one layer, and one that stays."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,11 +116,15 @@ class Unused(nn.Module):
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs("bf16"))])
-def test_layers_are_counted_in_the_precision_that_they_are_executed_in(cnn_job: ExportJob, precision: str) -> None:
+def test_layers_are_counted_in_the_precision_that_they_are_executed_in(
+    cnn_job: ExportJob, precision: str
+) -> None:
     exported = export(cnn_job, precision=precision)
     assert sorted(path.name for path in cnn_job.folder.iterdir()) == ["model.bin", "model.xml"]
     assert (exported.entry, exported.precision, exported.notes) == ("model.xml", precision, [])
-    assert exported.build["compute_layers"] == {precision: 3}, "two convolutions and one matrix product"
+    assert exported.build["compute_layers"] == {precision: 3}, (
+        "two convolutions and one matrix product"
+    )
     assert exported.build["operators"]["Convolution"] == 2
     assert exported.build["inference_precision"] == precision
     assert exported.build["version"]
@@ -130,7 +140,9 @@ def test_names_and_ranges_are_the_recipes(from_module: FromModule) -> None:
     assert (image.get_names(), str(image.partial_shape)) == ({"image"}, "[1..8,3,4..12,4..12]")
     assert (logits.get_names(), str(logits.partial_shape)) == ({"logits"}, "[1..8,4]")
     x = noise(5, 3, 9, 9)
-    assert np.allclose(run(job, x)[0], model(torch.from_numpy(x)).detach(), atol=1e-5), "sizes nobody saw"
+    assert np.allclose(run(job, x)[0], model(torch.from_numpy(x)).detach(), atol=1e-5), (
+        "sizes nobody saw"
+    )
 
 
 def test_without_dimensions_every_size_is_fixed(from_module: FromModule) -> None:
@@ -138,7 +150,9 @@ def test_without_dimensions_every_size_is_fixed(from_module: FromModule) -> None
     job = from_module(model, {"x": [1, 3]})
     assert export(job).build["compute_layers"] == {"fp32": 1}
     assert str(read(job).inputs[0].partial_shape) == "[1,3]"
-    assert np.allclose(run(job, noise(1, 3))[0], model(torch.from_numpy(noise(1, 3))).detach(), atol=1e-6)
+    assert np.allclose(
+        run(job, noise(1, 3))[0], model(torch.from_numpy(noise(1, 3))).detach(), atol=1e-6
+    )
 
 
 def test_integers_and_several_inputs_and_outputs_keep_their_order(from_module: FromModule) -> None:
@@ -151,7 +165,12 @@ def test_integers_and_several_inputs_and_outputs_keep_their_order(from_module: F
     exported = export(job)
     assert exported.notes == ["the model has no convolution or matrix product to count"]
     made = read(job)
-    assert [port.get_any_name() for port in (*made.inputs, *made.outputs)] == ["scale", "ids", "vectors", "longest"]
+    assert [port.get_any_name() for port in (*made.inputs, *made.outputs)] == [
+        "scale",
+        "ids",
+        "vectors",
+        "longest",
+    ]
     ids = np.random.default_rng(0).integers(0, 7, (5, 6))
     vectors, longest = run(job, noise(5, 1, 1), ids)
     wanted = model(torch.from_numpy(ids), torch.from_numpy(noise(5, 1, 1)))
@@ -183,8 +202,10 @@ def test_every_kind_of_computing_layer_is_counted(
 
 
 @needs("bf16")
-def test_weights_are_stored_as_bf16_with_the_same_numbers(from_module: FromModule, tmp_path: Path) -> None:
-    """The engine rounds them the same way; float16 would lose what is small, and does so in MobileNetV2."""
+def test_weights_are_stored_as_bf16_with_the_same_numbers(
+    from_module: FromModule, tmp_path: Path
+) -> None:
+    """The engine rounds them the same way; float16 would lose small values, as in MobileNetV2."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 300), nn.ReLU(), nn.Linear(300, 7))
     nn.init.normal_(model[1].weight, std=1e-8)
     job = from_module(model, {"image": ["batch", 3, 8, 8]}, {"batch": (1, 4)})
@@ -214,25 +235,30 @@ def test_a_precision_that_this_cpu_lacks_is_written_and_not_counted(
     exported = export(cnn_job, precision=precision)
     assert "compute_layers" not in exported.build
     assert exported.notes == [
-        f"the precision of the layers is not counted: this CPU does not compute in {precision} (it does in fp32), "
-        "so OpenVINO would take another one here"
+        f"the precision of the layers is not counted: this CPU does not compute in {precision} (it "
+        "does in fp32), so OpenVINO would take another one here"
     ]
 
 
 @pytest.mark.skipif(
-    not find_spec("openvino") or lacking("fp16") is None, reason="this CPU computes in fp16, or openvino is missing"
+    not find_spec("openvino") or lacking("fp16") is None,
+    reason="this CPU computes in fp16, or openvino is missing",
 )
-def test_what_openvino_takes_in_its_place_is_seen(cnn_job: ExportJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_openvino_takes_in_its_place_is_seen(
+    cnn_job: ExportJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Asked for fp16 on a CPU without it, OpenVINO compiles for bf16 or fp32, and says nothing."""
     monkeypatch.setattr(module, "lacking", lambda precision: None)
-    with pytest.raises(ExportError, match=r"is not fp16: of its 3 computing layers there are 3 (bf16|fp32)"):
+    with pytest.raises(ExportError, match=r"is not fp16: its 3 computing layers are 3 (bf16|fp32)"):
         export(cnn_job, precision="fp16")
 
 
 def test_a_quantized_graph_is_executed_in_integers(cnn_job: ExportJob, tmp_path: Path) -> None:
     import onnx
 
-    nncf = pytest.importorskip("nncf", reason="nncf is not installed: pip install 'burnish[quantize]'")
+    nncf = pytest.importorskip(
+        "nncf", reason="nncf is not installed: pip install 'burnish[quantize]'"
+    )
     import openvino
 
     graph = onnx.load(str(cnn_job.graph))
@@ -242,7 +268,7 @@ def test_a_quantized_graph_is_executed_in_integers(cnn_job: ExportJob, tmp_path:
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert count_layers(compiled, model)["compute_layers"] == {"int8": 3}
     quantized = ExportJob(None, cnn_job.facts, cnn_job.folder, tmp_path / "int8.onnx")
-    with pytest.raises(ExportError, match="is not fp32: of its 3 computing layers there are 3 int8"):
+    with pytest.raises(ExportError, match="is not fp32: its 3 computing layers are 3 int8"):
         export(quantized)
 
 
@@ -250,7 +276,13 @@ def test_the_files_say_nothing_of_the_machine_they_were_made_on(from_module: Fro
     job = from_module(small_cnn(), {"image": [2, 3, 6, 6]})
     export(job)
     content = (job.folder / "model.xml").read_text(encoding="utf-8")
-    here = [str(Path(__file__).parent), str(job.folder), "site-packages", str(Path.home()), "model.onnx"]
+    here = [
+        str(Path(__file__).parent),
+        str(job.folder),
+        "site-packages",
+        str(Path.home()),
+        "model.onnx",
+    ]
     assert [word for word in here if word in content] == []
 
 
@@ -259,19 +291,25 @@ def test_a_graph_is_needed(cnn_job: ExportJob) -> None:
         export(ExportJob(None, cnn_job.facts, cnn_job.folder))
 
 
-def test_a_graph_that_cannot_be_read_is_told_in_openvinos_words(cnn_job: ExportJob, tmp_path: Path) -> None:
+def test_a_graph_that_cannot_be_read_is_told_in_openvinos_words(
+    cnn_job: ExportJob, tmp_path: Path
+) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a graph")
     with pytest.raises(ExportError, match=r"OpenVINO cannot read the graph: .+"):
         export(ExportJob(None, cnn_job.facts, cnn_job.folder, tmp_path / "broken.onnx"))
 
 
 def test_a_graph_with_other_names_is_refused(cnn_job: ExportJob) -> None:
-    facts = ModelFacts({"picture": TensorSpec(shape=(1, 3, 32, 32))}, cnn_job.facts.outputs, {}, False, 0)
+    facts = ModelFacts(
+        {"picture": TensorSpec(shape=(1, 3, 32, 32))}, cnn_job.facts.outputs, {}, False, 0
+    )
     with pytest.raises(ExportError, match=r"are named \[\['image'\]\], not \['picture'\]"):
         export(ExportJob(None, facts, cnn_job.folder, cnn_job.graph))
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "int8"}, {"hint": "fast"}, {"opset": 3}, {"device": "gpu"}])
+@pytest.mark.parametrize(
+    "wrong", [{"precision": "int8"}, {"hint": "fast"}, {"opset": 3}, {"device": "gpu"}]
+)
 def test_options_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         options(**wrong)
@@ -287,8 +325,12 @@ def test_without_the_package_the_artifact_is_skipped_with_the_command(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    settings = ["artifacts.torchscript=null", "artifacts.onnx=null", "artifacts.tensorrt=null",
-                "artifacts.openvino.hint=latency"]  # fmt: skip
+    settings = [
+        "artifacts.torchscript=null",
+        "artifacts.onnx=null",
+        "artifacts.tensorrt=null",
+        "artifacts.openvino.hint=latency",
+    ]
     (row,) = build(load_recipe(small_recipe, settings), tmp_path / "out", budget=0).artifacts
     assert (row.name, row.status) == ("openvino", Status.SKIPPED)
     assert row.reason == "openvino is not installed: pip install 'burnish[openvino]'"

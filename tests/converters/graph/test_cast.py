@@ -1,4 +1,4 @@
-"""Casting a float32 graph: what it computes in changes, what it looks like from outside does not."""
+"""Casting a float32 graph: the inner precision changes, the inputs and outputs do not."""
 
 from __future__ import annotations
 
@@ -100,29 +100,48 @@ def node(operator: str, inputs: Sequence[str], output: str, **attributes: Any) -
 
 
 OPERATORS: dict[str, Any] = {
-    **{name: lambda a, b, out, name=name: [node(name, [a], out)] for name in ("Relu", "Sigmoid", "Tanh", "Erf")},
-    **{name: lambda a, b, out, name=name: [node(name, [a, b], out)] for name in ("Add", "Max", "Min")},
+    **{
+        name: lambda a, b, out, name=name: [node(name, [a], out)]
+        for name in ("Relu", "Sigmoid", "Tanh", "Erf")
+    },
+    **{
+        name: lambda a, b, out, name=name: [node(name, [a, b], out)]
+        for name in ("Add", "Max", "Min")
+    },
     "Conv": lambda a, b, out: [node("Conv", [a, "weight"], out, pads=[1, 1, 1, 1])],
     "Clip": lambda a, b, out: [node("Clip", [a, "zero", "six"], out)],
     "Scale": lambda a, b, out: [node("Mul", [a, "half"], out)],
     "Softmax": lambda a, b, out: [node("Softmax", [a], out, axis=1)],
-    "Pool": lambda a, b, out: [node("AveragePool", [a], out, kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
+    "Pool": lambda a, b, out: [
+        node("AveragePool", [a], out, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    ],
     "Mean": lambda a, b, out: [node("ReduceMean", [a, "axes"], out)],
     # Its scales are float32 by definition, and here every Resize shares one initializer.
     "Resize": lambda a, b, out: [node("Resize", [a, "", "scales"], out)],
-    "Cast": lambda a, b, out: [node("Cast", [a], f"{out}_d", to=TensorProto.DOUBLE),
-                               node("Cast", [f"{out}_d"], out, to=FLOAT)],
+    "Cast": lambda a, b, out: [
+        node("Cast", [a], f"{out}_d", to=TensorProto.DOUBLE),
+        node("Cast", [f"{out}_d"], out, to=FLOAT),
+    ],
     # Range has no low precision in opset 20: a whole node that stays float32.
-    "Range": lambda a, b, out: [node("Range", ["zero", "four", "one"], f"{out}_r"),
-                                node("Reshape", [f"{out}_r", "column"], f"{out}_c"),
-                                node("Add", [a, f"{out}_c"], out)],
-    "Leaky": lambda a, b, out: [node("Greater", [a, "zero"], f"{out}_g"),
-                                node("Mul", [a, "half"], f"{out}_m"),
-                                node("Where", [f"{out}_g", a, f"{out}_m"], out)],
-    "Constant": lambda a, b, out: [node("Constant", [], f"{out}_k", value_float=0.25),
-                                   node("Add", [a, f"{out}_k"], out)],
-    "Masked": lambda a, b, out: [node("Add", [a, "mask"], f"{out}_m"), node("Max", [f"{out}_m", a], out)],
-}  # fmt: skip
+    "Range": lambda a, b, out: [
+        node("Range", ["zero", "four", "one"], f"{out}_r"),
+        node("Reshape", [f"{out}_r", "column"], f"{out}_c"),
+        node("Add", [a, f"{out}_c"], out),
+    ],
+    "Leaky": lambda a, b, out: [
+        node("Greater", [a, "zero"], f"{out}_g"),
+        node("Mul", [a, "half"], f"{out}_m"),
+        node("Where", [f"{out}_g", a, f"{out}_m"], out),
+    ],
+    "Constant": lambda a, b, out: [
+        node("Constant", [], f"{out}_k", value_float=0.25),
+        node("Add", [a, f"{out}_k"], out),
+    ],
+    "Masked": lambda a, b, out: [
+        node("Add", [a, "mask"], f"{out}_m"),
+        node("Max", [f"{out}_m", a], out),
+    ],
+}
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Lowering keeps the numbers: on random graphs bit for bit, but for biases, which move within a step."""
+"""Lowering keeps the numbers of random graphs bit for bit, except biases, which move within a step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FLOAT = TensorProto.FLOAT
 
 
 class Chain:
-    """Builds a chain of quantized convolutions, each with an activation before the next quantizer."""
+    """A chain of quantized convolutions, each with an activation before the next quantizer."""
 
     def __init__(self, seed: int) -> None:
         """Everything is drawn from `seed`."""
@@ -150,7 +150,7 @@ KINDS = st.lists(
 
 
 def drawn(seed: int, layers: list[tuple[type[np.generic], str, bool]]) -> onnx_ir.Model:
-    """A chain of the layers: how their input is quantized, their activation, whether they are quantized."""
+    """Draw a chain of layers by kind: type of the input, activation, whether it is quantized."""
     chain = Chain(seed)
     for kind, activation, quantized in layers:
         chain.quantize(kind)

@@ -1,4 +1,4 @@
-"""What rewrites ask of a QDQ graph: which layers are quantized, and which products have nothing to quantize."""
+"""Queries of a QDQ graph: the layers that are quantized, and the products without a weight."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONSTANTS = {
 
 
 def graph(*nodes: onnx.NodeProto) -> onnx.ModelProto:
-    """Nodes between the input x, of 4x4, and the output y; there are a quantized and a float weight."""
+    """Make a graph from x, of 4x4, to y; it has a quantized and a float weight."""
     proto_graph = helper.make_graph(
         nodes,
         "graph",

@@ -84,7 +84,7 @@ def run(model: onnx_ir.Model, inputs: Arrays) -> np.ndarray[Any, Any]:
 
 
 def in_float16(model: onnx_ir.Model, inputs: Arrays) -> np.ndarray[Any, Any]:
-    """By ONNX's reference, which computes what the graph says: ONNX Runtime's CPU takes float32 for float16."""
+    """Run in ONNX's reference: ONNX Runtime's CPU would compute float16 in float32."""
     with np.errstate(all="ignore"):
         result: np.ndarray[Any, Any] = ReferenceEvaluator(onnx_ir.to_proto(model)).run(
             None, inputs
@@ -92,10 +92,8 @@ def in_float16(model: onnx_ir.Model, inputs: Arrays) -> np.ndarray[Any, Any]:
     return result
 
 
-def test_on_the_cpu_onnx_runtime_computes_float16_in_float32_so_that_an_overflow_does_not_show() -> (
-    None
-):
-    """Should this fail, ONNX Runtime has kernels now: the exporter's note on the CPU must change."""
+def test_onnx_runtime_computes_float16_in_float32_on_the_cpu_and_hides_an_overflow() -> None:
+    """If this fails, ONNX Runtime has kernels now: the exporter's note on the CPU must change."""
     blind = scaled(1e6)
     cast_graph(blind, "fp16")
     assert np.isfinite(run(blind, noise())).all()

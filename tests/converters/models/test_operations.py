@@ -1,4 +1,4 @@
-"""Multiply-adds: counted to the number that arithmetic gives, whole and by module, with nothing left changed."""
+"""Multiply-adds: in total and by module as arithmetic gives them; the module is not changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchvision.models import VisionTransformer, resnet18  # noqa: E402
 from converters.models.attention import replace_attentions  # noqa: E402
 from converters.models.facts import study  # noqa: E402
 from converters.models.operations import Run, count  # noqa: E402
-from converters.passes.prune.cost.cost import macs  # noqa: E402
+from converters.passes.prune.cost.cost import mac_costs  # noqa: E402
 from runtimes.spec import TensorSpec  # noqa: E402
 from runtimes.validator.probes import synthetic_probes  # noqa: E402
 
@@ -30,7 +30,7 @@ def vit() -> nn.Module:
 
 
 def by_hand() -> int:
-    """Patches, per layer the projections, both products of attention and the two layers behind it, the head."""
+    """Add up the patches; per layer the projections, attention and two linear layers; the head."""
     patches = (TOKENS - 1) * 3 * PATCH**2 * WIDTH
     attention = TOKENS * 4 * WIDTH**2 + 2 * TOKENS**2 * WIDTH
     return patches + LAYERS * (attention + 2 * TOKENS * WIDTH * INNER) + WIDTH * CLASSES
@@ -82,7 +82,7 @@ def test_modules_add_up_to_the_total(looking: bool) -> None:
 def test_the_costs_of_layers_add_up_to_the_total_of_a_transformer() -> None:
     module = vit()
     replace_attentions(module)
-    costs = macs(module, on_pictures())
+    costs = mac_costs(module, on_pictures())
     assert costs.total == by_hand()
     assert sum(layer(1, 1) for layer in costs.layers.values()) == by_hand()
     attention = costs.layers["encoder.layers.encoder_layer_0.self_attention"](1, 1)

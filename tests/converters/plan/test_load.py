@@ -57,12 +57,13 @@ def test_a_short_recipe_gets_its_defaults(write: Write) -> None:
     assert plan.name == "net"
     assert plan.recipe.devices == ("cpu",)
     assert plan.recipe.dims["batch"].bounds == (1, 1, 4)
-    assert [(one.name, one.exporter.format, one.options.opset) for one in plan.artifacts] == [
-        ("onnx", "onnx", 20)
-    ]
+    assert [
+        (artifact.name, artifact.exporter.format, artifact.options.opset)
+        for artifact in plan.artifacts
+    ] == [("onnx", "onnx", 20)]
 
 
-def test_an_artifact_without_options_may_have_nothing_behind_its_name(write: Write) -> None:
+def test_an_artifact_without_options_needs_no_value(write: Write) -> None:
     assert load_recipe(write(VALID.replace("onnx: {}", "onnx:"))).artifacts[0].name == "onnx"
 
 
@@ -71,8 +72,8 @@ def test_one_weights_source_or_device_needs_no_list(write: Write) -> None:
     assert (recipe.weights, recipe.devices) == (("random:0",), ("cuda",))
 
 
-def test_everything_that_is_wrong_is_told_at_once(wrong: Wrong) -> None:
-    told = wrong(
+def test_all_problems_are_reported_at_once(wrong: Wrong) -> None:
+    problems = wrong(
         """\
         model: torchvision:resnet81
         inputs:
@@ -86,7 +87,7 @@ def test_everything_that_is_wrong_is_told_at_once(wrong: Wrong) -> None:
           tensorrt: {precision: fp8}
         """
     )
-    assert told == [
+    assert problems == [
         ":1: model: torchvision has no classification model 'resnet81'; did you mean 'resnet18'?",
         ":2: dims.batch: the dimension 'batch' has no range; add it to `dims:`",
         ":5: dims.bach: no input has this dimension; did you mean 'batch'?",
@@ -98,8 +99,8 @@ def test_everything_that_is_wrong_is_told_at_once(wrong: Wrong) -> None:
     ]
 
 
-def test_what_only_a_whole_recipe_shows_is_told_at_once_too(wrong: Wrong) -> None:
-    told = wrong(
+def test_problems_between_keys_are_reported_at_once_too(wrong: Wrong) -> None:
+    problems = wrong(
         """\
         model: torchvision:resnet81
         inputs:
@@ -110,7 +111,7 @@ def test_what_only_a_whole_recipe_shows_is_told_at_once_too(wrong: Wrong) -> Non
         artifacts: {onnx: {}}
         """
     )
-    assert told == [
+    assert problems == [
         ":1: model: torchvision has no classification model 'resnet81'; did you mean 'resnet18'?",
         ":2: dims.batch: the dimension 'batch' has no range; add it to `dims:`",
         ":5: dims.bach: no input has this dimension; did you mean 'batch'?",
@@ -119,16 +120,16 @@ def test_what_only_a_whole_recipe_shows_is_told_at_once_too(wrong: Wrong) -> Non
 
 
 def test_a_format_that_does_not_exist(wrong: Wrong) -> None:
-    (told,) = wrong(VALID.replace("onnx: {}", "mine: {format: onxx}"))
-    assert told == ":7: artifacts.mine: unknown format 'onxx'; did you mean 'onnx'?"
+    (problem,) = wrong(VALID.replace("onnx: {}", "mine: {format: onxx}"))
+    assert problem == ":7: artifacts.mine: unknown format 'onxx'; did you mean 'onnx'?"
 
 
 @pytest.mark.parametrize(
     "model", ["resnet18", "python:net", "python:net:a-b", "python:a..b:c", "hub:x", ""]
 )
 def test_a_model_of_no_known_kind(wrong: Wrong, model: str) -> None:
-    (told,) = wrong(VALID.replace("torchvision:resnet18", f"'{model}'"))
-    assert told.startswith(":1: model: must ")
+    (problem,) = wrong(VALID.replace("torchvision:resnet18", f"'{model}'"))
+    assert problem.startswith(":1: model: must ")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +142,8 @@ def test_a_model_of_no_known_kind(wrong: Wrong, model: str) -> None:
     ],
 )
 def test_sizes_must_rise(wrong: Wrong, bounds: str) -> None:
-    (told,) = wrong(VALID.replace("{max: 4}", bounds))
-    assert told.startswith(":5: dims.batch: sizes must rise: min ")
+    (problem,) = wrong(VALID.replace("{max: 4}", bounds))
+    assert problem.startswith(":5: dims.batch: sizes must rise: min ")
 
 
 def test_an_unknown_device(wrong: Wrong) -> None:
@@ -157,8 +158,8 @@ def test_a_recipe_takes_every_device_that_there_is() -> None:
 
 @pytest.mark.parametrize("name", ["..", "a/b", "-x", "a b", "'\\e[31m'", "logs", "build.json"])
 def test_an_artifact_name_that_is_no_folder_of_its_own(wrong: Wrong, name: str) -> None:
-    (told,) = wrong(VALID.replace("onnx: {}", f'"{name}": {{format: onnx}}'))
-    assert "a name has letters, digits, - _ ." in told
+    (problem,) = wrong(VALID.replace("onnx: {}", f'"{name}": {{format: onnx}}'))
+    assert "a name has letters, digits, - _ ." in problem
 
 
 def test_gates_of_an_artifact_override_those_of_the_recipe_one_by_one(write: Write) -> None:
@@ -186,12 +187,14 @@ def test_settings_override_single_values(write: Write) -> None:
 
 
 def test_an_error_in_a_setting_names_the_setting(wrong: Wrong) -> None:
-    (told,) = wrong(VALID, "artifacts.onnx.opset=99")
-    assert told == (
+    (problem,) = wrong(VALID, "artifacts.onnx.opset=99")
+    assert problem == (
         "--set artifacts.onnx.opset=99: artifacts.onnx.opset: must be less than or equal to 25, not 99"
     )
-    (told,) = wrong(VALID, "artifacts={onnx: {opst: 18}}")
-    assert told.startswith("--set artifacts={onnx: {opst: 18}}: artifacts.onnx: unknown key `opst`")
+    (problem,) = wrong(VALID, "artifacts={onnx: {opst: 18}}")
+    assert problem.startswith(
+        "--set artifacts={onnx: {opst: 18}}: artifacts.onnx: unknown key `opst`"
+    )
 
 
 def test_errors_of_a_parent_name_the_parents_file(write: Write) -> None:
@@ -230,7 +233,7 @@ def test_the_recipes_that_the_issue_asks_for_are_shipped() -> None:
     assert {"resnet18", "mobilenet_v2", "vit_b_16", "mlp"} <= set(SHIPPED)
 
 
-def test_an_error_is_told_before_torch_is_imported(write: Write) -> None:
+def test_an_error_is_reported_before_torch_is_imported(write: Write) -> None:
     path = write(VALID.replace("resnet18", "resnet81") + "devices: gpu\n")
     code = f"""
 import sys
@@ -242,11 +245,13 @@ except SystemExit as end:
     heavy = {{"torch", "torchvision", "onnx", "onnxruntime", "tensorrt_rtx"}} & set(sys.modules)
     print(end.code, sorted(heavy))
 """
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout == "2 []\n"
-    assert "devices: must be 'cpu', 'cuda', 'intel-gpu' or 'intel-npu', not 'gpu'" in done.stderr
+    assert completed.stdout == "2 []\n"
+    assert (
+        "devices: must be 'cpu', 'cuda', 'intel-gpu' or 'intel-npu', not 'gpu'" in completed.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -328,8 +333,8 @@ def test_a_good_recipe_with_one_value_replaced_is_a_plan_or_a_recipe_error(
 
 
 def test_a_gate_cannot_be_switched_off_by_infinity(wrong: Wrong) -> None:
-    [told] = wrong(VALID + "gates: {noise: .inf}\n")
-    assert "gates.noise: must be a finite number" in told
+    [problem] = wrong(VALID + "gates: {noise: .inf}\n")
+    assert "gates.noise: must be a finite number" in problem
 
 
 def test_an_input_that_no_memory_holds_is_refused_before_it_is_made(wrong: Wrong) -> None:
@@ -341,8 +346,10 @@ def test_an_input_that_no_memory_holds_is_refused_before_it_is_made(wrong: Wrong
           batch: {max: 100000}
         artifacts: {onnx: {}}
         """
-    [told] = wrong(text)
-    assert told.startswith(":3: inputs.image: at its maximum size this input has 1.51e+10 values")
+    [problem] = wrong(text)
+    assert problem.startswith(
+        ":3: inputs.image: at its maximum size this input has 1.51e+10 values"
+    )
 
 
 def test_a_recipe_anywhere_may_extend_a_shipped_one(tmp_path: Path) -> None:

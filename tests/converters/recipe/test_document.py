@@ -295,8 +295,8 @@ def test_values_are_those_of_plain_yaml_and_every_one_has_a_line(data: dict[str,
             if isinstance(value, list)
             else ()
         )
-        for key, one in inner:
-            check(one, (*at, key))
+        for key, inner_value in inner:
+            check(inner_value, (*at, key))
 
     check(document.data, ())
 

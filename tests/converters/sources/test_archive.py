@@ -1,4 +1,4 @@
-"""The layout of checkpoints: what torch and safetensors write passes, other bytes are refused in words."""
+"""Layout of checkpoints: files of torch and safetensors pass, other bytes are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_programs_are_told_apart() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_refused_in_words(content: bytes) -> None:
+def test_any_bytes_are_refused_with_a_reason(content: bytes) -> None:
     for check in (check_zip, check_safetensors):
         with pytest.raises(ArchiveError) as caught:
             check(io.BytesIO(content))
@@ -49,7 +49,9 @@ def test_any_bytes_are_refused_in_words(content: bytes) -> None:
 
 
 @given(states, st.data())
-def test_any_end_that_is_cut_off_is_missed(state: dict[str, torch.Tensor], data: st.DataObject) -> None:
+def test_any_end_that_is_cut_off_is_missed(
+    state: dict[str, torch.Tensor], data: st.DataObject
+) -> None:
     file = io.BytesIO()
     torch.save(state, file)
     content = file.getvalue()

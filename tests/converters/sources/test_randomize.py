@@ -41,12 +41,16 @@ class ZeroHead(nn.Module):
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
-    first, second = (load_model(source("torchvision:squeezenet1_1", 5)).module.state_dict() for _ in range(2))
+    first, second = (
+        load_model(source("torchvision:squeezenet1_1", 5)).module.state_dict() for _ in range(2)
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_another_seed_gives_other_weights() -> None:
-    first, second = (load_model(source("torchvision:squeezenet1_1", seed)).module for seed in (1, 2))
+    first, second = (
+        load_model(source("torchvision:squeezenet1_1", seed)).module for seed in (1, 2)
+    )
     assert not torch.equal(outputs(first), outputs(second))
 
 
@@ -75,8 +79,8 @@ def test_activations_do_not_vanish_in_a_network_of_batch_norms() -> None:
     module = load_model(source("torchvision:resnet18")).module
     spread = outputs(module).std(dim=0).mean()
     assert 1e-3 < spread < 1e3
-    moved = [part.running_var for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
-    assert not any(torch.equal(variance, torch.ones_like(variance)) for variance in moved)
+    variances = [part.running_var for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert not any(torch.equal(variance, torch.ones_like(variance)) for variance in variances)
 
 
 def test_the_module_is_left_in_eval_mode_with_its_own_momentum() -> None:

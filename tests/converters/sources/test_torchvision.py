@@ -38,5 +38,7 @@ def test_default_weights_carry_their_digest_in_the_name() -> None:
 def test_arguments_that_the_model_does_not_take_name_the_recipes_line() -> None:
     inputs = {"image": TensorSpec(shape=(1, 3, 8, 8))}
     wrong = Source("torchvision:resnet18", {"clases": 3}, (), Path(), "recipe.yaml:4", inputs)
-    with pytest.raises(UsageError, match=r"recipe\.yaml:4: torchvision cannot build resnet18 .*'clases'"):
+    with pytest.raises(
+        UsageError, match=r"recipe\.yaml:4: torchvision cannot build resnet18 .*'clases'"
+    ):
         build_module(wrong)

@@ -1,4 +1,4 @@
-"""Weights: the first that can be had; damaged, foreign and malicious files are refused in words."""
+"""Weights: the first available ones; damaged and malicious files are refused with a reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from torch import nn
 
 from converters.sources import torchvision, weights
 from converters.sources.load import Source, load_model
-from converters.sources.weights import LoadedState, WeightsError, find_weights, load_into, read_state
+from converters.sources.weights import (
+    LoadedState,
+    WeightsError,
+    find_weights,
+    load_into,
+    read_state,
+)
 from runtimes.spec import TensorSpec
 
 
@@ -37,8 +43,10 @@ def state() -> dict[str, torch.Tensor]:
 State = dict[str, torch.Tensor]
 
 
-def same(found: State, expected: State) -> bool:
-    return list(found) == list(expected) and all(torch.equal(found[name], expected[name]) for name in expected)
+def same(state: State, expected: State) -> bool:
+    if list(state) != list(expected):
+        return False
+    return all(torch.equal(state[name], expected[name]) for name in expected)
 
 
 def refusal(call: Callable[[], Any]) -> str:
@@ -66,7 +74,10 @@ def test_a_state_dict_inside_a_training_checkpoint(tmp_path: Path, state: State,
 
 
 def test_the_prefix_of_data_parallel_training(tmp_path: Path, state: State) -> None:
-    torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "net.pth")
+    torch.save(
+        {"state_dict": {f"module.{name}": value for name, value in state.items()}},
+        tmp_path / "net.pth",
+    )
     assert same(read_state(tmp_path / "net.pth"), state)
 
 
@@ -77,13 +88,15 @@ def test_a_prefix_that_not_every_key_has_stays(tmp_path: Path, state: State) -> 
 
 def test_safetensors(tmp_path: Path, state: State) -> None:
     save_file(state, tmp_path / "net.safetensors")
-    found = read_state(tmp_path / "net.safetensors")
-    assert same({name: found[name] for name in state}, state)
+    state_read = read_state(tmp_path / "net.safetensors")
+    assert same({name: state_read[name] for name in state}, state)
 
 
 def test_half_precision_weights_fill_a_float32_model(tmp_path: Path, state: State) -> None:
-    torch.save({name: value.half() if value.is_floating_point() else value for name, value in state.items()},
-               tmp_path / "net.pth")  # fmt: skip
+    halves = {
+        name: value.half() if value.is_floating_point() else value for name, value in state.items()
+    }
+    torch.save(halves, tmp_path / "net.pth")
     module = Model()
     load_into(module, LoadedState("net.pth", read_state(tmp_path / "net.pth")))
     assert module[0].weight.dtype == torch.float32
@@ -107,19 +120,23 @@ def test_a_truncated_file(tmp_path: Path, state: State, suffix: str, share: floa
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    told = refusal(lambda: read_state(path))
-    assert told.startswith(f"{path}: damaged or no ")
+    message = refusal(lambda: read_state(path))
+    assert message.startswith(f"{path}: damaged, or not a ")
 
 
-@pytest.mark.parametrize("content", [b"<html>404</html>", b"hello world\n", b"\x80\x02", bytes(range(256)), b"."])
-def test_a_file_that_is_something_else_is_damaged_not_malicious(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"<html>404</html>", b"hello world\n", b"\x80\x02", bytes(range(256)), b"."]
+)
+def test_a_file_that_is_something_else_is_damaged_not_malicious(
+    tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(content)
-    assert refusal(lambda: read_state(path)).startswith(f"{path}: damaged or no checkpoint")
+    assert refusal(lambda: read_state(path)).startswith(f"{path}: damaged, or not a checkpoint")
 
 
 @given(st.binary(max_size=200), st.sampled_from([".pth", ".pt", ".safetensors"]))
-def test_any_bytes_are_refused_in_words(
+def test_any_bytes_are_refused_with_a_reason(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str
 ) -> None:
     path = tmp_path_factory.mktemp("any") / f"net{suffix}"
@@ -127,18 +144,23 @@ def test_any_bytes_are_refused_in_words(
     assert str(path) in refusal(lambda: read_state(path))
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}, {"model": {"lr": 0.1}}, torch.zeros(2)])
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"epoch": 3}, {}, {"model": {"lr": 0.1}}, torch.zeros(2)]
+)
 def test_a_checkpoint_without_a_state_dict(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "net.pth")
-    told = refusal(lambda: read_state(tmp_path / "net.pth"))
-    assert f"holds a {type(content).__name__}" in told
-    assert "no state_dict" in told
+    message = refusal(lambda: read_state(tmp_path / "net.pth"))
+    assert f"holds a {type(content).__name__}" in message
+    assert "no state_dict" in message
 
 
 def test_the_digest_in_a_files_name_is_checked(tmp_path: Path, state: State) -> None:
     torch.save(state, tmp_path / "plain.pth")
     content = (tmp_path / "plain.pth").read_bytes()
-    good, bad = tmp_path / f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth", tmp_path / "net-0badcafe.pth"
+    good, bad = (
+        tmp_path / f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth",
+        tmp_path / "net-0badcafe.pth",
+    )
     good.write_bytes(content)
     bad.write_bytes(content)
     assert same(read_state(good), state)
@@ -167,11 +189,11 @@ def malicious(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Path
 
 
 def refused(path: Path, marker: Path) -> None:
-    told = refusal(lambda: read_state(path))
+    message = refusal(lambda: read_state(path))
     assert not marker.exists()
-    assert f"{path}: refused. Loading it would run code that the file carries" in told
-    assert "save_file" in told
-    assert ".safetensors" in told or "safetensors.torch" in told
+    assert f"{path}: refused. Loading it would run code that the file carries" in message
+    assert "save_file" in message
+    assert ".safetensors" in message or "safetensors.torch" in message
 
 
 def test_the_payload_does_run_where_nobody_takes_care(malicious: tuple[Any, Path]) -> None:
@@ -180,15 +202,21 @@ def test_the_payload_does_run_where_nobody_takes_care(malicious: tuple[Any, Path
     assert marker.exists()
 
 
-def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, malicious: tuple[Any, Path], state: State) -> None:
+def test_a_pickle_that_would_run_code_does_not(
+    tmp_path: Path, malicious: tuple[Any, Path], state: State
+) -> None:
     payload, marker = malicious
     torch.save({**state, "extra": payload}, tmp_path / "net.pth")
     refused(tmp_path / "net.pth", marker)
 
 
-def test_nor_in_the_legacy_format(tmp_path: Path, malicious: tuple[Any, Path], state: State) -> None:
+def test_nor_in_the_legacy_format(
+    tmp_path: Path, malicious: tuple[Any, Path], state: State
+) -> None:
     payload, marker = malicious
-    torch.save({**state, "extra": payload}, tmp_path / "net.pth", _use_new_zipfile_serialization=False)
+    torch.save(
+        {**state, "extra": payload}, tmp_path / "net.pth", _use_new_zipfile_serialization=False
+    )
     refused(tmp_path / "net.pth", marker)
 
 
@@ -200,9 +228,9 @@ def test_nor_as_a_bare_pickle(tmp_path: Path, malicious: tuple[Any, Path]) -> No
 
 def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
     torch.save(Model(), tmp_path / "net.pth")
-    told = refusal(lambda: read_state(tmp_path / "net.pth"))
-    assert "would run code" in told
-    assert "state_dict()" in told
+    message = refusal(lambda: read_state(tmp_path / "net.pth"))
+    assert "would run code" in message
+    assert "state_dict()" in message
 
 
 def test_a_torchscript_file_is_no_checkpoint(tmp_path: Path) -> None:
@@ -223,8 +251,8 @@ def test_a_zip_bomb_named_as_weights_is_refused(tmp_path: Path) -> None:
 def test_every_key_that_does_not_fit_is_listed(state: State) -> None:
     other = {name.replace("0.", "conv."): value for name, value in state.items()}
     other["1.running_mean"] = torch.zeros(9)
-    told = refusal(lambda: load_into(Model(), LoadedState("net.pth", other)))
-    assert told.splitlines() == [
+    message = refusal(lambda: load_into(Model(), LoadedState("net.pth", other)))
+    assert message.splitlines() == [
         "net.pth does not fit the model, 5 keys differ:",
         "  missing in the file: 0.weight [4, 3]",
         "  missing in the file: 0.bias [4]",
@@ -235,44 +263,56 @@ def test_every_key_that_does_not_fit_is_listed(state: State) -> None:
 
 
 def test_weights_of_another_architecture_name_every_key() -> None:
-    theirs, mine = torchvision.build("squeezenet1_1", {}), torchvision.build("squeezenet1_0", {"num_classes": 10})
-    told = refusal(lambda: load_into(mine, LoadedState("net.pth", theirs.state_dict())))
-    own, other = mine.state_dict(), theirs.state_dict()
-    differing = [name for name in own if name not in other or own[name].shape != other[name].shape]
+    theirs, mine = (
+        torchvision.build("squeezenet1_1", {}),
+        torchvision.build("squeezenet1_0", {"num_classes": 10}),
+    )
+    message = refusal(lambda: load_into(mine, LoadedState("net.pth", theirs.state_dict())))
+    model, file = mine.state_dict(), theirs.state_dict()
+    differing = [
+        name for name in model if name not in file or model[name].shape != file[name].shape
+    ]
     assert differing
-    assert all(f" {name} " in told for name in differing)
+    assert all(f" {name} " in message for name in differing)
 
 
 # Where they come from
 
 
-def found_in(
+def find(
     tmp_path: Path, *sources: str, model: str = "python:net:build"
 ) -> tuple[LoadedState, list[dict[str, str]]]:
     return find_weights(sources, model, tmp_path)
 
 
-def test_the_first_that_can_be_had_is_used_and_the_others_say_why_not(tmp_path: Path, state: State) -> None:
+def test_the_first_that_is_available_is_used_and_the_others_say_why_not(
+    tmp_path: Path, state: State
+) -> None:
     torch.save(state, tmp_path / "net.pth")
-    found, tried = found_in(tmp_path, "gone.pth", "package:no_such_package/w.pth", "net.pth", "random:0")
-    assert found.source == "net.pth"
-    assert found.sha256 == hashlib.sha256((tmp_path / "net.pth").read_bytes()).hexdigest()
+    loaded, tried = find(
+        tmp_path, "gone.pth", "package:no_such_package/w.pth", "net.pth", "random:0"
+    )
+    assert loaded.source == "net.pth"
+    assert loaded.sha256 == hashlib.sha256((tmp_path / "net.pth").read_bytes()).hexdigest()
     assert tried == [
         {"source": "gone.pth", "why": f"there is no file {tmp_path / 'gone.pth'}"},
-        {"source": "package:no_such_package/w.pth", "why": "the package no_such_package is not installed"},
+        {
+            "source": "package:no_such_package/w.pth",
+            "why": "the package no_such_package is not installed",
+        },
     ]
 
 
 def test_a_file_that_is_there_but_damaged_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_bytes(b"")
-    assert "damaged" in refusal(lambda: found_in(tmp_path, "net.pth", "random:0"))
+    assert "damaged" in refusal(lambda: find(tmp_path, "net.pth", "random:0"))
 
 
-def test_none_can_be_had(tmp_path: Path) -> None:
-    told = refusal(lambda: found_in(tmp_path, "a.pth", "b.pth"))
-    assert told.startswith("no weights for python:net:build can be had:\n  a.pth: there is no file ")
-    assert "  b.pth: there is no file " in told
-    assert told.endswith("or `random:0` to build with random weights knowingly.")
+def test_none_is_available(tmp_path: Path) -> None:
+    message = refusal(lambda: find(tmp_path, "a.pth", "b.pth"))
+    assert message.startswith("no weights found for python:net:build:\n  a.pth: there is no file ")
+    assert "  b.pth: there is no file " in message
+    assert message.endswith("or `random:0` to build with random weights knowingly.")
 
 
 def test_a_file_that_an_installed_package_ships(tmp_path: Path, state: State, monkeypatch) -> None:
@@ -281,39 +321,47 @@ def test_a_file_that_an_installed_package_ships(tmp_path: Path, state: State, mo
     (package / "__init__.py").touch()
     torch.save(state, package / "data" / "net.pth")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    found, _ = found_in(tmp_path, "package:user_weights_package/data/net.pth")
-    assert same(found.state or {}, state)
-    assert "user_weights_package" not in sys.modules, "finding a file must not run the package's code"
+    loaded, _ = find(tmp_path, "package:user_weights_package/data/net.pth")
+    assert same(loaded.state or {}, state)
+    assert "user_weights_package" not in sys.modules, (
+        "finding a file must not run the package's code"
+    )
 
 
 def test_a_package_without_that_file_is_passed_over(tmp_path: Path) -> None:
-    found, tried = found_in(tmp_path, "package:torch/no/such.pth", "random:3")
-    assert (found.random_seed, tried[0]["source"]) == (3, "package:torch/no/such.pth")
+    loaded, tried = find(tmp_path, "package:torch/no/such.pth", "random:3")
+    assert (loaded.random_seed, tried[0]["source"]) == (3, "package:torch/no/such.pth")
 
 
-@pytest.mark.parametrize("source", ["package:torch", "package:torch/", "package:torch/../../etc/w.pth"])
+@pytest.mark.parametrize(
+    "source", ["package:torch", "package:torch/", "package:torch/../../etc/w.pth"]
+)
 def test_a_package_source_must_stay_in_its_package(tmp_path: Path, source: str) -> None:
-    assert "must look like package:NAME/path" in refusal(lambda: found_in(tmp_path, source))
+    assert "must look like package:NAME/path" in refusal(lambda: find(tmp_path, source))
 
 
 @pytest.mark.parametrize("seed", ["", "-1", "x", "1.5", "²"])
 def test_a_seed_must_be_a_whole_number(tmp_path: Path, seed: str) -> None:
-    assert "must be a whole number" in refusal(lambda: found_in(tmp_path, f"random:{seed}"))
+    assert "must be a whole number" in refusal(lambda: find(tmp_path, f"random:{seed}"))
 
 
 def test_default_of_a_python_model_is_what_its_factory_made(tmp_path: Path) -> None:
     inputs = {"x": TensorSpec(shape=(1, 4))}
-    record = load_model(Source("python:torch.nn:Identity", {}, (), tmp_path, "recipe.yaml:1", inputs)).weights
+    record = load_model(
+        Source("python:torch.nn:Identity", {}, (), tmp_path, "recipe.yaml:1", inputs)
+    ).weights
     assert (record.source, record.random) == ("as the factory made them", False)
 
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Pretends that torchvision publishes a file of the test's folder, and gives torch.hub an empty cache."""
+    """Pretend that torchvision publishes a file of the test, with an empty cache of torch.hub."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 
     def publish(name: str) -> Path:
-        monkeypatch.setattr(torchvision, "default_weights_url", lambda model: (tmp_path / name).as_uri())
+        monkeypatch.setattr(
+            torchvision, "default_weights_url", lambda model: (tmp_path / name).as_uri()
+        )
         return tmp_path / "hub" / "checkpoints" / name
 
     return publish
@@ -324,33 +372,37 @@ def test_default_is_downloaded_once_into_the_cache(tmp_path: Path, state: State,
     name = f"net-{hashlib.sha256((tmp_path / 'plain.pth').read_bytes()).hexdigest()[:8]}.pth"
     (tmp_path / "plain.pth").rename(tmp_path / name)
     cached = published(name)
-    found, _ = found_in(tmp_path, "DEFAULT", model="torchvision:resnet18")
-    assert found.source == f"DEFAULT ({name})"
-    assert same(found.state or {}, state)
+    loaded, _ = find(tmp_path, "DEFAULT", model="torchvision:resnet18")
+    assert loaded.source == f"DEFAULT ({name})"
+    assert same(loaded.state or {}, state)
     (tmp_path / name).unlink()
     assert cached.is_file()
-    assert same(found_in(tmp_path, "DEFAULT", model="torchvision:resnet18")[0].state or {}, state)
+    assert same(find(tmp_path, "DEFAULT", model="torchvision:resnet18")[0].state or {}, state)
 
 
 def test_a_download_that_fails_gives_way_to_the_next_source(tmp_path: Path, published) -> None:
     cached = published("net-0badcafe.pth")
-    found, tried = found_in(tmp_path, "DEFAULT", "random:0", model="torchvision:resnet18")
-    assert found.random_seed == 0
-    assert tried[0]["why"].startswith(f"not in the local cache ({cached}), and the download failed: ")
+    loaded, tried = find(tmp_path, "DEFAULT", "random:0", model="torchvision:resnet18")
+    assert loaded.random_seed == 0
+    assert tried[0]["why"].startswith(
+        f"not in the local cache ({cached}), and the download failed: "
+    )
     assert not cached.exists()
 
 
-def test_a_download_with_a_wrong_digest_does_not_stay(tmp_path: Path, state: State, published) -> None:
+def test_a_download_with_a_wrong_digest_does_not_stay(
+    tmp_path: Path, state: State, published
+) -> None:
     cached = published("net-0badcafe.pth")
     torch.save(state, tmp_path / "net-0badcafe.pth")
-    found, tried = found_in(tmp_path, "DEFAULT", "random:0", model="torchvision:resnet18")
-    assert found.random_seed == 0
+    loaded, tried = find(tmp_path, "DEFAULT", "random:0", model="torchvision:resnet18")
+    assert loaded.random_seed == 0
     assert "the download failed: invalid hash" in tried[0]["why"]
     assert not cached.exists()
 
 
 def test_every_source_kind_is_tried_before_any_model_is_built() -> None:
-    """An order of sources that ends in an error tells it without the cost of a model."""
+    """Sources that end in an error report it without the cost of a model."""
     source = Source("python:no_such_module:build", {}, ("gone.pth",), Path(), "recipe.yaml:1", {})
     assert "no weights" in refusal(lambda: load_model(source))
 

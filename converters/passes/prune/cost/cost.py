@@ -25,7 +25,8 @@ class Costs:
     Attributes:
         total: of the whole module.
         layers: of each layer that can become cheaper.
-        ahead: the best of so many next steps is taken; more than one if the cost does not fall evenly.
+        ahead: the best of so many next steps is taken; more than one if the cost does not fall
+            evenly.
     """
 
     total: float

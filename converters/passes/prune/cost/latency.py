@@ -1,12 +1,12 @@
 """Latency of each layer, measured in an engine at some widths: the cost model of `of: latency`.
 
-Multiply-adds do not predict it: a layer of a quarter of the operations may take half of the time, or all of it.
-So each layer is run alone at some widths of its inputs and outputs, and the engine's profiler reports its
-time; the reordering of a graph's inputs does not count.
+Multiply-adds do not predict it: a layer of a quarter of the operations may take half of the time,
+or all of it. So each layer is run alone at some widths of its inputs and outputs, and the engine's
+profiler reports its time; the reordering of a graph's inputs does not count.
 
-Between the measured widths time is interpolated from block to block: kernels take as many channels at once as
-their vectors hold, and eight more than a block may cost as much as a whole block more. Whether they do is
-measured too.
+Between the measured widths time is interpolated from block to block: kernels take as many channels
+at once as their vectors hold, and eight more than a block may cost as much as a whole block more.
+Whether they do is measured too.
 """
 
 from __future__ import annotations
@@ -37,11 +37,17 @@ from runtimes.validator.defaults import PATIENCE_SECONDS
 from runtimes.validator.speed.pace import Pace
 
 BLOCK = 16
-"""Channels that kernels take at once, at most: the widest vectors of CPUs hold so many floats, or half."""
+"""Channels that kernels take at once, at most: as many floats as the widest CPU vectors hold."""
 _WHOLE = 0.75  # if half a block costs more than this share of it, kernels take it whole
-_GRID = (0.01, 1 / 3, 2 / 3, 1.0)  # shares of a width at which it is measured, rounded up to whole blocks
+_GRID = (
+    0.01,
+    1 / 3,
+    2 / 3,
+    1.0,
+)  # shares of a width at which it is measured, rounded up to whole blocks
 _ROUNDS = 3  # each width is measured so often, apart: the fastest time is the least disturbed
-_AHEAD = 4  # steps that are compared: a narrower layer may take as long, or longer than an even narrower one
+# Steps that are compared: a narrower layer may take as long, or longer than an even narrower one
+_AHEAD = 4
 _FILE = "tables.json"
 
 
@@ -59,7 +65,7 @@ class Axis:
         return cls(tuple(sorted(widths)), block)
 
     def at(self, share: float) -> int:
-        """Return the width that takes as long as this share of the whole: its last block counts as full."""
+        """Return the width that takes as long as this share: its last block counts as full."""
         return self.block * math.ceil(share * self.widths[-1] / self.block - 1e-6)
 
 
@@ -83,7 +89,7 @@ class Table:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A layer, the shape of its input, and the properties that layers with the same kernels share."""
+    """A layer with its input shape, and the properties of layers with the same kernels."""
 
     layer: nn.Module
     shape: tuple[int, ...]
@@ -211,7 +217,8 @@ def _half_a_block(axis: Axis) -> list[int]:
 def _blocks(kind: _Kind, rises: Mapping[tuple[str, int], np.ndarray[Any, Any]]) -> list[int]:
     """Return the blocks of both sides.
 
-    They follow from the cost of half a block and of a whole one, over all layers with the same kernels.
+    They follow from the cost of half a block and of a whole one, over all layers with the same
+    kernels.
     """
     blocks = []
     for side, axis in enumerate(kind.axes):
@@ -220,7 +227,9 @@ def _blocks(kind: _Kind, rises: Mapping[tuple[str, int], np.ndarray[Any, Any]]) 
     return blocks
 
 
-def _fastest(kind: _Kind, pairs: Sequence[tuple[int, int]], engine: str) -> dict[tuple[int, int], float]:
+def _fastest(
+    kind: _Kind, pairs: Sequence[tuple[int, int]], engine: str
+) -> dict[tuple[int, int], float]:
     """Return microseconds at each pair of widths."""
     clocks = {pair: _clock(narrow(kind.layer, *pair), kind.shape, engine) for pair in pairs}
     fastest = dict.fromkeys(pairs, math.inf)
@@ -241,7 +250,9 @@ def _clock(layer: nn.Module, shape: tuple[int, ...], engine: str) -> Callable[[]
 
     def measure() -> float:
         profile = opened.profile({"x": example.numpy()})
-        kernels = [time for name, time in profile.items() if "eorder" not in name and "onvert" not in name]
+        kernels = [
+            time for name, time in profile.items() if "eorder" not in name and "onvert" not in name
+        ]
         return sum(kernels)
 
     return measure

@@ -48,7 +48,9 @@ def narrow(layer: Any, ins: int, outs: int) -> nn.Module:
     if layer.transposed:
         names.append("output_padding")
     settings = {name: getattr(layer, name) for name in names}
-    narrowed: nn.Module = type(layer)(*sizes, layer.kernel_size, **settings, groups=groups, bias=bias)
+    narrowed: nn.Module = type(layer)(
+        *sizes, layer.kernel_size, **settings, groups=groups, bias=bias
+    )
     return narrowed
 
 
@@ -58,13 +60,15 @@ def _narrow_attention(layer: HeadAttention, heads: int) -> nn.Module:
     narrowed = HeadAttention(nn.MultiheadAttention(width, 1, batch_first=True))
     narrowed.num_heads, narrowed.head_dim = heads, layer.head_dim
     narrowed.in_proj_weight = nn.Parameter(torch.randn(3 * inner, width))
-    narrowed.in_proj_bias = nn.Parameter(torch.randn(3 * inner)) if layer.in_proj_bias is not None else None
+    narrowed.in_proj_bias = (
+        nn.Parameter(torch.randn(3 * inner)) if layer.in_proj_bias is not None else None
+    )
     narrowed.out_proj = nn.modules.linear.NonDynamicallyQuantizableLinear(inner, width)
     return narrowed.eval()
 
 
 def some_input(layer: Any, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return noise of the shape of the layer's input in its model, with the channels that this one reads."""
+    """Return noise of the layer's input shape in its model, with this one's channels."""
     sizes = list(shape)
     if isinstance(layer, nn.modules.conv._ConvNd):
         sizes[1] = layer.in_channels
@@ -96,10 +100,14 @@ def graph(layer: Any, example: torch.Tensor) -> ir.Model:
     import onnx_ir as ir
     from onnx import helper, numpy_helper
 
-    plain = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and not isinstance(layer.padding, str)
+    plain = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and not isinstance(
+        layer.padding, str
+    )
     if not plain and not isinstance(layer, nn.Linear):
         single = Alone(layer).eval()
-        program = torch.onnx.export(single, (example,), input_names=["x"], dynamo=True, verbose=False)
+        program = torch.onnx.export(
+            single, (example,), input_names=["x"], dynamo=True, verbose=False
+        )
         assert program is not None  # only an export to a file returns nothing
         return program.model
     weight = layer.weight.detach() if plain else layer.weight.detach().T

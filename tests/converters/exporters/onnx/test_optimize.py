@@ -1,4 +1,4 @@
-"""Graphs that ONNX Runtime has optimized ahead of time: what stays, what is counted, what the same graph gives."""
+"""Graphs that ONNX Runtime optimized ahead of time: declarations, counts, repeatability."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEVELS = get_args(Level)
 
 
 class Net(nn.Module):
-    """A convolution that is fused with its activation, a product that is scaled, and one that is neither."""
+    """A convolution fused with its activation, a scaled product, and one that is neither."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,15 +89,23 @@ def test_the_same_function_with_the_same_ends(plain: Path, tmp_path: Path, level
     assert (after.ir_version, after.producer_name) == (before.ir_version, before.producer_name)
     for shape in ((1, 3, 8, 8), (3, 3, 11, 8)):
         for loaded in ("ENABLE_ALL", "DISABLE_ALL"):
-            np.testing.assert_allclose(run(made, noise(*shape), loaded), run(plain, noise(*shape)), atol=1e-6)
+            np.testing.assert_allclose(
+                run(made, noise(*shape), loaded), run(plain, noise(*shape)), atol=1e-6
+            )
 
 
 def test_each_level_uses_the_operators_that_it_says(plain: Path, tmp_path: Path) -> None:
-    wanted = {"basic": {""}, "extended": {"", "com.microsoft"}, "all": {"", "com.microsoft", "com.microsoft.nchwc"}}
+    wanted = {
+        "basic": {""},
+        "extended": {"", "com.microsoft"},
+        "all": {"", "com.microsoft", "com.microsoft.nchwc"},
+    }
     for level in LEVELS:
         optimize_graph(plain, tmp_path / f"{level}.onnx", level)
         assert domains(tmp_path / f"{level}.onnx") == wanted[level]
-        imported = {entry.domain for entry in onnx.load(str(tmp_path / f"{level}.onnx")).opset_import}
+        imported = {
+            entry.domain for entry in onnx.load(str(tmp_path / f"{level}.onnx")).opset_import
+        }
         assert imported == wanted[level], "no domain is imported that no node uses"
 
 
@@ -105,7 +113,9 @@ def test_the_report_says_what_has_gone_and_come(plain: Path, tmp_path: Path) -> 
     assert optimize_graph(plain, tmp_path / "basic.onnx", "basic") == {}
     found = optimize_graph(plain, tmp_path / "extended.onnx", "extended")
     assert found["com.microsoft.FusedConv"] == "+1" and found["Conv"] == found["Clip"] == "-1"
-    counted = Counter(node.op_type for node in onnx.load(str(tmp_path / "extended.onnx")).graph.node)
+    counted = Counter(
+        node.op_type for node in onnx.load(str(tmp_path / "extended.onnx")).graph.node
+    )
     assert counted["FusedConv"] == 1 and not counted["Clip"]
 
 
@@ -126,7 +136,9 @@ def test_every_computing_layer_is_still_counted(plain: Path, tmp_path: Path, lev
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_nodes_that_are_as_they_were_keep_their_modules(plain: Path, tmp_path: Path, level: Level) -> None:
+def test_nodes_that_are_as_they_were_keep_their_modules(
+    plain: Path, tmp_path: Path, level: Level
+) -> None:
     optimize_graph(plain, tmp_path / "made.onnx", level)
 
     def paths(path: Path) -> dict[tuple[str, str, str], str]:
@@ -139,7 +151,9 @@ def test_nodes_that_are_as_they_were_keep_their_modules(plain: Path, tmp_path: P
 
     before, after = paths(plain), paths(tmp_path / "made.onnx")
     same = before.keys() & after.keys()
-    assert len(same) >= 4 and {key: before[key] for key in same} == {key: after[key] for key in same}
+    assert len(same) >= 4 and {key: before[key] for key in same} == {
+        key: after[key] for key in same
+    }
     assert {"left", "right"} <= {after[key] for key in same}
     assert all(not after[key] for key in after.keys() - same), "what was fused has no single origin"
 
@@ -152,7 +166,9 @@ def test_the_same_graph_gives_the_same_file(plain: Path, tmp_path: Path, level: 
         optimize_graph(plain, tmp_path / turn / "model.onnx", level)
         files.append((tmp_path / turn / "model.onnx").read_bytes())
     assert files[0] == files[1]
-    assert not any(word.encode() in files[0] for word in (str(tmp_path), str(plain.parent), str(Path.home())))
+    assert not any(
+        word.encode() in files[0] for word in (str(tmp_path), str(plain.parent), str(Path.home()))
+    )
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -184,4 +200,6 @@ def test_control_flow_stays(make_job: MakeJob, tmp_path: Path, level: Level) -> 
     optimize_graph(job.folder / "model.onnx", tmp_path / "made.onnx", level)
     for sign in (1, -1):
         x = sign * np.ones((2, 3), np.float32)
-        np.testing.assert_allclose(run(tmp_path / "made.onnx", x), np.sin(x) if sign > 0 else np.cos(x), atol=1e-6)
+        np.testing.assert_allclose(
+            run(tmp_path / "made.onnx", x), np.sin(x) if sign > 0 else np.cos(x), atol=1e-6
+        )

@@ -1,4 +1,7 @@
-"""TensorRT's timing cache in a file. TensorRT for RTX has the same calls, and needs no GPU for them."""
+"""TensorRT's timing cache in a file.
+
+TensorRT for RTX has the same calls, and needs no GPU for them.
+"""
 
 from __future__ import annotations
 
@@ -37,16 +40,21 @@ def test_what_a_build_timed_is_there_for_the_next_one(config: Any, tmp_path: Pat
     assert [path.name for path in file.parent.iterdir()] == ["timings"]
 
 
-def test_the_recipes_file_goes_before_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipes_file_goes_before_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert timings_file(str(tmp_path / "mine"), "11.1.0") == tmp_path / "mine"
     gpu = SimpleNamespace(name="NVIDIA RTX 4090 (Laptop)")
     monkeypatch.setattr(_timings, "gpus", lambda: [gpu])
-    assert timings_file(None, "11.1.0") == cache_folder() / "timings" / "tensorrt-11.1.0-NVIDIA-RTX-4090-Laptop"
+    assert (
+        timings_file(None, "11.1.0")
+        == cache_folder() / "timings" / "tensorrt-11.1.0-NVIDIA-RTX-4090-Laptop"
+    )
 
 
 @pytest.mark.parametrize("taken", [False, True])
 def test_timings_that_tensorrt_does_not_take_are_left_out(tmp_path: Path, taken: bool) -> None:
-    """Of another version or device: TensorRT says so when they are set, or gives nothing for them."""
+    """Of another version or device: TensorRT says so when they are set, or returns nothing."""
     file, given = tmp_path / "timings", []
     file.write_bytes(b"of another device")
 
@@ -55,7 +63,8 @@ def test_timings_that_tensorrt_does_not_take_are_left_out(tmp_path: Path, taken:
         return cache == b""
 
     config = SimpleNamespace(
-        create_timing_cache=lambda data: data if taken or not data else None, set_timing_cache=attach
+        create_timing_cache=lambda data: data if taken or not data else None,
+        set_timing_cache=attach,
     )
     load_timings(config, file)
     assert given[-1] == b""
@@ -76,11 +85,17 @@ def test_what_others_added_meanwhile_stays(tmp_path: Path) -> None:
             return self.content
 
     cache = Cache()
-    save_timings(SimpleNamespace(create_timing_cache=lambda data: data, get_timing_cache=lambda: cache), file, True)
+    save_timings(
+        SimpleNamespace(create_timing_cache=lambda data: data, get_timing_cache=lambda: cache),
+        file,
+        True,
+    )
     assert file.read_bytes() == b"ourstheirs"
 
 
-def test_a_cache_that_cannot_be_written_fails_only_the_build_that_named_it(config: Any, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_fails_only_the_build_that_named_it(
+    config: Any, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     blocked = tmp_path / "file" / "timings"
     load_timings(config, blocked)

@@ -1,4 +1,4 @@
-"""torch-tensorrt: skipped with its reason where it cannot be imported; its dry-run report is understood."""
+"""torch-tensorrt: skipped with a reason if it cannot be imported; its dry-run report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from converters.exporters.tensorrt.torch_tensorrt import TorchTensorRtExporter, TorchTensorRtOptions, parse_dry_run
+from converters.exporters.tensorrt.torch_tensorrt import (
+    TorchTensorRtExporter,
+    TorchTensorRtOptions,
+    parse_dry_run,
+)
 from runtimes.machine.devices import absent
 
 REPORT = """
@@ -59,7 +63,9 @@ def test_without_a_driver_it_is_missing_and_the_reason_says_so() -> None:
     assert "needs an NVIDIA driver even to be imported" in reason
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "int8"}, {"min_block_size": 0}, {"optimization_level": 9}])
+@pytest.mark.parametrize(
+    "wrong", [{"precision": "int8"}, {"min_block_size": 0}, {"optimization_level": 9}]
+)
 def test_options_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         options(**wrong)
@@ -75,7 +81,9 @@ def test_a_model_is_compiled_and_runs_in_tensorrt(make_job: Any) -> None:
     import torch
     from torch import nn
 
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten())
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten()
+    )
     job = make_job(model, {"image": ["batch", 3, 8, 8]}, {"batch": (1, 8)})
     exported = TorchTensorRtExporter().export(job, options(min_block_size=1))
     assert exported.build["fallback"] == {}

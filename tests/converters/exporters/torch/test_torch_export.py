@@ -1,4 +1,4 @@
-"""torch.export: the graph at every size of its range, its operators counted, no folder of this machine in it."""
+"""torch.export: the graph at each size of its range, its counts, no folder in the file."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ class Two(nn.Module):
 
 
 def export(job: ExportJob, **options: Any) -> tuple[Any, torch.export.ExportedProgram]:
-    exported = TorchExportExporter().export(job, TorchExportOptions(format="torch-export", **options))
+    exported = TorchExportExporter().export(
+        job, TorchExportOptions(format="torch-export", **options)
+    )
     return exported, torch.export.load(str(job.folder / exported.entry))
 
 
@@ -67,8 +69,12 @@ def test_a_method_that_was_asked_for_is_recorded(make_job: MakeJob, method: str)
     assert (exported.build["method"], exported.build["failed"]) == (method, {})
 
 
-def test_a_model_that_no_method_exports_is_told_with_every_reason(make_job: MakeJob, branches: nn.Module) -> None:
-    with pytest.raises(ExportError, match="no way to export this model worked:\n  non-strict: ") as caught:
+def test_a_model_that_no_method_exports_is_told_with_every_reason(
+    make_job: MakeJob, branches: nn.Module
+) -> None:
+    with pytest.raises(
+        ExportError, match="this model cannot be exported:\n  non-strict: "
+    ) as caught:
         export(make_job(branches, {"x": ["batch", 3]}, {"batch": (1, 4)}))
     assert "\n  strict: " in str(caught.value)
 
@@ -116,11 +122,17 @@ def test_the_file_keeps_example_inputs_and_no_folder_of_this_machine(make_job: M
 
 
 @pytest.mark.parametrize("method", ["strict", "non-strict"])
-def test_modules_go_by_their_paths_and_no_address_is_in_the_file(make_job: MakeJob, method: str) -> None:
+def test_modules_go_by_their_paths_and_no_address_is_in_the_file(
+    make_job: MakeJob, method: str
+) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 2)))
     job = make_job(model, {"x": ["batch", 4]}, {"batch": (1, 4)})
     _, program = export(job, method=method)
-    stacks = [node.meta["nn_module_stack"] for node in program.graph.nodes if node.meta.get("nn_module_stack")]
+    stacks = [
+        node.meta["nn_module_stack"]
+        for node in program.graph.nodes
+        if node.meta.get("nn_module_stack")
+    ]
     assert list(stacks[-1].items())[-1][0] == "L__self__1.1"
     assert [path for path, _ in stacks[-1].values()] == ["", "1", "1.1"]
     with zipfile.ZipFile(job.folder / "model.pt2") as archive:

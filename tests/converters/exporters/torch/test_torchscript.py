@@ -14,7 +14,11 @@ from torch import nn
 
 from converters.errors import ExportError
 from converters.exporters.job import ExportJob
-from converters.exporters.torch.torchscript import DEPRECATED, TorchScriptExporter, TorchScriptOptions
+from converters.exporters.torch.torchscript import (
+    DEPRECATED,
+    TorchScriptExporter,
+    TorchScriptOptions,
+)
 
 MakeJob = Callable[..., ExportJob]
 
@@ -37,7 +41,9 @@ class Two(nn.Module):
 
 
 def export(job: ExportJob, **options: Any) -> tuple[Any, Any]:
-    exported = TorchScriptExporter().export(job, TorchScriptOptions(format="torchscript", **options))
+    exported = TorchScriptExporter().export(
+        job, TorchScriptOptions(format="torchscript", **options)
+    )
     return exported, torch.jit.load(str(job.folder / exported.entry))
 
 
@@ -60,7 +66,7 @@ def test_auto_traces_what_cannot_be_scripted_and_records_why(make_job: MakeJob) 
 
 
 def test_a_method_that_was_asked_for_is_the_only_one_tried(make_job: MakeJob) -> None:
-    with pytest.raises(ExportError, match="no way to export this model worked:\n  script: ") as caught:
+    with pytest.raises(ExportError, match="this model cannot be exported:\n  script: ") as caught:
         export(make_job(Unscriptable(), {"x": [1, 4]}), method="script")
     assert "trace:" not in str(caught.value)
     exported, _ = export(make_job(nn.Linear(4, 2), {"x": [1, 4]}), method="trace")
@@ -77,7 +83,9 @@ def test_several_inputs_go_by_keyword(make_job: MakeJob) -> None:
 
 
 def test_the_module_is_frozen_and_its_operators_are_counted(make_job: MakeJob) -> None:
-    exported, module = export(make_job(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), {"x": [1, 3, 4, 4]}))
+    exported, module = export(
+        make_job(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), {"x": [1, 3, 4, 4]})
+    )
     assert not list(module.parameters()), "a frozen module holds its weights as constants"
     assert exported.build["operators"] == {"aten::conv2d": 1, "aten::relu": 1} or (
         exported.build["operators"] == {"aten::_convolution": 1, "aten::relu": 1}
@@ -91,7 +99,9 @@ def test_that_upstream_deprecates_it_is_said(make_job: MakeJob) -> None:
 
 def test_a_traced_module_runs_at_a_batch_it_never_saw(make_job: MakeJob) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-    _, module = export(make_job(model, {"x": ["batch", 3, 2, 2]}, {"batch": (1, 8)}), method="trace")
+    _, module = export(
+        make_job(model, {"x": ["batch", 3, 2, 2]}, {"batch": (1, 8)}), method="trace"
+    )
     x = torch.from_numpy(np.ones((7, 3, 2, 2), np.float32))
     assert torch.allclose(module(x), model(x))
 

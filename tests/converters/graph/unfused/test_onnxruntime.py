@@ -21,7 +21,7 @@ INPUT = "it also reads values that are not quantized"
 
 
 def find_unfused(proto: onnx.ModelProto, folder: Path, cpu: Cpu) -> list[Unfused]:
-    """What is left of a graph that is lowered for `cpu`."""
+    """Lower a graph for `cpu`, and find its unfused operators."""
     model = onnx_ir.from_proto(proto)
     lower_for_onnxruntime(model, cpu)
     onnx_ir.save(model, str(folder / "lowered.onnx"))

@@ -18,7 +18,7 @@ WHY = "it is executed in f32"
 
 
 def find_unfused(proto: onnx.ModelProto, modules: dict[str, str] | None = None) -> list[Unfused]:
-    """What is left of a graph that is compiled as a session does it."""
+    """Compile a graph as a session does, and find its unfused operations."""
     core = openvino.Core()
     model = core.read_model(proto.SerializeToString(), b"")
     return find_unfused_in_openvino(

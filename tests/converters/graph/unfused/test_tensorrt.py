@@ -1,4 +1,4 @@
-"""TensorRT's builder tells without a GPU which quantized layers of an engine compute in float."""
+"""Quantized layers of an engine that compute in float, by TensorRT's builder, without a GPU."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_nothing_is_unfused_if_kernels_read_integers(export: Callable[..., Expor
 def test_a_layer_after_an_average_of_dequantized_values_is_not_quantized(
     export: Callable[..., Exported],
 ) -> None:
-    with pytest.raises(ExportError, match="of its 2 computing layers there are 1 fp32, 1 int8"):
+    with pytest.raises(ExportError, match="its 2 computing layers are 1 fp32, 1 int8"):
         export("q", "Conv", "q", "AveragePool", "Conv", "q")
 
 

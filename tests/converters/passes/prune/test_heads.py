@@ -50,11 +50,17 @@ PADDED = torch.tensor([[False] * 6, [False] * 4 + [True] * 2])
 WAYS: dict[str, Forward] = {
     "plain": lambda attend, x: attend(x, x, x)[0],
     "no weights": lambda attend, x: attend(x, x, x, need_weights=False)[0],
-    "a causal mask": lambda attend, x: attend(x, x, x, attn_mask=CAUSAL, need_weights=False, is_causal=True)[0],
-    "an added mask": lambda attend, x: attend(x, x, x, attn_mask=torch.ones(6, 6).triu(), need_weights=False)[0],
+    "a causal mask": lambda attend, x: attend(
+        x, x, x, attn_mask=CAUSAL, need_weights=False, is_causal=True
+    )[0],
+    "an added mask": lambda attend, x: attend(
+        x, x, x, attn_mask=torch.ones(6, 6).triu(), need_weights=False
+    )[0],
     "padding": lambda attend, x: attend(x, x, x, PADDED, need_weights=False)[0],
     "both": lambda attend, x: attend(x, x, x, PADDED, False, CAUSAL)[0],
-    "another sequence": lambda attend, x: attend(x, x.flip(1) * 2, x.flip(1) * 2, need_weights=False)[0],
+    "another sequence": lambda attend, x: attend(
+        x, x.flip(1) * 2, x.flip(1) * 2, need_weights=False
+    )[0],
     "positions on query and key": lambda attend, x: attend(x + 1, x + 1, x, need_weights=False)[0],
     "weights that are read": lambda attend, x: attend(x, x, x)[1] @ x,
 }
@@ -72,7 +78,9 @@ def test_attention_loses_heads(way: Forward) -> None:
         expected = run(module)
         assert replace_same(module, run) == ["attention"]
         torch.testing.assert_close(run(module), expected, rtol=1e-4, atol=1e-5)
-    smaller, removed = prune_structured(Attends(way).eval(), PruneOptions(structured=0.5), PruningInputs(run, run))
+    smaller, removed = prune_structured(
+        Attends(way).eval(), PruneOptions(structured=0.5), PruningInputs(run, run)
+    )
     assert "attention" in removed.layers
     assert run(smaller).shape == expected.shape
 
@@ -85,18 +93,24 @@ def test_attention_of_another_kind_stays_as_it_is(way: Forward) -> None:
         expected = run(module)
         assert replace_same(module, run) == []
         assert torch.equal(run(module), expected)
-    smaller, removed = prune_structured(module, PruneOptions(structured=0.1), PruningInputs(run, run))
+    smaller, removed = prune_structured(
+        module, PruneOptions(structured=0.1), PruningInputs(run, run)
+    )
     assert removed.layers.keys() == {"inner"}
     assert not attentions(smaller)
 
 
-@pytest.mark.parametrize("options", [{}, {"norm_first": True, "activation": "gelu"}, {"batch_first": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"norm_first": True, "activation": "gelu"}, {"batch_first": False}]
+)
 def test_the_encoder_of_torch_loses_heads_and_neurons(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     module = encoder(**options).eval()
     with torch.no_grad():
         expected = run(module)
-    smaller, removed = prune_structured(module, PruneOptions(structured=0.4), PruningInputs(run, run))
+    smaller, removed = prune_structured(
+        module, PruneOptions(structured=0.4), PruningInputs(run, run)
+    )
     with torch.no_grad():
         torch.testing.assert_close(run(module), expected, rtol=1e-4, atol=1e-5)
     assert removed.layers.keys() == {

@@ -52,7 +52,9 @@ def pruned(tmp_path: Path, **options: Any) -> tuple[Any, dict[str, Any], list[st
     (tmp_path / "heads.yaml").write_text(RECIPE, encoding="utf-8")
     plan = load_recipe(tmp_path / "heads.yaml")
     recipe, source = plan.recipe, source_of(plan)
-    facts = ModelFacts(recipe.inputs, {"logits": TensorSpec(shape=("batch", 5))}, recipe.dims, False, 0, None)
+    facts = ModelFacts(
+        recipe.inputs, {"logits": TensorSpec(shape=("batch", 5))}, recipe.dims, False, 0, None
+    )
     bench = Bench(source, recipe, facts, tmp_path / "models")
     pruning = prepare_pruning(bench, PassOptions.model_validate({"prune": options}))
     result = pruning.apply(load_model(source).module, tmp_path / "checkpoint.pt")
@@ -66,7 +68,9 @@ def test_parts_that_no_forward_pass_reads_are_left_out_and_counted_apart(
     module, report, notes = pruned(tmp_path, **options)
     assert module.training_head is None
     assert report["left_out"] == {"training_head": 325}
-    assert notes[1] == "left out training_head (325 parameters): no forward pass in eval mode reads it"
+    assert (
+        notes[1] == "left out training_head (325 parameters): no forward pass in eval mode reads it"
+    )
     parameters = (*torch.nn.Conv2d(3, 64, 3).parameters(), *torch.nn.Linear(64, 5).parameters())
     read = sum(parameter.numel() for parameter in parameters)
     assert report["before"]["parameters"] == read + 64 * 64 * 9 + 64, "without what was left out"
@@ -83,13 +87,19 @@ def test_more_than_was_requested_is_reported(tmp_path: Path) -> None:
 def test_sizes_of_the_weights_before_and_after_compression_are_reported(tmp_path: Path) -> None:
     _, report, notes = pruned(tmp_path, unstructured=0.8)
     after = report["after"]
-    assert f"compressed, their {after['bytes']:,} bytes take {after['compressed_bytes']:,}" in notes[0]
+    assert (
+        f"compressed, their {after['bytes']:,} bytes take {after['compressed_bytes']:,}" in notes[0]
+    )
 
 
-def test_a_latency_is_foretold_and_its_tables_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine where a layer takes as long as it has weights; real engines are timed in `test_latency.py`."""
+def test_a_latency_is_foretold_and_its_tables_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer takes as long as it has weights here; `test_latency.py` times real engines."""
     monkeypatch.setattr(latency, "Pace", lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0)))
-    monkeypatch.setattr(latency, "_clock", lambda layer, shape, engine: lambda: float(layer.weight.numel()))
+    monkeypatch.setattr(
+        latency, "_clock", lambda layer, shape, engine: lambda: float(layer.weight.numel())
+    )
     _, report, notes = pruned(tmp_path, structured=0.4, of="latency")
     assert 0.3 < report["latency_left_foretold"] <= 0.61
     assert report["after"]["macs"] < report["before"]["macs"]

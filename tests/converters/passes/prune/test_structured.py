@@ -1,4 +1,4 @@
-"""Structured pruning: the smaller module computes what the large one does with those channels silenced."""
+"""Structured pruning: the smaller module equals the large one with silenced channels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class Residual(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
+        )
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
@@ -89,7 +91,11 @@ class Sound(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.norm, self.act = nn.Conv1d(3, 16, 3, padding=1), nn.BatchNorm1d(16), nn.PReLU(16)
+        self.first, self.norm, self.act = (
+            nn.Conv1d(3, 16, 3, padding=1),
+            nn.BatchNorm1d(16),
+            nn.PReLU(16),
+        )
         self.second, self.head = nn.Conv1d(16, 32, 3, padding=1), nn.Linear(32 * 4, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -102,7 +108,11 @@ class Weighed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second, self.third = nn.Linear(256, 64), nn.Linear(64, 64), nn.Linear(64, 64)
+        self.first, self.second, self.third = (
+            nn.Linear(256, 64),
+            nn.Linear(64, 64),
+            nn.Linear(64, 64),
+        )
         self.head = nn.Linear(64, 3)
         self.register_buffer("scale", torch.linspace(0.5, 2, 64))
 
@@ -129,7 +139,10 @@ def build(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
 
 def samples(*shape: int) -> PruningInputs:
     generator = torch.Generator().manual_seed(1)
-    two, single = torch.randn(2, *shape, generator=generator), torch.randn(1, *shape, generator=generator)
+    two, single = (
+        torch.randn(2, *shape, generator=generator),
+        torch.randn(1, *shape, generator=generator),
+    )
     runs = [lambda module: module(two)]
     return PruningInputs(lambda module: module(two), lambda module: module(single), runs, True)
 
@@ -141,14 +154,16 @@ MAGNITUDE = scorer("magnitude")
 
 
 def silenced(module: nn.Module, gone: Gone) -> nn.Module:
-    """Return the module of the full size, with the removed units set to zero where they are read."""
+    """Return the module at full size, with the removed units set to zero in their readers."""
     copied = copy.deepcopy(module)
     with torch.no_grad():
         for name, sides in gone.items():
             layer: Any = copied.get_submodule(name)
             if isinstance(layer, HeadAttention):
                 for head in sides["heads"]:
-                    layer.out_proj.weight[:, head * layer.head_dim : (head + 1) * layer.head_dim] = 0
+                    layer.out_proj.weight[
+                        :, head * layer.head_dim : (head + 1) * layer.head_dim
+                    ] = 0
             elif isinstance(layer, LAYERS):
                 groups = getattr(layer, "groups", 1)
                 ins, outs = layer.weight.shape[1], layer.weight.shape[0] // groups
@@ -158,7 +173,8 @@ def silenced(module: nn.Module, gone: Gone) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("factory", "shape"), [(Residual, PICTURE), (Transformer, TOKENS), (Dense, PICTURE), (Sound, WAVE)]
+    ("factory", "shape"),
+    [(Residual, PICTURE), (Transformer, TOKENS), (Dense, PICTURE), (Sound, WAVE)],
 )
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
@@ -187,7 +203,9 @@ def test_as_much_goes_as_was_requested(share: float, of: str, step: int) -> None
     module = build(Residual)
     options = PruneOptions(structured=share, of=of, round_to=step, most=0.9)  # type: ignore[arg-type]
     smaller, removed = prune_structured(module, options, samples(*PICTURE))
-    assert abs(1 - removed.left - share) < 0.12, "widths are multiples of eight, and the layers are small"
+    assert abs(1 - removed.left - share) < 0.12, (
+        "widths are multiples of eight, and the layers are small"
+    )
     assert all(kept % step == 0 for _, kept in removed.layers.values())
     assert all(kept >= 0.1 * before for before, kept in removed.layers.values())
     counted = {
@@ -254,7 +272,9 @@ class Decides(Resized):
 
 
 def test_outputs_that_gradients_do_not_reach_are_named() -> None:
-    with pytest.raises(UsageError, match="Decides cannot be traced: gradients reach none of its outputs"):
+    with pytest.raises(
+        UsageError, match="Decides cannot be traced: gradients reach none of its outputs"
+    ):
         prune_structured(build(Decides), PruneOptions(structured=0.2), samples(8))
 
 
@@ -263,14 +283,20 @@ class ChannelsLast(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner, self.outer, self.head = nn.Linear(4, 64), nn.Linear(64, 16), nn.Linear(3 * 3 * 16, 5)
+        self.inner, self.outer, self.head = (
+            nn.Linear(4, 64),
+            nn.Linear(64, 16),
+            nn.Linear(3 * 3 * 16, 5),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(torch.relu(self.outer(torch.relu(self.inner(x)))).flatten(1))
 
 
 def test_channels_that_are_the_last_axis_are_not_followed_through_a_flatten() -> None:
-    _, removed = prune_structured(build(ChannelsLast), PruneOptions(structured=0.2), samples(3, 3, 4))
+    _, removed = prune_structured(
+        build(ChannelsLast), PruneOptions(structured=0.2), samples(3, 3, 4)
+    )
     assert removed.layers.keys() == {"inner"}
 
 
@@ -312,7 +338,9 @@ def test_other_measures_of_importance(importance: str) -> None:
 )
 def test_what_cannot_be_done_is_said(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words.replace("?", r"\?").replace("*", r"\*")):
-        prune_structured(build(Residual), PruneOptions(**{"structured": 0.5, **changes}), samples(*PICTURE))
+        prune_structured(
+            build(Residual), PruneOptions(**{"structured": 0.5, **changes}), samples(*PICTURE)
+        )
 
 
 class Numpy(nn.Module):
@@ -331,7 +359,10 @@ class Scripted(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Linear(8, 64), torch.jit.script(nn.Sequential(nn.Linear(64, 64), nn.ReLU()))
+        self.first, self.second = (
+            nn.Linear(8, 64),
+            torch.jit.script(nn.Sequential(nn.Linear(64, 64), nn.ReLU())),
+        )
         self.head = nn.Linear(64, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -352,12 +383,18 @@ class Scaled(nn.Module):
 @pytest.mark.parametrize(
     ("factory", "words"),
     [
-        (Numpy, r"prune: the dependencies of Numpy cannot be traced: RuntimeError: Can't call numpy\(\)"),
+        (
+            Numpy,
+            r"prune: the dependencies of Numpy cannot be traced: RuntimeError: Can't call numpy\(\)",
+        ),
         (
             lambda: nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), Numpy())),
             r"the dependencies of Sequential cannot be traced: RuntimeError: .* \(in 1\.1\)",
         ),
-        (Resized, r"this model can be removed as a whole: .*first stays whole, as it reaches ViewBackward0"),
+        (
+            Resized,
+            r"this model can be removed as a whole: .*first stays whole, as it reaches ViewBackward0",
+        ),
         (Scripted, r"can be removed as a whole: second is compiled, so it cannot be traced; "),
         (
             lambda: nn.Sequential(nn.Linear(8, 8), Scaled(), nn.Linear(64, 3)),
@@ -402,18 +439,22 @@ class Uneven(nn.Module):
 
 
 def test_layers_that_share_a_weight_stay() -> None:
-    with pytest.raises(UsageError, match=r"nothing in this model can be removed.*shares its weight with third"):
+    with pytest.raises(
+        UsageError, match=r"nothing in this model can be removed.*shares its weight with third"
+    ):
         prune_structured(build(Tied), PruneOptions(structured=0.2), samples(8))
 
 
 def test_groups_of_one_channel_on_one_side_stay() -> None:
-    smaller, removed = prune_structured(build(Uneven), PruneOptions(structured=0.2), samples(*PICTURE))
+    smaller, removed = prune_structured(
+        build(Uneven), PruneOptions(structured=0.2), samples(*PICTURE)
+    )
     assert removed.layers.keys() == {"free"}
     assert smaller.get_submodule("more").in_channels == 16
 
 
 class Coarse(nn.Module):
-    """One step of the large layer removes far more than requested, all steps of the small one far less."""
+    """One step of the large layer removes too much, all steps of the small one too little."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -432,7 +473,14 @@ def test_rather_too_much_goes_than_too_little() -> None:
 
 def test_layers_whose_weight_is_computed_stay() -> None:
     torch.manual_seed(0)
-    layers = [nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()]
+    layers = [
+        nn.Linear(8, 64),
+        nn.ReLU(),
+        nn.Linear(64, 64),
+        nn.ReLU(),
+        nn.Linear(64, 64),
+        nn.ReLU(),
+    ]
     nn.utils.parametrizations.weight_norm(layers[0])
     module = nn.Sequential(*layers, nn.Linear(64, 3)).eval()
     _, removed = prune_structured(module, PruneOptions(structured=0.3), samples(8))
@@ -441,7 +489,7 @@ def test_layers_whose_weight_is_computed_stay() -> None:
 
 
 class Tells(nn.Module):
-    """Returns what it computes inside as well, and a class, and nothing in place of a third output."""
+    """Returns inner values as well, and a class, and None as a third output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -450,7 +498,9 @@ class Tells(nn.Module):
 
     def forward(self, x: torch.Tensor) -> dict[str, Any]:
         inner = self.norm(self.first(x))
-        logits = self.head(torch.relu(self.third(torch.relu(second := self.second(torch.relu(inner))))))
+        logits = self.head(
+            torch.relu(self.third(torch.relu(second := self.second(torch.relu(inner)))))
+        )
         return {"logits": logits, "inner": inner, "more": (second, None), "best": logits.argmax(-1)}
 
 
@@ -472,13 +522,17 @@ def test_limits_count_from_the_original_whatever_passes_came_before() -> None:
 
 def test_a_name_that_is_no_layer_says_what_it_is() -> None:
     options = PruneOptions(structured=0.5, exclude=("stem.1",))
-    with pytest.raises(UsageError, match=r"'stem\.1' is a BatchNorm2d, which pruning does not choose from: name"):
+    with pytest.raises(
+        UsageError, match=r"'stem\.1' is a BatchNorm2d, which pruning does not choose from: name"
+    ):
         prune_structured(build(Residual), options, samples(*PICTURE))
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.floats(0.05, 0.7), st.integers(0, 5))
-def test_the_selection_saves_what_was_requested_and_keeps_the_limits(share: float, seed: int) -> None:
+def test_the_selection_saves_what_was_requested_and_keeps_the_limits(
+    share: float, seed: int
+) -> None:
     module, runs = build(Residual, seed), samples(*PICTURE)
     options = PruneOptions(structured=share, most=0.9, round_to=4)
     choices = find_choices(module, options, runs.example, MAGNITUDE)

@@ -16,7 +16,7 @@ from torch.nn import functional  # noqa: E402
 
 from converters.models.structure import Structure, apply, difference  # noqa: E402
 from converters.passes.prune.structured import PruningInputs, prune_structured  # noqa: E402
-from converters.passes.prune.unread import drop_unread, unread  # noqa: E402
+from converters.passes.prune.unread import drop_unread, find_unread  # noqa: E402
 from converters.recipe.prune import PruneOptions  # noqa: E402
 
 
@@ -72,23 +72,25 @@ def test_what_nothing_reads_is_dropped_and_what_is_read_without_a_call_stays() -
 def test_what_any_of_the_runs_reads_stays() -> None:
     class Wide(Several):
         def forward(self, x: torch.Tensor) -> Any:
-            return super().forward(x) + (self.heads[1](torch.relu(self.body(x))) if len(x) > 1 else 0)
+            return super().forward(x) + (
+                self.heads[1](torch.relu(self.body(x))) if len(x) > 1 else 0
+            )
 
-    assert unread(Wide().eval(), [on(1, 8)]) == ["aux", "heads.1"]
-    assert unread(Wide().eval(), [on(1, 8), on(2, 8)]) == ["aux"]
+    assert find_unread(Wide().eval(), [on(1, 8)]) == ["aux", "heads.1"]
+    assert find_unread(Wide().eval(), [on(1, 8), on(2, 8)]) == ["aux"]
 
 
 def test_a_part_that_is_asked_for_something_else_is_put_back() -> None:
     module, run = Asked().eval(), on(2, 8)
     before = run(module)
-    assert unread(module, [run]) == ["aux", "heads.1"]
+    assert find_unread(module, [run]) == ["aux", "heads.1"]
     assert drop_unread(module, [run]) == {}
     assert isinstance(module.aux, nn.Sequential)
     assert torch.equal(run(module), before)
 
 
 def test_a_compiled_part_is_not_looked_into() -> None:
-    assert unread(Compiled().eval(), [on(2, 8)]) == []
+    assert find_unread(Compiled().eval(), [on(2, 8)]) == []
 
 
 def torchvisions(name: str, seed: int = 0, **args: Any) -> nn.Module:
@@ -96,12 +98,16 @@ def torchvisions(name: str, seed: int = 0, **args: Any) -> nn.Module:
     return torchvision.models.get_model(name, weights=None, init_weights=False, **args).eval()
 
 
-@pytest.mark.parametrize(("name", "side", "heads"), [("googlenet", 64, {"aux1", "aux2"}),
-                                                     ("inception_v3", 96, {"AuxLogits"})])  # fmt: skip
-def test_training_heads_of_torchvision_go_as_it_lets_them_go_itself(name: str, side: int, heads: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "side", "heads"),
+    [("googlenet", 64, {"aux1", "aux2"}), ("inception_v3", 96, {"AuxLogits"})],
+)
+def test_training_heads_of_torchvision_go_as_it_lets_them_go_itself(
+    name: str, side: int, heads: set[str]
+) -> None:
     module, without = torchvisions(name), torchvisions(name, aux_logits=False)
     run = on(2, 3, side, side)
-    assert unread(without, [run]) == []
+    assert find_unread(without, [run]) == []
     assert drop_unread(module, [run]).keys() == heads
     assert module.state_dict().keys() == without.state_dict().keys()
     assert module.aux_logits is False

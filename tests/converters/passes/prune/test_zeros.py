@@ -27,14 +27,21 @@ from runtimes.errors import UsageError  # noqa: E402
 def net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.Flatten(), nn.Linear(8 * 16, 12), nn.Linear(12, 5)
+        nn.Conv2d(3, 16, 3),
+        nn.ReLU(),
+        nn.Conv2d(16, 8, 3),
+        nn.Flatten(),
+        nn.Linear(8 * 16, 12),
+        nn.Linear(12, 5),
     ).eval()
 
 
 @settings(max_examples=50, deadline=None)
 @given(
     arrays(
-        np.float32, st.tuples(st.integers(1, 5), st.just(8), st.integers(1, 3)), elements=st.floats(-1, 1, width=32)
+        np.float32,
+        st.tuples(st.integers(1, 5), st.just(8), st.integers(1, 3)),
+        elements=st.floats(-1, 1, width=32),
     )
 )
 def test_of_four_neighbours_the_two_largest_stay(weight: np.ndarray) -> None:
@@ -45,7 +52,9 @@ def test_of_four_neighbours_the_two_largest_stay(weight: np.ndarray) -> None:
     assert follows(found, 1)
     kept = found != 0
     assert np.array_equal(found[kept], weight[kept]), "what stays is what it was"
-    fours, before = (np.moveaxis(one, 1, -1).reshape(-1, 4) for one in (np.abs(found), np.abs(weight)))
+    fours, before = (
+        np.moveaxis(one, 1, -1).reshape(-1, 4) for one in (np.abs(found), np.abs(weight))
+    )
     assert np.allclose(np.sort(before)[:, 2:].sum(1), fours.sum(1))
 
 
@@ -53,9 +62,13 @@ def test_of_four_neighbours_the_two_largest_stay(weight: np.ndarray) -> None:
 @given(st.floats(0.01, 0.99))
 def test_the_smallest_of_all_weights_become_zero(share: float) -> None:
     module = net()
-    before = torch.cat([one.weight.detach().flatten().abs() for one in module if hasattr(one, "weight")])
+    before = torch.cat(
+        [one.weight.detach().flatten().abs() for one in module if hasattr(one, "weight")]
+    )
     prune_zeros(module, PruneOptions(unstructured=share))
-    after = torch.cat([one.weight.detach().flatten().abs() for one in module if hasattr(one, "weight")])
+    after = torch.cat(
+        [one.weight.detach().flatten().abs() for one in module if hasattr(one, "weight")]
+    )
     assert int((after == 0).sum()) == pytest.approx(share * len(before), abs=1)
     assert float(before[after == 0].max()) <= float(after[after != 0].min())
 
@@ -106,20 +119,30 @@ def test_weights_that_are_computed_cannot_become_zero() -> None:
 
 def test_attention_and_recurrent_layers_have_weights_too() -> None:
     layers = {
-        "head", "memory.weight_ih_l0", "memory.weight_hh_l0", "attention.in_proj_weight", "attention.out_proj",
-    }  # fmt: skip
+        "head",
+        "memory.weight_ih_l0",
+        "memory.weight_hh_l0",
+        "attention.in_proj_weight",
+        "attention.out_proj",
+    }
     module = Several()
     found = prune_zeros(module, PruneOptions(unstructured=0.5))
     assert found.keys() == {*layers, "first"}, "what two layers share is counted once"
     weights = [one for one in module.parameters() if one.dim() > 1]
-    assert sum(int((one == 0).sum()) for one in weights) == round(0.5 * sum(one.numel() for one in weights))
-    patterned = prune_zeros(Several(), PruneOptions(pattern="2:4", exclude=("first", "second", "head")))
+    assert sum(int((one == 0).sum()) for one in weights) == round(
+        0.5 * sum(one.numel() for one in weights)
+    )
+    patterned = prune_zeros(
+        Several(), PruneOptions(pattern="2:4", exclude=("first", "second", "head"))
+    )
     assert patterned == {"attention.in_proj_weight": 0.5, "attention.out_proj": 0.5}
 
 
 @pytest.mark.parametrize("options", [{"unstructured": 0.5}, {"pattern": "2:4"}])
 def test_where_no_layer_is_left_it_is_said(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="no layer is left whose weights can become zero: exclude less"):
+    with pytest.raises(
+        UsageError, match="no layer is left whose weights can become zero: exclude less"
+    ):
         prune_zeros(net(), PruneOptions(**options, exclude=("*",)))
 
 
@@ -128,7 +151,11 @@ def test_zeros_parameters_operations_and_bytes_are_told_apart() -> None:
     before = figures(module, lambda one: one(x))
     prune_zeros(module, PruneOptions(unstructured=0.8))
     after = figures(module, lambda one: one(x))
-    assert (after.parameters, after.macs, after.bytes) == (before.parameters, before.macs, before.bytes)
+    assert (after.parameters, after.macs, after.bytes) == (
+        before.parameters,
+        before.macs,
+        before.bytes,
+    )
     assert before.zeros < 0.01 < 0.7 < after.zeros
     assert after.compressed_bytes < 0.5 * before.compressed_bytes
 

@@ -1,4 +1,4 @@
-"""The result of a calibration is used again if nothing has changed, never if anything has; notes stay."""
+"""A calibration is used again if nothing has changed, and never otherwise; notes stay."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ORT = {"to": "int8", "method": "onnxruntime"}
 
 
 def save_graph(path: Path, seed: int = 0, external: bool = False) -> Path:
-    """Save Conv, Relu, Conv of an image of 3x8x8; `external`: the weights are in a separate file."""
+    """Save Conv, Relu, Conv of a 3x8x8 image; `external`: with weights in a separate file."""
     rng = np.random.default_rng(seed)
     weights = {"w": rng.standard_normal((4, 3, 3, 3)), "v": rng.standard_normal((4, 4, 3, 3))}
     nodes = [
@@ -44,7 +44,9 @@ def save_graph(path: Path, seed: int = 0, external: bool = False) -> Path:
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
         for name, shape in (("image", [3, 8, 8]), ("y", [4, 4, 4]))
     ]
-    arrays = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    arrays = [
+        numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()
+    ]
     model = helper.make_model(
         helper.make_graph(nodes, "g", ends[:1], ends[1:], arrays),
         opset_imports=[helper.make_opsetid("", 20)],
@@ -72,9 +74,16 @@ class Desk:
     """A folder with a graph, samples and a store, and how often something was quantized."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self.store, self.quantized = folder, Store(folder / "caches" / "calibration"), 0
+        self.folder, self.store, self.quantized = (
+            folder,
+            Store(folder / "caches" / "calibration"),
+            0,
+        )
         self.graph = save_graph(folder / "graph.onnx")
-        np.save(folder / "x.npy", np.random.default_rng(1).standard_normal((10, 3, 8, 8)).astype(np.float32))
+        np.save(
+            folder / "x.npy",
+            np.random.default_rng(1).standard_normal((10, 3, 8, 8)).astype(np.float32),
+        )
         monkeypatch.setattr(estimators, "quantize_static", self._count(estimators.quantize_static))
 
     def _count(self, real: Callable[..., None]) -> Callable[..., None]:
@@ -114,14 +123,18 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 
 @pytest.mark.parametrize("options", [ORT, {"to": "int8"}], ids=["onnxruntime", "nncf"])
-def test_a_second_time_nothing_is_calibrated_and_the_graph_is_the_same(desk: Desk, options: Any) -> None:
+def test_a_second_time_nothing_is_calibrated_and_the_graph_is_the_same(
+    desk: Desk, options: Any
+) -> None:
     first, graph, notes = desk.run(options=options)
     again, same, _ = desk.run(options={**options, "max_drop": 3, "metric": "sqnr"})
     estimators = list(first["calibration"].get("sqnr_db", ["its own"]))
     assert (desk.quantized, same) == (len(estimators), graph), "each estimator is tried once"
     assert first["calibration"]["samples"] == 6
     assert again["calibration"] == first["calibration"]
-    assert {key: again[key] for key in ("dead", "constant")} == {key: first[key] for key in ("dead", "constant")}
+    assert {key: again[key] for key in ("dead", "constant")} == {
+        key: first[key] for key in ("dead", "constant")
+    }
     assert notes == []
 
 
@@ -176,7 +189,9 @@ def test_another_version_of_a_library_is_another_calibration(
     assert desk.key() != before
 
 
-def test_code_that_changed_is_another_calibration(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_changed_is_another_calibration(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = desk.key()
     monkeypatch.setattr(module, "source_digest", lambda name: f"another {name}")
     assert desk.key() != before
@@ -203,7 +218,9 @@ def test_notes_about_the_samples_are_repeated_after_a_cache_hit(desk: Desk) -> N
     """150 pictures, one of which cannot be read, while 200 are requested."""
     (desk.folder / "photos").mkdir()
     for number in range(150):
-        Image.new("RGB", (8, 8), (number, 0, 255 - number)).save(desk.folder / "photos" / f"{number:03}.png")
+        Image.new("RGB", (8, 8), (number, 0, 255 - number)).save(
+            desk.folder / "photos" / f"{number:03}.png"
+        )
     (desk.folder / "photos" / "042.png").write_bytes(b"not a picture")
     pictures = recipe(images="photos", samples=200)
     results = [desk.run(samples=desk.samples(pictures)) for _ in range(2)]
@@ -216,10 +233,14 @@ def test_notes_about_the_samples_are_repeated_after_a_cache_hit(desk: Desk) -> N
     assert results[0][2] == results[1][2]
 
 
-def test_more_than_one_percent_of_unreadable_pictures_are_named_before_the_quantizer_starts(desk: Desk) -> None:
+def test_more_than_one_percent_of_unreadable_pictures_are_named_before_the_quantizer_starts(
+    desk: Desk,
+) -> None:
     (desk.folder / "photos").mkdir()
     for number in range(20):
-        Image.new("RGB", (8, 8), (number, 0, 255 - number)).save(desk.folder / "photos" / f"{number:03}.png")
+        Image.new("RGB", (8, 8), (number, 0, 255 - number)).save(
+            desk.folder / "photos" / f"{number:03}.png"
+        )
     (desk.folder / "photos" / "007.png").write_bytes(b"not a picture")
     with pytest.raises(
         UsageError, match=r"1 of 20 samples cannot be read:\n  .*007\.png is not a picture that can"
@@ -286,10 +307,9 @@ def test_a_graph_none_of_whose_layers_was_quantized_leaves_no_entry(desk: Desk) 
 def test_samples_that_are_others_each_time_are_not_remembered(desk: Desk) -> None:
     """As of a dataset that augments at random: what was hashed is not what was calibrated with."""
     (desk.folder / "moody.py").write_text(
-        "import numpy as np\n\nrng = np.random.default_rng()\n\n\nclass Rows:\n"
-        "    def __len__(self):\n        return 6\n\n"
-        "    def __getitem__(self, index):\n        return rng.standard_normal((3, 8, 8)).astype('float32')\n\n\n"
-        "def rows():\n    return Rows()\n",
+        "import numpy as np\n\nrng = np.random.default_rng()\n\n\nclass Rows:\n    def "
+        "__len__(self):\n        return 6\n\n    def __getitem__(self, index):\n        return "
+        "rng.standard_normal((3, 8, 8)).astype('float32')\n\n\ndef rows():\n    return Rows()\n",
         encoding="utf-8",
     )
     _, _, notes = desk.run(samples=desk.samples(recipe(factory="python:moody:rows")))
@@ -299,14 +319,18 @@ def test_samples_that_are_others_each_time_are_not_remembered(desk: Desk) -> Non
     assert not desk.store.folder.exists()
 
 
-def test_bad_samples_are_the_users_error_and_are_found_before_the_quantizer_starts(desk: Desk) -> None:
+def test_bad_samples_are_the_users_error_and_are_found_before_the_quantizer_starts(
+    desk: Desk,
+) -> None:
     np.save(desk.folder / "wide.npy", np.zeros((6, 3, 9, 9), np.float32))
     with pytest.raises(UsageError, match=r"wide.npy \[0\] is \[3, 9, 9\], the input 'image' is"):
         desk.run(samples=desk.samples(recipe(arrays="wide.npy")))
     assert desk.quantized == 0
 
 
-def test_memory_does_not_grow_with_the_number_of_samples(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_number_of_samples(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arrays: list[weakref.ref[Any]] = []
     most = 0
 
@@ -330,14 +354,22 @@ def test_memory_does_not_grow_with_the_number_of_samples(desk: Desk, monkeypatch
 
 
 def test_a_builds_budgets_share_one_calibration(quantized_build: Path) -> None:
-    """Of the three artifacts by NNCF with all layers, one calibrates, for two engines' budgets too."""
+    """Of three artifacts by NNCF with all layers one calibrates, for two engines' budgets too."""
     calibrations = {
-        name: Artifact.open(quantized_build / name).manifest.build["passes"][0]["quantize"]["calibration"]
+        name: Artifact.open(quantized_build / name).manifest.build["passes"][0]["quantize"][
+            "calibration"
+        ]
         for name in ("onnx-int8", "onnx-budget", "openvino-budget", "onnx-ort", "onnx-head")
     }
-    assert len({calibrations[name]["key"] for name in ("onnx-int8", "onnx-budget", "openvino-budget")}) == 1
+    assert (
+        len({calibrations[name]["key"] for name in ("onnx-int8", "onnx-budget", "openvino-budget")})
+        == 1
+    )
     assert len({entry["key"] for entry in calibrations.values()}) == 3
     assert {entry["samples"] for entry in calibrations.values()} == {32}
-    logs = {name: (quantized_build / "logs" / f"{name}-quantize.log").read_text() for name in calibrations}
+    logs = {
+        name: (quantized_build / "logs" / f"{name}-quantize.log").read_text()
+        for name in calibrations
+    }
     ours = ("onnx-int8", "onnx-budget", "openvino-budget")
     assert sum("Statistics collection" in logs[name] for name in ours) == 1

@@ -30,7 +30,10 @@ def graph(
         helper.make_tensor_value_info("x", FLOAT, shape),
         helper.make_tensor_value_info(nodes[-1].output[0], FLOAT, None),
     ]
-    arrays = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
+    arrays = [
+        numpy_helper.from_array(np.asarray(value, np.float32), name)
+        for name, value in constants.items()
+    ]
     model = helper.make_model(
         helper.make_graph(nodes, "graph", ends[:1], ends[1:], arrays),
         opset_imports=[helper.make_opsetid("", opset)],
@@ -49,7 +52,9 @@ def noise(count: int, *shape: int) -> list[Arrays]:
     return [{"x": np.repeat(sample, shape[0], 0)} for sample in samples]
 
 
-def look(model: onnx_ir.Model, samples: list[Arrays], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def look(
+    model: onnx_ir.Model, samples: list[Arrays], folder: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the dead and the constant channels by layer: how many of how many."""
     report = silent_channels(model, samples, len(samples), folder)
     assert list(folder.iterdir()) == [], "no file stays"
@@ -58,7 +63,8 @@ def look(model: onnx_ir.Model, samples: list[Arrays], folder: Path) -> tuple[dic
         assert report[kind]["layers"] == len(most)
         assert report[kind]["channels"] == sum(entry["channels"] for entry in most.values())
     dead, constant = (
-        {path: (entry["channels"], entry["of"]) for path, entry in report[kind]["most"].items()} for kind in report
+        {path: (entry["channels"], entry["of"]) for path, entry in report[kind]["most"].items()}
+        for kind in report
     )
     return dead, constant
 
@@ -73,15 +79,22 @@ def conv_constants() -> Constants:
 
 @pytest.mark.parametrize("opset", [13, 17, 18, 20])
 @pytest.mark.parametrize("activation", ["Relu", "Clip"])
-def test_a_zeroed_filter_and_a_relu_that_never_opens(tmp_path: Path, opset: int, activation: str) -> None:
+def test_a_zeroed_filter_and_a_relu_that_never_opens(
+    tmp_path: Path, opset: int, activation: str
+) -> None:
     limits = {"zero": np.zeros(()), "six": np.full((), 6.0)}
-    nodes = [node("Conv", "x w b", "c"), node(activation, "c" if activation == "Relu" else "c zero six", "y")]
+    nodes = [
+        node("Conv", "x w b", "c"),
+        node(activation, "c" if activation == "Relu" else "c zero six", "y"),
+    ]
     model = graph(nodes, conv_constants() | limits, ["batch", 3, 8, 8], opset)
     assert look(model, noise(10, 2, 3, 8, 8), tmp_path) == ({"make c": (2, 8)}, {"make c": (1, 8)})
 
 
 def test_the_layer_is_named_as_its_author_knows_it(tmp_path: Path) -> None:
-    model = graph([node("Conv", "x w b", "c"), node("Relu", "c", "y")], conv_constants(), ["batch", 3, 8, 8])
+    model = graph(
+        [node("Conv", "x w b", "c"), node("Relu", "c", "y")], conv_constants(), ["batch", 3, 8, 8]
+    )
     model.graph[0].metadata_props["pkg.torch.onnx.name_scopes"] = "['', 'features.0', 'conv']"
     assert list(look(model, noise(10, 1, 3, 8, 8), tmp_path)[0]) == ["features.0"]
 
@@ -115,7 +128,10 @@ def test_a_relu_after_an_addition_and_one_after_a_normalization(tmp_path: Path) 
     wide = {"w": RNG.standard_normal((4, 3, 1, 1)), "v": RNG.standard_normal((4, 4, 1, 1))}
     minus = {"minus": np.array([0, -1e4, -1e4, 0]).reshape(1, 4, 1, 1)}
     model = graph(nodes, {**wide, **norm, **minus}, ["batch", 3, 8, 8])
-    assert look(model, noise(10, 1, 3, 8, 8), tmp_path) == ({"make y": (2, 4), "make c": (1, 4)}, {})
+    assert look(model, noise(10, 1, 3, 8, 8), tmp_path) == (
+        {"make y": (2, 4), "make c": (1, 4)},
+        {},
+    )
 
 
 @pytest.mark.parametrize("operator", ["MatMul", "Gemm", "turned Gemm"])
@@ -126,7 +142,9 @@ def test_the_channels_of_a_matrix_product_are_its_last_axis(tmp_path: Path, oper
     if operator == "turned Gemm":
         weight = weight.T
     nodes = [
-        node("Gemm", "x w b", "m", transB=int(operator == "turned Gemm")) if flat else node("MatMul", "x w", "p"),
+        node("Gemm", "x w b", "m", transB=int(operator == "turned Gemm"))
+        if flat
+        else node("MatMul", "x w", "p"),
         *([] if flat else [node("Add", "p b", "m")]),
         node("Relu", "m", "y"),
     ]
@@ -137,14 +155,16 @@ def test_the_channels_of_a_matrix_product_are_its_last_axis(tmp_path: Path, oper
 
 
 def test_what_is_0_on_few_values_is_not_called_dead(tmp_path: Path) -> None:
-    """A class of things that is in no sample is not dead; a layer of one value per sample shows too little."""
+    """A class that is in no sample is not dead; one value per sample shows too little."""
     nodes = [node("Gemm", "x w b", "m"), node("Relu", "m", "y")]
     model = graph(nodes, {"w": RNG.standard_normal((6, 5)), "b": [0, -99, 0, 0, 0]}, ["batch", 6])
     assert look(model, noise(20, 4, 6), tmp_path) == ({}, {})
 
 
 def test_one_sample_shows_nothing(tmp_path: Path) -> None:
-    model = graph([node("Conv", "x w b", "c"), node("Relu", "c", "y")], conv_constants(), ["batch", 3, 32, 32])
+    model = graph(
+        [node("Conv", "x w b", "c"), node("Relu", "c", "y")], conv_constants(), ["batch", 3, 32, 32]
+    )
     assert look(model, noise(1, 1, 3, 32, 32), tmp_path) == ({}, {})
     assert look(model, noise(2, 1, 3, 32, 32), tmp_path) == ({"make c": (2, 8)}, {"make c": (1, 8)})
 
@@ -181,7 +201,11 @@ def test_an_activation_of_integers_is_none_of_a_layer(tmp_path: Path) -> None:
 def test_every_row_counts_where_rows_are_parts_of_one_sample(tmp_path: Path) -> None:
     """As in the windows of attention: the first of two rows is never active."""
     model = graph(
-        [node("Concat", "x w", "both", axis=0), node("Conv", "both one", "c"), node("Relu", "c", "y")],
+        [
+            node("Concat", "x w", "both", axis=0),
+            node("Conv", "both one", "c"),
+            node("Relu", "c", "y"),
+        ],
         {"w": np.full((1, 1, 30, 30), 1.0), "one": np.ones((1, 1, 1, 1))},
         [1, 1, 30, 30],
     )
@@ -207,8 +231,15 @@ def test_only_so_many_samples_are_looked_at_spread_over_all_and_one_by_one(tmp_p
     assert len(list(module._Spread(range(7), 7))) == 7  # type: ignore[arg-type]
 
 
-def test_a_large_graph_is_measured_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = [node("Conv", "x w b", "c"), node("Relu", "c", "r"), node("Conv", "r v", "d"), node("Relu", "d", "y")]
+def test_a_large_graph_is_measured_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [
+        node("Conv", "x w b", "c"),
+        node("Relu", "c", "r"),
+        node("Conv", "r v", "d"),
+        node("Relu", "d", "y"),
+    ]
     constants = conv_constants() | {"v": RNG.standard_normal((4, 8, 1, 1))}
     model, samples = graph(nodes, constants, ["batch", 3, 8, 8]), noise(10, 1, 3, 8, 8)
     whole = silent_channels(model, samples, 10, tmp_path)
@@ -221,10 +252,14 @@ def test_the_manifest_names_the_layers_with_most(tmp_path: Path) -> None:
     """Layer k has k + 1 channels, and all are 0: the last ones have most."""
     nodes = [node("Conv", f"x w{k}", f"v{k}") for k in range(15)]
     nodes.append(node("Concat", " ".join(f"v{k}" for k in range(15)), "y", axis=1))
-    model = graph(nodes, {f"w{k}": np.zeros((k + 1, 1, 1, 1)) for k in range(15)}, ["batch", 1, 2, 2])
+    model = graph(
+        nodes, {f"w{k}": np.zeros((k + 1, 1, 1, 1)) for k in range(15)}, ["batch", 1, 2, 2]
+    )
     report = silent_channels(model, noise(3, 1, 1, 2, 2), 3, tmp_path)["dead"]
     assert (report["layers"], report["channels"]) == (15, 120)
-    assert report["most"] == {f"make v{k}": {"channels": k + 1, "of": k + 1} for k in range(14, 4, -1)}
+    assert report["most"] == {
+        f"make v{k}": {"channels": k + 1, "of": k + 1} for k in range(14, 4, -1)
+    }
 
 
 def test_the_summary_is_one_sentence() -> None:
@@ -232,7 +267,7 @@ def test_the_summary_is_one_sentence() -> None:
     dead = {"samples": 32, "layers": 2, "channels": 40, "most": most}
     constant = {"samples": 32, "layers": 1, "channels": 1, "most": {"c": {"channels": 1, "of": 6}}}
     assert channel_summary({"dead": dead, "constant": constant}) == (
-        "37 of 1280 channels of a.1, and 3 of other layers, were dead (0 at every place) on all 32 samples looked "
-        "at; 1 of 6 channels of c were constant on all 32 samples looked at: "
-        "the model could be smaller, or the samples do not show all of its inputs"
+        "37 of 1280 channels of a.1, and 3 of other layers, were dead (0 at every place) on all 32 "
+        "samples looked at; 1 of 6 channels of c were constant on all 32 samples looked at: the "
+        "model could be smaller, or the samples do not show all of its inputs"
     )

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from converters.build.build import build
-from converters.graph.unfused.openvino import left_by_openvino
+from converters.graph.unfused.openvino import find_unfused_in_openvino
 from converters.plan.load import load_recipe
 from runtimes.artifact.artifact import Artifact
 from runtimes.engines.openvino.openvino import properties
@@ -38,7 +38,9 @@ def test_all_pass_but_the_one_whose_budget_nothing_can_hold(rows: dict[str, Row]
     assert rows["tensorrt-int8"].status is Status.BUILT
 
 
-@pytest.mark.parametrize("name", ["onnx-int8", "onnx-arm", "onnx-ort", "openvino-int8", "tensorrt-int8"])
+@pytest.mark.parametrize(
+    "name", ["onnx-int8", "onnx-arm", "onnx-ort", "openvino-int8", "tensorrt-int8"]
+)
 def test_all_layers_compute_in_int8(quantized_build: Path, rows: dict[str, Row], name: str) -> None:
     assert read_build(quantized_build, name)["compute_layers"] == {"int8": 3}
     assert rows[name].precision == "int8"
@@ -47,15 +49,25 @@ def test_all_layers_compute_in_int8(quantized_build: Path, rows: dict[str, Row],
 def test_the_manifest_says_how(quantized_build: Path) -> None:
     report = read_build(quantized_build, "onnx-int8")["passes"][0]["quantize"]
     assert (report["quantizer"], report["layers"], report["quantized_layers"]) == ("nncf", 3, 3)
-    assert read_build(quantized_build, "onnx-ort")["passes"][0]["quantize"]["quantizer"] == "onnxruntime"
+    assert (
+        read_build(quantized_build, "onnx-ort")["passes"][0]["quantize"]["quantizer"]
+        == "onnxruntime"
+    )
 
 
-def test_integer_kernels_are_fused_ahead_of_time(quantized_build: Path, rows: dict[str, Row]) -> None:
+def test_integer_kernels_are_fused_ahead_of_time(
+    quantized_build: Path, rows: dict[str, Row]
+) -> None:
     manifest = read_build(quantized_build, "onnx-fast")
     assert manifest["compute_layers"] == {"int8": 3}
     assert manifest["operators"]["QLinearConv"] == 2 and "Conv" not in manifest["operators"]
-    assert manifest["rewrites"]["unsigned_activations"] > 0 and manifest["rewrites"]["optimize"]["Conv"] == "-2"
-    assert rows["onnx-fast"].parity.sqnr_db == pytest.approx(rows["onnx-int8"].parity.sqnr_db, abs=0.5)
+    assert (
+        manifest["rewrites"]["unsigned_activations"] > 0
+        and manifest["rewrites"]["optimize"]["Conv"] == "-2"
+    )
+    assert rows["onnx-fast"].parity.sqnr_db == pytest.approx(
+        rows["onnx-int8"].parity.sqnr_db, abs=0.5
+    )
 
 
 def test_what_is_kept_float_is_counted_as_such_among_fused_kernels(quantized_build: Path) -> None:
@@ -71,12 +83,16 @@ def test_an_excluded_layer_stays_float(quantized_build: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("onnx-int8", onnx.TensorProto.UINT8), ("onnx-arm", onnx.TensorProto.INT8)]
 )
-def test_activations_are_what_the_cpu_s_kernels_take(quantized_build: Path, name: str, kind: int) -> None:
+def test_activations_are_what_the_cpu_s_kernels_take(
+    quantized_build: Path, name: str, kind: int
+) -> None:
     graph = onnx.load(Artifact.open(quantized_build / name).entry).graph
     kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
     zeros = {kinds[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"}
     assert zeros == {kind}
-    assert not any(node.op_type in ("Relu", "Clip") for node in graph.node), "saturation does their work"
+    assert not any(node.op_type in ("Relu", "Clip") for node in graph.node), (
+        "saturation does their work"
+    )
 
 
 def test_both_cpus_get_the_same_model_to_the_bit(quantized_build: Path) -> None:
@@ -84,40 +100,66 @@ def test_both_cpus_get_the_same_model_to_the_bit(quantized_build: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     paths = [str(Artifact.open(quantized_build / name).entry) for name in ("onnx-int8", "onnx-arm")]
-    mine, theirs = (onnxruntime.InferenceSession(path, options).run(None, {"image": x})[0] for path in paths)
+    mine, theirs = (
+        onnxruntime.InferenceSession(path, options).run(None, {"image": x})[0] for path in paths
+    )
     assert np.array_equal(mine, theirs)
 
 
-def test_the_report_says_which_cpu_a_graph_is_for(quantized_build: Path, rows: dict[str, Row]) -> None:
+def test_the_report_says_which_cpu_a_graph_is_for(
+    quantized_build: Path, rows: dict[str, Row]
+) -> None:
     assert read_build(quantized_build, "onnx-ort")["cpu"] == own_cpu(), "auto: this machine's"
     other = "onnx-arm" if own_cpu() == "x86" else "onnx-int8"
     for name, cpu, rewrite in (("onnx-int8", "x86", "unsigned"), ("onnx-arm", "arm", "signed")):
         assert read_build(quantized_build, name)["cpu"] == cpu
         assert f"{rewrite}_activations" in read_build(quantized_build, name)["rewrites"]
-        notes = [note for note in rows[name].notes if note.startswith(f"lowered for {cpu} CPUs: correct on this")]
+        notes = [
+            note
+            for note in rows[name].notes
+            if note.startswith(f"lowered for {cpu} CPUs: correct on this")
+        ]
         assert len(notes) == (name == other)
 
 
-def test_what_no_kernel_of_the_engine_takes_is_named(quantized_build: Path, rows: dict[str, Row]) -> None:
+def test_what_no_kernel_of_the_engine_takes_is_named(
+    quantized_build: Path, rows: dict[str, Row]
+) -> None:
     """The global average: ONNX Runtime has no integer kernel for ReduceMean, TensorRT has."""
     (left,) = read_build(quantized_build, "onnx-int8")["unfused"]
-    assert left == {"layer": "6", "operator": "ReduceMean", "why": "there is no integer kernel for it"}
-    assert "1 quantized operator computes in float: no kernel fuses it (ReduceMean 6)" in rows["onnx-int8"].notes
+    assert left == {
+        "layer": "6",
+        "operator": "ReduceMean",
+        "why": "there is no integer kernel for it",
+    }
+    assert (
+        "1 quantized operator computes in float: no kernel fuses it (ReduceMean 6)"
+        in rows["onnx-int8"].notes
+    )
     assert read_build(quantized_build, "tensorrt-int8")["unfused"] == []
 
 
-def test_what_openvino_executes_in_float_here_is_named(quantized_build: Path, rows: dict[str, Row]) -> None:
-    """Which kernels it chooses depends on the CPU: the truth is what it says of the artifact here."""
+def test_what_openvino_executes_in_float_here_is_named(
+    quantized_build: Path, rows: dict[str, Row]
+) -> None:
+    """Its choice of kernels depends on the CPU: the truth is its report of the artifact here."""
     import openvino
 
-    entry, build = Artifact.open(quantized_build / "openvino-int8").entry, read_build(quantized_build, "openvino-int8")
+    entry = Artifact.open(quantized_build / "openvino-int8").entry
+    build = read_build(quantized_build, "openvino-int8")
     model = openvino.Core().read_model(entry)
     fixed = model.clone()
     fixed.reshape({0: [1, 3, 32, 32]})
-    left = left_by_openvino(openvino.Core().compile_model(fixed, "CPU", properties(build, None)), fixed, {})
+    left = find_unfused_in_openvino(
+        openvino.Core().compile_model(fixed, "CPU", properties(build, None)), fixed, {}
+    )
     named = build["unfused"]
-    assert [(one["operator"], one["why"]) for one in named] == [(one.operator, one.why) for one in left]
-    assert {one["layer"] for one in named} <= {str(index) for index in range(9)}, "by the modules' paths"
+    assert [(one["operator"], one["why"]) for one in named] == [
+        (one.operator, one.why) for one in left
+    ]
+    assert {one["layer"] for one in named} <= {str(index) for index in range(9)}, (
+        "by the modules' paths"
+    )
     said = [note for note in rows["openvino-int8"].notes if "in float: no kernel fuses" in note]
     assert len(said) == bool(named)
 
@@ -134,10 +176,14 @@ def test_a_budget_keeps_layers_until_it_holds(quantized_build: Path, rows: dict[
     assert sqnr is not None and sqnr >= -20 * np.log10(0.04)
 
 
-def test_a_budget_that_cannot_be_held_fails_and_says_how_close_it_came(rows: dict[str, Row]) -> None:
+def test_a_budget_that_cannot_be_held_fails_and_says_how_close_it_came(
+    rows: dict[str, Row],
+) -> None:
     row = rows["openvino-budget"]
     assert row.reason is not None and "SQNR in dB is" in row.reason and "at least 100" in row.reason
-    assert any("the budget cannot be held" in note and "sqnr drops by" in note for note in row.notes)
+    assert any(
+        "the budget cannot be held" in note and "sqnr drops by" in note for note in row.notes
+    )
 
 
 CASES = {
@@ -167,7 +213,7 @@ def test_matrix_products_without_samples(tmp_path: Path, name: str) -> None:
 
 
 def test_products_without_weights_are_not_asked_to_have_quantized_ones(tmp_path: Path) -> None:
-    """Attention multiplies what it has computed: as many products as there are layers with weights."""
+    """Attention multiplies computed values: as many products as layers with weights."""
     (tmp_path / "attend.py").write_text(
         "from torch import nn\n\n\nclass Attend(nn.Module):\n"
         "    def __init__(self):\n        super().__init__()\n"
@@ -224,7 +270,8 @@ def test_a_model_with_nothing_to_quantize(tmp_path: Path) -> None:
     recipe = tmp_path / "net.yaml"
     recipe.write_text(
         "model: python:net:build\ninputs: {x: {shape: [batch, 64]}}\ndims: {batch: {max: 4}}\n"
-        "data: {calibration: {random: 0}}\nartifacts: {small: {format: onnx, passes: [{quantize: int8}]}}\n",
+        "data: {calibration: {random: 0}}\nartifacts: {small: {format: onnx, passes: [{quantize: "
+        "int8}]}}\n",
         encoding="utf-8",
     )
     row = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[0]
@@ -266,9 +313,9 @@ def test_dead_and_constant_channels_are_in_the_manifest_and_in_one_note(tmp_path
     (tmp_path / "dead.py").write_text(DEAD, encoding="utf-8")
     recipe = tmp_path / "dead.yaml"
     recipe.write_text(
-        "model: python:dead:build\ninputs: {x: {shape: [batch, 3, 16, 16]}}\ndims: {batch: {max: 4}}\n"
-        "data: {calibration: {random: 0, samples: 40}}\n"
-        "artifacts: {small: {format: onnx, passes: [{quantize: {to: int8, method: onnxruntime}}]}}\n",
+        "model: python:dead:build\ninputs: {x: {shape: [batch, 3, 16, 16]}}\ndims: {batch: {max: "
+        "4}}\ndata: {calibration: {random: 0, samples: 40}}\nartifacts: {small: {format: onnx, "
+        "passes: [{quantize: {to: int8, method: onnxruntime}}]}}\n",
         encoding="utf-8",
     )
     row = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[0]
@@ -281,5 +328,8 @@ def test_dead_and_constant_channels_are_in_the_manifest_and_in_one_note(tmp_path
     }
     assert {report[kind]["samples"] for kind in most} == {32}
     [note] = [note for note in row.notes if "channels of" in note]
-    assert "1 of 8 channels of features.1, and 1 of other layers, were dead (0 at every place) on all 32" in note
+    assert (
+        "1 of 8 channels of features.1, and 1 of other layers, were dead (0 at every place) on all "
+        "32" in note
+    )
     assert "1 of 8 channels of features.1, and 1 of other layers, were constant on all 32" in note

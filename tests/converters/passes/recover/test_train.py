@@ -1,4 +1,4 @@
-"""Recovery: a student learns from its teacher, stops as requested, and resumes after an interruption."""
+"""Recovery: a student learns from its teacher, stops in time, and resumes if interrupted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ QUICK = {"epochs": 4, "batch": 16, "rate": 1e-2, "minutes": 5.0}
 def net(width: int = 8, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(), nn.Linear(16 * width, 4)
+        nn.Conv2d(1, width, 3),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16 * width, 4),
     ).eval()
 
 
@@ -54,7 +58,9 @@ def shelf(broken: tuple[int, ...] = ()) -> Shelf:
     return Shelf(pool(broken), INPUTS)
 
 
-def training(student: nn.Module, folder: Path, tell: Any = lambda message: None, **changes: Any) -> Training:
+def training(
+    student: nn.Module, folder: Path, tell: Any = lambda message: None, **changes: Any
+) -> Training:
     options = RecoverOptions.model_validate({**QUICK, **changes})
     checkpoint = folder / "checkpoint.pt"
     return Training(student, net(seed=7), shelf(), range(COUNT), options, True, checkpoint, tell)
@@ -71,7 +77,9 @@ def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path, distill: str, awa
     assert (course.samples, course.held_back) == (86, 10)
     assert bool(course.features) is (distill != "logits")
     assert not (tmp_path / "checkpoint.pt").exists()
-    assert not any("parametrizations" in name for name in student.state_dict()), "float weights are left"
+    assert not any("parametrizations" in name for name in student.state_dict()), (
+        "float weights are left"
+    )
     assert not student.training
 
 
@@ -175,7 +183,9 @@ def test_a_rate_that_is_too_high_is_lowered_from_the_best_state(tmp_path: Path) 
 
 
 def test_distillation_of_features_alone_leaves_the_outputs_out(tmp_path: Path) -> None:
-    alone, both = (training(net(), tmp_path, distill=name).distillation for name in ("features", "both"))
+    alone, both = (
+        training(net(), tmp_path, distill=name).distillation for name in ("features", "both")
+    )
     assert (alone.features, alone.outputs) == (["0"], False)
     assert (both.features, both.outputs) == (["0"], True)
     nothing = training(net(4), tmp_path, distill="features").distillation
@@ -204,9 +214,13 @@ def test_a_model_that_takes_fewer_samples_at_once_says_so(tmp_path: Path) -> Non
     def one_by_one(batch: int) -> Training:
         options = RecoverOptions.model_validate({**QUICK, "epochs": 1, "batch": batch})
         student, teacher = OneByOne().eval(), OneByOne().eval()
-        return Training(student, teacher, shelf(), range(COUNT), options, True, tmp_path / "checkpoint.pt")
+        return Training(
+            student, teacher, shelf(), range(COUNT), options, True, tmp_path / "checkpoint.pt"
+        )
 
-    with pytest.raises(UsageError, match=r"does not run on 16 samples at once: RuntimeError: .*; lower `batch`"):
+    with pytest.raises(
+        UsageError, match=r"does not run on 16 samples at once: RuntimeError: .*; lower `batch`"
+    ):
         one_by_one(16).run()
     assert one_by_one(1).run().epochs == 1
 
@@ -217,7 +231,9 @@ def test_one_sample_after_the_other(tmp_path: Path) -> None:
     assert course.after < course.before
 
 
-def test_a_student_that_computes_no_numbers_yet_is_judged_from_the_first_that_are(tmp_path: Path) -> None:
+def test_a_student_that_computes_no_numbers_yet_is_judged_from_the_first_that_are(
+    tmp_path: Path,
+) -> None:
     student = net()
     student[1].running_var.fill_(math.nan)  # type: ignore[operator,union-attr,index]
     course = training(student, tmp_path).run()
@@ -331,7 +347,9 @@ def test_inner_layers_of_equal_shape_are_compared() -> None:
 def test_the_loss_of_equal_answers_is_nothing() -> None:
     logits = torch.randn(6, 5)
     assert float(divergence(logits, logits, 2.0)) == pytest.approx(0, abs=1e-6)
-    assert float(divergence(logits, logits + 3)) == pytest.approx(0, abs=1e-6), "a shift changes no probability"
+    assert float(divergence(logits, logits + 3)) == pytest.approx(0, abs=1e-6), (
+        "a shift changes no probability"
+    )
     distillation = Distillation(False)
     assert float(distillation.loss(([logits], []), ([logits], []))) == 0
     assert float(distillation.loss(([logits * 0], []), ([logits], []))) > 0.5
@@ -366,7 +384,9 @@ def test_a_shelf_reads_each_sample_once_and_leaves_out_what_is_broken() -> None:
 
 def test_batches_cover_everything_and_none_has_one_sample() -> None:
     parts = list(batches(range(10, 31), 4, np.random.default_rng(0)))
-    assert [len(part) for part in parts] == [4] * 5, "a last batch of one would leave BatchNorm no variance"
+    assert [len(part) for part in parts] == [4] * 5, (
+        "a last batch of one would leave BatchNorm no variance"
+    )
     assert set().union(*parts) <= set(range(10, 31))
     assert list(batches([5], 4)) == [[5]]
     assert list(batches([5, 6], 1)) == [[5], [6]]

@@ -34,7 +34,9 @@ def names(root: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("limit", "left"), [(60, ["a", "b", "c"]), (59, ["a", "c"]), (30, ["a"]), (29, []), (0, [])]
 )
-def test_the_least_recently_used_go_until_the_rest_fits(tmp_path: Path, limit: int, left: list[str]) -> None:
+def test_the_least_recently_used_go_until_the_rest_fits(
+    tmp_path: Path, limit: int, left: list[str]
+) -> None:
     for name, size, used in (("a", 30, 300), ("b", 20, 100), ("c", 10, 200)):
         fill(tmp_path, name, size, used)
     prune(tmp_path, limit)
@@ -77,7 +79,11 @@ print("held", flush=True)
 input()
 """
     with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         prune(tmp_path, 0)
@@ -88,7 +94,7 @@ input()
 
 
 def test_processes_that_use_and_prune_at_once_never_lose_what_they_hold(tmp_path: Path) -> None:
-    """Each writes into a folder that all of them use, while the others remove whatever is not held."""
+    """Each writes into a folder that all of them use, while the others remove free folders."""
     code = f"""
 import os
 from pathlib import Path
@@ -119,10 +125,10 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
     """mkdir finds it there, and it is gone before mkdir has looked whether it is a folder."""
     mkdir, removals = Path.mkdir, iter([True, True, False])
 
-    def interrupted(path: Path, *given: Any, **named: Any) -> None:
+    def interrupted(path: Path, *args: Any, **keywords: Any) -> None:
         if next(removals, False):
             raise FileExistsError(path)
-        mkdir(path, *given, **named)
+        mkdir(path, *args, **keywords)
 
     monkeypatch.setattr(Path, "mkdir", interrupted)
     folder = use(tmp_path, "shared")
@@ -132,7 +138,7 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
 def test_a_folder_that_took_the_place_of_the_locked_one_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between open and lock another process removes the folder, and a third makes it again and uses it."""
+    """Between open and lock another process removes the folder, and a third recreates and uses it."""
     fill(tmp_path, "shared", 10, 100)
     lock, held = _blobs.fcntl.flock, []
 

@@ -1,4 +1,4 @@
-"""`of: latency`: layers measured in real engines, times between the measured widths, and what is chosen by them."""
+"""`of: latency`: layers measured in real engines, interpolated times, and the selection."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ class Deep(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.stem, self.first = nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+        self.stem, self.first = (
+            nn.Conv2d(3, width, 3, padding=1),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
         self.second, self.head = nn.Conv2d(width, width, 3, padding=1), nn.Linear(width, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -99,16 +102,22 @@ def test_every_kind_of_layer_is_measured_in_the_engine(engine: str, tmp_path: Pa
         assert (np.diff(times, axis=1) >= -1e-9).all()
 
 
-def test_a_model_is_measured_once_for_all_its_prunings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_measured_once_for_all_its_prunings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, store = build(Deep), Store(tmp_path / "latency")
     first = latency_costs(whole, on(1, 3, 8, 8), "onnx", store)
     monkeypatch.setattr(module, "_measure", lambda *args: pytest.fail("measured again"))
     again = latency_costs(whole, on(1, 3, 8, 8), "onnx", store)
     pairs = [(ins / 8, outs / 8) for ins in range(1, 9) for outs in range(1, 9)]
-    assert [again.layers["first"](*pair) for pair in pairs] == [first.layers["first"](*pair) for pair in pairs]
+    assert [again.layers["first"](*pair) for pair in pairs] == [
+        first.layers["first"](*pair) for pair in pairs
+    ]
     for change in ({"run": on(1, 3, 9, 9)}, {"engine": "torch"}):
         with pytest.raises(pytest.fail.Exception, match="measured again"):
-            latency_costs(whole, **{"run": on(1, 3, 8, 8), "engine": "onnx", "store": store, **change})  # type: ignore[arg-type]
+            latency_costs(
+                whole, **{"run": on(1, 3, 8, 8), "engine": "onnx", "store": store, **change}
+            )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +134,11 @@ def test_a_model_is_measured_once_for_all_its_prunings(tmp_path: Path, monkeypat
     ],
 )
 def test_a_layer_alone_is_narrower_and_else_the_same(layer: Any) -> None:
-    shape = (2, layer.weight.shape[1], 7) if isinstance(layer, nn.Linear) else (1, layer.in_channels, 9, 9)
+    shape = (
+        (2, layer.weight.shape[1], 7)
+        if isinstance(layer, nn.Linear)
+        else (1, layer.in_channels, 9, 9)
+    )
     shape = (1, layer.in_channels, 20) if isinstance(layer, nn.Conv1d) else shape
     shape = (2, 7, 40) if isinstance(layer, nn.Linear) else shape
     ins, outs = widths(layer)
@@ -161,7 +174,12 @@ def test_attention_alone_has_fewer_heads_of_the_same_size() -> None:
 def test_a_graph_of_one_layer_computes_what_the_layer_does(layer: Any) -> None:
     from converters.passes.quantize.trial import trial
 
-    shapes = {nn.Linear: (2, 3, 6), nn.Conv1d: (1, 4, 9), nn.ConvTranspose2d: (1, 4, 5, 5), nn.Conv2d: (1, 3, 9, 9)}
+    shapes = {
+        nn.Linear: (2, 3, 6),
+        nn.Conv1d: (1, 4, 9),
+        nn.ConvTranspose2d: (1, 4, 5, 5),
+        nn.Conv2d: (1, 3, 9, 9),
+    }
     x = some_input(layer, shapes[type(layer)])
     [output] = trial("onnx", graph(layer, x), "fp32").run({"x": x.numpy()})
     np.testing.assert_allclose(output, Alone(layer)(x).detach().numpy(), rtol=1e-4, atol=1e-5)
@@ -207,7 +225,7 @@ def test_where_half_a_block_costs_as_much_as_a_whole_one_whole_blocks_go(share: 
 
 
 def test_noise_in_a_table_hides_no_better_step() -> None:
-    """Eight of the cheap channels save next to nothing, sixteen a quarter: looking ahead finds them."""
+    """Eight cheap channels save next to nothing, sixteen a quarter: looking ahead finds them."""
     blocks = np.repeat(np.arange(1, 5, dtype=float), 2) - np.tile([0.01, 0.0], 4)
     widths, single = Axis(tuple(range(8, 65, 8)), 8), Axis((1,), 1)
     layers = {

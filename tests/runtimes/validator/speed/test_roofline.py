@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from runtimes.validator import roofline
+from runtimes.validator.speed import roofline
 
 Products = Callable[[int, int], list[tuple[str, Callable[[], None]]]]
 
@@ -26,7 +26,9 @@ class Clock:
                 self.runs.append((precision, side))
                 self.now += 2 * side**3 / rate
 
-            return [(name, lambda name=name, rate=rate: run(name, rate)) for name, rate in rates.items()]  # type: ignore[misc]
+            return [
+                (name, lambda name=name, rate=rate: run(name, rate)) for name, rate in rates.items()
+            ]  # type: ignore[misc]
 
         return make
 
@@ -46,7 +48,7 @@ def test_a_fast_product_is_measured_with_large_matrices(clock: Clock) -> None:
 
 
 def test_a_slow_product_is_measured_with_small_matrices(clock: Clock) -> None:
-    """PyTorch's bfloat16 on an AVX2-only CPU: the largest matrices would take a minute each time."""
+    """PyTorch's bfloat16 on an AVX2-only CPU: the largest matrices would take a minute each."""
     assert roofline._rates(clock.products(bf16=3e8, fp32=1e11), 2) == {
         "bf16": pytest.approx(3e8),
         "fp32": pytest.approx(1e11),
@@ -56,7 +58,9 @@ def test_a_slow_product_is_measured_with_small_matrices(clock: Clock) -> None:
     assert ("fp32", 2048) in clock.runs, "one slow precision leaves the others alone"
 
 
-def test_the_peak_is_that_of_the_best_library(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_the_peak_is_that_of_the_best_library(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
     monkeypatch.setattr(roofline, "matrix_products", clock.products(fp32=2e11, bf16=4e11))
     monkeypatch.setattr(roofline, "_onnx_products", clock.products(fp32=1e11, int8=8e11))
     expected = {"fp32": 2e11, "bf16": 4e11, "int8": 8e11}
