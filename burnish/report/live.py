@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
@@ -23,6 +24,7 @@ from runtimes.progress import Count, Counts, Progress, Watcher
 _TICK_SECONDS = 0.25  # between two drawings: the clocks run, and a build loses less than a hundredth of a core
 _TIMED_SECONDS = 1.0  # the same while time is measured, and then only between two measurements
 _LEAST_SHARE, _LEAST_SECONDS = 0.02, 1.0  # of a task that must be done before its end can be estimated
+_MARGIN = 3  # columns at the right, where a terminal writes ^C: a line more, and not all would be erased
 _WIDE, _USUAL, _NARROW = 100, 80, 70  # columns of a terminal: what is shown depends on them
 
 
@@ -124,17 +126,17 @@ class Display(Watcher):
 
     def _render(self) -> RenderableType:
         """As many rows as the terminal has room for, those that count the others last; then the message."""
-        width, now = self._out.width, self._clock()
+        width, now = max(1, self._out.width - _MARGIN), self._clock()
         room = max(1, self._out.height - 2)
         rows = sorted(self._rows.values(), key=lambda row: row.overall)[-room:]
-        words = [count_words(row.counts, width >= _USUAL) for row in rows]
+        words = [count_words(row.counts, self._out.width >= _USUAL) for row in rows]
         self._widest = max([self._widest, *map(len, words)])  # else bars would move to and fro
         parts: list[RenderableType] = []
         if rows:
-            parts.append(_table(rows, [text.ljust(self._widest) for text in words], width, now))
+            parts.append(_table(rows, [text.ljust(self._widest) for text in words], self._out.width, now))
         if self._message or not rows:
             parts.append(Text(self._message, style="dim", no_wrap=True, overflow="ellipsis"))
-        return Group(*parts)
+        return Constrain(Group(*parts), width)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -150,10 +152,11 @@ class Display(Watcher):
 
 
 def _table(rows: Sequence[Row], words: Sequence[str], width: int, now: float) -> Table:
-    """A grid that is as wide as the terminal: what is done gets the room that the rest leaves."""
+    """A grid of all the width that there is: what is done gets the room that the rest leaves."""
     left = [time_left(row, now) for row in rows]
     columns = [Column(ratio=1, no_wrap=True, overflow="ellipsis"), Column(no_wrap=True), Column(no_wrap=True)]
-    columns += [Column(no_wrap=True, justify="right", min_width=5), Column(no_wrap=True, min_width=10)]
+    columns.append(Column(no_wrap=True, justify="right", min_width=5))
+    columns.append(Column(no_wrap=True, min_width=len("<0:00 left") if width >= _NARROW else 0))
     table = Table.grid(*columns, padding=(0, 2, 0, 0), pad_edge=False, expand=True)
     for row, counts, rest in zip(rows, words, left, strict=True):
         what = Text(row.what, style="bold" if row.overall else "")
@@ -185,7 +188,7 @@ def done_share(counts: Counts) -> float | None:
 def time_left(row: Row, now: float) -> str:
     """The time left if the work goes on as it did, as long as that can be known; `<` if it may end earlier."""
     share, elapsed = done_share(row.counts), now - row.since
-    if row.overall or share is None or share < _LEAST_SHARE or elapsed < _LEAST_SECONDS:
+    if row.overall or share is None or not _LEAST_SHARE <= share < 1 or elapsed < _LEAST_SECONDS:
         return ""
     most = "<" if any(count.limit for count in row.counts) else ""
     return f"{most}{clock(elapsed * (1 - share) / share)} left"
