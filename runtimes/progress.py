@@ -25,7 +25,8 @@ Tell = Callable[[str], None]
 Advance = Callable[[int], None]
 """Adds units to those that are done."""
 
-_SECONDS = 0.1  # between two reports of a line: no eye follows more
+_SECONDS = 0.1  # between two counts of a line: no eye follows more
+_BURST = 10  # reports of a begin or an end that may follow at once; further ones wait for such pauses
 _TIMED_SECONDS = 1.0  # while time is measured, which each report may disturb
 _UNWATCHED_SECONDS = 20.0  # without a watcher: a step that counts is alive (see the idle limit)
 
@@ -94,7 +95,7 @@ class Line:
         self.seconds, self._send = seconds, send
         self._lock, self._open = threading.RLock(), list[_Task]()
         self._shown: Counts = ()
-        self._last = float("-inf")
+        self._last, self._left = time.monotonic(), float(_BURST)
 
     @contextlib.contextmanager
     def task(
@@ -107,7 +108,8 @@ class Line:
         task = _Task(self, what, total, limit)
         with self._lock:
             self._open.append(task)
-            self.changed()
+            if self._may_show() >= 1:
+                self._show()
         try:
             yield task
         finally:
@@ -123,6 +125,11 @@ class Line:
         if time.monotonic() - self._last >= self.seconds:
             self._show()
 
+    def _may_show(self) -> float:
+        """How many reports may follow at once: they come back with time."""
+        since = time.monotonic() - self._last
+        return min(_BURST, self._left + since / self.seconds) if self.seconds else _BURST
+
     def relay(self, counts: Counts) -> None:
         """Show the counts of a child process instead of its own."""
         if self._send is not None:
@@ -133,7 +140,7 @@ class Line:
             counts = tuple(task.count for task in self._open)
             if self._send is None or counts == self._shown:
                 return
-            self._last = time.monotonic()
+            self._left, self._last = max(0.0, self._may_show() - 1), time.monotonic()
             if self._send(counts):
                 self._shown = counts
                 for task in self._open:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
@@ -23,6 +24,7 @@ from runtimes.progress import Counts, Progress, Watcher
 _TICK_SECONDS = 0.25  # between redraws: clocks run, and a build loses less than 1 % of a core
 _TIMED_SECONDS = 1.0  # the same while time is measured, and then only between two measurements
 _MIN_SHARE, _MIN_SECONDS = 0.02, 1.0  # of a task that must be done to estimate its end
+_MARGIN = 3  # columns at the right, where a terminal writes ^C: more text would leave a line behind
 _WIDE, _USUAL, _NARROW = 100, 80, 70  # columns of a terminal: the layout depends on them
 
 
@@ -128,18 +130,18 @@ class Display(Watcher):
 
     def _render(self) -> RenderableType:
         """Return as many rows as the terminal has room for, overall rows last, and the message."""
-        width, now = self._out.width, self._clock()
+        width, now = max(1, self._out.width - _MARGIN), self._clock()
         room = max(1, self._out.height - 2)
         rows = sorted(self._rows.values(), key=lambda row: row.overall)[-room:]
-        texts = [count_text(row.counts, width >= _USUAL) for row in rows]
+        texts = [count_text(row.counts, self._out.width >= _USUAL) for row in rows]
         self._widest = max([self._widest, *map(len, texts)])  # otherwise bars would move to and fro
         parts: list[RenderableType] = []
         if rows:
             padded = [text.ljust(self._widest) for text in texts]
-            parts.append(_table(rows, padded, width, now))
+            parts.append(_table(rows, padded, self._out.width, now))
         if self._message or not rows:
             parts.append(Text(self._message, style="dim", no_wrap=True, overflow="ellipsis"))
-        return Group(*parts)
+        return Constrain(Group(*parts), width)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -163,7 +165,7 @@ def _table(rows: Sequence[Row], texts: Sequence[str], width: int, now: float) ->
         Column(no_wrap=True),  # bar
         Column(no_wrap=True),  # counts
         Column(no_wrap=True, justify="right", min_width=5),  # time elapsed
-        Column(no_wrap=True, min_width=10),  # time left
+        Column(no_wrap=True, min_width=len("<0:00 left") if width >= _NARROW else 0),  # time left
     ]
     table = Table.grid(*columns, padding=(0, 2, 0, 0), pad_edge=False, expand=True)
     for row, text in zip(rows, texts, strict=True):
@@ -200,7 +202,7 @@ def done_share(counts: Counts) -> float | None:
 def time_left(row: Row, now: float) -> str:
     """Return the time left at the speed so far, if it is known; `<` for an upper bound."""
     share, elapsed = done_share(row.counts), now - row.since
-    if row.overall or share is None or share < _MIN_SHARE or elapsed < _MIN_SECONDS:
+    if row.overall or share is None or not _MIN_SHARE <= share < 1 or elapsed < _MIN_SECONDS:
         return ""
     bound = "<" if any(count.limit for count in row.counts) else ""
     return f"{bound}{clock(elapsed * (1 - share) / share)} left"

@@ -135,9 +135,16 @@ def test_few_counts_are_shown_of_many_but_the_last_one() -> None:
         for _ in range(1000):
             advance(1)
     assert shown == [(Count("probes", 0, 1000),), (Count("probes", 1000, 1000),), ()]
-    with line.task("samples", 5) as advance:
-        advance(5)
-    assert len(shown) == 3, "what is over before it can be shown is not shown at all"
+
+
+def test_many_short_tasks_do_not_flood_the_line() -> None:
+    shown: list[Counts] = []
+    line = Line(lambda counts: not shown.append(counts), seconds=3600)
+    for _ in range(1000):
+        with line.task("samples", 5) as advance:
+            advance(5)
+    assert 3 <= len(shown) < 40
+    assert shown[-1] == (), "what is shown at the end is over"
 
 
 def test_a_count_that_could_not_be_sent_is_sent_with_the_next() -> None:
