@@ -289,7 +289,7 @@ def names(architecture: Architecture) -> frozenset[str]:
 def check_name(name: str) -> str:
     """Return a name of the table. Raises ValueError for others: a typo would never match."""
     if not any(name in names(architecture) for architecture in TABLE):
-        raise ValueError(f"{name!r} is not a name of runtimes/machine/instruction_sets.py")
+        raise ValueError(f"{name!r} is no name in the table of instruction sets")
     return name
 
 

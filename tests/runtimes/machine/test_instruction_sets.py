@@ -152,9 +152,9 @@ def test_each_capability_is_in_the_table_once(architecture: Architecture) -> Non
 
 @pytest.mark.parametrize("name", ["avx512vnni", "amx-bf16", "vnni", ""])
 def test_a_name_that_would_never_match_is_an_error(name: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a name of runtimes/machine/instruction_sets\.py"):
+    with pytest.raises(ValueError, match="is no name in the table"):
         check_name(name)
-    with pytest.raises(ValueError, match="is not a name of"):
+    with pytest.raises(ValueError, match="is no name in the table"):
         machine.supports("avx2", name)
 
 

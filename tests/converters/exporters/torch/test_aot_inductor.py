@@ -192,6 +192,8 @@ def test_int8_is_integer_kernels_and_near_the_model(small_recipe: Path, tmp_path
     assert said["whole"]["calibration"] == {"samples": 24}
     assert said["part"]["excluded"] == ["8"]
     assert said["part"]["activation_bits"] == 7, "AVX2 adds products of bytes in 16 bits"
+    wide = machine.supports("avx512_vnni", "avx_vnni")
+    assert said["whole"]["activation_bits"] == (8 if wide else 7)
     program, library = whole.entry.stat().st_size, whole.entry.read_bytes()
     assert program and str(tmp_path).encode() not in library
 
@@ -217,6 +219,30 @@ def test_a_model_with_nothing_to_quantize_is_told_so(make_job: Callable[..., Exp
     taken = replace(job, calibration=lambda count: SomeSamples(samples))  # type: ignore[arg-type,return-value]
     with pytest.raises(ExportError, match="no Conv2d or Linear module"):
         AotInductorExporter().export(taken, options(isa="avx2", passes=[{"quantize": "int8"}]))
+
+
+@pytest.mark.cpu_flags
+@pytest.mark.parametrize(
+    ("cpu", "isa", "bits", "needs"),
+    [
+        ("xeon_amx", "native", 8, ["avx512_vnni"]),
+        ("xeon_avx512", "native", 8, ["avx512_vnni"]),
+        ("xeon_amx", "avx2", 7, []),
+        ("epyc_avx2", "native", 7, []),
+    ],
+)
+@pytest.mark.skipif(machine.own_cpu() != "x86", reason="int8 for inductor is for x86-64 CPUs")
+def test_a_cpu_that_adds_products_of_bytes_in_32_bits_gets_8_bits_and_the_artifact_needs_it(
+    make_job: Callable[..., Job], on_cpu: Callable[[str], None], cpu: str, isa: str, bits: int, needs: list[str]
+) -> None:
+    pytest.importorskip("torchao", reason="it quantizes for inductor")
+    on_cpu(cpu)
+    samples = [{"x": np.random.default_rng(3).normal(0, 1, (1, 16)).astype(np.float32)}]
+    job = make_job(nn.Sequential(nn.Linear(16, 32), nn.ReLU()), {"x": ["batch", 16]}, {"batch": (1, 8)})
+    taken = replace(job, calibration=lambda count, notes: SomeSamples(samples))  # type: ignore[arg-type,return-value]
+    start = aot_inductor._start(taken, options(isa=isa, passes=[{"quantize": "int8"}]))
+    assert start.passes[0]["quantize"]["activation_bits"] == bits
+    assert start.needs == needs, "on lesser CPUs the sums would overflow"
 
 
 class SomeSamples(list[Any]):
