@@ -221,7 +221,9 @@ def _installed() -> tuple[Path, ...]:
     """Folders of packages and of Python itself, whose versions stand for their files."""
     known = sysconfig.get_paths()
     paths = [known[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return tuple({Path(one).resolve() for one in (*paths, *site.getsitepackages(), site.getusersitepackages())})
+    folders = [Path(_absolute(path)) for path in (*paths, *site.getsitepackages(), site.getusersitepackages())]
+    # Paths of modules keep their links: else all of torch would be the user's code in a venv that a link leads to.
+    return tuple({*folders, *(folder.resolve() for folder in folders)})
 
 
 @cache
