@@ -3,6 +3,7 @@
 MODEL  ?= resnet18
 ARGS   ?=
 EXAMPLES ?= 5000
+WORKERS ?= 2
 EXTRAS ?= convert,openvino,quantize,prune,sign,tensorrt-rtx,dev
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
@@ -42,8 +43,8 @@ validate: $(STAMP) ## Judge the artifacts of MODEL again, here
 compare: $(STAMP) ## Show every build under artifacts/ in one table
 	@$(BIN)/burnish compare $(wildcard artifacts/*/) $(ARGS)
 
-test: lint ## Lint, type-check and run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: lint ## Lint, type-check and run the tests, on WORKERS processes
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-gpu: $(STAMP) ## Run the tests that need an NVIDIA GPU
 	@$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS),tensorrt]'
