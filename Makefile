@@ -3,6 +3,7 @@
 MODEL  ?= resnet18
 ARGS   ?=
 EXAMPLES ?= 5000
+WORKERS ?= 2
 EXTRAS ?= convert,openvino,quantize,prune,sign,tensorrt-rtx,dev
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
@@ -43,8 +44,8 @@ validate: $(STAMP) ## Judge the artifacts of MODEL again, here
 compare: $(STAMP) ## Show every build under artifacts/ in one table
 	@$(BIN)/burnish compare $(wildcard artifacts/*/) $(ARGS)
 
-test: lint ## Lint, type-check and run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: lint ## Lint, type-check and run the tests, on WORKERS processes
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-cpus: $(STAMP) ## Run the tests that depend on the CPU as an AVX2, an AVX-512 and an AMX one
 	@$(BIN)/python -m tests.cpus.emulated $(ARGS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -110,6 +112,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if marked and (reason := absent(device)):
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=f"marked {mark}: {reason}"))
+
+
+def pytest_runtest_setup() -> None:
+    """Share the ONNX exporter's table of operators between all exports of this process.
+
+    The exporter builds the table again for each export, at a second of processor time, and then only reads it.
+    """
+    registration = sys.modules.get("torch.onnx._internal.exporter._registration")  # once something was exported
+    if registration is not None and not hasattr(registration.ONNXRegistry.from_torchlib, "cache_info"):
+        registry = registration.ONNXRegistry
+        registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
 
 
 @pytest.fixture(scope="session", autouse=True)

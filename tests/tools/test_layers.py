@@ -35,12 +35,12 @@ def upward(modules: list[Module]) -> list[str]:
 
 
 def test_an_import_that_points_down_is_right(modules: Modules) -> None:
-    found = modules(
+    files = modules(
         **{"burnish/api": "from converters.build import run", "converters/build": "import runtimes.spec",
            "runtimes/spec": ""}
     )  # fmt: skip
-    assert upward(found) == []
-    assert [str(statement) for statement in layers.read_imports(found)] == [
+    assert upward(files) == []
+    assert [str(statement) for statement in layers.read_imports(files)] == [
         "burnish.api:1 imports converters.build",
         "converters.build:1 imports runtimes.spec",
     ]

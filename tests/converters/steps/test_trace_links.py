@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from converters import trace
+from converters.steps import dependencies, trace
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
     link.symlink_to(real)
     paths = sysconfig.get_paths() | {"purelib": str(link), "platlib": str(link)}
     monkeypatch.setattr(sysconfig, "get_paths", lambda: paths)
-    caches = (trace._installed, trace._elsewhere)
+    caches = (dependencies.installed_folders, trace._installed_prefixes)
     for cached in caches:
         cached.cache_clear()
     yield real, link
@@ -28,11 +28,13 @@ def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
         cached.cache_clear()
 
 
-def test_packages_are_no_input_of_a_step_by_either_name(environments: tuple[Path, Path], tmp_path: Path) -> None:
-    seen = trace.Trace(tmp_path, ())
+def test_packages_are_no_input_of_a_step_by_either_name(
+    environments: tuple[Path, Path], tmp_path: Path
+) -> None:
+    recorded = trace.Trace(tmp_path, ())
     for folder in environments:
-        seen.heard("open", (str(folder / "package" / "module.py"), "r", 0))
+        recorded.record_event("open", (str(folder / "package" / "module.py"), "r", 0))
     (tmp_path / "user.py").write_text("", encoding="utf-8")
-    seen.heard("open", (str(tmp_path / "user.py"), "r", 0))
-    files = [name for name in seen.found() if name.startswith(trace.FILE)]
-    assert files == [f"{trace.FILE} user.py"]
+    recorded.record_event("open", (str(tmp_path / "user.py"), "r", 0))
+    inputs = [path for path in recorded._opened if recorded._is_input(path)]
+    assert inputs == [str(tmp_path / "user.py")]
