@@ -38,7 +38,9 @@ def seconds(command: list[str], code: int) -> float:
         done = subprocess.run(command, capture_output=True, check=False)
         times.append(time.perf_counter() - start)
         if done.returncode != code:
-            raise SystemExit(f"{command} ended with {done.returncode}, not {code}: {done.stderr.decode()}")
+            raise SystemExit(
+                f"{command} ended with {done.returncode}, not {code}: {done.stderr.decode()}"
+            )
     return statistics.median(times)
 
 
@@ -96,7 +98,9 @@ def convert(recipe: str) -> tuple[float, float, float, int]:
     start, peak = time.perf_counter(), 0
     try:
         environment = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache"}
-        child = subprocess.Popen([*BURNISH, "convert", recipe, "-q", "-o", f"{folder}/build"], env=environment)
+        child = subprocess.Popen(
+            [*BURNISH, "convert", recipe, "-q", "-o", f"{folder}/build"], env=environment
+        )
         process = psutil.Process(child.pid)
         while child.poll() is None:
             with contextlib.suppress(psutil.Error):
@@ -112,14 +116,20 @@ def convert(recipe: str) -> tuple[float, float, float, int]:
 def main() -> None:
     """Measure and write the page."""
     parser = option_parser(__doc__)
-    parser.add_argument("recipes", nargs="*", default=["resnet18"], metavar="RECIPE", help="default: resnet18")
+    parser.add_argument(
+        "recipes", nargs="*", default=["resnet18"], metavar="RECIPE", help="default: resnet18"
+    )
     recipes = parser.parse_args().recipes
     with tempfile.TemporaryDirectory() as folder:
         wrong = Path(folder, "wrong.yaml")
         wrong.write_text("model: torchvision:resnet81\nartifact: {onnx: {}}\n", encoding="utf-8")
         rows = [
             ("`burnish --help`", seconds([*BURNISH, "--help"], 0), COSTS["help"]),
-            ("an error in a recipe", seconds([*BURNISH, "convert", str(wrong)], 2), COSTS["recipe error"]),
+            (
+                "an error in a recipe",
+                seconds([*BURNISH, "convert", str(wrong)], 2),
+                COSTS["recipe error"],
+            ),
         ]
     lines = ["| what | measured | asked |", "| --- | --- | --- |"]
     lines += [f"| {name} | {value:.2f} s | {limit} |" for name, value, limit in rows]
@@ -128,7 +138,9 @@ def main() -> None:
         command = f"`burnish convert {recipe}` (exit {code}), into an empty folder"
         lines.append(f"| {command} | {wall:.1f} s | {COSTS['convert']} |")
         lines.append(f"| of which the validator | {validator:.1f} s | {COSTS['validator']} |")
-        lines.append(f"| peak memory of all its processes (PSS) | {peak / 1e9:.2f} GB | {COSTS['memory']} |")
+        lines.append(
+            f"| peak memory of all its processes (PSS) | {peak / 1e9:.2f} GB | {COSTS['memory']} |"
+        )
     with tempfile.TemporaryDirectory() as folder:
         lines += ten_artifacts(Path(folder))
     here = machine.describe()

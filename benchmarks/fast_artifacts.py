@@ -71,7 +71,10 @@ artifacts:
 REAL = {"onnx": ", max_drop: 2.5", "openvino": ", max_drop: 2.5", "budget": ", max_drop: 1.5"}
 RANDOM = {"onnx": "", "openvino": "", "budget": ", max_drop: 10, metric: sqnr"}
 
-DECIBEL, FLOAT32_DB = 0.5, 100.0  # a difference in SQNR that is none; float32 rows lie above the second
+DECIBEL, FLOAT32_DB = (
+    0.5,
+    100.0,
+)  # a difference in SQNR that is none; float32 rows lie above the second
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,9 @@ class Line:
     share: float | None
 
 
-def sessions(plan: Plan, build_folder: Path, hand: Path, script: Path, options: SessionOptions) -> dict[str, Any]:
+def sessions(
+    plan: Plan, build_folder: Path, hand: Path, script: Path, options: SessionOptions
+) -> dict[str, Any]:
     """Row name to (opener, whether it needs torch). Eager comes first."""
     made = {
         path.name: Artifact.open(path)
@@ -108,7 +113,9 @@ def sessions(plan: Plan, build_folder: Path, hand: Path, script: Path, options: 
     return found
 
 
-def measure(openers: Mapping[str, Any], pictures: Sequence[Arrays]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def measure(
+    openers: Mapping[str, Any], pictures: Sequence[Arrays]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Each row's answers to the pictures, and its times in each launch."""
     answers: dict[str, Any] = {}
     launches = []
@@ -129,13 +136,17 @@ def measure(openers: Mapping[str, Any], pictures: Sequence[Arrays]) -> tuple[dic
     return answers, launches
 
 
-def lines(answers: Mapping[str, Any], launches: Sequence[Any], labels: Any, flops: int) -> dict[str, Line]:
+def lines(
+    answers: Mapping[str, Any], launches: Sequence[Any], labels: Any, flops: int
+) -> dict[str, Line]:
     """The rows, by name."""
     eager, top = answers["eager"], answers["eager"].argmax(1)
     found = {}
     for name, out in answers.items():
         taken = speed.summarize([one[name] for one in launches], [one["eager"] for one in launches])
-        precision = "int8" if "int8" in name or "budget" in name else "bf16" if "bf16" in name else "fp32"
+        precision = (
+            "int8" if "int8" in name or "budget" in name else "bf16" if "bf16" in name else "fp32"
+        )
         wrong = float(np.square(np.float64(out) - eager).sum()) or 1e-30
         found[name] = Line(
             name=name,
@@ -207,11 +218,18 @@ def run(model: str, data: Path, script: Path) -> list[str]:
         folder = Path(scratch)
         recipe, base = folder / f"{model}.yaml", HERE.parent / "configs" / f"{model}.yaml"
         asked = load_recipe(base)
-        random = find_weights(asked.recipe.weights, asked.recipe.model, asked.folder)[0].random_seed is not None
-        recipe.write_text(RECIPE.format(base=base, data=data, **(RANDOM if random else REAL)), encoding="utf-8")
+        random = (
+            find_weights(asked.recipe.weights, asked.recipe.model, asked.folder)[0].random_seed
+            is not None
+        )
+        recipe.write_text(
+            RECIPE.format(base=base, data=data, **(RANDOM if random else REAL)), encoding="utf-8"
+        )
         plan = load_recipe(recipe)
         with _peak_memory() as peak:
-            made = build(plan, folder / "build", budget=0, progress=lambda text: print(" ", text, flush=True))
+            made = build(
+                plan, folder / "build", budget=0, progress=lambda text: print(" ", text, flush=True)
+            )
         cost = f"{time.perf_counter() - started:.0f} s, at most {max(peak) / 1e9:.1f} GB"
         judged = evaluation_samples(plan.recipe, plan.folder)
         calibrating = np.stack([one["image"][0] for one in _calibration(plan)])
@@ -222,9 +240,14 @@ def run(model: str, data: Path, script: Path) -> list[str]:
         process.start()
         process.join()
         threads = len(machine.cores())
-        options, picture = SessionOptions(threads=threads), {"image": judged[0].inputs["image"][None]}
+        options, picture = (
+            SessionOptions(threads=threads),
+            {"image": judged[0].inputs["image"][None]},
+        )
         openers = sessions(plan, folder / "build", folder / "hand", script, options)
-        answers, launches = measure(openers, [{"image": one.inputs["image"][None]} for one in judged])
+        answers, launches = measure(
+            openers, [{"image": one.inputs["image"][None]} for one in judged]
+        )
         flops = Artifact.open(folder / "build" / "onnx").manifest.build["flops"]
         names = ("openvino-int8", *BUDGET_ARTIFACTS)
         built = {name: Artifact.open(folder / "build" / name) for name in names}
@@ -232,7 +255,9 @@ def run(model: str, data: Path, script: Path) -> list[str]:
         profiled = {name: profiles.shares(one, picture, threads) for name, one in built.items()}
     found = lines(answers, launches, np.array([one.label for one in judged]), flops)
     against = comparisons(found, launches, Quality(random))
-    return section(model, made, found, against, [*_kept(int8), *_bounds(against, found, profiled)], cost)
+    return section(
+        model, made, found, against, [*_kept(int8), *_bounds(against, found, profiled)], cost
+    )
 
 
 @contextlib.contextmanager
@@ -296,12 +321,18 @@ def _kept(int8: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _bounds(against: Sequence[str], found: Mapping[str, Line], profiled: Mapping[str, Any]) -> list[str]:
+def _bounds(
+    against: Sequence[str], found: Mapping[str, Line], profiled: Mapping[str, Any]
+) -> list[str]:
     """What bounds each row that does not hold: the machine's peak, and where the time goes."""
     lines = []
     for row in against:
         mine, theirs, ratio, asked, *_, held = (cell.strip() for cell in row.strip("| ").split("|"))
-        if held == "yes" or not (reached := found[mine].share) or not (beside := found[theirs].share):
+        if (
+            held == "yes"
+            or not (reached := found[mine].share)
+            or not (beside := found[theirs].share)
+        ):
             continue
         lines.append(
             f"- {mine} is not {asked} as fast as {theirs}: they reach {reached:.0%} and {beside:.0%} of the peak "
@@ -319,7 +350,9 @@ def main() -> None:
     """Measure the models asked for; sections of the others stay."""
     pictures, script = "a folder of labelled pictures", "the script that builds the rows by hand"
     parser = option_parser(__doc__)
-    parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL", help=", ".join(MODELS))
+    parser.add_argument(
+        "models", nargs="*", default=MODELS, metavar="MODEL", help=", ".join(MODELS)
+    )
     add_data(parser, pictures)
     parser.add_argument("--by-hand", type=Path, metavar="FILE", help=script)
     options = parser.parse_args()
@@ -340,7 +373,8 @@ def main() -> None:
         "Agreement: top-1 agreement with eager.", "",
     ]  # fmt: skip
     PAGE.write_text(
-        "\n".join([*head, *(line for one in MODELS for line in sections.get(one, []))]), encoding="utf-8"
+        "\n".join([*head, *(line for one in MODELS for line in sections.get(one, []))]),
+        encoding="utf-8",
     )
     print(PAGE.read_text(encoding="utf-8"))
 

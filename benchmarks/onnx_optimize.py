@@ -40,7 +40,10 @@ CASES = {
 }
 LEVELS = ("none", "basic", "extended", "all")
 # What each graph is loaded with: all optimizations, as ONNX Runtime does by default, or none of them.
-ROWS = [*((level, "ENABLE_ALL") for level in LEVELS), *((level, "DISABLE_ALL") for level in LEVELS[1:])]
+ROWS = [
+    *((level, "ENABLE_ALL") for level in LEVELS),
+    *((level, "DISABLE_ALL") for level in LEVELS[1:]),
+]
 BASE = ROWS[0]
 STARTS = 20
 SECONDS = 4.0  # of timing, for each session in each launch
@@ -71,11 +74,16 @@ class Measured:
 
 def made(model: str, options: str, folder: Path) -> Build:
     """The model's graph at every level, judged by its numbers."""
-    artifacts = "\n".join(f"  {level}: {{format: onnx, optimize: {level}{options}}}" for level in LEVELS)
+    artifacts = "\n".join(
+        f"  {level}: {{format: onnx, optimize: {level}{options}}}" for level in LEVELS
+    )
     recipe = folder / "recipe.yaml"
     recipe.write_text(RECIPE.format(model=model, artifacts=artifacts), encoding="utf-8")
     return build(
-        load_recipe(recipe), folder / "build", budget=0, progress=lambda text: print(" ", text, flush=True)
+        load_recipe(recipe),
+        folder / "build",
+        budget=0,
+        progress=lambda text: print(" ", text, flush=True),
     )
 
 
@@ -102,7 +110,9 @@ def runs(openers: Openers, seconds: float) -> list[speed.Collected]:
         with contextlib.ExitStack() as stack:
             children = {}
             for row, opener in openers.items():
-                children[" ".join(row)] = child = Child(partial(StartHost, opener), what=" ".join(row))
+                children[" ".join(row)] = child = Child(
+                    partial(StartHost, opener), what=" ".join(row)
+                )
                 stack.callback(child.kill)
             found.append(speed.collect(children, seconds, " ".join(BASE)))
         for name, error in found[-1].failed.items():
@@ -144,7 +154,9 @@ def section(case: str, count: int, seconds: float) -> list[str]:
         openers = {row: GraphOpener(artifacts[row[0]].entry, row[1], threads) for row in ROWS}
         measured = measure(openers, count, seconds)
         megabytes = {level: one.size_bytes / 1e6 for level, one in artifacts.items()}
-    judged = ", ".join(f"{row.name} {row.status}, {row.parity.noise or 0:.2f}x noise" for row in found.artifacts)
+    judged = ", ".join(
+        f"{row.name} {row.status}, {row.parity.noise or 0:.2f}x noise" for row in found.artifacts
+    )
     rows = [
         f"| {row[0]} | {'all' if row[1] == 'ENABLE_ALL' else 'none'} | {megabytes[row[0]]:.1f} | "
         f"{cells(one.created)} | {cells(one.first)} | {cells(one.run)} |"
@@ -161,8 +173,12 @@ def main() -> None:
     """Measure the cases asked for and write the page."""
     parser = option_parser(__doc__)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], default=list(CASES))
-    parser.add_argument("--starts", type=int, default=STARTS, help="How often each graph is loaded.")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="Of timing, for each session and launch.")
+    parser.add_argument(
+        "--starts", type=int, default=STARTS, help="How often each graph is loaded."
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="Of timing, for each session and launch."
+    )
     parser.add_argument("--page", type=Path, default=PAGE)
     asked = parser.parse_args()
     here = machine.describe()

@@ -27,10 +27,14 @@ class GraphOpener:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         settings.intra_op_num_threads = self.options.threads or 0
-        settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{self.level}")
+        settings.graph_optimization_level = getattr(
+            onnxruntime.GraphOptimizationLevel, f"ORT_{self.level}"
+        )
         self.file.read_bytes()  # into the kernel's cache: it is not the disk that is measured
         start = time.perf_counter()
-        engine = onnxruntime.InferenceSession(str(self.file), settings, providers=["CPUExecutionProvider"])
+        engine = onnxruntime.InferenceSession(
+            str(self.file), settings, providers=["CPUExecutionProvider"]
+        )
         return GraphSession(engine, time.perf_counter() - start)
 
 

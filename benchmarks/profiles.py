@@ -31,7 +31,9 @@ def _onnx(artifact: Artifact, inputs: Arrays, threads: int) -> Counter[str]:
         options = onnxruntime.SessionOptions()
         options.enable_profiling, options.intra_op_num_threads = True, threads
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(str(artifact.entry), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(artifact.entry), options, providers=["CPUExecutionProvider"]
+        )
         for _ in range(RUNS):
             session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -67,7 +69,16 @@ def in_words(found: dict[str, float], most: int = 4) -> str:
     return ", ".join(f"{kind} {share:.0%}" for kind, share in list(found.items())[:most])
 
 
-_MATRICES = ("Conv", "FullyConnected", "MatMul", "Gemm", "QLinearConv", "QLinearMatMul", "QGemm", "DynamicQuantize")
+_MATRICES = (
+    "Conv",
+    "FullyConnected",
+    "MatMul",
+    "Gemm",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QGemm",
+    "DynamicQuantize",
+)
 
 
 def left_to_gain(found: dict[str, float], gain: float) -> str:

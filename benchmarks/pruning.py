@@ -51,7 +51,9 @@ artifacts:
 PASSES = {
     "": [],
     "50 magnitude": ["{prune: {structured: 0.5}}"],
-    "70 magnitude": ["{prune: {structured: 0.7, round_to: 16}}"],  # int8 kernels take sixteen channels at once
+    "70 magnitude": [
+        "{prune: {structured: 0.7, round_to: 16}}"
+    ],  # int8 kernels take sixteen channels at once
     "50": ["{prune: {structured: 0.5}}", "{recover: RECOVER}"],
     "70": ["{prune: {structured: 0.7, round_to: 16}}", "{recover: RECOVER}"],
 }
@@ -71,7 +73,11 @@ class Line:
 
 def wanted(recover: str) -> str:
     """The artifacts of the recipe as YAML."""
-    lines = ["  torchscript: null", "  tensorrt: null", "  tensorrt-int8: null"]  # of the recipe that is extended
+    lines = [
+        "  torchscript: null",
+        "  tensorrt: null",
+        "  tensorrt-int8: null",
+    ]  # of the recipe that is extended
     for engine in ("onnx", "openvino"):
         for name, passes in PASSES.items():
             for quantized in (False, True):
@@ -85,9 +91,13 @@ def wanted(recover: str) -> str:
 
 def measure(folder: Path, rows: Sequence[Row], base: str, data: str) -> dict[str, Line]:
     """The accuracy of each artifact, and its speed in a pair with `base`."""
-    test = call_factory("fashion_cnn.data:samples", {"folder": data, "split": "test"}, HERE.parent / "configs", "")
+    test = call_factory(
+        "fashion_cnn.data:samples", {"folder": data, "split": "test"}, HERE.parent / "configs", ""
+    )
     images, labels = test.images, test.labels
-    eager = classes(folder / base, images)  # float32 ONNX decides as eager does: that is what its parity proves
+    eager = classes(
+        folder / base, images
+    )  # float32 ONNX decides as eager does: that is what its parity proves
     launches = [launch(folder, rows) for _ in range(BENCH_LAUNCHES)]
     found = {}
     for row in rows:
@@ -97,8 +107,12 @@ def measure(folder: Path, rows: Sequence[Row], base: str, data: str) -> dict[str
         taken = speed.summarize([one[row.name] for one in launches], theirs)
         ratio, ci95 = taken.speedup or 1.0, taken.ci95 or (1.0, 1.0)
         manifest = Artifact.open(path).manifest
-        found[row.name] = Line(row, manifest, judged, taken.median_ms or 0.0, ratio, ci95 if theirs else (1.0, 1.0))
-        print(f"  {row.name}: {found[row.name].ratio:.2f}x {base}, {judged.artifact:.2%}", flush=True)
+        found[row.name] = Line(
+            row, manifest, judged, taken.median_ms or 0.0, ratio, ci95 if theirs else (1.0, 1.0)
+        )
+        print(
+            f"  {row.name}: {found[row.name].ratio:.2f}x {base}, {judged.artifact:.2%}", flush=True
+        )
     return found
 
 
@@ -107,7 +121,9 @@ def launch(folder: Path, rows: Sequence[Row]) -> dict[str, speed.Times]:
     with contextlib.ExitStack() as stack:
         children = {}
         for row in rows:
-            children[row.name] = start(Target(Artifact.open(folder / row.name), "cpu"), default_options())
+            children[row.name] = start(
+                Target(Artifact.open(folder / row.name), "cpu"), default_options()
+            )
             stack.callback(children[row.name].kill)
         print(f"  timing {len(children)} sessions", flush=True)
         return speed.collect(children, SECONDS).times
@@ -117,7 +133,9 @@ def classes(path: Path, images: Any) -> Any:
     """The class that an artifact gives each picture [N], in batches of its largest size."""
     session = burnish.load(path)
     size = Artifact.open(path).manifest.dims["batch"].max
-    parts = [images[start : start + size].astype(np.float32) for start in range(0, len(images), size)]
+    parts = [
+        images[start : start + size].astype(np.float32) for start in range(0, len(images), size)
+    ]
     return np.concatenate([session.run({"image": part})["logits"].argmax(1) for part in parts])
 
 
@@ -148,7 +166,9 @@ def verdicts(found: dict[str, Line]) -> list[str]:
     for name, base, gain, most in PRUNED:
         one, drop = found[name], found[name].accuracy.drop
         held = "yes" if one.ci95[1] >= gain and drop <= most else "**no**"
-        lines.append(f"| {name} over {base} | {one.ratio:.2f}x | {gain}x | {drop:.2%} | {most:.1%} | {held} |")
+        lines.append(
+            f"| {name} over {base} | {one.ratio:.2f}x | {gain}x | {drop:.2%} | {most:.1%} | {held} |"
+        )
     pruned = fastest([name for name in found if name.endswith("-70-int8")])
     whole = fastest([name for name in found if name in ("onnx-int8", "openvino-int8")])
     gain = found[pruned].ratio / found[whole].ratio
@@ -160,7 +180,9 @@ def verdicts(found: dict[str, Line]) -> list[str]:
 def page(found: dict[str, Line], minutes: float) -> str:
     """The report as Markdown."""
     here, whole = machine.describe(), found["onnx"]
-    versions = ", ".join(f"{one} {here['versions'][one]}" for one in ("torch", "onnxruntime", "openvino", "nncf"))
+    versions = ", ".join(
+        f"{one} {here['versions'][one]}" for one in ("torch", "onnxruntime", "openvino", "nncf")
+    )
     lines = [
         "# Pruning, recovery, int8: what each buys", "",
         f"Made by `python benchmarks/pruning.py` on {here['cpu']}, {here['cores']} cores; {versions}. The recipe "
@@ -185,11 +207,19 @@ def main() -> None:
     parser = option_parser(__doc__)
     add_data(parser, files)
     parser.add_argument("--minutes", type=float, default=5.0, help="of recovery; default: 5")
-    parser.add_argument("--recover", default="", help="more options of the pass, as in `augment: [flip]`")
-    parser.add_argument("--build", type=Path, help="keep the build here; one that is there is only measured")
+    parser.add_argument(
+        "--recover", default="", help="more options of the pass, as in `augment: [flip]`"
+    )
+    parser.add_argument(
+        "--build", type=Path, help="keep the build here; one that is there is only measured"
+    )
     asked = parser.parse_args()
     pictures = required(parser, "--data", asked.data, files)
-    recover = "{" + ", ".join([f"minutes: {asked.minutes}", *([asked.recover] if asked.recover else [])]) + "}"
+    recover = (
+        "{"
+        + ", ".join([f"minutes: {asked.minutes}", *([asked.recover] if asked.recover else [])])
+        + "}"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         base = HERE.parent / "configs"
         recipe = base / "fashion_cnn.yaml"
@@ -201,7 +231,12 @@ def main() -> None:
         if (folder / "build.json").exists():
             made = Build.read(folder)
         else:
-            made = build(load_recipe(path), folder, budget=0, progress=lambda told: print(" ", told, flush=True))
+            made = build(
+                load_recipe(path),
+                folder,
+                budget=0,
+                progress=lambda told: print(" ", told, flush=True),
+            )
         for row in made.artifacts:
             print(row.name, row.status, row.reason or "", flush=True)
         found = measure(folder, made.artifacts, "onnx", str(pictures))

@@ -90,7 +90,11 @@ SETTINGS = {
   training: {{images: {data}, samples: 100}}
   evaluation: {{images: {data}, samples: 400, labels: prefix}}
 """,
-        {"macs": (0.04, 0.08, 0.14, 0.22), "macs-by-16": (0.06, 0.12), "latency": (0.05, 0.1, 0.16)},
+        {
+            "macs": (0.04, 0.08, 0.14, 0.22),
+            "macs-by-16": (0.06, 0.12),
+            "latency": (0.05, 0.1, 0.16),
+        },
         "most: 0.9, importance: taylor",
         "epochs: 1000, patience: 1000, batch: 25, rate: 1.0e-4, augment: [flip]",
         1.5,
@@ -141,7 +145,9 @@ def recipe(model: str, folder: Path, minutes: float, scratch: Path) -> Path:
             lines.append(f"  {way}-{share}: {{format: onnx, passes: [{prune}, {recover}]}}")
     data = setting.data.format(data=json.dumps(str(folder)))
     path = scratch / f"{model}.yaml"
-    path.write_text(RECIPE.format(base=base, data=data, artifacts="\n".join(lines) + "\n"), encoding="utf-8")
+    path.write_text(
+        RECIPE.format(base=base, data=data, artifacts="\n".join(lines) + "\n"), encoding="utf-8"
+    )
     for beside in CONFIGS.iterdir():
         if beside.is_dir():
             (scratch / beside.name).symlink_to(beside)
@@ -151,7 +157,9 @@ def recipe(model: str, folder: Path, minutes: float, scratch: Path) -> Path:
 def test_pictures(model: str, data: Path, folder: Path) -> tuple[Any, Any]:
     """The pictures that decide [N, C, H, W], which no training has seen, and their labels [N]."""
     if model == "fashion_cnn":
-        found = call_factory("fashion_cnn.data:samples", {"folder": str(data), "split": "test"}, CONFIGS, "")
+        found = call_factory(
+            "fashion_cnn.data:samples", {"folder": str(data), "split": "test"}, CONFIGS, ""
+        )
         return found.images, found.labels.astype(np.int64)
     probes = [one for one in Reference.load(folder / REFERENCE_FILE).probes if one.kind == "data"]
     images = np.concatenate([next(iter(one.inputs.values())) for one in probes])
@@ -162,11 +170,15 @@ def run(model: str, data: Path, folder: Path, minutes: float, scratch: Path) -> 
     """Build what is not built yet, and measure it."""
     if not (folder / "build.json").exists():
         path = recipe(model, data, minutes, scratch)
-        build(load_recipe(path), folder, budget=0, progress=lambda told: print(" ", told, flush=True))
+        build(
+            load_recipe(path), folder, budget=0, progress=lambda told: print(" ", told, flush=True)
+        )
     rows = Build.read(folder).artifacts
     for row in rows:
         print(" ", row.name, row.status, row.reason or "", flush=True)
-    return measure(model, data, folder, [row for row in rows if (folder / row.name / MANIFEST).exists()])
+    return measure(
+        model, data, folder, [row for row in rows if (folder / row.name / MANIFEST).exists()]
+    )
 
 
 def measure(model: str, data: Path, folder: Path, rows: Sequence[Row]) -> list[Point]:
@@ -193,7 +205,10 @@ def measure(model: str, data: Path, folder: Path, rows: Sequence[Row]) -> list[P
                 taken.ci95 or (1.0, 1.0),
             )
         )
-        print(f"  {row.name}: {points[-1].speedup:.2f}x, agrees on {points[-1].right.mean():.2%}", flush=True)
+        print(
+            f"  {row.name}: {points[-1].speedup:.2f}x, agrees on {points[-1].right.mean():.2%}",
+            flush=True,
+        )
     return points
 
 
@@ -203,10 +218,14 @@ def gains(points: Sequence[Point], pictures: np.ndarray[Any, Any]) -> np.ndarray
     NaN for BASE's own, and beyond BASE's last one. `pictures`: indices of those that count.
     """
     # Half a picture more than were counted: nought has no logarithm.
-    wrong = np.array([len(pictures) - one.right[pictures].sum() + 0.5 for one in points]) / len(pictures)
+    wrong = np.array([len(pictures) - one.right[pictures].sum() + 0.5 for one in points]) / len(
+        pictures
+    )
     # The whole model is what BASE leaves where it removes nothing.
     base = sorted(
-        (share, one.speedup) for share, one in zip(wrong, points, strict=True) if one.way in (BASE, WHOLE)
+        (share, one.speedup)
+        for share, one in zip(wrong, points, strict=True)
+        if one.way in (BASE, WHOLE)
     )
     known, times = np.log(np.array(base).T) * [[1], [-1]]
     beside = np.exp(np.interp(np.log(wrong), known, times, left=np.nan, right=np.nan))
@@ -236,7 +255,11 @@ def section(model: str, points: Sequence[Point], minutes: float) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for index, one in enumerate(points):
-        gain = f"{found[index]:.2f}x ({interval(drawn[:, index])})" if np.isfinite(found[index]) else ""
+        gain = (
+            f"{found[index]:.2f}x ({interval(drawn[:, index])})"
+            if np.isfinite(found[index])
+            else ""
+        )
         cells = [
             one.way, f"{one.share:g}", f"{one.macs:.0%}", "" if one.foretold is None else f"{one.foretold:.0%}",
             f"{one.right.mean():.2%}", f"{one.accuracy:.2%}",
@@ -246,7 +269,9 @@ def section(model: str, points: Sequence[Point], minutes: float) -> list[str]:
     for way in WAYS:
         mine = np.array([one.way == way for one in points]) & np.isfinite(found)
         if mine.any():
-            mean, means = (np.exp(np.nanmean(np.log(values[..., mine]), axis=-1)) for values in (found, drawn))
+            mean, means = (
+                np.exp(np.nanmean(np.log(values[..., mine]), axis=-1)) for values in (found, drawn)
+            )
             lines += [
                 "",
                 f"{way}, together: {mean:.2f}x as fast as {BASE} at the same agreement ({interval(means)}).",
@@ -272,10 +297,16 @@ def page(sections: Mapping[str, Sequence[str]]) -> str:
 def main() -> None:
     """Measure the models asked for; sections of the others stay."""
     parser = option_parser(__doc__)
-    parser.add_argument("models", nargs="*", default=list(SETTINGS), metavar="MODEL", help=", ".join(SETTINGS))
-    add_data(parser, f"a folder with {' and '.join(setting.folder for setting in SETTINGS.values())}")
+    parser.add_argument(
+        "models", nargs="*", default=list(SETTINGS), metavar="MODEL", help=", ".join(SETTINGS)
+    )
+    add_data(
+        parser, f"a folder with {' and '.join(setting.folder for setting in SETTINGS.values())}"
+    )
     parser.add_argument("--minutes", type=float, help="of recovery, instead of each model's own")
-    parser.add_argument("--build", type=Path, help="keep builds here; one that is there is only measured")
+    parser.add_argument(
+        "--build", type=Path, help="keep builds here; one that is there is only measured"
+    )
     asked = parser.parse_args()
     if unknown := [model for model in asked.models if model not in SETTINGS]:
         parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(SETTINGS)}")
@@ -289,7 +320,9 @@ def main() -> None:
         minutes = asked.minutes or SETTINGS[model].minutes
         with tempfile.TemporaryDirectory() as scratch:
             folder = (asked.build or Path(scratch, "build")) / model
-            sections[model] = section(model, run(model, data, folder, minutes, Path(scratch)), minutes)
+            sections[model] = section(
+                model, run(model, data, folder, minutes, Path(scratch)), minutes
+            )
         ROWS.write_text(json.dumps(sections, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(page(sections), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))

@@ -92,7 +92,9 @@ def main() -> None:
     option_parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         build = Path(folder, "mobilenet_v2")
-        subprocess.run([*BURNISH, "convert", "mobilenet_v2", "-q", "--no-speed", "-o", str(build)], check=True)
+        subprocess.run(
+            [*BURNISH, "convert", "mobilenet_v2", "-q", "--no-speed", "-o", str(build)], check=True
+        )
         artifact, versus = build / "onnx", build / "torchscript"
         load_process = multiprocessing.get_context("spawn").Process(target=disturb, daemon=True)
         load_process.start()

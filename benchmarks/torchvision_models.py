@@ -54,7 +54,8 @@ def convert(model: str, folder: Path) -> dict[str, Any]:
     finally:
         shutil.rmtree(folder / model, ignore_errors=True)
     rows = {
-        row.name: row.model_dump(mode="json", include={"status", "reason", "parity"}) for row in found.artifacts
+        row.name: row.model_dump(mode="json", include={"status", "reason", "parity"})
+        for row in found.artifacts
     }
     return {**rows, "seconds": time.perf_counter() - start}
 
@@ -92,7 +93,9 @@ def page(rows: dict[str, Any]) -> str:
         "`built` is an engine that only a GPU can run. "
         "Rows may come from several runs of the script.",
         "",
-        f"{len(rows)} models: " + ", ".join(f"{count} {name}" for name, count in good.items()) + "; largest noise "
+        f"{len(rows)} models: "
+        + ", ".join(f"{count} {name}" for name, count in good.items())
+        + "; largest noise "
         f"{max(noises, default=0):.2f}.",
         "",
         "| model | TorchScript | ONNX | TensorRT-RTX | seconds | why |",

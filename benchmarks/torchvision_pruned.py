@@ -55,10 +55,13 @@ def convert(model: str, folder: Path) -> dict[str, Any]:
     try:
         found = build(load_recipe(recipe), folder / model, budget=0)
         rows: dict[str, Any] = {
-            row.name: row.model_dump(mode="json", include={"status", "reason", "parity"}) for row in found.artifacts
+            row.name: row.model_dump(mode="json", include={"status", "reason", "parity"})
+            for row in found.artifacts
         }
         if (folder / model / "onnx").exists():
-            rows["prune"] = Artifact.open(folder / model / "onnx").manifest.build["passes"][0]["prune"]
+            rows["prune"] = Artifact.open(folder / model / "onnx").manifest.build["passes"][0][
+                "prune"
+            ]
     except BurnishError as error:
         rows = {"error": str(error)}
     finally:
@@ -71,12 +74,23 @@ def line(model: str, found: dict[str, Any]) -> str:
     pruned = found.get("prune")
     left = ["", ""]
     if pruned:
-        left = [f"{pruned['after'][name] / pruned['before'][name]:.1%}" for name in ("macs", "parameters")]
+        left = [
+            f"{pruned['after'][name] / pruned['before'][name]:.1%}"
+            for name in ("macs", "parameters")
+        ]
     sqnr = found.get("onnx", {}).get("parity", {}).get("original_sqnr_db")
-    bad = [one for name in ("onnx", "tensorrt") if (one := found.get(name, {})).get("status") not in GOOD]
+    bad = [
+        one
+        for name in ("onnx", "tensorrt")
+        if (one := found.get(name, {})).get("status") not in GOOD
+    ]
     reasons = [found.get("error"), *(one.get("reason") for one in bad)]
     why = " ".join(" / ".join(one for one in reasons if one).split())[:300].replace("|", "\\|")
-    cells = [cell(found.get("onnx")), cell(found.get("tensorrt")), f"{sqnr:.1f}" if sqnr is not None else ""]
+    cells = [
+        cell(found.get("onnx")),
+        cell(found.get("tensorrt")),
+        f"{sqnr:.1f}" if sqnr is not None else "",
+    ]
     return f"| {model} | {' | '.join([*left, *cells])} | {found['seconds']:.0f} | {why} |"
 
 

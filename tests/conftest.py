@@ -119,8 +119,12 @@ def pytest_runtest_setup() -> None:
 
     The exporter builds the table again for each export, at a second of processor time, and then only reads it.
     """
-    registration = sys.modules.get("torch.onnx._internal.exporter._registration")  # once something was exported
-    if registration is not None and not hasattr(registration.ONNXRegistry.from_torchlib, "cache_info"):
+    registration = sys.modules.get(
+        "torch.onnx._internal.exporter._registration"
+    )  # once something was exported
+    if registration is not None and not hasattr(
+        registration.ONNXRegistry.from_torchlib, "cache_info"
+    ):
         registry = registration.ONNXRegistry
         registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
 
@@ -140,7 +144,8 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def usual_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine counts as being at its usual speed: whether it is decides no test, and nobody waits for it."""
     monkeypatch.setattr(
-        "runtimes.validator.speed.speed.Pace", lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0))
+        "runtimes.validator.speed.speed.Pace",
+        lambda: SimpleNamespace(wait=lambda seconds: (True, 0.0)),
     )
 
 
@@ -150,7 +155,9 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 
     def become(name: str) -> None:
         monkeypatch.setenv("BURNISH_CPUINFO", str(cpuinfo(name)))
-        monkeypatch.setattr("platform.machine", lambda: "aarch64" if name.startswith("neoverse") else "x86_64")
+        monkeypatch.setattr(
+            "platform.machine", lambda: "aarch64" if name.startswith("neoverse") else "x86_64"
+        )
         machine.instruction_sets.cache_clear()
 
     machine.instruction_sets.cache_clear()
@@ -215,7 +222,9 @@ def quantized_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory
 def gpu_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model built for this machine's GPU, with every format that runs on one; for tests marked `gpu`."""
     recipe = small_recipe.with_name("gpu.yaml")
-    recipe.write_text(dedent(_RECIPE).partition("artifacts:")[0] + dedent(_ON_A_GPU), encoding="utf-8")
+    recipe.write_text(
+        dedent(_RECIPE).partition("artifacts:")[0] + dedent(_ON_A_GPU), encoding="utf-8"
+    )
     return _built(recipe, tmp_path_factory)
 
 

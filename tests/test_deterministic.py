@@ -109,7 +109,12 @@ def start(folder: Path, output: str, seed: int, some_cores: list[int]) -> subpro
         ",".join(map(str, some_cores)),
     ]
     return subprocess.Popen(
-        words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        words,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -130,7 +135,11 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def files(build: Path) -> dict[str, str]:
     """The digest of every file that a build leaves, but for the report of the run itself."""
-    found = (path for path in build.rglob("*") if path.is_file() and path.relative_to(build).parts[0] != "logs")
+    found = (
+        path
+        for path in build.rglob("*")
+        if path.is_file() and path.relative_to(build).parts[0] != "logs"
+    )
     return {
         path.relative_to(build).as_posix(): sha256(path)
         for path in found
@@ -141,7 +150,9 @@ def files(build: Path) -> dict[str, str]:
 @pytest.mark.timeout(600)
 def test_two_builds_leave_the_same_bytes(builds: tuple[Path, Path]) -> None:
     first, second = map(files, builds)
-    assert {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)} == set()
+    assert {
+        name for name in first.keys() | second.keys() if first.get(name) != second.get(name)
+    } == set()
 
 
 def test_every_artifact_that_this_machine_can_build_was_compared(builds: tuple[Path, Path]) -> None:
@@ -149,7 +160,9 @@ def test_every_artifact_that_this_machine_can_build_was_compared(builds: tuple[P
         rows = {row.name: row for row in Build.read(build).artifacts}
         assert len(rows) == 19
         missing = {name for name, row in rows.items() if not (build / name / MANIFEST).is_file()}
-        assert {rows[name].status for name in missing} <= {"skipped"}, {name: rows[name].reason for name in missing}
+        assert {rows[name].status for name in missing} <= {"skipped"}, {
+            name: rows[name].reason for name in missing
+        }
         assert "onnx" not in missing
 
 
@@ -163,8 +176,14 @@ def test_manifests_say_that_they_are_deterministic(builds: tuple[Path, Path]) ->
 
 def test_no_file_of_an_artifact_names_a_folder_or_a_time(builds: tuple[Path, Path]) -> None:
     """Nor what a file has compressed: archives of PyTorch store, and the other formats do not compress."""
-    told = [str(builds[0].parent).encode(), str(Path(burnish.__file__).parent.parent).encode(), b"site-packages"]
-    for path in (path for path in builds[0].glob("*/*") if path.parent.name not in ("logs", "models")):
+    told = [
+        str(builds[0].parent).encode(),
+        str(Path(burnish.__file__).parent.parent).encode(),
+        b"site-packages",
+    ]
+    for path in (
+        path for path in builds[0].glob("*/*") if path.parent.name not in ("logs", "models")
+    ):
         content = path.read_bytes()
         assert not [one for one in told if one in content], path
         if path.name == MANIFEST:

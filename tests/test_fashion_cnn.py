@@ -33,7 +33,9 @@ def network() -> Any:
 
 
 def dataset(folder: Path, **args: Any) -> Any:
-    return call_factory("fashion_cnn.data:samples", {"folder": str(folder), **args}, CONFIGS, "test")
+    return call_factory(
+        "fashion_cnn.data:samples", {"folder": str(folder), **args}, CONFIGS, "test"
+    )
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -66,7 +68,9 @@ def test_the_committed_weights_know_the_committed_test_pictures(network: Any) ->
 def test_the_factory_builds_other_sizes(widths: tuple[int, ...]) -> None:
     import torch
 
-    model = call_factory("fashion_cnn.net:build", {"stem": 8, "widths": widths, "classes": 3}, CONFIGS, "test")
+    model = call_factory(
+        "fashion_cnn.net:build", {"stem": 8, "widths": widths, "classes": 3}, CONFIGS, "test"
+    )
     assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
 
 
@@ -83,14 +87,22 @@ def test_calibration_and_evaluation_share_no_picture() -> None:
 def test_the_dataset_gives_pixel_values_and_classes(raw: Path) -> None:
     found = dataset(raw)
     assert len(found) == 4
-    assert [(float(picture.max()), label) for picture, label in found] == [(0, 9), (10, 8), (20, 7), (30, 6)]
+    assert [(float(picture.max()), label) for picture, label in found] == [
+        (0, 9),
+        (10, 8),
+        (20, 7),
+        (30, 6),
+    ]
     assert found[0][0].shape == (1, 28, 28) and found[0][0].dtype == np.float32
     assert len(dataset(raw, split="test")) == 2
     assert [len(dataset(raw, limit=limit)) for limit in (1, 3, 9)] == [1, 3, 4]
 
 
 def test_the_dataset_serves_a_recipe(raw: Path) -> None:
-    source = {"factory": "python:fashion_cnn.data:samples", "args": {"folder": str(raw), "split": "train"}}
+    source = {
+        "factory": "python:fashion_cnn.data:samples",
+        "args": {"folder": str(raw), "split": "train"},
+    }
     recipe = Recipe.model_validate(
         {
             "model": "python:fashion_cnn.net:build",
@@ -107,7 +119,9 @@ def test_the_dataset_serves_a_recipe(raw: Path) -> None:
 def _cut(raw: Path) -> None:
     for path in raw.glob("train-images*"):
         content = path.read_bytes()
-        path.write_bytes(gzip.compress(gzip.decompress(content)[:-1]) if path.suffix == ".gz" else content[:-1])
+        path.write_bytes(
+            gzip.compress(gzip.decompress(content)[:-1]) if path.suffix == ".gz" else content[:-1]
+        )
 
 
 def _drop_labels(raw: Path) -> None:
@@ -150,8 +164,16 @@ def test_there_is_no_such_split(raw: Path) -> None:
 
 def test_onnx_is_as_accurate_as_eager_in_float32_and_nearly_so_in_int8(tmp_path: Path) -> None:
     pytest.importorskip("nncf", reason="NNCF is not installed")
-    unused = [f"artifacts.{name}=null" for name in ("torchscript", "openvino", "tensorrt", "openvino-int8")]
-    settings = [*unused, "artifacts.tensorrt-int8=null", "dims.batch.max=4", "data.evaluation.samples=200"]
+    unused = [
+        f"artifacts.{name}=null"
+        for name in ("torchscript", "openvino", "tensorrt", "openvino-int8")
+    ]
+    settings = [
+        *unused,
+        "artifacts.tensorrt-int8=null",
+        "dims.batch.max=4",
+        "data.evaluation.samples=200",
+    ]
     found = build(load_recipe("fashion_cnn", settings, [CONFIGS]), tmp_path / "build", budget=0)
     rows = {row.name: row for row in found.artifacts}
     assert {name: (row.status, row.reason) for name, row in rows.items()} == dict.fromkeys(
@@ -160,5 +182,7 @@ def test_onnx_is_as_accurate_as_eager_in_float32_and_nearly_so_in_int8(tmp_path:
     exact, coarse = (rows[name].parity.accuracy for name in ("onnx", "onnx-int8"))
     assert exact is not None and coarse is not None
     assert exact.samples == 200 and exact.eager >= ACCURACY
-    assert abs(exact.drop) <= 0.005, "at most one picture lies so near a border that rounding decides"
+    assert abs(exact.drop) <= 0.005, (
+        "at most one picture lies so near a border that rounding decides"
+    )
     assert abs(coarse.drop) <= 0.02

@@ -51,7 +51,9 @@ def named_in(file: Path) -> frozenset[Path]:
 
 def reached_from(test: Path) -> set[Path]:
     """Source files that a test file, and the conftests above it, can reach."""
-    conftests = [folder / "conftest.py" for folder in test.parents if folder.is_relative_to(ROOT / "tests")]
+    conftests = [
+        folder / "conftest.py" for folder in test.parents if folder.is_relative_to(ROOT / "tests")
+    ]
     pending = [test, *(path for path in conftests if path.is_file())]
     reached: set[Path] = set()
     while pending:
@@ -66,7 +68,9 @@ def test_a_module_has_a_test_file_of_its_name_or_a_line_that_says_where(module: 
     if mirror(module).is_file():
         assert module not in WHERE, "its mirror exists: remove the line from tests/where.toml"
         return
-    assert module in WHERE, f"write {mirror(module).relative_to(ROOT)}, or a line in tests/where.toml"
+    assert module in WHERE, (
+        f"write {mirror(module).relative_to(ROOT)}, or a line in tests/where.toml"
+    )
     test = ROOT / WHERE[module]
     assert test.is_file(), f"{WHERE[module]} does not exist"
     assert ROOT / module in reached_from(test), f"{WHERE[module]} never reaches {module}"

@@ -47,7 +47,10 @@ def _build(recipe: str | Path, output: Path, settings: list[str]) -> Built:
     """Up to batch 4; speed is not asserted in tests, so it is not measured."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
     data = load_recipe(recipe).recipe.data
-    own = [*([] if data.calibration else _NOISE), *(["data.evaluation.samples=20"] if data.evaluation else [])]
+    own = [
+        *([] if data.calibration else _NOISE),
+        *(["data.evaluation.samples=20"] if data.evaluation else []),
+    ]
     plan = load_recipe(recipe, settings=["dims.batch.max=4", *settings, *own])
     if any(one.exporter.format == "openvino" for one in plan.artifacts):
         pytest.importorskip("openvino", reason="OpenVINO is not installed")
@@ -63,7 +66,11 @@ def _build(recipe: str | Path, output: Path, settings: list[str]) -> Built:
 @pytest.fixture(scope="module", params=NAMES)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """One shipped recipe with an engine in float16, and but for the large one another in int8."""
-    settings = ["artifacts.tensorrt.flavor=rtx", *_FP16, *(_INT8 if request.param != "vit_b_16" else [])]
+    settings = [
+        "artifacts.tensorrt.flavor=rtx",
+        *_FP16,
+        *(_INT8 if request.param != "vit_b_16" else []),
+    ]
     return _build(request.param, tmp_path_factory.mktemp("shipped") / request.param, settings)
 
 
@@ -91,7 +98,8 @@ def test_passes_where_it_can_run_and_builds_the_rest(built: Built) -> None:
         for row in found.artifacts
         if row.status != wanted[row.device]
         and "this CPU does not compute in" not in str(row.reason)
-        and row.name != INT8  # what noise has calibrated need not be accurate where there is a GPU to run it
+        and row.name
+        != INT8  # what noise has calibrated need not be accurate where there is a GPU to run it
     ]
     assert wrong == []
     assert {row.format for row in found.artifacts} >= {"torchscript", "onnx", "tensorrt"}
@@ -101,14 +109,20 @@ def computing_layers(output: Path) -> tuple[int, int]:
     """Of the model's own ONNX graph: its convolutions and matrix products, and those of them that have weights."""
     graph = onnx.load(Artifact.open(output / "onnx").entry, load_external_data=False).graph
     weights = {tensor.name for tensor in graph.initializer}
-    nodes = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    nodes = [
+        node for node in graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+    ]
     return len(nodes), sum(node.input[1] in weights for node in nodes)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_every_layer_of_a_float_engine_has_the_precision_that_was_asked_for(built: Built, precision: str) -> None:
+def test_every_layer_of_a_float_engine_has_the_precision_that_was_asked_for(
+    built: Built, precision: str
+) -> None:
     _, output = built
-    engine = Artifact.open(output / ("tensorrt" if precision == "fp32" else f"tensorrt-{precision}"))
+    engine = Artifact.open(
+        output / ("tensorrt" if precision == "fp32" else f"tensorrt-{precision}")
+    )
     engine.verify()
     made = engine.manifest.build
     every, _ = computing_layers(output)

@@ -75,7 +75,9 @@ def _sizes(modules: Sequence[Module]) -> list[_Value]:
     """Number and length of modules and functions."""
     lengths = {str(module.path): len(module.lines) for module in modules}
     functions = {
-        f"{module.path}:{node.lineno} {node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
+        f"{module.path}:{node.lineno} {node.name}": (node.end_lineno or node.lineno)
+        - node.lineno
+        + 1
         for module in modules
         for node in ast.walk(module.tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -86,7 +88,11 @@ def _sizes(modules: Sequence[Module]) -> list[_Value]:
         ("lines", sum(lengths.values()), ""),
         ("functions", len(functions), ""),
     ]
-    return [*values, *_distribution("file length", lengths), *_distribution("function length", functions)]
+    return [
+        *values,
+        *_distribution("file length", lengths),
+        *_distribution("function length", functions),
+    ]
 
 
 def _distribution(name: str, lengths: dict[str, int]) -> list[_Value]:
@@ -117,7 +123,11 @@ def _style(modules: Sequence[Module]) -> list[_Value]:
         ("filler names, % of bindings", _share(fillers.total(), len(bindings)), words),
         ("bindings", len(bindings), ""),
         ("lines over 100 characters, %", _share(long, len(lines)), f"{long} lines"),
-        ("comprehensions per 100 lines", _share(comprehensions, len(lines)), f"{comprehensions} comprehensions"),
+        (
+            "comprehensions per 100 lines",
+            _share(comprehensions, len(lines)),
+            f"{comprehensions} comprehensions",
+        ),
     ]
 
 
@@ -138,7 +148,11 @@ def _layout(modules: Sequence[Module], floors: layers.Floors) -> list[_Value]:
     [(fullest, most)] = folders.most_common(1) or [("", 0)]
     return [
         ("rooms", len(rooms), ""),
-        ("floors", max(layers.levels(rooms).values(), default=0), "levels of the import graph between rooms"),
+        (
+            "floors",
+            max(layers.levels(rooms).values(), default=0),
+            "levels of the import graph between rooms",
+        ),
         ("arrows between rooms", sum(len(targets) for targets in rooms.values()), ""),
         ("upward imports", len(upward), _several(map(str, upward))),
         ("circles of modules", len(module_circles), _several(map(" - ".join, module_circles))),
@@ -157,7 +171,10 @@ def _type_checking(modules: Sequence[Module]) -> tuple[int, str]:
             if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
                 continue
             for statement in node.body:
-                if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] in PACKAGES:
+                if (
+                    isinstance(statement, ast.ImportFrom)
+                    and (statement.module or "").split(".")[0] in PACKAGES
+                ):
                     owners.append(module.name)
     return len(owners), _several(dict.fromkeys(owners))
 
@@ -175,19 +192,25 @@ def as_text(figures: Sequence[Figure]) -> str:
     for figure in figures:
         target = "" if figure.target is None else f"{figure.target:g}"
         mark = " " if figure.holds else "!"
-        lines.append(f"{figure.name:32}{figure.value:>9g}{target:>9} {mark} {figure.detail}".rstrip())
+        lines.append(
+            f"{figure.name:32}{figure.value:>9g}{target:>9} {mark} {figure.detail}".rstrip()
+        )
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the figures. Returns 1 if one is over its target."""
-    parser = argparse.ArgumentParser(prog="python -m tools.figures", description="Figures of the code.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.figures", description="Figures of the code."
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository; default: this one")
     options = parser.parse_args(arguments)
     figures = measure(read_modules(options.root))
     if options.json:
-        print(json.dumps([{**asdict(figure), "holds": figure.holds} for figure in figures], indent=1))
+        print(
+            json.dumps([{**asdict(figure), "holds": figure.holds} for figure in figures], indent=1)
+        )
     else:
         print(as_text(figures))
     return 0 if all(figure.holds for figure in figures) else 1

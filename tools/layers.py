@@ -18,7 +18,13 @@ Graph = Mapping[str, frozenset[str]]
 
 FLOORS: Floors = (
     ("runtimes", "converters.digest"),
-    ("converters.errors", "converters.user_code", "converters.steps", "converters.recipe", "converters.models"),
+    (
+        "converters.errors",
+        "converters.user_code",
+        "converters.steps",
+        "converters.recipe",
+        "converters.models",
+    ),
     ("converters.graph", "converters.sources", "converters.data"),
     ("converters.exporters", "converters.passes"),
     ("converters.plan", "converters.debug"),

@@ -77,7 +77,9 @@ def _block(page: Path, lines: list[str], start: int, end: int) -> Block:
     title = _TITLE.search(info)
     comment = _COMMENT.match(lines[start - 1]) if start else None
     remark = (comment.group(1), comment.group(2)) if comment else None
-    return Block(page, start + 1, language, "\n".join(content) + "\n", title and title.group(1), remark)
+    return Block(
+        page, start + 1, language, "\n".join(content) + "\n", title and title.group(1), remark
+    )
 
 
 def prose(page: Path) -> Iterator[tuple[int, str]]:

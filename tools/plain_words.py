@@ -24,9 +24,22 @@ from tools.prose import Passage, read_markdown, read_python, read_yaml
 from tools.sources import PACKAGES, ROOT, Module
 from tools.words import NAME_ADVICE, OPENING_ADVICE, WORDS, openings
 
-_TEXTS = (*PACKAGES, "benchmarks", "tools", "configs", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+_TEXTS = (
+    *PACKAGES,
+    "benchmarks",
+    "tools",
+    "configs",
+    "docs",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+)
 """Files and folders that are checked by default. `tests/` is not: its names are sentences of their own."""
-_SELF = ("tools/words.py", "tools/plain_words.py", "tools/bindings.py")  # they spell the words that they look for
+_SELF = (
+    "tools/words.py",
+    "tools/plain_words.py",
+    "tools/bindings.py",
+)  # they spell the words that they look for
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,9 @@ def check(paths: Iterable[Path], root: Path = ROOT) -> list[Finding]:
     """Check files and folders (relative to `root`, or absolute) and list what is to be reworded, in order."""
     findings: list[Finding] = []
     for path in _files(root / path for path in paths):
-        findings += check_text(path.read_text(encoding="utf-8"), path.resolve().relative_to(root.resolve()))
+        findings += check_text(
+            path.read_text(encoding="utf-8"), path.resolve().relative_to(root.resolve())
+        )
     return findings
 
 
@@ -81,7 +96,9 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 
 def _is_checked(path: Path) -> bool:
     """Whether a file has English of ours. Result pages of benchmarks quote the version that they measured."""
-    is_result = path.parent.name == "benchmarks" and path.suffix == ".md" and path.name != "README.md"
+    is_result = (
+        path.parent.name == "benchmarks" and path.suffix == ".md" and path.name != "README.md"
+    )
     is_text = path.suffix in (".py", ".md", ".yaml", ".yml") and path.is_file()
     return is_text and not is_result and not path.as_posix().endswith(_SELF)
 
@@ -105,9 +122,15 @@ def _word_findings(passages: Iterable[Passage], path: Path) -> Iterator[Finding]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the findings. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.plain_words", description="Check for plain words.")
-    parser.add_argument("paths", nargs="*", type=Path, help="files or folders; default: the whole repository")
-    parser.add_argument("--at-most", type=int, default=0, metavar="N", help="findings that are tolerated (0)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.plain_words", description="Check for plain words."
+    )
+    parser.add_argument(
+        "paths", nargs="*", type=Path, help="files or folders; default: the whole repository"
+    )
+    parser.add_argument(
+        "--at-most", type=int, default=0, metavar="N", help="findings that are tolerated (0)"
+    )
     options = parser.parse_args(arguments)
     findings = check(options.paths or map(Path, _TEXTS))
     if len(findings) <= options.at_most:

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 from tools.sources import Module
 
-_DESCRIBING = {"help", "description", "epilog", "short_help"}  # keywords whose texts users read as descriptions
+_DESCRIBING = {
+    "help",
+    "description",
+    "epilog",
+    "short_help",
+}  # keywords whose texts users read as descriptions
 
 
 @dataclass(frozen=True)

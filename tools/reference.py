@@ -12,7 +12,11 @@ from tools.reference_cli import cli_page
 from tools.reference_python import python_page
 from tools.reference_recipe import recipe_page
 
-PAGES: dict[str, Callable[[], str]] = {"recipe.md": recipe_page, "cli.md": cli_page, "python.md": python_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "recipe.md": recipe_page,
+    "cli.md": cli_page,
+    "python.md": python_page,
+}
 
 
 def write_pages() -> None:

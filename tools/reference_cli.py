@@ -21,8 +21,14 @@ completion for your shell.
 def cli_page() -> str:
     """The Markdown page."""
     program: Any = get_command(app)
-    parts = [notice("the help texts in burnish/cli"), _INTRODUCTION, f"\n{sentence(program.epilog)}\n"]
-    overview = [(f"[`{name}`](#burnish-{name})", _summary(verb)) for name, verb in program.commands.items()]
+    parts = [
+        notice("the help texts in burnish/cli"),
+        _INTRODUCTION,
+        f"\n{sentence(program.epilog)}\n",
+    ]
+    overview = [
+        (f"[`{name}`](#burnish-{name})", _summary(verb)) for name, verb in program.commands.items()
+    ]
     parts += ["\n", table(("verb", "purpose"), overview)]
     parts += [_verb(name, verb) for name, verb in program.commands.items()]
     return "".join(parts)
@@ -35,8 +41,14 @@ def _summary(verb: Any) -> str:
 def _verb(name: str, verb: Any) -> str:
     arguments = [parameter for parameter in verb.params if parameter.param_type_name == "argument"]
     options = [parameter for parameter in verb.params if parameter.param_type_name == "option"]
-    usage = " ".join(["burnish", name, *(["[OPTIONS]"] if options else []), *map(_place, arguments)])
-    parts = [heading(2, f"`burnish {name}`"), f"\n{sentence(verb.help or '')}\n", f"\n```text\n{usage}\n```\n"]
+    usage = " ".join(
+        ["burnish", name, *(["[OPTIONS]"] if options else []), *map(_place, arguments)]
+    )
+    parts = [
+        heading(2, f"`burnish {name}`"),
+        f"\n{sentence(verb.help or '')}\n",
+        f"\n```text\n{usage}\n```\n",
+    ]
     if arguments:
         rows = [(code(_name(argument)), sentence(argument.help or "")) for argument in arguments]
         parts += ["\n", table(("argument", "description"), rows)]
@@ -57,7 +69,9 @@ def _place(argument: Any) -> str:
 
 def _flags(option: Any) -> str:
     value = "" if option.is_flag else f" {option.metavar or _kind(option)}"
-    return ", ".join(code(f"{flag}{value}" if flag.startswith("--") else flag) for flag in option.opts)
+    return ", ".join(
+        code(f"{flag}{value}" if flag.startswith("--") else flag) for flag in option.opts
+    )
 
 
 def _kind(option: Any) -> str:

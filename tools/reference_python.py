@@ -12,10 +12,17 @@ from pydantic import BaseModel
 
 import burnish
 from converters.exporters.base import Exported, Exporter, ExporterOptions, ExportJob
-from runtimes.errors import ArtifactError, BurnishError, InputError, Unavailable, Untrusted, UsageError
+from runtimes.artifact.signature import SignatureError
+from runtimes.errors import (
+    ArtifactError,
+    BurnishError,
+    InputError,
+    Unavailable,
+    Untrusted,
+    UsageError,
+)
 from runtimes.results import Accuracy, Build, GateResult, Parity, Row, Speed, Status
 from runtimes.session import Runtime, Session, SessionOptions
-from runtimes.artifact.signature import SignatureError
 from tools.tables import code, heading, notice, sentence, table
 
 _INTRODUCTION = """\
@@ -59,10 +66,18 @@ def _member(member: Any) -> str:
         return heading(3, f"`burnish.{member.__name__}`") + _signature(member) + docstring(member)
     parts = [heading(3, f"`{member.__name__}`"), f"\n`{member.__module__}.{member.__name__}`\n"]
     if issubclass(member, BurnishError):
-        return parts[0] + parts[1] + docstring(member) + f"\nThe command line exits with {member.exit_code}.\n"
+        return (
+            parts[0]
+            + parts[1]
+            + docstring(member)
+            + f"\nThe command line exits with {member.exit_code}.\n"
+        )
     parts.append(docstring(member))
     if issubclass(member, enum.Enum):
-        parts.append("\n" + table(("member", "value"), [(f"`{item.name}`", f"`{item.value}`") for item in member]))
+        parts.append(
+            "\n"
+            + table(("member", "value"), [(f"`{item.name}`", f"`{item.value}`") for item in member])
+        )
         return "".join(parts)
     if fields := list(_fields(member)):
         parts.append("\n" + table(("field", "type", "default"), fields))
@@ -95,7 +110,9 @@ def _type(member: type, name: str) -> str:
     for owner in member.__mro__:
         annotation = vars(owner).get("__annotations__", {}).get(name)
         if annotation is not None:
-            return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+            return (
+                annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+            )
     return ""
 
 
@@ -103,7 +120,11 @@ def _methods(member: type) -> Iterator[tuple[str, Any]]:
     """The documented methods that a class itself defines; of plug-in contracts also those to implement."""
     for name, value in vars(member).items():
         method = value.__func__ if isinstance(value, classmethod) else value
-        if inspect.isfunction(method) and method.__doc__ and (not name.startswith("_") or name == "_run"):
+        if (
+            inspect.isfunction(method)
+            and method.__doc__
+            and (not name.startswith("_") or name == "_run")
+        ):
             yield name, method
 
 

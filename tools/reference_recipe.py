@@ -40,7 +40,11 @@ _TITLES = {
 }
 
 
-_REQUIRED = ("model", "inputs", "artifacts")  # or brought by `extends:`, so the schema requires nothing
+_REQUIRED = (
+    "model",
+    "inputs",
+    "artifacts",
+)  # or brought by `extends:`, so the schema requires nothing
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,11 @@ def sections() -> list[Section]:
 def examples() -> dict[str, Any]:
     """An example for every key, by its path."""
     content: dict[str, dict[str, Any]] = yaml.safe_load(EXAMPLES.read_text(encoding="utf-8"))
-    return {f"{path}.{key}".lstrip("."): value for path, keys in content.items() for key, value in keys.items()}
+    return {
+        f"{path}.{key}".lstrip("."): value
+        for path, keys in content.items()
+        for key, value in keys.items()
+    }
 
 
 def recipe_page() -> str:
@@ -92,7 +100,9 @@ def _row(section: Section, key: str, schema: Any, shown: Mapping[str, Any]) -> t
 
 def flow(value: Any) -> str:
     """A value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(
+        value, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True
+    )
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -149,7 +159,9 @@ class _Walk:
         self.seen: set[str] = set()
 
     def sections(self) -> list[Section]:
-        root = {key: value for key, value in self.schema["properties"].items() if key != "artifacts"}
+        root = {
+            key: value for key, value in self.schema["properties"].items() if key != "artifacts"
+        }
         keys = {key: self._described(value) for key, value in self.schema["properties"].items()}
         top = Section("", self.schema["description"], keys, frozenset(_REQUIRED))
         found = [top]
@@ -173,9 +185,13 @@ class _Walk:
         found = [Section("artifacts.NAME", "What every artifact may set.", common, frozenset())]
         found += self._below("artifacts.NAME.passes", common["passes"]["items"])
         for name, definition in formats.items():
-            own = {key: value for key, value in definition["properties"].items() if key not in common}
+            own = {
+                key: value for key, value in definition["properties"].items() if key not in common
+            }
             if own:
-                found.append(Section(f"artifacts.{name}", definition["description"], own, frozenset()))
+                found.append(
+                    Section(f"artifacts.{name}", definition["description"], own, frozenset())
+                )
         return found
 
     def _definition(self, schema: Mapping[str, Any]) -> Any:

@@ -34,7 +34,9 @@ class Repeated:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Give every test one more parameter, the number of the turn."""
         metafunc.fixturenames.append("turn_of_repetition")
-        metafunc.parametrize("turn_of_repetition", range(self._times), ids=lambda turn: f"turn{turn}")
+        metafunc.parametrize(
+            "turn_of_repetition", range(self._times), ids=lambda turn: f"turn{turn}"
+        )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a run, and a failure in any of its phases."""
@@ -58,12 +60,18 @@ def busy_cores(count: int) -> Iterator[None]:
 
 def main() -> int:
     """Repeat the tests of the command line and report what failed how often."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "tests", nargs="+", metavar="TEST", help="as pytest names them, with ::test_name or without"
     )
-    parser.add_argument("--times", type=int, default=100, help="how often each test runs (default: 100)")
-    parser.add_argument("--busy", type=int, default=os.cpu_count() or 1, help="loops (default: one per core)")
+    parser.add_argument(
+        "--times", type=int, default=100, help="how often each test runs (default: 100)"
+    )
+    parser.add_argument(
+        "--busy", type=int, default=os.cpu_count() or 1, help="loops (default: one per core)"
+    )
     given = parser.parse_args()
     os.chdir(ROOT)
     repeated = Repeated(given.times)

@@ -41,7 +41,11 @@ class Rule:
 
 
 def _rule(pattern: str, advice: str, idioms: str | None = None) -> Rule:
-    return Rule(re.compile(pattern, re.IGNORECASE), re.compile(idioms, re.IGNORECASE) if idioms else None, advice)
+    return Rule(
+        re.compile(pattern, re.IGNORECASE),
+        re.compile(idioms, re.IGNORECASE) if idioms else None,
+        advice,
+    )
 
 
 _BEHIND = (
@@ -53,15 +57,27 @@ _APART = r"\b(?:tells?|told|telling)\b[^.;:]{0,60}?\sapart\b"  # tells two class
 
 WORDS = (
     _rule(r"\banew\b", "write `again`, or name what happens: rebuild, recompute, re-estimate"),
-    _rule(r"\bbehind\b", "write `after` (order, time), or name the place: at the end of, following", _BEHIND),
-    _rule(r"\btold\b", "write `reported`, `given`, or `computed`; `called with` for a callback", _APART),
+    _rule(
+        r"\bbehind\b",
+        "write `after` (order, time), or name the place: at the end of, following",
+        _BEHIND,
+    ),
+    _rule(
+        r"\btold\b",
+        "write `reported`, `given`, or `computed`; `called with` for a callback",
+        _APART,
+    ),
     _rule(r"\btells\b", "write `reports`, `returns`, `shows`, or `says`", _APART),
 )
 """Words that are checked in comments, docstrings, help texts, messages and documents."""
 
-OPENING_ADVICE = "start with a verb (functions) or a noun (classes, values); a question ends with `?`"
+OPENING_ADVICE = (
+    "start with a verb (functions) or a noun (classes, values); a question ends with `?`"
+)
 
-_OPENING = re.compile(r"(?:\A\s*|[.!?:;]['\")`*_]*\s+|\n\s*\n\s*|\n\s*[-*]\s+|->\s+)(?P<what>What)(?!')\b")
+_OPENING = re.compile(
+    r"(?:\A\s*|[.!?:;]['\")`*_]*\s+|\n\s*\n\s*|\n\s*[-*]\s+|->\s+)(?P<what>What)(?!')\b"
+)
 _END = re.compile(r"[.!?](?=['\")`*_]*(?:\s|\Z))|\n\s*\n")
 
 

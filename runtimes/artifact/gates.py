@@ -52,7 +52,9 @@ class Gates(Strict):
         le=1,
         description="Minimum share of samples whose best class is the same as eager's (0..1).",
     )
-    max_abs: float | None = Field(None, gt=0, description="Maximum absolute error against the truth.")
+    max_abs: float | None = Field(
+        None, gt=0, description="Maximum absolute error against the truth."
+    )
     accuracy_drop: float | None = Field(
         None,
         ge=0,

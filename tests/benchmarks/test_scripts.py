@@ -16,7 +16,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks"
 MODULES = sorted(FOLDER.glob("*.py"))
-SCRIPTS = [path.name for path in MODULES if '__name__ == "__main__"' in path.read_text(encoding="utf-8")]
+SCRIPTS = [
+    path.name for path in MODULES if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+]
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 HEAVY = ["torch", "onnx", "onnxruntime", "openvino", "torchvision"]
 
@@ -113,7 +115,9 @@ def test_no_folder_outside_of_the_repository_is_named(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     texts = [value for value in constants if isinstance(value, str)]
-    assert not [text for text in texts if re.match(r"(\.\.(/|$)|~|/\w+/)", text) or text == "shared"]
+    assert not [
+        text for text in texts if re.match(r"(\.\.(/|$)|~|/\w+/)", text) or text == "shared"
+    ]
     source = path.read_text(encoding="utf-8")
     assert "parent.parent.parent" not in source
     assert "HERE.parent.parent" not in source

@@ -52,7 +52,8 @@ def make_job(tmp_path: Path) -> Callable[..., ExportJob]:
         outputs: list[str] | None = None,
     ) -> ExportJob:
         specs = {
-            name: spec if isinstance(spec, TensorSpec) else TensorSpec(shape=spec) for name, spec in inputs.items()
+            name: spec if isinstance(spec, TensorSpec) else TensorSpec(shape=spec)
+            for name, spec in inputs.items()
         }
         ranges = {name: DimRange(min=low, max=high) for name, (low, high) in (dims or {}).items()}
         probes = synthetic_probes(specs, ranges)

@@ -19,7 +19,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages' sources; a test that changes a file puts it back."""
     folder = tmp_path_factory.mktemp("sources")
     for package in ("converters", "runtimes"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     return folder
 
 

@@ -25,7 +25,10 @@ def message(kind: type[BurnishError], target: str, folder: Path) -> str:
 
 
 def test_a_factory_beside_the_recipe_gets_its_arguments(write: Write) -> None:
-    folder = write("from torch import nn\ndef make(size, bias=True): return nn.Linear(size, 2, bias)", "user_a.py")
+    folder = write(
+        "from torch import nn\ndef make(size, bias=True): return nn.Linear(size, 2, bias)",
+        "user_a.py",
+    )
     module = build("user_a:make", {"size": 5, "bias": False}, folder.parent, WHERE)
     assert (module.in_features, module.bias) == (5, None)
 
@@ -41,7 +44,9 @@ def test_a_factory_from_the_python_path(tmp_path: Path) -> None:
     assert build("torch.nn:Identity", {}, tmp_path, WHERE) is not None
 
 
-def test_the_recipes_folder_comes_first_on_the_path(write: Write, tmp_path: Path, monkeypatch) -> None:
+def test_the_recipes_folder_comes_first_on_the_path(
+    write: Write, tmp_path: Path, monkeypatch
+) -> None:
     write("from torch import nn\ndef make(): return nn.Linear(1, 1)", "far/user_twice.py")
     write("from torch import nn\ndef make(): return nn.Linear(2, 2)", "near/user_twice.py")
     monkeypatch.syspath_prepend(tmp_path / "far")
@@ -102,8 +107,12 @@ def test_there_is_no_such_factory(write: Write) -> None:
     assert told.endswith("user_names has no 'make_mode'; did you mean 'make_model'?")
 
 
-@pytest.mark.parametrize(("result", "kind"), [("None", "NoneType"), ("{}", "dict"), ("nn.Linear", "type")])
+@pytest.mark.parametrize(
+    ("result", "kind"), [("None", "NoneType"), ("{}", "dict"), ("nn.Linear", "type")]
+)
 def test_a_factory_that_returns_no_module(write: Write, result: str, kind: str) -> None:
     name = f"user_returns_{kind}"
     folder = write(f"from torch import nn\ndef make(): return {result}", f"{name}.py").parent
-    assert message(UsageError, f"{name}:make", folder).endswith(f"returned a {kind}, not a torch.nn.Module")
+    assert message(UsageError, f"{name}:make", folder).endswith(
+        f"returned a {kind}, not a torch.nn.Module"
+    )

@@ -36,7 +36,10 @@ class EmulatedCpu:
     def computes(self, host: frozenset[str]) -> bool:
         """Whether a machine with these instruction sets can compute as this CPU: it has the vectors of it."""
         own = of_kernel("x86", flags(self.record))
-        return bool(self.switches) and {name for name in own if name.startswith(("avx", "fma"))} <= host
+        return (
+            bool(self.switches)
+            and {name for name in own if name.startswith(("avx", "fma"))} <= host
+        )
 
     def environment(self, host: frozenset[str]) -> dict[str, str]:
         """What processes that run as this CPU find in theirs."""
@@ -77,10 +80,14 @@ def main(arguments: Sequence[str]) -> int:
     host = instruction_sets()
     for cpu in EMULATED:
         computes = cpu.computes(host)
-        what, marks = ("flags and engines", "cpu or cpu_flags") if computes else ("flags alone", "cpu_flags")
+        what, marks = (
+            ("flags and engines", "cpu or cpu_flags") if computes else ("flags alone", "cpu_flags")
+        )
         _say(f"as {cpu.name}: {what}")
         command = [sys.executable, "-m", "pytest", "-q", "-m", marks, *arguments]
-        status = subprocess.run(command, env={**os.environ, **cpu.environment(host)}, check=False).returncode
+        status = subprocess.run(
+            command, env={**os.environ, **cpu.environment(host)}, check=False
+        ).returncode
         if status:
             return status
     return 0

@@ -15,9 +15,18 @@ def cpuinfo(name: str) -> Path:
 def flags(name: str) -> list[str]:
     """What the kernel shows of a recorded CPU."""
     lines = cpuinfo(name).read_text(encoding="utf-8").splitlines()
-    return next(line for line in lines if line.lower().startswith(("flags", "features"))).split(":")[1].split()
+    return (
+        next(line for line in lines if line.lower().startswith(("flags", "features")))
+        .split(":")[1]
+        .split()
+    )
 
 
 def spellings(name: str) -> list[str]:
     """The words of a file of `spellings`, whose first line says where they are from."""
-    return (FOLDER / "spellings" / f"{name}.txt").read_text(encoding="utf-8").partition("\n")[2].split()
+    return (
+        (FOLDER / "spellings" / f"{name}.txt")
+        .read_text(encoding="utf-8")
+        .partition("\n")[2]
+        .split()
+    )

@@ -36,10 +36,14 @@ def kernels(switches: dict[str, str]) -> tuple[list[str], str]:
     """The kernels of a convolution in OpenVINO, and PyTorch's capability, in a process with these switches."""
     pytest.importorskip("openvino")
     usual = {
-        name: value for name, value in os.environ.items() if not name.startswith(("ATEN", "ONEDNN", "BURNISH"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ATEN", "ONEDNN", "BURNISH"))
     }
     command = [sys.executable, "-c", KERNELS]
-    child = subprocess.run(command, env={**usual, **switches}, cwd=ROOT, capture_output=True, text=True, check=True)
+    child = subprocess.run(
+        command, env={**usual, **switches}, cwd=ROOT, capture_output=True, text=True, check=True
+    )
     names, capability = json.loads(child.stdout)
     return names, capability
 
@@ -62,10 +66,14 @@ def test_a_machine_computes_only_as_cpus_that_have_less() -> None:
     assert avx512.environment(host["amx"])["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE_VNNI"
 
 
-def test_tests_run_once_per_cpu_and_the_first_failure_is_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tests_run_once_per_cpu_and_the_first_failure_is_the_status(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ran: list[tuple[str, str]] = []
 
-    def run(command: list[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[str]:
+    def run(
+        command: list[str], env: dict[str, str], check: bool
+    ) -> subprocess.CompletedProcess[str]:
         ran.append((env[NAME], command[command.index("-m", 2) + 1]))
         return subprocess.CompletedProcess(command, returncode=5 if env[NAME] == "avx512" else 0)
 
@@ -97,5 +105,7 @@ def test_the_product_sees_the_emulated_cpu(cpu: EmulatedCpu) -> None:
 @pytest.mark.cpu
 def test_engines_compute_as_the_emulated_cpu(cpu: EmulatedCpu) -> None:
     names, capability = kernels(dict(cpu.switches))
-    assert names and not [name for name in names if "amx" in name or (cpu.name == "avx2" and "avx512" in name)]
+    assert names and not [
+        name for name in names if "amx" in name or (cpu.name == "avx2" and "avx512" in name)
+    ]
     assert capability == cpu.name.upper()

@@ -51,7 +51,9 @@ class Shell:
         if program == "burnish":
             return self._burnish(words[1:])
         if program == "make":
-            return self._bash(shlex.join(["make", "--dry-run", "--directory", str(ROOT), *words[1:]]))
+            return self._bash(
+                shlex.join(["make", "--dry-run", "--directory", str(ROOT), *words[1:]])
+            )
         if program == "export":
             name, _, value = words[1].partition("=")
             self.patch.setenv(name, value)
@@ -74,7 +76,9 @@ class Shell:
         return Outcome(result.exit_code, f"{result.stdout}\n{result.stderr}")
 
     def _bash(self, line: str) -> Outcome:
-        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=self.folder, check=False)
+        done = subprocess.run(
+            ["bash", "-c", line], capture_output=True, text=True, cwd=self.folder, check=False
+        )
         return Outcome(done.returncode, f"{done.stdout}\n{done.stderr}")
 
 
@@ -100,7 +104,9 @@ def missing_lines(shown: list[str], output: str) -> list[str]:
     remaining = [" ".join(line.split()) for line in output.splitlines()]
     for number, line in enumerate(shown):
         pattern = re.escape(" ".join(line.split())).replace(r"\.\.\.", ".*")
-        places = [place for place, printed in enumerate(remaining) if re.fullmatch(pattern, printed)]
+        places = [
+            place for place, printed in enumerate(remaining) if re.fullmatch(pattern, printed)
+        ]
         if not places:
             return shown[number:]
         remaining = remaining[places[0] + 1 :]

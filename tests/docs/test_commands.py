@@ -32,7 +32,9 @@ def shell(clone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     """A shell in that folder, in which a page finds nothing that another page left."""
     for path in clone.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.copytree(ROOT / "configs", clone / "configs", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "configs", clone / "configs", ignore=shutil.ignore_patterns("__pycache__")
+    )
     yield Shell(clone, monkeypatch)
 
 
@@ -57,9 +59,13 @@ def run(block: Block, shell: Shell) -> None:
     for line, shown in commands(block.text):
         outcome = shell.run(line)
         refused = any(text.startswith("error:") for text in shown)
-        assert (outcome.code != 0) == refused, f"{block.place}: {line}: exit {outcome.code}\n{outcome.output}"
+        assert (outcome.code != 0) == refused, (
+            f"{block.place}: {line}: exit {outcome.code}\n{outcome.output}"
+        )
         missing = missing_lines(shown, outcome.output)
-        assert not missing, f"{block.place}: {line} does not print {missing[0]!r}:\n{outcome.output}"
+        assert not missing, (
+            f"{block.place}: {line} does not print {missing[0]!r}:\n{outcome.output}"
+        )
 
 
 def exempt(block: Block) -> bool:
@@ -72,7 +78,9 @@ def test_a_block_that_is_not_run_gives_its_reason() -> None:
     for block in exempted:
         assert block.remark is not None
         kind, _, reason = block.remark[1].partition(": ")
-        assert kind in REASONS, f"{block.place}: {kind!r} is no reason; there are {', '.join(REASONS)}"
+        assert kind in REASONS, (
+            f"{block.place}: {kind!r} is no reason; there are {', '.join(REASONS)}"
+        )
         assert reason, f"{block.place}: say why"
 
 

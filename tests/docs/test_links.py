@@ -30,7 +30,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_a_broken_link_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.docs.test_links.ROOT", tmp_path)
     page = tmp_path / "page.md"
-    page.write_text("# A title\n[a](page.md#a-title) [b](page.md#none) [c](none.md)\n```\n[d](no)\n```\n")
+    page.write_text(
+        "# A title\n[a](page.md#a-title) [b](page.md#none) [c](none.md)\n```\n[d](no)\n```\n"
+    )
     assert broken(page) == ["page.md:2: page.md#none", "page.md:2: none.md"]
 
 
@@ -51,7 +53,8 @@ def test_every_page_is_in_the_navigation() -> None:
     missing = [
         str(page.relative_to(DOCS))
         for page in DOCS.rglob("*.md")
-        if rooms not in page.parents and f": {page.relative_to(DOCS).as_posix()}\n" not in navigation
+        if rooms not in page.parents
+        and f": {page.relative_to(DOCS).as_posix()}\n" not in navigation
     ]
     assert missing == []
 
@@ -66,7 +69,10 @@ def test_the_architecture_is_one_page() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "anchor"),
-    [("My artifact failed: what now", "my-artifact-failed-what-now"), ("`burnish convert`", "burnish-convert")],
+    [
+        ("My artifact failed: what now", "my-artifact-failed-what-now"),
+        ("`burnish convert`", "burnish-convert"),
+    ],
 )
 def test_anchors_are_spelled_as_code_hosts_spell_them(heading: str, anchor: str) -> None:
     assert slugify(heading) == anchor

@@ -37,8 +37,14 @@ def install(folder: Path) -> None:
     (folder / "my_package.py").write_text(package.text, encoding="utf-8")
     info = folder / "my_package-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n", encoding="utf-8")
-    sections = entry_points.text.replace('[project.entry-points."', "[").replace('"]', "]").replace('"', "")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n", encoding="utf-8"
+    )
+    sections = (
+        entry_points.text.replace('[project.entry-points."', "[")
+        .replace('"]', "]")
+        .replace('"', "")
+    )
     (info / "entry_points.txt").write_text(sections, encoding="utf-8")
 
 
@@ -48,7 +54,9 @@ def test_the_format_of_another_package_passes(tmp_path: Path) -> None:
     (tmp_path / "linear.yaml").write_text(_RECIPE, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "burnish", "convert", "linear.yaml", "--no-speed", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["artifacts"]
     assert (row["name"], row["status"]) == ("numpy", "passed"), row["reason"]

@@ -19,7 +19,9 @@ RECIPES = [block for block in SNIPPETS if block.remark is None or block.remark[0
 @pytest.mark.parametrize("block", RECIPES, ids=lambda block: block.place)
 def test_a_recipe_follows_the_schema(block: Block) -> None:
     validator = jsonschema.Draft202012Validator(recipe_schema())
-    assert [error.message for error in validator.iter_errors(yaml.safe_load(block.text))] == misspelt(block)
+    assert [
+        error.message for error in validator.iter_errors(yaml.safe_load(block.text))
+    ] == misspelt(block)
 
 
 def misspelt(block: Block) -> list[str]:
@@ -39,7 +41,9 @@ def test_the_recipe_of_the_readme_is_the_one_in_configs() -> None:
 
 def test_a_snippet_that_is_no_recipe_says_so() -> None:
     others = [block for block in SNIPPETS if block not in RECIPES]
-    assert all("steps" in yaml.safe_load(block.text) for block in others), "all of them are CI workflows"
+    assert all("steps" in yaml.safe_load(block.text) for block in others), (
+        "all of them are CI workflows"
+    )
 
 
 def test_the_snippets_of_a_guide_are_passes_that_may_be_combined(tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ def test_every_key_has_a_description() -> None:
 
 def test_types_are_words() -> None:
     assert type_of({"type": "integer", "minimum": 13, "maximum": 25}) == "integer, 13 to 25"
-    assert type_of({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}) == "number, above 0"
+    assert (
+        type_of({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]})
+        == "number, above 0"
+    )
     assert type_of({"enum": ["a", "b"]}) == "`a`, `b`"
 
 

@@ -46,7 +46,9 @@ def invoke() -> Callable[..., Result]:
         from burnish.cli import app
 
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert result.exception is None or isinstance(result.exception, SystemExit), (
+            result.exception
+        )
         check_clean(result.output)
         assert "Traceback" not in result.output
         assert "a bug in Burnish" not in result.output
@@ -61,6 +63,8 @@ def foreign(tmp_path: Path) -> Foreign:
 
     def make(runtime: str, files: dict[str, bytes], entry: str, **changes: Any) -> Path:
         folder = tmp_path / f"foreign-{len(list(tmp_path.glob('foreign-*')))}"
-        return write_artifact(folder, files, json.dumps({**manifest(runtime, files, entry), **changes}))
+        return write_artifact(
+            folder, files, json.dumps({**manifest(runtime, files, entry), **changes})
+        )
 
     return make

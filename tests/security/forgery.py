@@ -42,9 +42,13 @@ def graph(**changes: Any) -> ModelProto:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
     nodes = changes.get("nodes", [helper.make_node("Add", ["x", "w"], ["y"])])
     weight = helper.make_tensor("w", TensorProto.FLOAT, [4], [1.0, 2.0, 3.0, 4.0])
-    body = helper.make_graph(nodes, "g", values[:1], values[1:], changes.get("initializers", [weight]))
+    body = helper.make_graph(
+        nodes, "g", values[:1], values[1:], changes.get("initializers", [weight])
+    )
     opsets = [helper.make_opsetid("", 20), *changes.get("opsets", [])]
-    made = helper.make_model(body, opset_imports=opsets, functions=changes.get("functions", []), ir_version=10)
+    made = helper.make_model(
+        body, opset_imports=opsets, functions=changes.get("functions", []), ir_version=10
+    )
     assert isinstance(made, ModelProto)
     return made
 
@@ -52,7 +56,8 @@ def graph(**changes: Any) -> ModelProto:
 def manifest(runtime: str, files: dict[str, bytes], entry: str) -> dict[str, Any]:
     """The least that a manifest says of files that take `x` and give `y`; its digests are right."""
     listed = {
-        name: {"sha256": sha256(content).hexdigest(), "size": len(content)} for name, content in files.items()
+        name: {"sha256": sha256(content).hexdigest(), "size": len(content)}
+        for name, content in files.items()
     }
     return {
         "burnish": "1.0",
@@ -99,7 +104,9 @@ IR = """<?xml version="1.0"?>{doctype}
 
 def ir(**changes: Any) -> str:
     """The IR; keywords replace what is in its places."""
-    return IR.format(**{"doctype": "", "offset": 0, "size": 16, "type": "Add", "version": "opset1", **changes})
+    return IR.format(
+        **{"doctype": "", "offset": 0, "size": 16, "type": "Add", "version": "opset1", **changes}
+    )
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

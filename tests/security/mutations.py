@@ -57,7 +57,9 @@ def broken_value(draw: st.DrawFn, value: Any) -> Any:
     for _ in range(draw(st.integers(1, 3))):
         holder, key = changed, None
         while isinstance(holder, (dict, list)) and holder:
-            key = draw(st.sampled_from(sorted(holder) if isinstance(holder, dict) else range(len(holder))))
+            key = draw(
+                st.sampled_from(sorted(holder) if isinstance(holder, dict) else range(len(holder)))
+            )
             if not isinstance(holder[key], (dict, list)) or not holder[key] or draw(st.booleans()):
                 break
             holder = holder[key]
@@ -73,7 +75,9 @@ def broken_value(draw: st.DrawFn, value: Any) -> Any:
     return changed
 
 
-def from_schema(schema: dict[str, Any], root: dict[str, Any], depth: int = 6) -> st.SearchStrategy[Any]:
+def from_schema(
+    schema: dict[str, Any], root: dict[str, Any], depth: int = 6
+) -> st.SearchStrategy[Any]:
     """Values of a JSON Schema, as far as its types say."""
     if "$ref" in schema:
         return st.deferred(lambda: from_schema(_referenced(schema["$ref"], root), root, depth - 1))
@@ -95,7 +99,9 @@ def from_schema(schema: dict[str, Any], root: dict[str, Any], depth: int = 6) ->
         case "boolean":
             return st.booleans()
         case "string":
-            return st.sampled_from(["batch", "x", "torchvision:resnet18", "python:a:b", "random:0", "a/b.npy", ""])
+            return st.sampled_from(
+                ["batch", "x", "torchvision:resnet18", "python:a:b", "random:0", "a/b.npy", ""]
+            )
         case "null":
             return st.none()
     return junk

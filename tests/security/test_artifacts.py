@@ -47,14 +47,21 @@ def harmless(foreign: Foreign) -> Path:
         ("MODEL.ONNX", "one file if case does not count"),
     ],
 )
-def test_names_that_no_file_should_have(harmless: Path, refused: Refused, name: str, words: str) -> None:
-    rewrite(harmless, lambda manifest: manifest["files"].update({name: manifest["files"]["model.onnx"]}))
+def test_names_that_no_file_should_have(
+    harmless: Path, refused: Refused, name: str, words: str
+) -> None:
+    rewrite(
+        harmless, lambda manifest: manifest["files"].update({name: manifest["files"]["model.onnx"]})
+    )
     assert words in refused(load, harmless)
 
 
 def test_more_files_than_any_artifact_has(harmless: Path, refused: Refused) -> None:
     entry = {"sha256": "0" * 64, "size": 1}
-    rewrite(harmless, lambda manifest: manifest["files"].update({f"f{index}": entry for index in range(10_001)}))
+    rewrite(
+        harmless,
+        lambda manifest: manifest["files"].update({f"f{index}": entry for index in range(10_001)}),
+    )
     assert "damaged" in refused(load, harmless)
 
 
@@ -71,11 +78,16 @@ def test_a_pipe_is_not_waited_for(harmless: Path, refused: Refused, name: str) -
     rewrite_size = {"sha256": sha256(Path(os.devnull)), "size": 0}
     if name != MANIFEST:
         rewrite(harmless, lambda manifest: manifest["files"].update({name: rewrite_size}))
-    assert "changed after it was made" in (told := refused(load, harmless)) or "not an artifact" in told
+    assert (
+        "changed after it was made" in (told := refused(load, harmless))
+        or "not an artifact" in told
+    )
 
 
 @pytest.mark.parametrize("name", ["model.onnx", MANIFEST])
-def test_links_are_not_followed(harmless: Path, refused: Refused, tmp_path: Path, name: str) -> None:
+def test_links_are_not_followed(
+    harmless: Path, refused: Refused, tmp_path: Path, name: str
+) -> None:
     (harmless / name).rename(tmp_path / "elsewhere")
     (harmless / name).symlink_to(tmp_path / "elsewhere")
     assert "is a link" in (told := refused(load, harmless)) or "was changed" in told
@@ -150,8 +162,12 @@ def test_a_build_json_that_is_a_trap(invoke: Invoke, tmp_path: Path, text: str) 
     [*((verb, "changed") for verb in VERBS), (VERBS[0], "missing"), (VERBS[0], "added")],
     ids=lambda one: one if isinstance(one, str) else one[0],
 )
-def test_every_verb_verifies_first(foreign: Foreign, invoke: Invoke, verb: tuple[str, ...], damage: str) -> None:
-    path = foreign("onnx", {"model.onnx": b"\xff" * 64}, "model.onnx")  # parsed, this would be another error
+def test_every_verb_verifies_first(
+    foreign: Foreign, invoke: Invoke, verb: tuple[str, ...], damage: str
+) -> None:
+    path = foreign(
+        "onnx", {"model.onnx": b"\xff" * 64}, "model.onnx"
+    )  # parsed, this would be another error
     if damage == "changed":
         (path / "model.onnx").write_bytes(b"\xfe" * 64)
     elif damage == "missing":

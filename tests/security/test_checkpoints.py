@@ -32,7 +32,9 @@ def test_a_pickle_that_writes_a_file_does_not(
     tmp_path: Path, marker: Path, refused: Refused, legacy: bool, trust: bool
 ) -> None:
     path = tmp_path / "net.pth"
-    torch.save({"w": torch.ones(2), "x": Payload(marker)}, path, _use_new_zipfile_serialization=not legacy)
+    torch.save(
+        {"w": torch.ones(2), "x": Payload(marker)}, path, _use_new_zipfile_serialization=not legacy
+    )
     told = refused(read_state, path, trust)
     assert not marker.exists()
     assert "would run code that the file carries" in told
@@ -107,14 +109,20 @@ def test_a_bomb_in_torchscripts_code_is_refused(tmp_path: Path, refused: Refused
         "plain/" + "a" * 5000,
     ],
 )
-def test_names_that_are_no_plain_path(zipped: Zipped, members: Members, refused: Refused, name: str) -> None:
+def test_names_that_are_no_plain_path(
+    zipped: Zipped, members: Members, refused: Refused, name: str
+) -> None:
     told = refused(read_state, zipped([*members, (name, b"x")]))
     assert "not a plain path" in told or "several folders" in told
 
 
 @pytest.mark.parametrize("name", ["plain/data.pkl", "plain/DATA.PKL"])
 def test_one_name_twice(zipped: Zipped, members: Members, refused: Refused, name: str) -> None:
-    with pytest.warns(UserWarning, match="Duplicate") if name in dict(members) else pytest.MonkeyPatch.context():
+    with (
+        pytest.warns(UserWarning, match="Duplicate")
+        if name in dict(members)
+        else pytest.MonkeyPatch.context()
+    ):
         path = zipped([*members, (name, b"x")])
     assert "one name twice" in refused(read_state, path)
 
@@ -129,7 +137,9 @@ def test_a_zip_file_of_something_else(zipped: Zipped, refused: Refused) -> None:
 
 def test_something_behind_the_end(zipped: Zipped, members: Members, refused: Refused) -> None:
     assert "behind its end" in refused(read_state, zipped(members, comment=b"a comment"))
-    told = refused(read_state, zipped(members, comment=b"PK\x05\x06" + bytes(18)))  # another end, in the comment
+    told = refused(
+        read_state, zipped(members, comment=b"PK\x05\x06" + bytes(18))
+    )  # another end, in the comment
     assert "does not lie before its end" in told
     path = zipped(members)
     path.write_bytes(path.read_bytes() + b"more")
@@ -171,7 +181,13 @@ def patched(path: Path, magic: bytes, offset: int, value: bytes, nth: int = 0) -
     ],
 )
 def test_headers_that_lie(
-    zipped: Zipped, members: Members, refused: Refused, magic: bytes, offset: int, value: bytes, words: str
+    zipped: Zipped,
+    members: Members,
+    refused: Refused,
+    magic: bytes,
+    offset: int,
+    value: bytes,
+    words: str,
 ) -> None:
     assert words in refused(read_state, patched(zipped(members), magic, offset, value))
 
@@ -237,7 +253,9 @@ def safetensors(header: bytes, data: bytes = b"", length: int | None = None) -> 
     ],
     ids=range(12),
 )
-def test_safetensors_headers_that_lie(tmp_path: Path, refused: Refused, content: bytes, words: str) -> None:
+def test_safetensors_headers_that_lie(
+    tmp_path: Path, refused: Refused, content: bytes, words: str
+) -> None:
     path = tmp_path / "net.safetensors"
     path.write_bytes(content)
     assert words in refused(read_state, path)

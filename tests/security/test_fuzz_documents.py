@@ -50,7 +50,12 @@ MANIFEST = {
     "dims": {"batch": {"min": 1, "max": 1}},
     "preprocess": {"resize": 8, "crop": 8},
     "classes": ["a", "b"],
-    "weights": {"source": "DEFAULT", "sha256": None, "random": False, "tried": [{"source": "a", "why": "b"}]},
+    "weights": {
+        "source": "DEFAULT",
+        "sha256": None,
+        "random": False,
+        "tried": [{"source": "a", "why": "b"}],
+    },
     "build": {
         "operators": {"Add": 1},
         "compute_layers": {"fp32": 1},
@@ -197,7 +202,9 @@ def test_baselines_with_junk_in_them(folder: Path, value: Any, content: bytes) -
     (folder / "baseline.json").unlink(missing_ok=True)
     baseline.record([build], folder / "baseline.json")
     text = (folder / "baseline.json").read_bytes()
-    (folder / "baseline.json").write_bytes(re.sub(rb"\d", lambda match: content[:1] or match.group(), text))
+    (folder / "baseline.json").write_bytes(
+        re.sub(rb"\d", lambda match: content[:1] or match.group(), text)
+    )
     told(baseline.compare, [build], folder / "baseline.json")
 
 
@@ -240,7 +247,10 @@ def split(path: Path) -> tuple[dict[str, Any], bytes]:
     values = [np.full((1, 4), value, np.float32) for value in (0.0, 1.0, -3.0)]
     answers = [{"y": value + np.arange(1, 5, dtype=np.float32)} for value in values]
     truth = [{"y": one["y"].astype(np.float64)} for one in answers]
-    probes = [Probe(f"p{k}", {"x": value}, "data", {"batch": 1}, (), (k,)) for k, value in enumerate(values)]
+    probes = [
+        Probe(f"p{k}", {"x": value}, "data", {"batch": 1}, (), (k,))
+        for k, value in enumerate(values)
+    ]
     Reference(probes, answers, truth).save(path / REFERENCE_FILE)
     content = (path / REFERENCE_FILE).read_bytes()
     length = int.from_bytes(content[:8], "little")
@@ -263,12 +273,16 @@ def test_the_reference_itself_judges(judge: Callable[[bytes], int], tmp_path: Pa
 
 @budget(100)
 @given(data=st.data())
-def test_references_with_junk_in_them(judge: Callable[[bytes], int], folder: Path, data: st.DataObject) -> None:
+def test_references_with_junk_in_them(
+    judge: Callable[[bytes], int], folder: Path, data: st.DataObject
+) -> None:
     header, tensors = split(folder)
     told(judge, joined(data.draw(broken_value(header)), tensors))
 
 
 @budget(40)
 @given(data=st.data())
-def test_references_with_broken_bytes(judge: Callable[[bytes], int], folder: Path, data: st.DataObject) -> None:
+def test_references_with_broken_bytes(
+    judge: Callable[[bytes], int], folder: Path, data: st.DataObject
+) -> None:
     told(judge, data.draw(broken_bytes(joined(*split(folder)))))

@@ -79,7 +79,10 @@ def without_torch() -> Iterator[Open]:
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
     """A file of each kind that weights come in, some with a payload, and what the payload writes."""
-    root, marker = tmp_path_factory.mktemp("valid"), tmp_path_factory.mktemp("marker") / "the_attack_worked"
+    root, marker = (
+        tmp_path_factory.mktemp("valid"),
+        tmp_path_factory.mktemp("marker") / "the_attack_worked",
+    )
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).eval()
     (root / "net.safetensors").write_bytes(save(module.state_dict()))
     torch.save(module.state_dict(), root / "zip.pth")
@@ -130,7 +133,9 @@ def test_onnx_files(onnx_folder: Path, without_torch: Open, content: bytes) -> N
 @pytest.fixture(scope="module")
 def ir_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for OpenVINO artifacts."""
-    pytest.importorskip("openvino", reason="openvino runs these artifacts: pip install 'burnish[openvino]'")
+    pytest.importorskip(
+        "openvino", reason="openvino runs these artifacts: pip install 'burnish[openvino]'"
+    )
     return tmp_path_factory.mktemp("ir")
 
 

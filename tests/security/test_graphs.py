@@ -22,13 +22,17 @@ Refused = Callable[..., str]
 
 def outside_tensor(**entries: str) -> TensorProto:
     """A tensor `w` of four floats whose values lie in another file."""
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor = TensorProto(
+        name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL
+    )
     for key, value in entries.items():
         tensor.external_data.add(key=key, value=value)
     return tensor
 
 
-def onnx_artifact(foreign: Foreign, model: ModelProto | bytes, files: dict[str, bytes] | None = None) -> Path:
+def onnx_artifact(
+    foreign: Foreign, model: ModelProto | bytes, files: dict[str, bytes] | None = None
+) -> Path:
     content = model if isinstance(model, bytes) else model.SerializeToString()
     return foreign("onnx", {"model.onnx": content, **(files or {})}, "model.onnx")
 
@@ -79,7 +83,9 @@ def hidden(tensor: TensorProto, place: str) -> ModelProto:
         return graph(nodes=[branches(constant)])
     if place == "function":
         add = helper.make_node("Add", ["a", "w"], ["b"])
-        own = helper.make_function("own", "Own", ["a"], ["b"], [constant, add], [helper.make_opsetid("", 20)])
+        own = helper.make_function(
+            "own", "Own", ["a"], ["b"], [constant, add], [helper.make_opsetid("", 20)]
+        )
         return graph(nodes=[helper.make_node("Own", ["x"], ["y"], domain="own")], functions=[own],
                      opsets=[helper.make_opsetid("own", 1)])  # fmt: skip
     model = graph()
@@ -106,7 +112,9 @@ def branches(*nodes: NodeProto) -> NodeProto:
         ("9", "8"),
     ],
 )
-def test_external_data_stays_in_its_file(foreign: Foreign, refused: Refused, offset: str, length: str) -> None:
+def test_external_data_stays_in_its_file(
+    foreign: Foreign, refused: Refused, offset: str, length: str
+) -> None:
     tensor = outside_tensor(location="w.bin", offset=offset, length=length)
     path = onnx_artifact(foreign, graph(initializers=[tensor]), {"w.bin": bytes(16)})
     assert "a tensor's values lie" in refused(load, path)
@@ -118,7 +126,9 @@ def test_external_data_is_described_by_what_is_known(foreign: Foreign, refused: 
     assert "described by 'prepacked_0'" in told
 
 
-def test_a_link_to_a_file_outside_is_refused(foreign: Foreign, refused: Refused, tmp_path: Path) -> None:
+def test_a_link_to_a_file_outside_is_refused(
+    foreign: Foreign, refused: Refused, tmp_path: Path
+) -> None:
     tensor = outside_tensor(location="w.bin", offset="0", length="16")
     path = onnx_artifact(foreign, graph(initializers=[tensor]), {"w.bin": bytes(16)})
     (tmp_path / "secret.bin").write_bytes(bytes(16))
@@ -127,22 +137,35 @@ def test_a_link_to_a_file_outside_is_refused(foreign: Foreign, refused: Refused,
     assert "w.bin was changed" in refused(load, path)
 
 
-@pytest.mark.parametrize("domain", ["acme", "com.microsoft.pyop", "org.pytorch.aten", "ai.onnx.contrib", ESCAPES])
+@pytest.mark.parametrize(
+    "domain", ["acme", "com.microsoft.pyop", "org.pytorch.aten", "ai.onnx.contrib", ESCAPES]
+)
 def test_no_library_of_operators_is_loaded(
     foreign: Foreign, refused: Refused, monkeypatch: pytest.MonkeyPatch, domain: str
 ) -> None:
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *given: pytest.fail("ONNX Runtime saw the file"))
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda *given: pytest.fail("ONNX Runtime saw the file")
+    )
     node = helper.make_node("Frobnicate", ["x"], ["y"], domain=domain)
-    told = refused(load, onnx_artifact(foreign, graph(nodes=[node], opsets=[helper.make_opsetid(domain, 1)])))
+    told = refused(
+        load, onnx_artifact(foreign, graph(nodes=[node], opsets=[helper.make_opsetid(domain, 1)]))
+    )
     assert "a library of custom operators" in told
     assert "::Frobnicate" in told
 
 
 def test_an_operator_that_opens_files_is_refused(foreign: Foreign, refused: Refused) -> None:
     node = helper.make_node(
-        "EPContext", ["x"], ["y"], domain="com.microsoft", ep_cache_context="../secret", embed_mode=0
+        "EPContext",
+        ["x"],
+        ["y"],
+        domain="com.microsoft",
+        ep_cache_context="../secret",
+        embed_mode=0,
     )
-    path = onnx_artifact(foreign, graph(nodes=[node], opsets=[helper.make_opsetid("com.microsoft", 1)]))
+    path = onnx_artifact(
+        foreign, graph(nodes=[node], opsets=[helper.make_opsetid("com.microsoft", 1)])
+    )
     assert "EPContext opens other files" in refused(load, path)
 
 
@@ -157,15 +180,27 @@ def doublings(depth: int) -> ModelProto:
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
     functions = []
     for level in range(depth):
-        inner = {"op_type": f"F{level + 1}", "domain": "own"} if level + 1 < depth else {"op_type": "Abs"}
+        inner = (
+            {"op_type": f"F{level + 1}", "domain": "own"}
+            if level + 1 < depth
+            else {"op_type": "Abs"}
+        )
         nodes = [helper.make_node(inputs=["a"], outputs=["m"], **inner),
                  helper.make_node(inputs=["m"], outputs=["b"], **inner)]  # fmt: skip
         functions.append(helper.make_function("own", f"F{level}", ["a"], ["b"], nodes, opsets))
-    return graph(nodes=[helper.make_node("F0", ["x"], ["y"], domain="own")], functions=functions, opsets=opsets[1:])
+    return graph(
+        nodes=[helper.make_node("F0", ["x"], ["y"], domain="own")],
+        functions=functions,
+        opsets=opsets[1:],
+    )
 
 
-@pytest.mark.parametrize(("depth", "words"), [(25, "more than 1000000 nodes"), (100, "nest more than 32 levels")])
-def test_functions_that_double_are_no_bomb(foreign: Foreign, refused: Refused, depth: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("depth", "words"), [(25, "more than 1000000 nodes"), (100, "nest more than 32 levels")]
+)
+def test_functions_that_double_are_no_bomb(
+    foreign: Foreign, refused: Refused, depth: int, words: str
+) -> None:
     assert words in refused(load, onnx_artifact(foreign, doublings(depth)))
 
 
@@ -173,13 +208,19 @@ def test_a_function_that_calls_itself_is_refused(foreign: Foreign, refused: Refu
     opsets = [helper.make_opsetid("own", 1)]
     call = helper.make_node("F", ["a"], ["b"], domain="own")
     functions = [helper.make_function("own", "F", ["a"], ["b"], [call], opsets)]
-    model = graph(nodes=[helper.make_node("F", ["x"], ["y"], domain="own")], functions=functions, opsets=opsets)
+    model = graph(
+        nodes=[helper.make_node("F", ["x"], ["y"], domain="own")],
+        functions=functions,
+        opsets=opsets,
+    )
     assert "the function 'F' calls itself" in refused(load, onnx_artifact(foreign, model))
 
 
 def test_graphs_in_graphs_have_a_bound(foreign: Foreign, refused: Refused) -> None:
     content = b""
-    for _ in range(40):  # a graph (6) of an attribute (5) of a node (1): onnx itself writes no so many
+    for _ in range(
+        40
+    ):  # a graph (6) of an attribute (5) of a node (1): onnx itself writes no so many
         for field in (6, 5, 1):
             content = bytes([field << 3 | 2]) + varint(len(content)) + content
     assert "nested more than 32 levels" in refused(
@@ -195,7 +236,9 @@ def varint(number: int) -> bytes:
 @pytest.mark.parametrize(
     "content", [b"\x3b\x3c", b"\xff" * 64, b"\x3a\xff\xff\xff\xff\x0f", b"\x3a\x05ab", b"\x00\x00"]
 )
-def test_bytes_that_are_no_message_are_refused(foreign: Foreign, refused: Refused, content: bytes) -> None:
+def test_bytes_that_are_no_message_are_refused(
+    foreign: Foreign, refused: Refused, content: bytes
+) -> None:
     assert "is damaged or no ONNX graph" in refused(load, onnx_artifact(foreign, content))
 
 
@@ -220,12 +263,22 @@ def _error_of(path: Path) -> str:
 
 def test_names_in_a_graph_reach_no_terminal_through_the_engine(foreign: Foreign) -> None:
     nodes = [helper.make_node("Add", ["x", "x", "x"], ["y"], name=ESCAPES)]
-    told = isolated(_error_of, onnx_artifact(foreign, graph(nodes=nodes)), what="the test", torch=False, timeout=60)
+    told = isolated(
+        _error_of,
+        onnx_artifact(foreign, graph(nodes=nodes)),
+        what="the test",
+        torch=False,
+        timeout=60,
+    )
     assert "ONNX Runtime cannot load model.onnx" in told
 
 
-def ir_artifact(foreign: Foreign, entry: str = "model.xml", text: str | None = None, **changes: object) -> Path:
-    pytest.importorskip("openvino", reason="openvino runs these artifacts: pip install 'burnish[openvino]'")
+def ir_artifact(
+    foreign: Foreign, entry: str = "model.xml", text: str | None = None, **changes: object
+) -> Path:
+    pytest.importorskip(
+        "openvino", reason="openvino runs these artifacts: pip install 'burnish[openvino]'"
+    )
     weights = np.array([1, 2, 3, 4], np.float32).tobytes()
     content = (text or ir(**changes)).encode()
     return foreign("openvino", {entry: content, "model.bin": weights}, entry)
@@ -243,7 +296,10 @@ def test_an_honest_foreign_ir_runs(foreign: Foreign) -> None:
         ({"size": 1 << 40}, "a constant lies at 0"),
         ({"offset": -16}, "a constant lies at -16"),
         ({"type": "Frobnicate", "version": "acme"}, "OpenVINO cannot load"),
-        ({"doctype": '<!DOCTYPE n [<!ENTITY a SYSTEM "file:///etc/passwd">]>'}, "declares a document type"),
+        (
+            {"doctype": '<!DOCTYPE n [<!ENTITY a SYSTEM "file:///etc/passwd">]>'},
+            "declares a document type",
+        ),
         ({"text": "<net>" * 100}, "too deeply nested"),
         ({"text": "<html/>"}, "is a <html>, not a <net>"),
         ({"text": "no XML"}, "it is not XML"),
@@ -261,7 +317,11 @@ def test_nothing_in_burnish_loads_a_library_of_operators() -> None:
     import burnish
 
     root = Path(burnish.__file__).parent.parent
-    sources = [path for name in ("burnish", "converters", "runtimes") for path in (root / name).rglob("*.py")]
+    sources = [
+        path
+        for name in ("burnish", "converters", "runtimes")
+        for path in (root / name).rglob("*.py")
+    ]
     assert len(sources) > 100
     for path in sources:
         text = path.read_text(encoding="utf-8")

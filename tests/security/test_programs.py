@@ -64,7 +64,9 @@ def program(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, nn.Mo
     return tmp_path / "net.pt2", module
 
 
-def test_a_program_is_no_checkpoint_unless_it_is_trusted(program: tuple[Path, nn.Module], refused: Refused) -> None:
+def test_a_program_is_no_checkpoint_unless_it_is_trusted(
+    program: tuple[Path, nn.Module], refused: Refused
+) -> None:
     path, module = program
     told = refused(read_state, path)
     assert "carries code beside its weights" in told
@@ -77,7 +79,9 @@ def test_a_program_is_no_checkpoint_unless_it_is_trusted(program: tuple[Path, nn
 
 def test_a_recipe_says_that_it_trusts(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
-    text = "model: torchvision:resnet18\ninputs: {x: {shape: [1, 3, 8, 8]}}\nartifacts: {onnx: {}}\n"
+    text = (
+        "model: torchvision:resnet18\ninputs: {x: {shape: [1, 3, 8, 8]}}\nartifacts: {onnx: {}}\n"
+    )
     recipe.write_text(text, encoding="utf-8")
     assert load_recipe(recipe).recipe.trust is False
     recipe.write_text(text + "trust: true\n", encoding="utf-8")
@@ -111,7 +115,9 @@ def test_convert_refuses_a_program_and_takes_it_where_the_recipe_trusts_it(
 
 
 @pytest.mark.parametrize("trust", [False, True], ids=["", "trusted"])
-def test_code_that_runs_on_load_does_not(tmp_path: Path, marker: Path, refused: Refused, trust: bool) -> None:
+def test_code_that_runs_on_load_does_not(
+    tmp_path: Path, marker: Path, refused: Refused, trust: bool
+) -> None:
     path = tmp_path / "net.pt"
     torch.jit.save(torch.jit.script(OnLoad(str(marker))), str(path))
     marker.unlink(missing_ok=True)
@@ -141,12 +147,16 @@ def test_a_program_with_a_pickle_in_it_unpickles_none(
     assert ("is pickled" if trust else "carries code") in told
 
 
-def test_a_torchscript_pickle_that_asks_for_code_gets_none(tmp_path: Path, marker: Path, refused: Refused) -> None:
+def test_a_torchscript_pickle_that_asks_for_code_gets_none(
+    tmp_path: Path, marker: Path, refused: Refused
+) -> None:
     torch.jit.save(torch.jit.script(nn.Linear(3, 2)), str(tmp_path / "plain.pt"))
     path = rewritten(
         tmp_path / "plain.pt",
         tmp_path / "net.pt",
-        lambda name, content: pickle.dumps(Payload(marker), 2) if name.endswith("/data.pkl") else content,
+        lambda name, content: (
+            pickle.dumps(Payload(marker), 2) if name.endswith("/data.pkl") else content
+        ),
     )
     told = refused(read_state, path, trust=True)
     assert not marker.exists()
@@ -163,5 +173,7 @@ def rewritten(source: Path, target: Path, change: Callable[[str, bytes], bytes])
     """A copy of a zip file with the content of some members changed."""
     with zipfile.ZipFile(source) as before, zipfile.ZipFile(target, "w") as after:
         for member in before.infolist():
-            after.writestr(member.filename, change(member.filename, before.read(member)), member.compress_type)
+            after.writestr(
+                member.filename, change(member.filename, before.read(member)), member.compress_type
+            )
     return target

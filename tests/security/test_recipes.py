@@ -57,8 +57,14 @@ def laughs(levels: int, width: int, kind: str) -> str:
         ("a: " + "{b: " * 3000 + "\n", "YAML"),
         ("- " * 3000 + "a\n", "YAML|too large|a mapping"),
         ("x" * (1 << 21), "not a recipe"),
-        ("a: !!python/object/apply:os.system ['touch MARKER']\n", "a recipe has lists and mappings, no 'tag:"),
-        ("a: !!python/object/new:os.system ['touch MARKER']\n", "a recipe has lists and mappings, no 'tag:"),
+        (
+            "a: !!python/object/apply:os.system ['touch MARKER']\n",
+            "a recipe has lists and mappings, no 'tag:",
+        ),
+        (
+            "a: !!python/object/new:os.system ['touch MARKER']\n",
+            "a recipe has lists and mappings, no 'tag:",
+        ),
         ("a: !!python/name:os.system\n", "could not determine a constructor"),
         ("a: !!python/module:os\n", "could not determine a constructor"),
         ("!!python/object/apply:os.system ['touch MARKER']\n", "a recipe has lists and mappings"),
@@ -75,7 +81,12 @@ def laughs(levels: int, width: int, kind: str) -> str:
     ],
 )
 def test_yaml_that_is_a_trap(
-    recipe: Write, marker: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+    recipe: Write,
+    marker: Path,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    words: str,
 ) -> None:
     monkeypatch.chdir(marker.parent)
     told = refused(load_recipe, recipe(text.replace("MARKER", marker.name)))

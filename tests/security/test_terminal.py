@@ -65,7 +65,11 @@ def hostile(foreign: Foreign, tmp_path: Path) -> Path:
     ids=lambda verb: verb[0],
 )  # fmt: skip
 def test_every_verb_shows_a_hostile_artifact(
-    hostile: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...], json_too: tuple[str, ...]
+    hostile: Path,
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: tuple[str, ...],
+    json_too: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr("burnish.bench.BENCH_LAUNCHES", 1)
     given = []
@@ -121,7 +125,11 @@ def test_a_hostile_build_is_compared(invoke: Invoke, tmp_path: Path) -> None:
         "model": ESCAPES,
         "artifacts": [row],
         "notes": [ESCAPES],
-        "weights": {"source": ESCAPES, "random": True, "tried": [{"source": ESCAPES, "why": ESCAPES}]},
+        "weights": {
+            "source": ESCAPES,
+            "random": True,
+            "tried": [{"source": ESCAPES, "why": ESCAPES}],
+        },
         "machine": {"cpu": ESCAPES, "cores": 2, "isa": [ESCAPES], "gpus": [ESCAPES]},
     }
     (tmp_path / "build.json").write_text(json.dumps(build), encoding="utf-8")
@@ -146,7 +154,13 @@ def on_a_terminal(show: Callable[[Console], Any]) -> str:
 def test_on_a_terminal_nothing_is_obeyed_either() -> None:
     row = {"name": ESCAPES, "format": "onnx", "device": "cpu", "status": "error", "reason": ESCAPES}
     build = Build.model_validate(
-        {"recipe": {}, "model": ESCAPES, "weights": {"source": ESCAPES}, "machine": {}, "artifacts": [row]}
+        {
+            "recipe": {},
+            "model": ESCAPES,
+            "weights": {"source": ESCAPES},
+            "machine": {},
+            "artifacts": [row],
+        }
     )
     for show in (
         lambda out: show_builds([build, build.model_copy(update={"model": "b"})], out),

@@ -67,7 +67,11 @@ def test_no_verb_runs_a_foreign_program(
 
 @pytest.mark.parametrize("verb", VERBS[:3], ids=lambda verb: verb[0])
 def test_trust_is_given_by_an_option(
-    scripted: Path, marker: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+    scripted: Path,
+    marker: Path,
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr("burnish.bench.BENCH_LAUNCHES", 1)
     invoke(*arguments(verb, scripted), "--trust")
@@ -139,8 +143,12 @@ def test_an_artifact_of_no_known_runtime_is_told(foreign: Foreign, refused: Refu
 
 
 @pytest.mark.parametrize("device", ["cuda", "intel-gpu", "intel-npu", "toaster", ""])
-def test_devices_that_a_format_does_not_know_are_told(foreign: Foreign, refused: Refused, device: str) -> None:
-    path = foreign("onnx", {"model.onnx": graph().SerializeToString()}, "model.onnx", devices=[device])
+def test_devices_that_a_format_does_not_know_are_told(
+    foreign: Foreign, refused: Refused, device: str
+) -> None:
+    path = foreign(
+        "onnx", {"model.onnx": graph().SerializeToString()}, "model.onnx", devices=[device]
+    )
     refused(load, path)
 
 

@@ -97,7 +97,9 @@ def test_bindings(code: str, names: list[str]) -> None:
     assert sorted(binding.name for binding in read_bindings(module.tree)) == names
 
 
-def test_a_figure_over_its_target_is_marked_and_fails(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_figure_over_its_target_is_marked_and_fails(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert figures.main(["--root", str(repository)]) == 1
     lines = capsys.readouterr().out.splitlines()
     [fillers] = [line for line in lines if line.startswith("filler names")]

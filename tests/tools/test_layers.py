@@ -11,7 +11,12 @@ import pytest
 from tools import layers
 from tools.sources import Module, read_modules
 
-FLOORS = (("runtimes",), ("converters.steps", "converters.models"), ("converters.build",), ("burnish",))
+FLOORS = (
+    ("runtimes",),
+    ("converters.steps", "converters.models"),
+    ("converters.build",),
+    ("burnish",),
+)
 
 Modules = Callable[..., list[Module]]
 
@@ -31,7 +36,9 @@ def modules(tmp_path: Path) -> Modules:
 
 
 def upward(modules: list[Module]) -> list[str]:
-    return [str(statement) for statement in layers.upward_imports(layers.read_imports(modules), FLOORS)]
+    return [
+        str(statement) for statement in layers.upward_imports(layers.read_imports(modules), FLOORS)
+    ]
 
 
 def test_an_import_that_points_down_is_right(modules: Modules) -> None:
@@ -56,15 +63,25 @@ def test_an_import_that_points_down_is_right(modules: Modules) -> None:
         "from ..build import run",
     ],
 )
-def test_an_import_that_points_up_is_wrong_wherever_it_is_written(modules: Modules, statement: str) -> None:
-    files = modules(**{"converters/steps/__init__": "", "converters/steps/key": statement, "converters/build": ""})
+def test_an_import_that_points_up_is_wrong_wherever_it_is_written(
+    modules: Modules, statement: str
+) -> None:
+    files = modules(
+        **{
+            "converters/steps/__init__": "",
+            "converters/steps/key": statement,
+            "converters/build": "",
+        }
+    )
     [message] = upward(files)
     assert message.startswith("converters.steps.key:")
     assert message.endswith(" imports converters.build")
 
 
 def test_rooms_of_one_floor_do_not_import_each_other(modules: Modules) -> None:
-    files = modules(**{"converters/steps/key": "import converters.models.call", "converters/models/call": ""})
+    files = modules(
+        **{"converters/steps/key": "import converters.models.call", "converters/models/call": ""}
+    )
     assert upward(files) == ["converters.steps.key:1 imports converters.models.call"]
 
 
@@ -83,13 +100,21 @@ def test_a_room_is_not_another_whose_name_begins_alike() -> None:
 
 
 def test_the_narrowest_room_holds_a_module() -> None:
-    assert layers.room_of("runtimes.files.atomic", [["runtimes"], ["runtimes.files"]]) == "runtimes.files"
+    assert (
+        layers.room_of("runtimes.files.atomic", [["runtimes"], ["runtimes.files"]])
+        == "runtimes.files"
+    )
 
 
 def test_a_module_outside_of_all_rooms_is_listed(modules: Modules) -> None:
     files = modules(**{"converters/stray": "", "converters/steps/key": ""})
     assert layers.homeless(files, FLOORS) == ["converters.stray"]
-    assert layers.unused_rooms(files, FLOORS) == ["runtimes", "converters.models", "converters.build", "burnish"]
+    assert layers.unused_rooms(files, FLOORS) == [
+        "runtimes",
+        "converters.models",
+        "converters.build",
+        "burnish",
+    ]
 
 
 def test_circles_and_levels(modules: Modules) -> None:
@@ -100,7 +125,12 @@ def test_circles_and_levels(modules: Modules) -> None:
     graph = layers.module_graph(files, layers.read_imports(files))
     assert layers.circles(graph) == [["runtimes.a", "runtimes.b"]]
     levels = layers.levels(graph)
-    assert (levels["runtimes.c"], levels["runtimes.d"], levels["runtimes.a"], levels["burnish.top"]) == (1, 2, 1, 2)
+    assert (
+        levels["runtimes.c"],
+        levels["runtimes.d"],
+        levels["runtimes.a"],
+        levels["burnish.top"],
+    ) == (1, 2, 1, 2)
     rooms = layers.room_graph(graph, FLOORS)
     assert rooms["burnish"] == {"runtimes"}
     assert layers.circles(rooms) == []

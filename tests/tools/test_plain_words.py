@@ -34,7 +34,9 @@ def test_names_are_checked_in_the_packages_only() -> None:
     assert words("one = 1\n", Path("benchmarks/sample.py")) == []
 
 
-@pytest.mark.parametrize("text", ["distance = 1", "ones = 1", "find(one)", "x.found", "known_layers = 1"])
+@pytest.mark.parametrize(
+    "text", ["distance = 1", "ones = 1", "find(one)", "x.found", "known_layers = 1"]
+)
 def test_names_of_things_and_uses_are_left_alone(text: str) -> None:
     assert words(text + "\n") == []
 
@@ -86,7 +88,10 @@ def test_documents() -> None:
 
 
 def test_recipes() -> None:
-    assert words("a: anew  # made anew\n# behind\n", Path("configs/a.yaml")) == [(1, "anew"), (2, "behind")]
+    assert words("a: anew  # made anew\n# behind\n", Path("configs/a.yaml")) == [
+        (1, "anew"),
+        (2, "behind"),
+    ]
 
 
 def test_files_below_a_folder(tmp_path: Path) -> None:

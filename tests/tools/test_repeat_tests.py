@@ -31,7 +31,9 @@ def test_failures_are_counted_and_do_not_end_the_run(tmp_path: Path) -> None:
     file = tmp_path / "test_some.py"
     file.write_text(TESTS, encoding="utf-8")
     done = repeat(str(file))
-    counts = [line.split(": ")[0].strip() for line in done.stdout.splitlines() if " failed: " in line]
+    counts = [
+        line.split(": ")[0].strip() for line in done.stdout.splitlines() if " failed: " in line
+    ]
     assert counts == ["2 of 4 failed", "0 of 4 failed"], done.stdout
     assert done.returncode == 1
     assert repeat(f"{file}::test_of_truth").returncode == 0

@@ -114,7 +114,10 @@ LAYERS: dict[Change, tuple[str, str]] = {
     _dropout_on: ("dropout", "two runs differ: it is random, as a dropout that was left on"),
     _swap_outputs: ("output probabilities", "it holds what output twin should hold"),
     _swap_heads: ("head", "it holds what twin should hold"),
-    _softmax_twice: ("output probabilities", "the fault may also be in nodes before it that belong to no layer"),
+    _softmax_twice: (
+        "output probabilities",
+        "the fault may also be in nodes before it that belong to no layer",
+    ),
 }
 
 

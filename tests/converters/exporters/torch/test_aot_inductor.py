@@ -233,12 +233,19 @@ def test_a_model_with_nothing_to_quantize_is_told_so(make_job: Callable[..., Exp
 )
 @pytest.mark.skipif(machine.own_cpu() != "x86", reason="int8 for inductor is for x86-64 CPUs")
 def test_a_cpu_that_adds_products_of_bytes_in_32_bits_gets_8_bits_and_the_artifact_needs_it(
-    make_job: Callable[..., Job], on_cpu: Callable[[str], None], cpu: str, isa: str, bits: int, needs: list[str]
+    make_job: Callable[..., Job],
+    on_cpu: Callable[[str], None],
+    cpu: str,
+    isa: str,
+    bits: int,
+    needs: list[str],
 ) -> None:
     pytest.importorskip("torchao", reason="it quantizes for inductor")
     on_cpu(cpu)
     samples = [{"x": np.random.default_rng(3).normal(0, 1, (1, 16)).astype(np.float32)}]
-    job = make_job(nn.Sequential(nn.Linear(16, 32), nn.ReLU()), {"x": ["batch", 16]}, {"batch": (1, 8)})
+    job = make_job(
+        nn.Sequential(nn.Linear(16, 32), nn.ReLU()), {"x": ["batch", 16]}, {"batch": (1, 8)}
+    )
     taken = replace(job, calibration=lambda count, notes: SomeSamples(samples))  # type: ignore[arg-type,return-value]
     start = aot_inductor._start(taken, options(isa=isa, passes=[{"quantize": "int8"}]))
     assert start.passes[0]["quantize"]["activation_bits"] == bits

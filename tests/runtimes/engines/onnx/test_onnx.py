@@ -70,7 +70,9 @@ def laid_out(artifact_copy: Copy) -> Change:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         settings.optimized_model_filepath = str(artifact.path / "made.onnx")
-        onnxruntime.InferenceSession(str(artifact.entry), settings, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            str(artifact.entry), settings, providers=["CPUExecutionProvider"]
+        )
         (artifact.path / "made.onnx").replace(artifact.entry)
         build = artifact.manifest.build
         build = build | {"optimize": "all", "platform": system(), "isa": vectors()} | claims
@@ -87,7 +89,9 @@ def test_a_graph_that_is_final_is_not_optimized_again(
     artifact = laid_out()
     levels = onnxruntime.GraphOptimizationLevel
     with load(artifact.path) as session, load(small_build / "onnx") as plain:
-        assert session._engine.get_session_options().graph_optimization_level == levels.ORT_DISABLE_ALL
+        assert (
+            session._engine.get_session_options().graph_optimization_level == levels.ORT_DISABLE_ALL
+        )
         assert plain._engine.get_session_options().graph_optimization_level == levels.ORT_ENABLE_ALL
     row = validate([Target(artifact, "cpu")], small_reference, lambda device: None, budget=0)[0]
     assert (row.status, row.reason) == ("passed", None)
@@ -143,7 +147,9 @@ def test_the_cuda_provider_passes_every_gate(gpu_build: Path) -> None:
     if problem := OnnxRuntime().missing("cuda", {}):
         pytest.skip(problem)
     target = Target(Artifact.open(gpu_build / "onnx"), "cuda")
-    row = validate([target], Reference.load(gpu_build / "reference.safetensors"), lambda device: None, budget=0)[0]
+    row = validate(
+        [target], Reference.load(gpu_build / "reference.safetensors"), lambda device: None, budget=0
+    )[0]
     assert (row.status, row.reason) == ("passed", None)
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch runs these artifacts: pip install 'burnish[convert]'")
+torch = pytest.importorskip(
+    "torch", reason="torch runs these artifacts: pip install 'burnish[convert]'"
+)
 
 from runtimes.artifact.artifact import Artifact  # noqa: E402 - only where there is torch
 from runtimes.engines.torch.aot_inductor import AotInductorRuntime  # noqa: E402
@@ -58,13 +60,17 @@ def claim(artifact: Artifact, **build: Any) -> None:
 def test_it_passes_every_gate_and_names_what_it_needs(compiled_build: Path, compiled: Path) -> None:
     row = next(row for row in Build.read(compiled_build).artifacts if row.name == "aot-inductor")
     assert (row.status, row.reason) == ("passed", None)
-    assert "computing layers: 3 fp32" in next(gate.detail for gate in row.gates if gate.gate == "precision")
+    assert "computing layers: 3 fp32" in next(
+        gate.detail for gate in row.gates if gate.gate == "precision"
+    )
     build = Artifact.open(compiled).manifest.build
     assert build["platform"] == system()
     assert set(build["isa"]) <= instruction_sets()
 
 
-def test_it_runs_at_a_batch_that_no_exporter_saw(compiled: Path, small_reference: Reference) -> None:
+def test_it_runs_at_a_batch_that_no_exporter_saw(
+    compiled: Path, small_reference: Reference
+) -> None:
     with load(compiled) as session:
         image = small_reference.probes[0].inputs["image"]
         logits = session.run({"image": np.repeat(image, 5, axis=0)})["logits"]
@@ -76,7 +82,9 @@ def test_a_lesser_cpu_is_told_and_the_library_is_not_opened(
     artifact: Artifact, small_reference: Reference, unopened: None
 ) -> None:
     claim(artifact, isa=[*sorted(instruction_sets())[:1], "avx9000"])
-    with pytest.raises(Unavailable, match="cannot run on cpu here: it was compiled to use avx9000, which this CPU"):
+    with pytest.raises(
+        Unavailable, match="cannot run on cpu here: it was compiled to use avx9000, which this CPU"
+    ):
         load(artifact.path)
     target = Target(Artifact.open(artifact.path), "cpu")
     row = validate([target], small_reference, lambda device: None, budget=0)[0]
@@ -86,7 +94,9 @@ def test_a_lesser_cpu_is_told_and_the_library_is_not_opened(
 
 def test_another_platform_is_told(artifact: Artifact, unopened: None) -> None:
     claim(artifact, platform="plan9-mips")
-    with pytest.raises(Unavailable, match=f"it was built for plan9-mips, this is {system()}: build it again"):
+    with pytest.raises(
+        Unavailable, match=f"it was built for plan9-mips, this is {system()}: build it again"
+    ):
         load(artifact.path)
 
 
