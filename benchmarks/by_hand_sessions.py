@@ -40,7 +40,7 @@ class HandOpener:
 
 
 class HandSession(Session):
-    """What an expert's own code does with one picture."""
+    """An expert's own code for one picture."""
 
     def __init__(self, run: Callable[[Any], Any]) -> None:
         """`run` takes and gives one array."""

@@ -1,4 +1,4 @@
-"""What Burnish itself costs: seconds to answer, time and peak memory of a conversion, and of doing it again.
+"""Cost of Burnish itself: seconds to answer, time and peak memory of a conversion and of a repetition.
 
 Memory is the sum of the proportional set sizes (PSS: shared pages counted once) of the whole process tree,
 sampled ten times a second. Writes convert_cost.md beside this file.

@@ -166,7 +166,7 @@ def _share(precision: str, reached: float) -> float | None:
 
 @dataclass(frozen=True)
 class Quality:
-    """What the rows are held to beside their speed: agreement with eager, or with random weights SQNR."""
+    """Requirement of the rows beside speed: agreement with eager, or SQNR with random weights."""
 
     random: bool
 
@@ -175,7 +175,7 @@ class Quality:
         return one.sqnr_db if self.random else one.agreement
 
     def least(self, asked: float, theirs: Line) -> float:
-        """What a row needs: so much agreement, or the SQNR of the row by hand (beyond float32's all are alike)."""
+        """Requirement of a row: agreement, or the SQNR of the row by hand (above float32's all are alike)."""
         return min(theirs.sqnr_db - DECIBEL, FLOAT32_DB) if self.random else asked
 
     def words(self, value: float) -> str:
@@ -324,7 +324,7 @@ def _kept(int8: Mapping[str, Any]) -> list[str]:
 def _bounds(
     against: Sequence[str], found: Mapping[str, Line], profiled: Mapping[str, Any]
 ) -> list[str]:
-    """What bounds each row that does not hold: the machine's peak, and where the time goes."""
+    """Bounds of each row that misses its mark: the machine's peak, and where the time goes."""
     lines = []
     for row in against:
         mine, theirs, ratio, asked, *_, held = (cell.strip() for cell in row.strip("| ").split("|"))

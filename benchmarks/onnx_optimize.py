@@ -1,6 +1,6 @@
-"""What ONNX Runtime's graph optimizations gain when they are done ahead of time (`optimize:` of `format: onnx`).
+"""Gain of ONNX Runtime's graph optimizations if they are done ahead of time (`optimize:` of `format: onnx`).
 
-Start: each graph is loaded anew, each time in a new process, in random order. Run: sessions that live in processes
+Start: each graph is loaded in a new process each time, in random order. Run: sessions that live in processes
 of their own take turns. All ratios are to the graph as it was exported, of the same run, with 95 % intervals.
 Writes onnx_optimize.md beside this file.
 

@@ -52,7 +52,7 @@ class GraphSession(Session):
 
 
 class StartHost(SessionHost):
-    """A host that tells how long its session took to start."""
+    """Host that reports how long its session took to start."""
 
     def __init__(self, opener: GraphOpener) -> None:
         import onnxruntime  # noqa: F401 - so that importing it is not measured

@@ -82,7 +82,7 @@ _MATRICES = (
 
 
 def left_to_gain(found: dict[str, float], gain: float) -> str:
-    """What all but the engine's own kernels for products would have to give for a session to be `gain` as fast."""
+    """Time that all but the engine's kernels for products would have to save for a speed-up of `gain`."""
     products = sum(share for kind, share in found.items() if kind.startswith(_MATRICES))
     said = f"The engine's own kernels for products take {products:.0%}: "
     if 1 / gain <= products:

@@ -157,7 +157,7 @@ def cells(one: Line, whole: Line) -> str:
 
 
 def verdicts(found: dict[str, Line]) -> list[str]:
-    """What was asked of the artifacts, and whether it holds."""
+    """Requirements of the artifacts, and whether they hold."""
 
     def fastest(names: Sequence[str]) -> str:
         return max(names, key=lambda name: found[name].ratio)

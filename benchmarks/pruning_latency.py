@@ -2,7 +2,7 @@
 
 A model is pruned by several shares of each; every pruned model learns from the whole one for the same time, on the
 same pictures. Nothing else differs. All artifacts decide on the same test pictures, and all sessions are timed in
-turns. What `of: macs` would take at the agreement of a point of `of: latency` is interpolated between its own
+turns. The latency of `of: macs` at the agreement of a point of `of: latency` is interpolated between its own
 points, the whole model the first of them, in logarithms of time and of disagreement, and never beyond them; the
 intervals are those of other test pictures (bootstrap over pictures, the same for all artifacts). Agreement with the
 whole model is the measure of accuracy: it needs no label, and falls several times as fast as accuracy does, so that
@@ -49,7 +49,7 @@ WHOLE = "onnx"
 
 @dataclass(frozen=True)
 class Setting:
-    """What one model is compared on.
+    """Setup of the comparison for one model.
 
     Attributes:
         folder: of its data, in the folder given by `--data`.
@@ -69,7 +69,7 @@ class Setting:
 
 BASE = "macs"
 WAYS = {"macs": "of: macs", "macs-by-16": "of: macs, round_to: 16", "latency": "of: latency"}
-"""What is pruned, and how. By 16: how much of the gain of `of: latency` is that it knows the blocks of kernels."""
+"""Prunings to compare. By 16: how much of the gain of `of: latency` is that it knows the blocks of kernels."""
 
 SETTINGS = {
     "fashion_cnn": Setting(
@@ -182,7 +182,7 @@ def run(model: str, data: Path, folder: Path, minutes: float, scratch: Path) -> 
 
 
 def measure(model: str, data: Path, folder: Path, rows: Sequence[Row]) -> list[Point]:
-    """What each artifact is worth, the whole model first."""
+    """Agreement and speed of each artifact, the whole model first."""
     images, labels = test_pictures(model, data, folder)
     launches = [launch(folder, rows) for _ in range(BENCH_LAUNCHES)]
     whole, points = classes(folder / WHOLE, images), []

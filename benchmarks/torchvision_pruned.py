@@ -5,7 +5,7 @@ eager model (parity: the exporter's); how far that is from the original stands b
 torchvision_pruned.md beside this file.
 
     python benchmarks/torchvision_pruned.py                     # all that have no row yet: hours on two cores
-    python benchmarks/torchvision_pruned.py resnet18 vit_b_16   # some, anew; the others' rows stay
+    python benchmarks/torchvision_pruned.py resnet18 vit_b_16   # these again; other rows stay
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def _percentile(values: Sequence[int], share: float) -> int:
 
 
 def _style(modules: Sequence[Module]) -> list[_Value]:
-    """What can be counted of how the code reads."""
+    """Figures of how the code reads."""
     lines = [line for module in modules for line in module.lines]
     long = sum(len(line) > LONG_LINE for line in lines)
     nodes = [node for module in modules for node in ast.walk(module.tree)]

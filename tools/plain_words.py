@@ -1,11 +1,10 @@
 """Check that code and documents use plain words: names of things, and idiomatic technical English.
 
-    python -m tools.plain_words [PATH ...] [--at-most N]
+    python -m tools.plain_words [PATH ...]
 
 Without paths the repository's own text is checked: names in the packages; words in comments,
 docstrings, help texts, messages and documents of packages, benchmarks, tools, recipes and docs.
-Prints `file:line: word: advice` for each finding. Exit status 1 if there are more than N findings
-(0 by default).
+Prints `file:line: word: advice` for each finding. Exit status 1 if there is one.
 
 `tools/words.py` has the rules.
 """
@@ -128,18 +127,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "paths", nargs="*", type=Path, help="files or folders; default: the whole repository"
     )
-    parser.add_argument(
-        "--at-most", type=int, default=0, metavar="N", help="findings that are tolerated (0)"
-    )
     options = parser.parse_args(arguments)
     findings = check(options.paths or map(Path, _TEXTS))
-    if len(findings) <= options.at_most:
+    if not findings:
         return 0
     for finding in findings:
         print(finding)
     words = Counter(finding.word.strip("_").lower() for finding in findings)
     counts = ", ".join(f"{count} {word}" for word, count in words.most_common())
-    print(f"{len(findings)} findings ({counts}), {options.at_most} tolerated")
+    print(f"{len(findings)} findings ({counts})")
     return 1
 
 

@@ -24,7 +24,7 @@ from runtimes.progress import Counts, Progress, Watcher
 _TICK_SECONDS = 0.25  # between redraws: clocks run, and a build loses less than 1 % of a core
 _TIMED_SECONDS = 1.0  # the same while time is measured, and then only between two measurements
 _MIN_SHARE, _MIN_SECONDS = 0.02, 1.0  # of a task that must be done to estimate its end
-_MARGIN = 3  # columns at the right, where a terminal writes ^C: more text would leave a line behind
+_MARGIN = 3  # columns at the right, where a terminal writes ^C: with more text a line would stay on the screen
 _WIDE, _USUAL, _NARROW = 100, 80, 70  # columns of a terminal: the layout depends on them
 
 

@@ -31,7 +31,7 @@ def branches() -> nn.Module:
 @pytest.fixture
 def cnn_job(small_build: Path, tmp_path: Path) -> ExportJob:
     """The small CNN's own ONNX artifact (opset 20, batch 1..8) as the start of another format."""
-    made = Artifact.open(small_build / "onnx").manifest
-    facts = ModelFacts(made.inputs, made.outputs, made.dims, False, 0)
+    manifest = Artifact.open(small_build / "onnx").manifest
+    facts = ModelFacts(manifest.inputs, manifest.outputs, manifest.dims, False, 0)
     (tmp_path / "made").mkdir()
-    return ExportJob(None, facts, tmp_path / "made", small_build / "onnx" / made.entry)
+    return ExportJob(None, facts, tmp_path / "made", small_build / "onnx" / manifest.entry)

@@ -95,8 +95,8 @@ class Two(nn.Module):
         self.words = nn.Embedding(7, 4)
 
     def forward(self, ids: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
-        found = self.words(ids) * scale
-        return {"vectors": found, "longest": found.abs().sum(-1).argmax(-1)}
+        vectors = self.words(ids) * scale
+        return {"vectors": vectors, "longest": vectors.abs().sum(-1).argmax(-1)}
 
 
 class Attention(nn.Module):
@@ -135,8 +135,8 @@ def test_names_and_ranges_are_the_recipes(from_module: FromModule) -> None:
     dims = {"batch": (1, 8), "side": (4, 12)}
     job = from_module(model, {"image": ["batch", 3, "side", "side"]}, dims, ["logits"])
     export(job)
-    made = read(job)
-    (image,), (logits,) = made.inputs, made.outputs
+    model = read(job)
+    (image,), (logits,) = model.inputs, model.outputs
     assert (image.get_names(), str(image.partial_shape)) == ({"image"}, "[1..8,3,4..12,4..12]")
     assert (logits.get_names(), str(logits.partial_shape)) == ({"logits"}, "[1..8,4]")
     x = noise(5, 3, 9, 9)
@@ -164,8 +164,8 @@ def test_integers_and_several_inputs_and_outputs_keep_their_order(from_module: F
     job = from_module(model, inputs, {"batch": (1, 8)})
     exported = export(job)
     assert exported.notes == ["the model has no convolution or matrix product to count"]
-    made = read(job)
-    assert [port.get_any_name() for port in (*made.inputs, *made.outputs)] == [
+    model = read(job)
+    assert [port.get_any_name() for port in (*model.inputs, *model.outputs)] == [
         "scale",
         "ids",
         "vectors",
@@ -236,7 +236,7 @@ def test_a_precision_that_this_cpu_lacks_is_written_and_not_counted(
     assert "compute_layers" not in exported.build
     assert exported.notes == [
         f"the precision of the layers is not counted: this CPU does not compute in {precision} (it "
-        "does in fp32), so OpenVINO would take another one here"
+        "does in fp32), so OpenVINO would use another one here"
     ]
 
 
@@ -276,14 +276,14 @@ def test_the_files_say_nothing_of_the_machine_they_were_made_on(from_module: Fro
     job = from_module(small_cnn(), {"image": [2, 3, 6, 6]})
     export(job)
     content = (job.folder / "model.xml").read_text(encoding="utf-8")
-    here = [
+    names = [
         str(Path(__file__).parent),
         str(job.folder),
         "site-packages",
         str(Path.home()),
         "model.onnx",
     ]
-    assert [word for word in here if word in content] == []
+    assert [word for word in names if word in content] == []
 
 
 def test_a_graph_is_needed(cnn_job: ExportJob) -> None:
@@ -317,8 +317,8 @@ def test_options_are_checked(wrong: dict[str, Any]) -> None:
 
 def test_options_go_into_the_manifest(cnn_job: ExportJob) -> None:
     assert OpenVinoExporter().graph_options(options(opset=18)) == {"opset": 18}
-    made = export(cnn_job, hint="throughput", opset=18).build
-    assert (made["hint"], made["opset"]) == ("throughput", 18)
+    build_entries = export(cnn_job, hint="throughput", opset=18).build
+    assert (build_entries["hint"], build_entries["opset"]) == ("throughput", 18)
 
 
 def test_without_the_package_the_artifact_is_skipped_with_the_command(

@@ -92,9 +92,9 @@ def test_names_opset_and_dynamic_dimensions_are_the_recipes(
         {"batch": (1, 8), "side": (4, 12)},
         ["logits"],
     )
-    exported, made = export(job, exporter=exporter, opset=18)
-    assert [entry.version for entry in made.opset_import if entry.domain == ""] == [18]
-    (image,), (logits,) = made.graph.input, made.graph.output
+    exported, proto = export(job, exporter=exporter, opset=18)
+    assert [entry.version for entry in proto.opset_import if entry.domain == ""] == [18]
+    (image,), (logits,) = proto.graph.input, proto.graph.output
     assert (image.name, dims_of(image)) == ("image", ["batch", 3, "side", "side"])
     assert (logits.name, dims_of(logits)) == ("logits", ["batch", 2])
     assert (exported.build["exporter"], exported.build["opset"], exported.notes) == (
@@ -107,19 +107,21 @@ def test_names_opset_and_dynamic_dimensions_are_the_recipes(
 
 
 def test_without_dimensions_every_size_is_fixed(make_job: MakeJob) -> None:
-    _, made = export(make_job(nn.Linear(3, 2), {"x": [1, 3]}))
-    assert dims_of(made.graph.input[0]) == [1, 3]
+    _, proto = export(make_job(nn.Linear(3, 2), {"x": [1, 3]}))
+    assert dims_of(proto.graph.input[0]) == [1, 3]
 
 
 def test_auto_is_dynamo_and_nodes_keep_the_names_of_their_layers(make_job: MakeJob) -> None:
-    exported, made = export(make_job(small_cnn(), {"image": ["batch", 3, 6, 6]}, {"batch": (1, 4)}))
+    exported, proto = export(
+        make_job(small_cnn(), {"image": ["batch", 3, 6, 6]}, {"batch": (1, 4)})
+    )
     assert (exported.build["exporter"], exported.build["failed"], exported.build["opset"]) == (
         "dynamo",
         {},
         20,
     )
-    metadata = [one for node in made.graph.node for one in node.metadata_props]
-    assert any("2.proj" in one.value for one in metadata if one.key.endswith("name_scopes"))
+    metadata = [entry for node in proto.graph.node for entry in node.metadata_props]
+    assert any("2.proj" in entry.value for entry in metadata if entry.key.endswith("name_scopes"))
 
 
 @pytest.mark.parametrize(
@@ -132,10 +134,10 @@ def test_the_file_says_nothing_of_the_machine_it_was_made_on(
     job = make_job(model(), {"x": [2, 3, 6, 6]})
     export(job, exporter=exporter)
     content = (job.folder / "model.onnx").read_bytes()
-    here = Path(__file__)
+    path = Path(__file__)
     private = [
-        str(here.parent),
-        here.name,
+        str(path.parent),
+        path.name,
         "site-packages",
         str(Path.home()),
         "return x",
@@ -160,17 +162,17 @@ def test_an_exporter_that_was_asked_for_is_the_only_one_tried(make_job: MakeJob)
 
 def test_several_inputs_go_by_keyword_and_a_dict_names_its_outputs(make_job: MakeJob) -> None:
     job = make_job(Two(), {"right": ["batch", 3], "left": ["batch", 3]}, {"batch": (1, 4)})
-    _, made = export(job)
-    assert [value.name for value in made.graph.input] == ["right", "left"]
-    assert [value.name for value in made.graph.output] == ["difference", "sum"]
+    _, proto = export(job)
+    assert [value.name for value in proto.graph.input] == ["right", "left"]
+    assert [value.name for value in proto.graph.output] == ["difference", "sum"]
     difference, total = run(job, {"right": noise(3, 3), "left": 2 * noise(3, 3)})
     assert np.allclose(difference, noise(3, 3), atol=1e-6)
     assert np.allclose(total, 3 * noise(3, 3), atol=1e-6)
 
 
 def test_outputs_that_the_recipe_names(make_job: MakeJob) -> None:
-    _, made = export(make_job(Two(), {"left": [1, 3], "right": [1, 3]}, None, ["a", "b"]))
-    assert [value.name for value in made.graph.output] == ["a", "b"]
+    _, proto = export(make_job(Two(), {"left": [1, 3], "right": [1, 3]}, None, ["a", "b"]))
+    assert [value.name for value in proto.graph.output] == ["a", "b"]
 
 
 def test_a_graph_that_lost_an_input_is_refused(make_job: MakeJob) -> None:
@@ -207,9 +209,9 @@ def test_weights_under_the_limit_are_in_the_file(make_job: MakeJob) -> None:
 
 def test_operators_and_the_precision_of_computing_layers_are_counted(make_job: MakeJob) -> None:
     job = make_job(small_cnn(), {"image": [1, 3, 6, 6]})
-    exported, made = export(job)
+    exported, proto = export(job)
     counted = {
-        kind: sum(node.op_type == kind for node in made.graph.node)
+        kind: sum(node.op_type == kind for node in proto.graph.node)
         for kind in ("Conv", "Relu", "Gemm")
     }
     assert counted.items() <= exported.build["operators"].items()
@@ -231,13 +233,13 @@ class Wide(nn.Module):
 
 def lower(job: ExportJob, **options: Any) -> tuple[Exported, onnx.ModelProto]:
     """Export as a plan does: first the float32 graph to start from, then the artifact."""
-    exporter, asked = OnnxExporter(), OnnxOptions(format="onnx", **options)
-    graph = exporter.graph_options(asked)
+    exporter, settings = OnnxExporter(), OnnxOptions(format="onnx", **options)
+    graph = exporter.graph_options(settings)
     assert graph is not None
     folder = job.folder / "graph"
     folder.mkdir()
     exporter.export(replace(job, folder=folder), OnnxOptions(format="onnx", **graph))
-    exported = exporter.export(replace(job, model=None, graph=folder / "model.onnx"), asked)
+    exported = exporter.export(replace(job, model=None, graph=folder / "model.onnx"), settings)
     return exported, onnx.load(str(job.folder / exported.entry))
 
 
@@ -249,14 +251,16 @@ def test_fp16_computes_in_float16_between_float32_inputs_and_outputs(make_job: M
         {"batch": (1, 8), "side": (4, 12)},
         ["logits"],
     )
-    exported, made = lower(job, precision="fp16")
+    exported, proto = lower(job, precision="fp16")
     assert exported.precision == "fp16"
     assert exported.build["compute_layers"] == {"fp16": 2}
     assert exported.build["kept_layers"] == []
-    ends = (*made.graph.input, *made.graph.output)
+    ends = (*proto.graph.input, *proto.graph.output)
     assert [value.type.tensor_type.elem_type for value in ends] == [TensorProto.FLOAT] * 2
-    assert dims_of(made.graph.input[0]) == ["batch", 3, "side", "side"]
-    weights = {one.data_type for one in made.graph.initializer if one.name.endswith("weight")}
+    assert dims_of(proto.graph.input[0]) == ["batch", 3, "side", "side"]
+    weights = {
+        entry.data_type for entry in proto.graph.initializer if entry.name.endswith("weight")
+    }
     assert weights == {TensorProto.FLOAT16}
     for shape in ((1, 3, 4, 4), (5, 3, 9, 9)):
         x = noise(*shape)
@@ -271,9 +275,9 @@ def test_fp16_computes_in_float16_between_float32_inputs_and_outputs(make_job: M
 def test_layers_beyond_the_range_stay_float32_and_are_named(make_job: MakeJob) -> None:
     job = make_job(Wide(1e6), {"x": ["batch", 4]}, {"batch": (1, 4)})
     exported, _ = lower(job, precision="fp16")
-    told = exported.build["rewrites"]["cast"]["ranges"]
-    assert all(size > 65504 for size in told["beyond"].values())
-    assert told["beyond"]
+    ranges = exported.build["rewrites"]["cast"]["ranges"]
+    assert all(size > 65504 for size in ranges["beyond"].values())
+    assert ranges["beyond"]
     assert exported.build["compute_layers"] == {"fp16": 3}, "the layers themselves see small values"
     assert "stay float32" in exported.notes[0]
     x = noise(3, 4)
@@ -309,16 +313,16 @@ def test_a_graph_that_is_mostly_beyond_the_range_is_no_fp16(make_job: MakeJob) -
 
 
 def test_bf16_starts_from_the_opset_that_has_it_and_is_for_cuda(make_job: MakeJob) -> None:
-    asked = OnnxOptions(format="onnx", precision="bf16")
-    assert asked.opset == 22
+    settings = OnnxOptions(format="onnx", precision="bf16")
+    assert settings.opset == 22
     assert OnnxOptions(format="onnx").opset == 20
-    assert OnnxExporter().runs_on(asked) == ("cuda",)
+    assert OnnxExporter().runs_on(settings) == ("cuda",)
     assert OnnxExporter().runs_on(OnnxOptions(format="onnx", precision="fp16")) == ("cpu", "cuda")
     job = make_job(small_cnn(), {"image": ["batch", 3, 6, 6]}, {"batch": (1, 4)})
-    exported, made = lower(job, precision="bf16")
+    exported, proto = lower(job, precision="bf16")
     assert exported.build["compute_layers"] == {"bf16": 2}
     assert [
-        value.type.tensor_type.elem_type for value in (*made.graph.input, *made.graph.output)
+        value.type.tensor_type.elem_type for value in (*proto.graph.input, *proto.graph.output)
     ] == [1, 1]
     assert exported.notes == ["bfloat16 is for CUDA: ONNX Runtime has no kernels for it on the CPU"]
 
@@ -379,8 +383,8 @@ def test_a_graph_of_a_version_too_new_is_refused_when_it_is_made(make_job: MakeJ
     graph = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["output"])], "graph", ends[:1], ends[1:]
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=999)
-    (job.folder / "new.onnx").write_bytes(made.SerializeToString())
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=999)
+    (job.folder / "new.onnx").write_bytes(proto.SerializeToString())
     with pytest.raises(
         ExportError, match="opset 20 and IR version 999; the installed ONNX Runtime"
     ):
@@ -399,7 +403,7 @@ def test_an_optimized_graph_says_what_it_is_bound_to(make_job: MakeJob, level: s
         {"batch": (1, 8), "side": (4, 12)},
         ["logits"],
     )
-    exported, made = lower(job, optimize=level)
+    exported, proto = lower(job, optimize=level)
     done = {"basic": "none"}.get(level, level)  # dynamo has folded what there was
     assert (exported.precision, exported.build["optimize"], exported.build["opset"]) == (
         "fp32",
@@ -417,18 +421,18 @@ def test_an_optimized_graph_says_what_it_is_bound_to(make_job: MakeJob, level: s
         "all": "laid out for CPUs like this one",
     }
     assert words[level] in exported.notes[0]
-    assert dims_of(made.graph.input[0]) == ["batch", 3, "side", "side"]
+    assert dims_of(proto.graph.input[0]) == ["batch", 3, "side", "side"]
     x = noise(5, 3, 9, 9)
     assert np.allclose(run(job, {"image": x})[0], model(torch.from_numpy(x)).detach(), atol=1e-5)
 
 
 def test_what_is_fused_for_the_cpu_runs_on_the_cpu() -> None:
-    found = {
+    devices = {
         level: OnnxExporter().runs_on(OnnxOptions(format="onnx", optimize=level))
         for level in get_args(OnnxOptions.model_fields["optimize"].annotation)
     }
     cpu, both = ("cpu",), ("cpu", "cuda")
-    assert found == {"none": both, "basic": both, "extended": cpu, "all": cpu}
+    assert devices == {"none": both, "basic": both, "extended": cpu, "all": cpu}
 
 
 def test_where_there_was_nothing_to_do_nothing_is_bound(make_job: MakeJob) -> None:

@@ -66,8 +66,8 @@ def run(path: Path, image: np.ndarray[Any, Any], level: str = "ENABLE_ALL") -> n
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
     settings.log_severity_level = 3
-    found = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    return np.asarray(found.run(None, {"image": image})[0])
+    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"image": image})[0])
 
 
 def noise(*shape: int) -> np.ndarray[Any, Any]:
@@ -80,17 +80,17 @@ def domains(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_same_function_with_the_same_ends(plain: Path, tmp_path: Path, level: Level) -> None:
-    made = tmp_path / "made.onnx"
-    optimize_graph(plain, made, level)
-    before, after = onnx.load(str(plain)), onnx.load(str(made))
-    onnx.checker.check_model(str(made), full_check=True)
+    optimized = tmp_path / "made.onnx"
+    optimize_graph(plain, optimized, level)
+    before, after = onnx.load(str(plain)), onnx.load(str(optimized))
+    onnx.checker.check_model(str(optimized), full_check=True)
     assert list(after.graph.input) == list(before.graph.input)
     assert list(after.graph.output) == list(before.graph.output)
     assert (after.ir_version, after.producer_name) == (before.ir_version, before.producer_name)
     for shape in ((1, 3, 8, 8), (3, 3, 11, 8)):
         for loaded in ("ENABLE_ALL", "DISABLE_ALL"):
             np.testing.assert_allclose(
-                run(made, noise(*shape), loaded), run(plain, noise(*shape)), atol=1e-6
+                run(optimized, noise(*shape), loaded), run(plain, noise(*shape)), atol=1e-6
             )
 
 
@@ -111,8 +111,8 @@ def test_each_level_uses_the_operators_that_it_says(plain: Path, tmp_path: Path)
 
 def test_the_report_says_what_has_gone_and_come(plain: Path, tmp_path: Path) -> None:
     assert optimize_graph(plain, tmp_path / "basic.onnx", "basic") == {}
-    found = optimize_graph(plain, tmp_path / "extended.onnx", "extended")
-    assert found["com.microsoft.FusedConv"] == "+1" and found["Conv"] == found["Clip"] == "-1"
+    changes = optimize_graph(plain, tmp_path / "extended.onnx", "extended")
+    assert changes["com.microsoft.FusedConv"] == "+1" and changes["Conv"] == changes["Clip"] == "-1"
     counted = Counter(
         node.op_type for node in onnx.load(str(tmp_path / "extended.onnx")).graph.node
     )
@@ -122,8 +122,10 @@ def test_the_report_says_what_has_gone_and_come(plain: Path, tmp_path: Path) -> 
 def test_what_the_torchscript_exporter_leaves_is_folded(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(Foldable(), {"image": ["batch", 2, 3]}, {"batch": (1, 4)})
     OnnxExporter().export(job, OnnxOptions(format="onnx", exporter="torchscript"))
-    found = optimize_graph(job.folder / "model.onnx", tmp_path / "made.onnx", "basic")
-    assert found and set(found.values()) <= {f"-{count}" for count in range(1, 9)}, "nodes only go"
+    changes = optimize_graph(job.folder / "model.onnx", tmp_path / "made.onnx", "basic")
+    assert changes and set(changes.values()) <= {f"-{count}" for count in range(1, 9)}, (
+        "nodes only go"
+    )
     assert domains(tmp_path / "made.onnx") == {""}
 
 
@@ -144,7 +146,7 @@ def test_nodes_that_are_as_they_were_keep_their_modules(
     def paths(path: Path) -> dict[tuple[str, str, str], str]:
         return {
             (node.output[0], node.domain, node.op_type): module_path(
-                {one.key: one.value for one in node.metadata_props}
+                {entry.key: entry.value for entry in node.metadata_props}
             )
             for node in onnx.load(str(path)).graph.node
         }

@@ -76,8 +76,8 @@ def from_nodes(tmp_path: Path) -> Callable[..., ExportJob]:
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in names],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, output or shape)],
         )
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-        onnx.save(onnx.shape_inference.infer_shapes(made), tmp_path / "graph.onnx")
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "graph.onnx")
         specs = {name: TensorSpec(shape=shape) for name in names}
         (tmp_path / "engine").mkdir()
         return ExportJob(

@@ -23,9 +23,9 @@ def config() -> Any:
     """A builder's configuration."""
     trt = pytest.importorskip("tensorrt_rtx")
     builder = trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
-    made = builder.create_builder_config()
-    yield made
-    del made, builder
+    config = builder.create_builder_config()
+    yield config
+    del config, builder
 
 
 def test_what_a_build_timed_is_there_for_the_next_one(config: Any, tmp_path: Path) -> None:
@@ -55,11 +55,11 @@ def test_the_recipes_file_goes_before_the_users_cache(
 @pytest.mark.parametrize("taken", [False, True])
 def test_timings_that_tensorrt_does_not_take_are_left_out(tmp_path: Path, taken: bool) -> None:
     """Of another version or device: TensorRT says so when they are set, or returns nothing."""
-    file, given = tmp_path / "timings", []
+    file, caches = tmp_path / "timings", []
     file.write_bytes(b"of another device")
 
     def attach(cache: bytes, ignore_mismatch: bool) -> bool:
-        given.append(cache)
+        caches.append(cache)
         return cache == b""
 
     config = SimpleNamespace(
@@ -67,8 +67,8 @@ def test_timings_that_tensorrt_does_not_take_are_left_out(tmp_path: Path, taken:
         set_timing_cache=attach,
     )
     load_timings(config, file)
-    assert given[-1] == b""
-    assert len(given) == 1 + taken
+    assert caches[-1] == b""
+    assert len(caches) == 1 + taken
 
 
 def test_what_others_added_meanwhile_stays(tmp_path: Path) -> None:

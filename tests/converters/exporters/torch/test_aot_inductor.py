@@ -47,8 +47,8 @@ class Two(nn.Module):
         )
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> dict[str, torch.Tensor]:
-        found = self.norm(self.conv(left - right)).relu().mean(-1)
-        return {"head": self.head(found), "features": found}
+        features = self.norm(self.conv(left - right)).relu().mean(-1)
+        return {"head": self.head(features), "features": features}
 
 
 def options(**values: Any) -> AotInductorOptions:
@@ -185,15 +185,15 @@ def test_int8_is_integer_kernels_and_near_the_model(small_recipe: Path, tmp_path
     assert whole.manifest.precision == "int8"
     assert whole.manifest.build["compute_layers"] == {"int8": 3}
     assert part.manifest.build["compute_layers"] == {"int8": 2, "fp32": 1}
-    said = {
-        name: one.manifest.build["passes"][0]["quantize"]
-        for name, one in (("whole", whole), ("part", part))
+    reports = {
+        name: artifact.manifest.build["passes"][0]["quantize"]
+        for name, artifact in (("whole", whole), ("part", part))
     }
-    assert said["whole"]["calibration"] == {"samples": 24}
-    assert said["part"]["excluded"] == ["8"]
-    assert said["part"]["activation_bits"] == 7, "AVX2 adds products of bytes in 16 bits"
+    assert reports["whole"]["calibration"] == {"samples": 24}
+    assert reports["part"]["excluded"] == ["8"]
+    assert reports["part"]["activation_bits"] == 7, "AVX2 adds products of bytes in 16 bits"
     wide = machine.supports("avx512_vnni", "avx_vnni")
-    assert said["whole"]["activation_bits"] == (8 if wide else 7)
+    assert reports["whole"]["activation_bits"] == (8 if wide else 7)
     program, library = whole.entry.stat().st_size, whole.entry.read_bytes()
     assert program and str(tmp_path).encode() not in library
 
@@ -233,7 +233,7 @@ def test_a_model_with_nothing_to_quantize_is_told_so(make_job: Callable[..., Exp
 )
 @pytest.mark.skipif(machine.own_cpu() != "x86", reason="int8 for inductor is for x86-64 CPUs")
 def test_a_cpu_that_adds_products_of_bytes_in_32_bits_gets_8_bits_and_the_artifact_needs_it(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., ExportJob],
     on_cpu: Callable[[str], None],
     cpu: str,
     isa: str,
@@ -271,8 +271,8 @@ def test_without_torchao_the_artifact_is_skipped(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         "converters.exporters.base.find_spec", lambda name: None if name == "torchao" else object()
     )
-    asked = options(passes=[{"quantize": "int8"}])
+    settings = options(passes=[{"quantize": "int8"}])
     assert (
-        AotInductorExporter().missing(asked)
+        AotInductorExporter().missing(settings)
         == "torchao is not installed: pip install 'burnish[quantize]'"
     )

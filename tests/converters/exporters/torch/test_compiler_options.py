@@ -8,17 +8,17 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from converters.exporters.aot_inductor import instruction_sets
-from runtimes.bound import lacking
 
-from converters.exporters.base import ExportError
+from converters.errors import ExportError
+from converters.exporters.torch.aot_inductor import instruction_sets
 from converters.exporters.torch.compiler_options import (
     _NEUTRAL,
     _NEUTRAL_EXTENSIONS,
     UnknownOption,
     required,
 )
-from runtimes import machine
+from runtimes.machine import machine
+from runtimes.machine.bound import lacking
 from runtimes.machine.instruction_sets import Architecture, names, of_kernel, of_option
 from tests.cpus.recorded import FOLDER, flags, spellings
 
@@ -66,10 +66,10 @@ def test_every_option_of_the_compiler_here_is_understood_or_refused_on_purpose()
     gcc = shutil.which("gcc")
     if not gcc or machine.own_cpu() != "x86":
         pytest.skip("there is no GCC for x86")
-    said = subprocess.run(
+    text = subprocess.run(
         [gcc, "-Q", "--help=target"], capture_output=True, text=True, check=True
     ).stdout
-    options = set(re.findall(r"^  (-m[\w.-]+)", said, re.MULTILINE))
+    options = set(re.findall(r"^  (-m[\w.-]+)", text, re.MULTILINE))
     assert len(options) > 200
     check(options)
 
@@ -83,8 +83,8 @@ def test_what_this_compiler_switches_on_for_this_cpu_is_what_the_cpu_has(
         pytest.skip("there is no GCC for x86")
     monkeypatch.delenv("BURNISH_CPUINFO", raising=False)
     command = [gcc, "-march=native", "-Q", "--help=target"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    on = re.findall(r"^  (-m[\w.-]+)\s+\[enabled\]", said, re.MULTILINE)
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    on = re.findall(r"^  (-m[\w.-]+)\s+\[enabled\]", text, re.MULTILINE)
     needed = required(
         [option for option in on if of_option("x86", option.removeprefix("-m"))], "x86"
     )

@@ -35,8 +35,8 @@ class Half(nn.Module):
         self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4).bfloat16()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.second(self.first(x).bfloat16())
-        return found.float()
+        result: torch.Tensor = self.second(self.first(x).bfloat16())
+        return result.float()
 
 
 class Either(nn.Module):
@@ -47,8 +47,8 @@ class Either(nn.Module):
         self.yes, self.no = nn.Linear(3, 2), nn.Linear(3, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = torch.cond(x.sum() > 0, self.yes, self.no, (x,))
-        return found
+        result: torch.Tensor = torch.cond(x.sum() > 0, self.yes, self.no, (x,))
+        return result
 
 
 class Two(nn.Module):

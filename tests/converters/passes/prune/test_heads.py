@@ -42,7 +42,7 @@ def run(module: nn.Module) -> torch.Tensor:
 
 
 def attentions(module: nn.Module) -> list[str]:
-    return [name for name, one in module.named_modules() if isinstance(one, HeadAttention)]
+    return [name for name, part in module.named_modules() if isinstance(part, HeadAttention)]
 
 
 CAUSAL = torch.triu(torch.ones(6, 6, dtype=torch.bool), 1)
@@ -66,7 +66,7 @@ WAYS: dict[str, Forward] = {
 }
 OTHER: dict[str, Forward] = {
     "a mask for each head": lambda attend, x: attend(x, x, x, attn_mask=CAUSAL.expand(8, 6, 6))[0],
-    "no batch": lambda attend, x: torch.stack([attend(one, one, one)[0] for one in x]),
+    "no batch": lambda attend, x: torch.stack([attend(row, row, row)[0] for row in x]),
 }
 
 

@@ -105,6 +105,6 @@ def test_a_latency_is_foretold_and_its_tables_are_kept(
     assert report["after"]["macs"] < report["before"]["macs"]
     assert notes[0].startswith("pruned 40% of latency: ")
     assert len(list((tmp_path / "latency").iterdir())) == 1
-    monkeypatch.setattr(latency, "_clock", lambda *given: pytest.fail("measured again"))
+    monkeypatch.setattr(latency, "_clock", lambda *args: pytest.fail("measured again"))
     _, again, _ = pruned(tmp_path, structured=0.4, of="latency")
     assert again == report, "it chooses by the same tables"

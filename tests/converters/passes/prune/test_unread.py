@@ -32,8 +32,8 @@ class Several(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         x = torch.relu(self.body(x))
-        made = self.head(x) + self.heads[0](x) + functional.linear(x, self.by_weight.weight)
-        return (made, self.aux(x)) if self.training else made
+        logits = self.head(x) + self.heads[0](x) + functional.linear(x, self.by_weight.weight)
+        return (logits, self.aux(x)) if self.training else logits
 
 
 class Asked(Several):
@@ -55,8 +55,8 @@ class Compiled(nn.Module):
 
 
 def on(*shape: int) -> Any:
-    given = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
-    return lambda module: module(given)
+    sample = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    return lambda module: module(sample)
 
 
 def test_what_nothing_reads_is_dropped_and_what_is_read_without_a_call_stays() -> None:

@@ -48,12 +48,12 @@ def test_of_four_neighbours_the_two_largest_stay(weight: np.ndarray) -> None:
     layer = nn.Conv1d(8, weight.shape[0], weight.shape[2])
     layer.weight = nn.Parameter(torch.from_numpy(weight.copy()))
     prune_zeros(nn.Sequential(layer), PruneOptions(pattern="2:4"))
-    found = layer.weight.detach().numpy()
-    assert follows(found, 1)
-    kept = found != 0
-    assert np.array_equal(found[kept], weight[kept]), "what stays is what it was"
+    pruned = layer.weight.detach().numpy()
+    assert follows(pruned, 1)
+    kept = pruned != 0
+    assert np.array_equal(pruned[kept], weight[kept]), "what stays is what it was"
     fours, before = (
-        np.moveaxis(one, 1, -1).reshape(-1, 4) for one in (np.abs(found), np.abs(weight))
+        np.moveaxis(values, 1, -1).reshape(-1, 4) for values in (np.abs(pruned), np.abs(weight))
     )
     assert np.allclose(np.sort(before)[:, 2:].sum(1), fours.sum(1))
 
@@ -63,20 +63,20 @@ def test_of_four_neighbours_the_two_largest_stay(weight: np.ndarray) -> None:
 def test_the_smallest_of_all_weights_become_zero(share: float) -> None:
     module = net()
     before = torch.cat(
-        [one.weight.detach().flatten().abs() for one in module if hasattr(one, "weight")]
+        [layer.weight.detach().flatten().abs() for layer in module if hasattr(layer, "weight")]
     )
     prune_zeros(module, PruneOptions(unstructured=share))
     after = torch.cat(
-        [one.weight.detach().flatten().abs() for one in module if hasattr(one, "weight")]
+        [layer.weight.detach().flatten().abs() for layer in module if hasattr(layer, "weight")]
     )
     assert int((after == 0).sum()) == pytest.approx(share * len(before), abs=1)
     assert float(before[after == 0].max()) <= float(after[after != 0].min())
 
 
 def test_excluded_layers_and_layers_that_cannot_take_the_pattern_stay() -> None:
-    found = prune_zeros(net(), PruneOptions(pattern="2:4", exclude=("5",)))
-    assert found.keys() == {"2", "4"}, "the first has three inputs, the last is excluded"
-    assert all(share == 0.5 for share in found.values())
+    shares = prune_zeros(net(), PruneOptions(pattern="2:4", exclude=("5",)))
+    assert shares.keys() == {"2", "4"}, "the first has three inputs, the last is excluded"
+    assert all(share == 0.5 for share in shares.values())
     with pytest.raises(UsageError, match="no layer's inputs are a multiple of four"):
         prune_zeros(nn.Sequential(nn.Linear(3, 4)), PruneOptions(pattern="2:4"))
     with pytest.raises(UsageError, match="no layer is named 'nine'"):
@@ -86,10 +86,10 @@ def test_excluded_layers_and_layers_that_cannot_take_the_pattern_stay() -> None:
 def test_exactly_so_many_become_zero_where_many_weights_are_equal() -> None:
     module = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 10))
     with torch.no_grad():
-        for one in module:
-            one.weight.fill_(0.5)
+        for layer in module:
+            layer.weight.fill_(0.5)
     prune_zeros(module, PruneOptions(unstructured=0.3))
-    assert sum(int((one.weight == 0).sum()) for one in module) == 60
+    assert sum(int((layer.weight == 0).sum()) for layer in module) == 60
 
 
 class Several(nn.Module):
@@ -106,8 +106,8 @@ class Several(nn.Module):
 
 def test_a_layer_that_shares_its_weight_with_an_excluded_one_stays() -> None:
     for name in ("first", "second"):
-        found = prune_zeros(Several(), PruneOptions(unstructured=0.5, exclude=(name,)))
-        assert not {"first", "second"} & found.keys()
+        shares = prune_zeros(Several(), PruneOptions(unstructured=0.5, exclude=(name,)))
+        assert not {"first", "second"} & shares.keys()
 
 
 def test_weights_that_are_computed_cannot_become_zero() -> None:
@@ -126,11 +126,11 @@ def test_attention_and_recurrent_layers_have_weights_too() -> None:
         "attention.out_proj",
     }
     module = Several()
-    found = prune_zeros(module, PruneOptions(unstructured=0.5))
-    assert found.keys() == {*layers, "first"}, "what two layers share is counted once"
-    weights = [one for one in module.parameters() if one.dim() > 1]
-    assert sum(int((one == 0).sum()) for one in weights) == round(
-        0.5 * sum(one.numel() for one in weights)
+    shares = prune_zeros(module, PruneOptions(unstructured=0.5))
+    assert shares.keys() == {*layers, "first"}, "what two layers share is counted once"
+    weights = [weight for weight in module.parameters() if weight.dim() > 1]
+    assert sum(int((weight == 0).sum()) for weight in weights) == round(
+        0.5 * sum(weight.numel() for weight in weights)
     )
     patterned = prune_zeros(
         Several(), PruneOptions(pattern="2:4", exclude=("first", "second", "head"))
@@ -148,9 +148,9 @@ def test_where_no_layer_is_left_it_is_said(options: dict[str, Any]) -> None:
 
 def test_zeros_parameters_operations_and_bytes_are_told_apart() -> None:
     module, x = net(), torch.randn(1, 3, 8, 8)
-    before = figures(module, lambda one: one(x))
+    before = figures(module, lambda model: model(x))
     prune_zeros(module, PruneOptions(unstructured=0.8))
-    after = figures(module, lambda one: one(x))
+    after = figures(module, lambda model: model(x))
     assert (after.parameters, after.macs, after.bytes) == (
         before.parameters,
         before.macs,

@@ -243,7 +243,7 @@ def test_more_than_one_percent_of_unreadable_pictures_are_named_before_the_quant
         )
     (desk.folder / "photos" / "007.png").write_bytes(b"not a picture")
     with pytest.raises(
-        UsageError, match=r"1 of 20 samples cannot be read:\n  .*007\.png is not a picture that can"
+        UsageError, match=r"1 of 20 samples cannot be read:\n  cannot read .*007\.png as a picture"
     ):
         desk.run(samples=desk.samples(recipe(images="photos")))
     assert desk.quantized == 0

@@ -154,14 +154,14 @@ def test_what_openvino_executes_in_float_here_is_named(
         openvino.Core().compile_model(fixed, "CPU", properties(build, None)), fixed, {}
     )
     named = build["unfused"]
-    assert [(one["operator"], one["why"]) for one in named] == [
-        (one.operator, one.why) for one in left
+    assert [(operator["operator"], operator["why"]) for operator in named] == [
+        (operator.operator, operator.why) for operator in left
     ]
-    assert {one["layer"] for one in named} <= {str(index) for index in range(9)}, (
+    assert {operator["layer"] for operator in named} <= {str(index) for index in range(9)}, (
         "by the modules' paths"
     )
-    said = [note for note in rows["openvino-int8"].notes if "in float: no kernel fuses" in note]
-    assert len(said) == bool(named)
+    notes = [note for note in rows["openvino-int8"].notes if "in float: no kernel fuses" in note]
+    assert len(notes) == bool(named)
 
 
 def test_a_budget_keeps_layers_until_it_holds(quantized_build: Path, rows: dict[str, Row]) -> None:
