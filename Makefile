@@ -44,7 +44,7 @@ compare: $(STAMP) ## Show every build under artifacts/ in one table
 	@$(BIN)/burnish compare $(wildcard artifacts/*/) $(ARGS)
 
 test: lint ## Lint, type-check and run the tests, on WORKERS processes
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-gpu: $(STAMP) ## Run the tests that need an NVIDIA GPU
 	@$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS),tensorrt]'
