@@ -43,7 +43,7 @@ compare: $(STAMP) ## Show every build under artifacts/ in one table
 	@$(BIN)/burnish compare $(wildcard artifacts/*/) $(ARGS)
 
 test: lint ## Lint, type-check and run the tests, on WORKERS processes
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-cpus: $(STAMP) ## Run the tests that depend on the CPU as an AVX2, an AVX-512 and an AMX one
 	@$(BIN)/python -m tests.cpus.emulated $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import os
 import shutil
@@ -91,6 +93,16 @@ artifacts:
   tensorrt-int8: {format: tensorrt, flavor: rtx, passes: [{quantize: int8}]}
 """
 
+_OPENVINO = """
+extends: small
+artifacts:
+  torchscript: null
+  onnx: null
+  tensorrt: null
+  openvino: {}
+  openvino-bf16: {format: openvino, precision: bf16}
+"""
+
 _ON_A_GPU = """
 devices: [cpu, cuda]
 artifacts:
@@ -105,8 +117,20 @@ artifacts:
 _MARKS = {"gpu": "cuda", "intel_gpu": "intel-gpu", "intel_npu": "intel-npu"}
 
 
+# Files of few tests that take long. Two processes share the files out: one that starts last would keep one waiting.
+_FIRST = (
+    "test_shipped_recipes.py",
+    "test_killed.py",
+    "test_deterministic.py",
+    "test_injected.py",
+    "test_build.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a device that this machine has not; the reason shows with `-ra`."""
+    """Start with long files. Skip what needs a device that this machine has not; the reason shows with `-ra`."""
+    order = {name: place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for mark, device in _MARKS.items():
         marked = [item for item in items if item.get_closest_marker(mark)]
         if marked and (reason := absent(device)):
@@ -165,14 +189,44 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     machine.instruction_sets.cache_clear()
 
 
+def _shared(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], None]) -> Path:
+    """A folder that is filled once for all processes of a test run; the others wait for it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = factory.mktemp(name)
+        fill(folder)
+        return folder
+    run = factory.getbasetemp().parent
+    folder, filled = run / name, run / f"{name}.filled"
+    with (run / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not filled.exists():
+            with contextlib.suppress(FileNotFoundError):  # of a process that failed to fill it
+                shutil.rmtree(folder)
+            folder.mkdir()
+            fill(folder)
+            filled.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipe of a small CNN (3x32x32, batch 1..8, ten classes), next to its factory `small_cnn.py`."""
-    folder = tmp_path_factory.mktemp("small_recipe")
-    (folder / "small_cnn.py").write_text(dedent(_FACTORY), encoding="utf-8")
-    recipe = folder / "small.yaml"
-    recipe.write_text(dedent(_RECIPE), encoding="utf-8")
-    return recipe
+    """The recipe of a small CNN (3x32x32, batch 1..8, ten classes), next to its factory `small_cnn.py`.
+
+    `compiled.yaml`, `quantized.yaml`, `openvino.yaml` and `gpu.yaml` beside it build the same model for others.
+    """
+
+    def write(folder: Path) -> None:
+        (folder / "small_cnn.py").write_text(dedent(_FACTORY), encoding="utf-8")
+        (folder / "small.yaml").write_text(dedent(_RECIPE), encoding="utf-8")
+        (folder / "compiled.yaml").write_text(_COMPILED, encoding="utf-8")
+        (folder / "quantized.yaml").write_text(_QUANTIZED, encoding="utf-8")
+        (folder / "openvino.yaml").write_text(_OPENVINO, encoding="utf-8")
+        on_a_gpu = dedent(_RECIPE).partition("artifacts:")[0] + dedent(_ON_A_GPU)
+        (folder / "gpu.yaml").write_text(on_a_gpu, encoding="utf-8")
+        samples = np.random.default_rng(5).normal(0, 1, (48, 3, 32, 32)).astype(np.float32)
+        np.save(folder / "samples.npy", samples)
+
+    return _shared(tmp_path_factory, "small_recipe", write) / "small.yaml"
 
 
 def _built(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -180,9 +234,10 @@ def _built(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from converters.build.build import build
     from converters.plan.load import load_recipe
 
-    output = tmp_path_factory.mktemp(f"{recipe.stem}_build") / recipe.stem
-    build(load_recipe(recipe), output, budget=0)
-    return output
+    def fill(folder: Path) -> None:
+        build(load_recipe(recipe), folder / recipe.stem, budget=0)
+
+    return _shared(tmp_path_factory, f"{recipe.stem}_build", fill) / recipe.stem
 
 
 @pytest.fixture(scope="session")
@@ -200,9 +255,7 @@ def compiled_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory)
 
     Shared by the whole session: read it, and change only a copy.
     """
-    recipe = small_recipe.with_name("compiled.yaml")
-    recipe.write_text(_COMPILED, encoding="utf-8")
-    return _built(recipe, tmp_path_factory)
+    return _built(small_recipe.with_name("compiled.yaml"), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -211,21 +264,22 @@ def quantized_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory
 
     Shared by the whole session: read it, and change only a copy.
     """
-    samples = np.random.default_rng(5).normal(0, 1, (48, 3, 32, 32)).astype(np.float32)
-    np.save(small_recipe.with_name("samples.npy"), samples)
-    recipe = small_recipe.with_name("quantized.yaml")
-    recipe.write_text(_QUANTIZED, encoding="utf-8")
-    return _built(recipe, tmp_path_factory)
+    return _built(small_recipe.with_name("quantized.yaml"), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def ir_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, not timed, as OpenVINO IR in float32 and bfloat16.
+
+    Shared by the whole session: read it, and change only a copy.
+    """
+    return _built(small_recipe.with_name("openvino.yaml"), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def gpu_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model built for this machine's GPU, with every format that runs on one; for tests marked `gpu`."""
-    recipe = small_recipe.with_name("gpu.yaml")
-    recipe.write_text(
-        dedent(_RECIPE).partition("artifacts:")[0] + dedent(_ON_A_GPU), encoding="utf-8"
-    )
-    return _built(recipe, tmp_path_factory)
+    return _built(small_recipe.with_name("gpu.yaml"), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Fixtures of OpenVINO's tests: a real build, copies of it, a cache folder for one test."""
+"""Fixtures of OpenVINO's tests: copies of a real build, a cache folder for one test."""
 
 from __future__ import annotations
 
@@ -11,26 +11,6 @@ from typing import Any
 import pytest
 
 from runtimes.artifact.artifact import MANIFEST, Artifact
-
-_ARTIFACTS = """
-artifacts:
-  openvino: {}
-  openvino-bf16: {format: openvino, precision: bf16}
-"""
-
-
-@pytest.fixture(scope="session")
-def ir_build(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the small CNN as OpenVINO IR, in float32 and bfloat16. Change only copies of it."""
-    from converters.build.build import build
-    from converters.plan.load import load_recipe
-
-    recipe = small_recipe.with_name("openvino.yaml")
-    shared = small_recipe.read_text(encoding="utf-8").partition("artifacts:")[0]
-    recipe.write_text(shared + _ARTIFACTS, encoding="utf-8")
-    output = tmp_path_factory.mktemp("ir_build") / "ir"
-    build(load_recipe(recipe), output, budget=0)
-    return output
 
 
 @pytest.fixture
