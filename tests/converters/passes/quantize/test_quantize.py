@@ -19,8 +19,6 @@ from runtimes.engines.openvino.openvino import properties
 from runtimes.machine.machine import own_cpu
 from runtimes.results import Build, Row, Status
 
-pytestmark = pytest.mark.cpu
-
 
 @pytest.fixture(scope="module")
 def rows(quantized_build: Path) -> dict[str, Row]:
