@@ -183,9 +183,7 @@ def _tensorrt_taps(
     from converters.debug.taps.tensorrt import TensorRtTaps
 
     rebuilt = rebuild_graph(manifest, module, scratch, samples)
-    taps = TensorRtTaps(rebuilt, eager.paths, inputs)
-    taps.notes += rebuilt.differences(manifest)
-    return taps
+    return TensorRtTaps(rebuilt, eager.paths, inputs, rebuilt.differences(manifest))
 
 
 def _check_weights(loaded: WeightsRecord, manifest: Manifest) -> None:

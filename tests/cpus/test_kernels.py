@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runtimes.bound import vectors
 
 from converters.build import build
 from converters.recipe import load_recipe
 from runtimes.artifact import Artifact
-from runtimes.bound import vectors
 from runtimes.results import Row, Status
 
 pytest.importorskip("openvino", reason="half of the kernels are its")
@@ -46,7 +46,9 @@ def built(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(small_recipe: Path, built: Path) -> dict[str, Row]:
     return {
         row.name: row
-        for row in build(load_recipe(small_recipe.with_name("kernels.yaml")), built, budget=0).artifacts
+        for row in build(
+            load_recipe(small_recipe.with_name("kernels.yaml")), built, budget=0
+        ).artifacts
     }
 
 

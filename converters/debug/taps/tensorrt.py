@@ -23,19 +23,27 @@ TAPS = 64
 class TensorRtTaps:
     """A reader of the float values of a graph, at most `TAPS` in one run."""
 
-    def __init__(self, rebuilt: RebuiltGraph, paths: Collection[str], example: Arrays) -> None:
+    def __init__(
+        self,
+        rebuilt: RebuiltGraph,
+        paths: Collection[str],
+        example: Arrays,
+        differences: Sequence[str] = (),
+    ) -> None:
         """Read the graph; no device is needed.
 
         Args:
             rebuilt: the graph as TensorRT received it.
             paths: the module paths of the eager model, so that no other name is taken for one.
             example: inputs that determine the shape of each value.
+            differences: notes on how the graph differs from the artifact's.
         """
         self._rebuilt, self._shapes = rebuilt, rebuilt.shapes(example)
         self.notes = [
             "an engine keeps no inner values: it was rebuilt from the model, with the values that "
             "are read as outputs, which TensorRT does not fuse away; kernels may differ from the "
-            "artifact's"
+            "artifact's",
+            *differences,
         ]
         self.graph = _graph(rebuilt.lowered.path, paths, self._shapes)
 

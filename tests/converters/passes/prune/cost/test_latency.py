@@ -81,7 +81,9 @@ def on(*shape: int) -> Any:
     return lambda module: module(x)
 
 
-@pytest.mark.parametrize("engine", ["onnx", pytest.param("openvino", marks=pytest.mark.cpu), "torch"])
+@pytest.mark.parametrize(
+    "engine", ["onnx", pytest.param("openvino", marks=pytest.mark.cpu), "torch"]
+)
 def test_every_kind_of_layer_is_measured_in_the_engine(engine: str, tmp_path: Path) -> None:
     if engine == "openvino":
         pytest.importorskip("openvino")
