@@ -19,12 +19,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from burnish.report.text import line
-from runtimes.progress import Counts, Progress, Watcher
+from runtimes.progress import Count, Counts, Progress, Watcher
 
 _TICK_SECONDS = 0.25  # between redraws: clocks run, and a build loses less than 1 % of a core
 _TIMED_SECONDS = 1.0  # the same while time is measured, and then only between two measurements
 _MIN_SHARE, _MIN_SECONDS = 0.02, 1.0  # of a task that must be done to estimate its end
-_MARGIN = 3  # columns at the right, where a terminal writes ^C: with more text a line would stay on the screen
+_MARGIN = 3  # columns at the right, where a terminal writes ^C: a longer line would not be erased
 _WIDE, _USUAL, _NARROW = 100, 80, 70  # columns of a terminal: the layout depends on them
 
 
@@ -53,15 +53,6 @@ class Display(Watcher):
 
     def __init__(self, out: Console, clock: Callable[[], float] = time.monotonic) -> None:
         """`out`: a console on a terminal."""
-        # Other output to the terminal goes above the lines; a file or a pipe must not get it.
-        is_terminal = sys.stdout.isatty()
-        self._live = Live(
-            console=out,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=is_terminal,
-            get_renderable=self._render,
-        )
         self._out, self._clock, self._started = out, clock, clock()
         self._rows: dict[int, Row] = {}
         self._message, self._widest = "starting", 0
@@ -69,6 +60,15 @@ class Display(Watcher):
         self._untimed, self._over = threading.Event(), threading.Event()
         self._untimed.set()
         self._ticks = threading.Thread(target=self._tick, name="progress", daemon=True)
+        # Last, since it renders at once. Other output to the terminal goes above the lines; if
+        # stdout is a file or a pipe, its output goes there.
+        self._live = Live(
+            console=out,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            get_renderable=self._render,
+        )
 
     def __call__(self, message: str) -> None:
         """Show the newest message below the lines."""
@@ -79,16 +79,16 @@ class Display(Watcher):
     def report(self, progress: Progress) -> None:
         """Show the new state of a line."""
         with self._lock:
-            is_new = progress.task not in self._rows
+            row, at_once = self._rows.get(progress.task), True
             if progress.ended:
                 self._rows.pop(progress.task, None)
-            elif is_new:
+            elif row is None:
                 self._open(progress)
             else:
-                self._update(self._rows[progress.task], progress.counts)
+                at_once = self._update(row, progress.counts)
             timed = any(row.timed for row in self._rows.values())
             self._untimed.clear() if timed else self._untimed.set()
-            self._draw_between(at_once=is_new or progress.ended)
+            self._draw_between(at_once)
 
     def _open(self, progress: Progress) -> None:
         description, now = line(progress.what), self._clock()
@@ -99,12 +99,14 @@ class Display(Watcher):
             description, progress.counts, started, now, progress.timed, progress.overall
         )
 
-    def _update(self, row: Row, counts: Counts) -> None:
+    def _update(self, row: Row, counts: Counts) -> bool:
+        """Set the counts of a row; return whether its outermost count is a new one."""
         before = row.counts[0].what if row.counts else None
         after = counts[0].what if counts else None
+        row.counts = counts
         if before != after:
             row.since = self._clock()
-        row.counts = counts
+        return before != after
 
     def _draw_between(self, at_once: bool = False) -> None:
         """While time is measured, draw in the reporting thread, before its next measurement."""
@@ -219,8 +221,12 @@ def clock(seconds: float) -> str:
 
 def count_text(counts: Counts, both: bool) -> str:
     """Return the outermost count, with `both` followed by the innermost."""
-    texts = []
-    for count in (counts[0], counts[-1]) if both and len(counts) > 1 else counts[:1]:
-        total = "" if count.total is None else f"/{count.total}"
-        texts.append(f"{line(count.what)} {count.done}{total}")
-    return ", ".join(texts)
+    shown = (counts[0], counts[-1]) if both and len(counts) > 1 else counts[:1]
+    return ", ".join(_single_count(count) for count in shown)
+
+
+def _single_count(count: Count) -> str:
+    """Return one count, as wide as it is at the end."""
+    if count.total is None:
+        return f"{line(count.what)} {count.done}"
+    return f"{line(count.what)} {count.done:>{len(str(count.total))}}/{count.total}"
