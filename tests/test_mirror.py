@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from functools import cache
@@ -13,7 +14,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("burnish", "converters", "runtimes")
 WHERE: dict[str, str] = tomllib.loads(Path(__file__).with_name("where.toml").read_text("utf-8"))
 
-_FROM = re.compile(r"^\s*from ([\w.]+) import \(?([^\n)]*(?:\n[^)]*\)|))", re.MULTILINE)
 _DOTTED = re.compile(rf"\b(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
 
 
@@ -26,7 +26,7 @@ def modules() -> list[str]:
 def mirror(module: str) -> Path:
     """The test file of a module's name."""
     path = Path(module)
-    return ROOT / "tests" / path.parent / f"test_{path.stem.lstrip('_')}.py"
+    return ROOT / "tests" / path.parent / f"test_{path.stem.strip('_')}.py"
 
 
 def _module_file(dotted: str) -> Path | None:
@@ -42,11 +42,12 @@ def named_in(file: Path) -> frozenset[Path]:
     """Source files that a file names, by import or in a string (registries, entry points)."""
     text = file.read_text(encoding="utf-8")
     names = set(_DOTTED.findall(text))
-    for module, imported in _FROM.findall(text):
-        if module.split(".")[0] in PACKAGES:
-            names |= {module, *(f"{module}.{name}" for name in re.findall(r"\w+", imported))}
-    files = {_module_file(name) or _module_file(name.rpartition(".")[0]) for name in names}
-    return frozenset(file for file in files if file is not None)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    own = {name for name in names if name.split(".")[0] in PACKAGES}
+    files = {_module_file(name) or _module_file(name.rpartition(".")[0]) for name in own}
+    return frozenset(path for path in files if path is not None)
 
 
 def reached_from(test: Path) -> set[Path]:
