@@ -23,13 +23,19 @@ class CalibrationSamples:
         changed: whether a sample differed when it was read again.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, count: int | None) -> None:
-        """`count`: of the pass; by default all samples of the recipe's `data.calibration`."""
+    def __init__(
+        self, recipe: Recipe, folder: Path, count: int | None, notes: list[str] | None = None
+    ) -> None:
+        """Open the samples; they are read later.
+
+        `count` is the pass's; by default all samples of the recipe's `data.calibration`. `notes` is
+        the list that exporters of version 0.1 hand in, and becomes the attribute.
+        """
         self._arguments = (recipe, folder, count)
         source = recipe.data.calibration
         most = (source.samples if source else None) or CALIBRATION
         self.count = min(count, most) if count else most
-        self.notes: list[str] = []
+        self.notes: list[str] = [] if notes is None else notes
         self.digests: list[bytes] = []
         self.changed = False
         if source and source.random is not None:

@@ -7,16 +7,22 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from converters.errors import ExportError
 from converters.exporters.base import Exporter, check_precision, first_that_works
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.counts import count_nodes
-from converters.exporters.onnx.limits import check_versions
 from converters.exporters.onnx.optimize import optimize_graph
+from converters.exporters.onnx.write import (
+    MODEL_FILE,
+    check_graph,
+    export_dynamo,
+    export_torchscript,
+    is_large,
+    save_graph,
+)
 from converters.graph.lower import lower_for_onnxruntime
 from converters.graph.ranges import cast_checked
 from converters.graph.sparsity import sparse_layers
@@ -26,17 +32,7 @@ from converters.recipe.artifact import CastOptions
 from converters.recipe.quantize import MIXED_SHARE
 from runtimes.machine import machine
 from runtimes.machine.bound import vectors
-from runtimes.spec import Specs
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-MODEL_FILE = "model.onnx"
-# protobuf cannot hold more than 2 GiB in one message; stay clear of it.
-_EXTERNAL_DATA_BYTES = 2_000_000_000
-# The exporter writes the author's source lines into each node: absolute paths, different on each
-# machine.
-_PRIVATE_METADATA = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
 BF16_OPSET = 22
 """bf16 is in the schema of Conv only from this opset on."""
 _TARGET_NOTES = {
@@ -156,13 +152,13 @@ class OnnxExporter(Exporter):
                 return _lowered(job, job.graph, path, options)
             return _cast(job, job.graph, path, options)
         attempts = {
-            "dynamo": lambda: _dynamo(job, options.opset, path),
-            "torchscript": lambda: _torchscript(job, options.opset, path),
+            "dynamo": lambda: export_dynamo(job, options.opset, path),
+            "torchscript": lambda: export_torchscript(job, options.opset, path),
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exporter, _, failures = first_that_works(options.exporter, attempts)
-        opset = _finish(path, job.facts.inputs, job.facts.outputs)
+        opset = check_graph(path, job.facts.inputs, job.facts.outputs)
         build = {
             "exporter": exporter,
             "failed": failures,
@@ -184,7 +180,7 @@ def _sparsity(path: Path, options: OnnxOptions) -> dict[str, Any]:
 def _lowered(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Exported:
     """Rewrite a graph that passes have changed for ONNX Runtime's fast kernels."""
     lowered = _lower(graph, path, options)
-    opset = _finish(path, job.facts.inputs, job.facts.outputs)
+    opset = check_graph(path, job.facts.inputs, job.facts.outputs)
     build = {"opset": opset, **lowered.build, **_sparsity(path, options), **count_nodes(path)}
     return Exported(MODEL_FILE, options.asked_precision, build, lowered.notes)
 
@@ -199,8 +195,8 @@ def _optimized(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) ->
             start = Path(scratch, MODEL_FILE)
             lowered = _lower(graph, start, options)
         sparsity = _sparsity(start, options)
-        changes = optimize_graph(start, path, level, _is_big(start))
-    opset = _finish(path, job.facts.inputs, job.facts.outputs)
+        changes = optimize_graph(start, path, level, is_large(start))
+    opset = check_graph(path, job.facts.inputs, job.facts.outputs)
     applied = level if changes else "none"
     rewrites = {**lowered.build.get("rewrites", {}), "optimize": changes}
     build: dict[str, Any] = {
@@ -239,8 +235,8 @@ def _cast(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Expo
     cast = cast_checked(
         model, "fp16" if options.precision == "fp16" else "bf16", job.examples, job.folder
     )
-    _save(model, path)
-    opset = _finish(path, job.facts.inputs, job.facts.outputs)
+    save_graph(model, path)
+    opset = check_graph(path, job.facts.inputs, job.facts.outputs)
     counts = count_nodes(path)
     share = MIXED_SHARE if cast.kept_layers else options.least_share
     check_precision(counts["compute_layers"], options.precision, share, cast.why)
@@ -269,100 +265,8 @@ def _lower(graph: Path, path: Path, options: OnnxOptions) -> _Lowered:
     model = onnx_ir.load(str(graph))
     cpu = machine.own_cpu() if options.cpu == "auto" else options.cpu
     build: dict[str, Any] = {"rewrites": lower_for_onnxruntime(model, cpu)}
-    _save(model, path)
+    save_graph(model, path)
     if not options.calibrated:
         return _Lowered(build, [])
     unfused = find_unfused_in_onnxruntime(path, cpu)
     return _Lowered({**build, "cpu": cpu, "unfused": listed(unfused)}, notes(unfused))
-
-
-def _is_big(path: Path) -> bool:
-    """Return whether a graph's weights, in the file or beside it, are too large for one file."""
-    import onnx_ir
-
-    return weight_bytes(onnx_ir.load(str(path))) > _EXTERNAL_DATA_BYTES
-
-
-def _save(model: ir.Model, path: Path) -> None:
-    import onnx_ir
-
-    big = weight_bytes(model) > _EXTERNAL_DATA_BYTES
-    onnx_ir.save(model, str(path), external_data=f"{MODEL_FILE}.data" if big else None)
-
-
-def weight_bytes(model: ir.Model) -> int:
-    """Return the bytes of all constants of a graph."""
-    constants = [value.const_value for value in model.graph.initializers.values()]
-    return sum(constant.nbytes for constant in constants if constant)
-
-
-def _dynamo(job: ExportJob, opset: int, path: Path) -> None:
-    import torch
-
-    args, kwargs = job.example_call()
-    program = torch.onnx.export(
-        job.module,
-        args,
-        kwargs=kwargs or None,
-        dynamo=True,
-        opset_version=opset,
-        input_names=list(job.facts.inputs),
-        output_names=list(job.facts.outputs),
-        dynamic_shapes=job.dynamic_shapes(),
-        verbose=False,
-    )
-    if program is None:
-        raise ExportError("the dynamo exporter returned nothing")
-    for node in program.model.graph.all_nodes():
-        for key in _PRIVATE_METADATA:
-            node.metadata_props.pop(key, None)
-    program.save(str(path), external_data=weight_bytes(program.model) > _EXTERNAL_DATA_BYTES)
-
-
-def _torchscript(job: ExportJob, opset: int, path: Path) -> None:
-    import onnx
-    import torch
-
-    args, kwargs = job.example_call()
-    dynamic_axes = {}
-    for name, spec in {**job.facts.inputs, **job.facts.outputs}.items():
-        if axes := _named_axes(spec.shape):
-            dynamic_axes[name] = axes
-    torch.onnx.export(
-        job.module,
-        args,
-        str(path),
-        kwargs=kwargs or None,
-        dynamo=False,
-        opset_version=min(opset, 20),  # the newest that this exporter knows
-        input_names=list(job.facts.inputs),
-        output_names=list(job.facts.outputs),
-        dynamic_axes=dynamic_axes or None,
-    )
-    onnx.shape_inference.infer_shapes_path(
-        str(path), str(path)
-    )  # this exporter leaves inner values untyped
-
-
-def _named_axes(shape: tuple[int | str, ...]) -> dict[int, str]:
-    return {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
-
-
-def _finish(path: Path, inputs: Specs, outputs: Specs) -> int:
-    """Check the file's versions, graph and names, by onnx's checker; return its opset."""
-    import onnx
-
-    model = onnx.load(str(path), load_external_data=False)
-    opset = int(
-        next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    )
-    check_versions(opset, model.ir_version)
-    onnx.checker.check_model(str(path), full_check=path.stat().st_size < _EXTERNAL_DATA_BYTES)
-    graph = model.graph
-    names = [value.name for value in graph.input], [value.name for value in graph.output]
-    wanted = list(inputs), list(outputs)
-    if names != wanted:
-        raise ExportError(
-            f"the graph's inputs and outputs are {names}, not {wanted}: is an input unused?"
-        )
-    return opset

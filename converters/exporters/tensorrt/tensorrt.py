@@ -19,7 +19,8 @@ from pydantic import Field, PositiveInt, field_validator
 from converters.errors import ExportError
 from converters.exporters.base import Exporter, check_precision
 from converters.exporters.job import Exported, ExportJob
-from converters.exporters.onnx.onnx import BF16_OPSET, weight_bytes
+from converters.exporters.onnx.onnx import BF16_OPSET
+from converters.exporters.onnx.write import weight_bytes
 from converters.exporters.tensorrt.network import count_layers, integer_layers
 from converters.exporters.tensorrt.timings import load_timings, save_timings, timings_file
 from converters.graph.names import module_path

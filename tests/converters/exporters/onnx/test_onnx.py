@@ -18,7 +18,7 @@ from torch import nn
 
 from converters.errors import ExportError
 from converters.exporters.job import Exported, ExportJob
-from converters.exporters.onnx import onnx as module
+from converters.exporters.onnx import write as module
 from converters.exporters.onnx.counts import count_nodes
 from converters.exporters.onnx.limits import check_versions
 from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions

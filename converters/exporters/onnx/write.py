@@ -1,0 +1,116 @@
+"""Writing ONNX files: by PyTorch's exporters or onnx_ir, with external data, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converters.errors import ExportError
+from converters.exporters.job import ExportJob
+from converters.exporters.onnx.limits import check_versions
+from runtimes.spec import Specs
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+MODEL_FILE = "model.onnx"
+# protobuf cannot hold more than 2 GiB in one message; stay clear of it.
+_EXTERNAL_DATA_BYTES = 2_000_000_000
+# The exporter writes the author's source lines into each node: absolute paths, different on each
+# machine.
+_PRIVATE_METADATA = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
+
+
+def is_large(path: Path) -> bool:
+    """Return whether a graph's weights, in the file or beside it, are too large for one file."""
+    import onnx_ir
+
+    return weight_bytes(onnx_ir.load(str(path))) > _EXTERNAL_DATA_BYTES
+
+
+def save_graph(model: ir.Model, path: Path) -> None:
+    """Write a graph, with the weights beside it if they are too large for one file."""
+    import onnx_ir
+
+    big = weight_bytes(model) > _EXTERNAL_DATA_BYTES
+    onnx_ir.save(model, str(path), external_data=f"{MODEL_FILE}.data" if big else None)
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """Return the bytes of all constants of a graph."""
+    constants = [value.const_value for value in model.graph.initializers.values()]
+    return sum(constant.nbytes for constant in constants if constant)
+
+
+def export_dynamo(job: ExportJob, opset: int, path: Path) -> None:
+    """Export by torch.export. Raises ExportError, and any exception of torch's exporter."""
+    import torch
+
+    args, kwargs = job.example_call()
+    program = torch.onnx.export(
+        job.module,
+        args,
+        kwargs=kwargs or None,
+        dynamo=True,
+        opset_version=opset,
+        input_names=list(job.facts.inputs),
+        output_names=list(job.facts.outputs),
+        dynamic_shapes=job.dynamic_shapes(),
+        verbose=False,
+    )
+    if program is None:
+        raise ExportError("the dynamo exporter returned nothing")
+    for node in program.model.graph.all_nodes():
+        for key in _PRIVATE_METADATA:
+            node.metadata_props.pop(key, None)
+    program.save(str(path), external_data=weight_bytes(program.model) > _EXTERNAL_DATA_BYTES)
+
+
+def export_torchscript(job: ExportJob, opset: int, path: Path) -> None:
+    """Export by the older TorchScript exporter. Raises any exception of that exporter."""
+    import onnx
+    import torch
+
+    args, kwargs = job.example_call()
+    dynamic_axes = {}
+    for name, spec in {**job.facts.inputs, **job.facts.outputs}.items():
+        if axes := _named_axes(spec.shape):
+            dynamic_axes[name] = axes
+    torch.onnx.export(
+        job.module,
+        args,
+        str(path),
+        kwargs=kwargs or None,
+        dynamo=False,
+        opset_version=min(opset, 20),  # the newest that this exporter knows
+        input_names=list(job.facts.inputs),
+        output_names=list(job.facts.outputs),
+        dynamic_axes=dynamic_axes or None,
+    )
+    onnx.shape_inference.infer_shapes_path(
+        str(path), str(path)
+    )  # this exporter leaves inner values untyped
+
+
+def _named_axes(shape: tuple[int | str, ...]) -> dict[int, str]:
+    return {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
+
+
+def check_graph(path: Path, inputs: Specs, outputs: Specs) -> int:
+    """Check the file's versions, graph and names, by onnx's checker; return its opset."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    opset = int(
+        next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    )
+    check_versions(opset, model.ir_version)
+    onnx.checker.check_model(str(path), full_check=path.stat().st_size < _EXTERNAL_DATA_BYTES)
+    graph = model.graph
+    names = [value.name for value in graph.input], [value.name for value in graph.output]
+    wanted = list(inputs), list(outputs)
+    if names != wanted:
+        raise ExportError(
+            f"the graph's inputs and outputs are {names}, not {wanted}: is an input unused?"
+        )
+    return opset
