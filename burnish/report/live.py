@@ -29,7 +29,7 @@ _WIDE, _USUAL, _NARROW = 100, 80, 70  # columns of a terminal: the layout depend
 
 
 @dataclass
-class Row:
+class LiveRow:
     """One line of work on the screen.
 
     Attributes:
@@ -54,7 +54,7 @@ class Display(Watcher):
     def __init__(self, out: Console, clock: Callable[[], float] = time.monotonic) -> None:
         """`out`: a console on a terminal."""
         self._out, self._clock, self._started = out, clock, clock()
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, LiveRow] = {}
         self._message, self._widest = "starting", 0
         self._lock, self._drawn = threading.RLock(), float("-inf")
         self._untimed, self._over = threading.Event(), threading.Event()
@@ -95,11 +95,11 @@ class Display(Watcher):
         if self._message in (description, "starting"):  # it has a line of its own now
             self._message = ""
         started = self._started if progress.overall else now
-        self._rows[progress.task] = Row(
+        self._rows[progress.task] = LiveRow(
             description, progress.counts, started, now, progress.timed, progress.overall
         )
 
-    def _update(self, row: Row, counts: Counts) -> bool:
+    def _update(self, row: LiveRow, counts: Counts) -> bool:
         """Set the counts of a row; return whether its outermost count is a new one."""
         before = row.counts[0].what if row.counts else None
         after = counts[0].what if counts else None
@@ -160,7 +160,7 @@ class Display(Watcher):
             self._live.stop()
 
 
-def _table(rows: Sequence[Row], texts: Sequence[str], width: int, now: float) -> Table:
+def _table(rows: Sequence[LiveRow], texts: Sequence[str], width: int, now: float) -> Table:
     """Return a grid as wide as the terminal; descriptions get the room that other columns leave."""
     columns = [
         Column(ratio=1, no_wrap=True, overflow="ellipsis"),  # description
@@ -178,7 +178,7 @@ def _table(rows: Sequence[Row], texts: Sequence[str], width: int, now: float) ->
     return table
 
 
-def _bar(row: Row, width: int, now: float) -> ProgressBar:
+def _bar(row: LiveRow, width: int, now: float) -> ProgressBar:
     """Return a bar; it moves to and fro if the total is unknown."""
     share = done_share(row.counts)
     columns = 20 if width >= _WIDE else 10 if width >= _NARROW else 6
@@ -201,7 +201,7 @@ def done_share(counts: Counts) -> float | None:
     return share
 
 
-def time_left(row: Row, now: float) -> str:
+def time_left(row: LiveRow, now: float) -> str:
     """Return the time left at the speed so far, if it is known; `<` for an upper bound."""
     share, elapsed = done_share(row.counts), now - row.since
     if row.overall or share is None or not _MIN_SHARE <= share < 1 or elapsed < _MIN_SECONDS:

@@ -17,8 +17,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runtimes.machine import instruction_sets, own_cpu
 from runtimes.machine.instruction_sets import of_kernel
+from runtimes.machine.machine import instruction_sets, own_cpu
 from tests.cpus.recorded import cpuinfo, flags
 
 NAME = "BURNISH_TEST_CPU"

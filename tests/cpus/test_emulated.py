@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimes import machine
+from runtimes.machine import machine
 from runtimes.machine.instruction_sets import of_kernel
 from tests.cpus import emulated
 from tests.cpus.emulated import EMULATED, NAME, EmulatedCpu

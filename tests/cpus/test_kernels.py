@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runtimes.bound import vectors
 
-from converters.build import build
-from converters.recipe import load_recipe
-from runtimes.artifact import Artifact
+from converters.build.build import build
+from converters.plan.load import load_recipe
+from runtimes.artifact.artifact import Artifact
+from runtimes.machine.bound import vectors
 from runtimes.results import Row, Status
 
 pytest.importorskip("openvino", reason="half of the kernels are its")

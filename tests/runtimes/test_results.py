@@ -88,7 +88,9 @@ def test_no_build_says_what_makes_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"recipe": {}}', '{"artifacts": 3}'])
 def test_a_damaged_build_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "build.json").write_text(text)
-    with pytest.raises(UsageError, match=r"cannot read .* as a build\.json of this Burnish version"):
+    with pytest.raises(
+        UsageError, match=r"cannot read .* as a build\.json of this Burnish version"
+    ):
         Build.read(tmp_path)
 
 

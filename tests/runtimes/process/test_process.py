@@ -108,7 +108,7 @@ def test_an_exit_without_an_answer_is_told_with_its_code(code: int) -> None:
 def test_a_child_that_died_is_still_dead_at_the_next_call() -> None:
     with Child(partial(os._exit, 7), what="the step") as child:
         for _ in range(2):
-            with pytest.raises(ChildDied, match="exit code 7"):
+            with pytest.raises(ChildDied, match="exit status 7"):
                 child.call("anything")
 
 

@@ -6,6 +6,7 @@ shapes.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes.artifact.artifact import Artifact
+from runtimes.artifact.artifact import MANIFEST, Artifact, publish
 from runtimes.engines.openvino import openvino as engine
 from runtimes.engines.openvino.openvino import OpenVinoRuntime, properties
 from runtimes.errors import InputError, Unavailable, UsageError
@@ -179,16 +180,20 @@ def test_each_device_keeps_what_it_compiled_for_itself(ir_build: Path, caches: P
 
 
 def test_the_cache_is_pruned_when_a_session_opens(
-    changed: Callable[..., Artifact], ir_build: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
+    ir_build: Path, caches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = SessionOptions(cache=True)
+    artifact = Artifact.open(shutil.copytree(ir_build / "openvino", tmp_path / "copy"))
+    (artifact.path / MANIFEST).unlink()
+    (artifact.path / "notes.txt").write_text("other files, so another folder of the cache")
+    second = publish(artifact.path, tmp_path / "second", artifact.manifest)
     monkeypatch.setattr(engine, "prune", lambda root: engine_prune(root, 0))
     with load(ir_build / "openvino", options=options) as session:
         (first,) = caches.iterdir()
-        with load(ir_build / "openvino-bf16", options=options):
+        with load(second.path, options=options):
             assert first.exists(), "the session uses it"
             assert session.run(noise(3))["logits"].shape == (3, 10)
-    with load(ir_build / "openvino-bf16", options=options):
+    with load(second.path, options=options):
         assert not first.exists()
 
 
