@@ -153,6 +153,15 @@ def pytest_runtest_setup() -> None:
         registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
 
 
+def _of_the_run(factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder that all processes of a test run share: one trusts what another has built."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return factory.mktemp(name)
+    folder = factory.getbasetemp().parent / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests find nothing that this user's builds left, and leave nothing; torch's downloads stay where they are."""
@@ -160,7 +169,7 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", os.environ.get("TORCH_HOME") or str(usual / "torch"))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("states")))
+        patch.setenv("XDG_STATE_HOME", str(_of_the_run(tmp_path_factory, "states")))
         yield
 
 

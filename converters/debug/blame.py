@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.debug.entry import Entry, entry_of
+from converters.debug.entry import LayerEntry, entry_of
 from converters.debug.judge import own_error, own_fault
 from converters.debug.looks import describe
 from converters.debug.match.graph import Dependency, Taps
@@ -70,7 +70,7 @@ def _is_blameless(
     layer: Layer,
     values: LayerValues,
     truth: np.ndarray[Any, Any],
-    entry: Entry,
+    entry: LayerEntry,
     eager: Eager,
     inputs: Arrays,
 ) -> bool:

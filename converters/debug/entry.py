@@ -21,7 +21,7 @@ from runtimes.spec import Arrays
 
 
 @dataclass(frozen=True)
-class Entry:
+class LayerEntry:
     """The value that enters a layer.
 
     Attributes:
@@ -43,7 +43,7 @@ def nodes_before(graph: Graph, layer: Layer, through: Collection[int]) -> list[i
 
 def entry_of(
     taps: Taps, eager: Eager, inputs: Arrays, layer: Layer, through: Collection[int]
-) -> Entry | None:
+) -> LayerEntry | None:
     """Measure the value that a layer takes from nodes before it that belong to no layer.
 
     Returns the nearest to the truth if there are several, and None if there is none.
@@ -56,13 +56,13 @@ def entry_of(
     single = eager.entering(inputs, layer.start, exact=False)
     if truth is None or single is None:
         return None
-    nearest: Entry | None = None
+    nearest: LayerEntry | None = None
     for value in taps.read(inputs, names).values():
         if value.ndim != truth.ndim or not truth.ndim or value.shape[1:] != truth.shape[1:]:
             continue
         error = measure(0, value, single, truth).error
         if nearest is None or error < nearest.error:
-            nearest = Entry(error, value, truth)
+            nearest = LayerEntry(error, value, truth)
     return nearest
 
 

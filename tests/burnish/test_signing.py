@@ -213,7 +213,8 @@ def test_inspect_names_the_key_that_is_claimed(invoke: Invoke, signed_build: Pat
     assert result.exit_code == 0
     assert "claimed by SHA256:" in result.stdout
     (signed_build / "onnx" / SIGNATURE).write_bytes(b"?")
-    assert "proves nothing" in invoke("inspect", signed_build / "onnx").stdout
+    words = invoke("inspect", signed_build / "onnx").stdout.split()
+    assert "proves nothing" in " ".join(words), "wherever the line was wrapped"
 
 
 @pytest.mark.parametrize("verb", ["sign", "verify"])

@@ -136,14 +136,14 @@ def test_a_zip_file_of_something_else(zipped: Zipped, refused: Refused) -> None:
 
 
 def test_something_behind_the_end(zipped: Zipped, members: Members, refused: Refused) -> None:
-    assert "behind its end" in refused(read_state, zipped(members, comment=b"a comment"))
+    assert "after its end" in refused(read_state, zipped(members, comment=b"a comment"))
     told = refused(
         read_state, zipped(members, comment=b"PK\x05\x06" + bytes(18))
     )  # another end, in the comment
     assert "does not lie before its end" in told
     path = zipped(members)
     path.write_bytes(path.read_bytes() + b"more")
-    assert "behind its end" in refused(read_state, path)
+    assert "after its end" in refused(read_state, path)
 
 
 def test_something_before_the_start(zipped: Zipped, members: Members, refused: Refused) -> None:

@@ -199,7 +199,7 @@ def test_a_layer_after_correct_preprocessing_is_to_blame(
     findings = photo.debug(write_photo(model, format))
     assert findings.first is not None and findings.first.layer == "conv1 + bn1"
     assert not findings.first.blameless and findings.first.error_entering < 1e-5
-    assert "it makes the rest; before it: " in words(findings)
+    assert "it adds the remainder; before it: " in words(findings)
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])

@@ -31,11 +31,11 @@ def config() -> Any:
 def test_what_a_build_timed_is_there_for_the_next_one(config: Any, tmp_path: Path) -> None:
     file = tmp_path / "deeper" / "timings"
     load_timings(config, file)
-    save_timings(config, file, asked=True)
+    save_timings(config, file, required=True)
     first = file.read_bytes()
     assert first
     load_timings(config, file)
-    save_timings(config, file, asked=True)
+    save_timings(config, file, required=True)
     assert file.read_bytes() == first
     assert [path.name for path in file.parent.iterdir()] == ["timings"]
 
@@ -99,6 +99,6 @@ def test_a_cache_that_cannot_be_written_fails_only_the_build_that_named_it(
     (tmp_path / "file").touch()
     blocked = tmp_path / "file" / "timings"
     load_timings(config, blocked)
-    save_timings(config, blocked, asked=False)
+    save_timings(config, blocked, required=False)
     with pytest.raises(OSError, match=r"timings|file"):
-        save_timings(config, blocked, asked=True)
+        save_timings(config, blocked, required=True)

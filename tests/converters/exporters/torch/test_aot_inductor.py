@@ -246,7 +246,7 @@ def test_a_cpu_that_adds_products_of_bytes_in_32_bits_gets_8_bits_and_the_artifa
     job = make_job(
         nn.Sequential(nn.Linear(16, 32), nn.ReLU()), {"x": ["batch", 16]}, {"batch": (1, 8)}
     )
-    taken = replace(job, calibration=lambda count, notes: SomeSamples(samples))  # type: ignore[arg-type,return-value]
+    taken = replace(job, calibration=lambda count: SomeSamples(samples))  # type: ignore[arg-type,return-value]
     start = aot_inductor._start(taken, options(isa=isa, passes=[{"quantize": "int8"}]))
     assert start.passes[0]["quantize"]["activation_bits"] == bits
     assert start.needs == needs, "on lesser CPUs the sums would overflow"
