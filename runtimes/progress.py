@@ -26,9 +26,8 @@ Advance = Callable[[int], None]
 """Adds units to those that are done."""
 
 _SECONDS = 0.1  # between two counts of a line: no eye follows more
-_BURST = (
-    10  # reports of a begin or an end that may follow at once; further ones wait for such pauses
-)
+# Reports of a begin or an end that may follow at once; further ones wait for such pauses.
+_BURST = 10
 _TIMED_SECONDS = 1.0  # while time is measured, which each report may disturb
 _UNWATCHED_SECONDS = 20.0  # without a watcher: a step that counts is alive (see the idle limit)
 

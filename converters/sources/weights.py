@@ -211,9 +211,8 @@ def _read_torch(path: Path, trust: bool) -> Any:
         with path.open("rb") as file:
             start = file.read(2)
             kind = check_zip(file) if start == b"PK" else "checkpoint"
-        if not start.startswith(
-            (b"PK", b"\x80")
-        ):  # otherwise torch takes any text for a forbidden pickle
+        # Otherwise torch takes any text for a forbidden pickle.
+        if not start.startswith((b"PK", b"\x80")):
             raise ArchiveError("neither a zip archive nor a pickle")
         if kind == "checkpoint":
             return _read_pickle(path)

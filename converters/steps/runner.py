@@ -104,9 +104,8 @@ class Runner:
             is_verified = output.folder in self._verified and output.folder.is_dir()
             if self.cache is None or is_verified:
                 return output
-            if self._is_latest(
-                name, output
-            ):  # else another thread noticed the damage and reruns it
+            # Otherwise another thread noticed the damage and reruns it.
+            if self._is_latest(name, output):
                 if self.cache.check(Entry(output.folder.parent, output.digest), self._warn):
                     self._verified.add(output.folder)
                     return output

@@ -189,9 +189,8 @@ class Child:
 
     def stop(self) -> None:
         """Kill the process and all that it has started; a waiting `call` raises ChildDied."""
-        with contextlib.suppress(
-            ProcessLookupError, PermissionError
-        ):  # it has no group yet, or has ended
+        # It has no group yet, or has ended.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
 

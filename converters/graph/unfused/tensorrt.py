@@ -18,9 +18,8 @@ _LAYER = re.compile(
     r"LayerType: (?P<kind>\w+), Inputs: \[(?P<reads>.*?)\], (?:Constants|Outputs): \["
 )
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
-_GENERATED = (
-    "kgen"  # elementwise work around the kernel of a layer, and sometimes that layer itself
-)
+# Elementwise work around the kernel of a layer, and sometimes that layer itself.
+_GENERATED = "kgen"
 
 
 def listening_logger(trt: Any, quiet: Any) -> tuple[Any, list[str]]:

@@ -22,9 +22,8 @@ from converters.recipe.prune import PruneOptions
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 
-_NEAR = (
-    0.01  # the removed share may differ by so much from the requested one, as a share of the whole
-)
+# The removed share may differ by so much from the requested one, as a share of the whole.
+_NEAR = 0.01
 _TRIES = 4
 
 

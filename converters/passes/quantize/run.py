@@ -93,9 +93,8 @@ def quantize(
     }
     if options.mode != "static":
         quantize_loose(graph, options, exclude, target)
-        if (
-            options.mode == "weight-only"
-        ):  # products of two computed values have no weights to quantize
+        if options.mode == "weight-only":
+            # Products of two computed values have no weights to quantize.
             report["left_float"] = float_products(ir.load(str(target)))
         return Quantized(target, report)
     samples = CalibrationSamples(recipe, folder, options.samples)

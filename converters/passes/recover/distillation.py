@@ -19,9 +19,8 @@ from runtimes.errors import UsageError
 # Of both softmaxes: the teacher's opinion of the classes that are not the best weighs more (Hinton
 # et al., 2015).
 _TEMPERATURE = 2.0
-_FEATURES = (
-    12  # inner layers at most, spread over the depth: each costs memory and a pass over its values
-)
+# Inner layers at most, spread over the depth: each costs memory and a pass over its values.
+_FEATURES = 12
 _FLOOR = 1e-6  # outputs that hardly vary are not divided by nothing
 
 Answers = tuple[list[torch.Tensor], list[torch.Tensor]]

@@ -131,9 +131,8 @@ class Training:
             f"loss {course.before:.4g}, with re-estimated BatchNorm statistics "
             f"{course.batch_norm:.4g}"
         )
-        if (
-            not course.before <= course.batch_norm
-        ):  # a loss that is not finite is never the better one
+        # Negated, since a loss that is not finite is never the better one.
+        if not course.before <= course.batch_norm:
             course.after = course.batch_norm
         else:
             self.student.load_state_dict(old)
