@@ -131,6 +131,9 @@ class StepCache:
         """
         entry = self.folder / _ENTRIES / _key(first, read)
         entry.parent.mkdir(parents=True, exist_ok=True)
+        # First: a build that is killed in between leaves a set without an entry, which is skipped.
+        # An entry without its set would never be found.
+        self._index(first, dict(read))
         with contextlib.suppress(OSError):  # there is none, or another build was faster
             self._remove(entry)
         self._hold(entry)
@@ -142,7 +145,6 @@ class StepCache:
                 return new
             shutil.rmtree(folder)
         flush(entry.parent)
-        self._index(first, dict(read))
         return Entry.at(entry)
 
     def _index(self, first: str, read: dict[str, str]) -> None:

@@ -53,6 +53,20 @@ def test_a_cached_entry_is_found(cache: StepCache) -> None:
     assert another(cache).find("another key")[0] is None
 
 
+def test_an_entry_is_found_whenever_its_build_is_killed(
+    cache: StepCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("converters.steps.cache.flush", killed)  # just after it got its name
+        with pytest.raises(KeyboardInterrupt):
+            put(cache)
+    assert another(cache).entries(), "it has its name"
+    assert another(cache).find("key")[0] is not None
+
+
 def test_a_file_that_changed_finds_nothing_until_it_is_what_it_was(cache: StepCache) -> None:
     first = put(cache)
     (cache.home / "data.txt").write_text("2", encoding="utf-8")
