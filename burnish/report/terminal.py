@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from burnish.report.rows import print_rows
 from burnish.report.text import COLUMNS, cells, headline, line, remarks
 from runtimes.results import Build, Status
 
@@ -59,14 +59,14 @@ def show_builds(builds: Sequence[Build], out: Console) -> None:
         style = "bold yellow" if build.weights.get("random") else "bold"
         out.print(Text(headline(build), style=style))
     columns = ["model", *COLUMNS] if with_models else COLUMNS
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    rows = []
     for build in builds:
         for row in build.artifacts:
             name, device, status, *values = map(Text, cells(row))
             status.stylize(_STYLES[row.status])
             model = [Text(line(build.model))] if with_models else []
-            table.add_row(*model, name, device, status, *values)
-    out.print(table)
+            rows.append([*model, name, device, status, *values])
+    print_rows(columns, rows, out)
     for build in builds:
         for remark in remarks(build):
             out.print(Text(remark.replace("\n", "\n  ")), soft_wrap=True)
@@ -82,7 +82,4 @@ def show_pairs(pairs: Sequence[tuple[str, str]], out: Console) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], out: Console) -> None:
     """Show a plain table."""
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(line(cell)) for cell in row))
-    out.print(table)
+    print_rows(columns, [[Text(line(cell)) for cell in row] for row in rows], out)
