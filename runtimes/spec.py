@@ -28,13 +28,28 @@ class DimRange(Strict):
         None, description="The size to optimize for; defaults to `min`."
     )
     max: PositiveInt = Field(..., description="Largest legal size.")
+    multiple_of: PositiveInt = Field(
+        1, description="Sizes are multiples of this, as the strides of a network may need."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.min <= self.best <= self.max:
             order = f"min {self.min} <= opt {self.best} <= max {self.max}"
             raise ValueError(f"sizes must rise: {order} does not hold")
+        for size in self.bounds:
+            if size % self.multiple_of:
+                raise ValueError(f"{size} is not a multiple of {self.multiple_of}")
         return self
+
+    @property
+    def count(self) -> int:
+        """How many sizes are legal."""
+        return (self.max - self.min) // self.multiple_of + 1
+
+    def allows(self, size: int) -> bool:
+        """Return whether a size is legal."""
+        return self.min <= size <= self.max and size % self.multiple_of == 0
 
     @property
     def bounds(self) -> tuple[int, int, int]:
@@ -133,6 +148,8 @@ def _tensor_mismatch(array: Any, spec: TensorSpec, dims: Dims, sizes: dict[str, 
             return f"has {expected}={size}, but another dimension has {expected}={sizes[expected]}"
         elif expected in dims and not dims[expected].min <= size <= dims[expected].max:
             return f"has {expected}={size}, outside {dims[expected].min}..{dims[expected].max}"
+        elif expected in dims and not dims[expected].allows(size):
+            return f"has {expected}={size}, which is no multiple of {dims[expected].multiple_of}"
     return None
 
 

@@ -36,7 +36,7 @@ def probes(
         samples = synthetic_samples(recipe.inputs, recipe.dims, recipe.seed)
     else:
         samples = _batches(recipe, evaluation_samples(recipe, folder, warn, classes))
-    return with_limits(samples, recipe.inputs, recipe.dims, recipe.seed)
+    return with_limits(samples, recipe.inputs, recipe.dims, recipe.seed, recipe.probes.sizes)
 
 
 def evaluation_samples(

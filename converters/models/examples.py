@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from converters.models.facts import ModelFacts
-from runtimes.spec import Arrays, export_sizes
+from runtimes.spec import Arrays, DimRange, export_sizes
 from runtimes.validator.probes import draw, synthetic_samples
 
 if TYPE_CHECKING:
@@ -60,12 +60,10 @@ class Examples:
 
     def dynamic_shapes(self) -> Any:
         """Return the dynamic shapes for torch.export, structured as the call; None if static."""
-        import torch
-
         dims = {}
         for name, dim in self.facts.dims.items():
             if dim.min != dim.max:
-                dims[name] = torch.export.Dim(name, min=dim.min, max=dim.max)
+                dims[name] = _export_dim(name, dim)
         if not dims:
             return None
         shapes = {}
@@ -73,3 +71,13 @@ class Examples:
             sizes = enumerate(spec.shape)
             shapes[name] = {axis: dims[size] for axis, size in sizes if size in dims}
         return shapes if self.facts.by_keyword else tuple(shapes.values())
+
+
+def _export_dim(name: str, dim: DimRange) -> Any:
+    """Return a dynamic dimension; of multiples, the exporter knows as many as there are."""
+    import torch
+
+    step = dim.multiple_of
+    if step == 1:
+        return torch.export.Dim(name, min=dim.min, max=dim.max)
+    return step * torch.export.Dim(f"{name}_steps", min=dim.min // step, max=dim.max // step)

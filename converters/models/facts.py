@@ -10,6 +10,7 @@ import numpy as np
 
 from converters.models.call import call, passes_by_keyword
 from converters.models.operations import count
+from converters.models.refusals import describe_refusals
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 from runtimes.progress import counted
@@ -33,14 +34,10 @@ def study(
     """Run the eager model on all probes, in float32 twice and in float64.
 
     Raises:
-        UsageError: the model does not take the recipe's inputs, or the recipe names another number
-            of outputs.
+        UsageError: the model does not take the recipe's inputs, or not at all sizes that `dims:`
+            allows, or the recipe names another number of outputs.
     """
-    keys: list[str] = []
-    first_run = []
-    for probe in counted(probes, "probes"):
-        keys, arrays = _outputs(module, probe.inputs)
-        first_run.append(arrays)
+    keys, first_run = _run_all(module, probes)
     repeated = counted(probes[:REPEATED_PROBES], "repeated probes")
     second_run = [_outputs(module, probe.inputs)[1] for probe in repeated]
     names = _names(keys, output_names, task)
@@ -62,6 +59,31 @@ def study(
     if repeat:
         notes.append(f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}")
     return facts, Reference(list(probes), eager, truth.outputs, truth.dtype, repeat, notes)
+
+
+def _run_all(
+    module: torch.nn.Module, probes: Sequence[Probe]
+) -> tuple[list[str], list[list[np.ndarray[Any, Any]]]]:
+    """Run the model on all probes; return its names of its outputs, and the outputs."""
+    keys: list[str] = []
+    answers, refused = [], []
+    first_error = None
+    for probe in counted(probes, "probes"):
+        try:
+            keys, arrays = _outputs(module, probe.inputs)
+        except UsageError as error:
+            if probe.kind != "size":
+                raise
+            refused.append(probe.sizes)
+            first_error = first_error or error
+        else:
+            answers.append(arrays)
+    if first_error is not None:
+        accepted = [probe.sizes for probe in probes if probe.sizes not in refused]
+        cause = first_error.__cause__
+        message = f"{type(cause).__name__}: {cause}"
+        raise UsageError(describe_refusals(refused, accepted, message)) from first_error
+    return keys, answers
 
 
 def count_classes(module: torch.nn.Module, inputs: Specs, dims: Dims) -> int | None:

@@ -26,6 +26,7 @@ _MODEL = ("model", "args", "weights")
 _MODULE = ("model", "args")
 _SHAPES = ("inputs", "outputs", "dims", "task", "seed")
 _SAMPLES = ("data", "preprocess", "classes")
+_PROBES = ("probes",)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class StepGraph:
         """Return the steps of every artifact of a plan."""
         graph = cls(plan, source)
         parameters = {
-            **_recipe_parameters(plan.recipe, _MODEL, _SHAPES, _SAMPLES),
+            **_recipe_parameters(plan.recipe, _MODEL, _SHAPES, _SAMPLES, _PROBES),
             **_hub_parameters(plan.recipe),
         }
         load = Load(source, plan.recipe)

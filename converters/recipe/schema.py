@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from converters.recipe.data import Data
+from converters.recipe.probes import Probes
 from runtimes.artifact.gates import Gates
 from runtimes.preprocess.image import Preprocess
 from runtimes.spec import Dims, Specs, Strict
@@ -86,6 +87,7 @@ class Recipe(Strict):
     seed: int = Field(
         0, ge=0, description="Seed of the random probes that are used without evaluation data."
     )
+    probes: Probes = Field(default_factory=Probes, description="Inputs that the validator tries.")
     gates: Gates = Field(
         default_factory=Gates, description="Gates: requirements on every artifact's measurements."
     )

@@ -32,6 +32,13 @@ SQNR_DB = {"fp16": 40.0, "bf16": 25.0, "int8": 10.0, "int4": 8.0}
 PRUNED_ACCURACY_DROP = 0.02
 PRUNED_AGREEMENT = 0.9
 
+# A quantized or cast classifier on real samples fails if it is proven, by a 95 % interval, to decide
+# otherwise than eager on more than this share, or to have lost more than this of its accuracy: int8
+# without VNNI, whose 16-bit sums saturate, costs the shipped fashion_cnn 4 points (docs/limits.md);
+# calibration on noise costs MobileNetV2 76 points, at 11.4 dB.
+LOSSY_ACCURACY_DROP = 0.05
+LOSSY_AGREEMENT = 0.85
+
 # `parent_size` and `parent_speedup` are both 1: the purpose of structured pruning. An artifact that
 # is no smaller holds masks or both models; an artifact that is no faster still multiplies by zeros.
 # Sizes are those on disk if the same format without passes was built; otherwise (nothing is timed,
@@ -50,6 +57,11 @@ ERROR_FLOOR = 2.0**-24
 # operator to show; statistics on accuracy need real data.
 SYNTHETIC_PROBES = 4
 PICTURES = 16
+
+# Sizes that are tried beyond those that always are, and what they may cost together: elements of
+# their inputs, in those of one sample at the best sizes.
+PROBED_SIZES = 24
+SIZE_COST = 64
 
 # Probes that are run twice, to check that answers repeat: a single one would do, two cost little.
 REPEATED_PROBES = 2

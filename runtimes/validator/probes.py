@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from runtimes.spec import Arrays, DimRange, Dims, Specs, TensorSpec, best_sizes, export_sizes
-from runtimes.validator.defaults import LARGE, SMALL, SYNTHETIC_PROBES
+from runtimes.spec import Arrays, Dims, Specs, TensorSpec, best_sizes
+from runtimes.validator.defaults import LARGE, PROBED_SIZES, SMALL, SYNTHETIC_PROBES
+from runtimes.validator.sizes import design
 
 ProbeKind = Literal["data", "noise", "size", "edge"]
 """data: real samples; noise: seeded; size: samples at other sizes; edge: extreme legal values."""
@@ -25,7 +26,7 @@ class Probe:
         inputs: one array per input.
         kind: see `ProbeKind`; lossy artifacts are not judged on `edge`.
         sizes: the dynamic dimensions.
-        rows: for a batch of the first rows of other probes: the indices of these probes.
+        rows: for a batch that begins with the first rows of other probes: the indices of these.
         labels: the true classes of the samples, if they are known.
     """
 
@@ -35,20 +36,6 @@ class Probe:
     sizes: dict[str, int] = field(default_factory=dict)
     rows: tuple[int, ...] = ()
     labels: tuple[int, ...] = ()
-
-
-def unseen_size(dim: DimRange, exported: int) -> int:
-    """Return a legal size that neither the exporter saw nor `opt` names, if the range has one.
-
-    Small odd sizes come first: they are cheap, and no power of two hides a baked-in reshape.
-    """
-    sizes = (3, 5, 7, dim.min, dim.max, exported + 1, exported - 1)
-    legal = [size for size in sizes if dim.min <= size <= dim.max]
-    for avoided in ((exported, dim.best), (exported,)):
-        for size in legal:
-            if size not in avoided:
-                return size
-    return exported
 
 
 def draw(
@@ -96,44 +83,71 @@ def synthetic_probes(
     return with_limits(synthetic_samples(inputs, dims, seed, count), inputs, dims, seed)
 
 
-def with_limits(samples: Sequence[Probe], inputs: Specs, dims: Dims, seed: int = 0) -> list[Probe]:
+def with_limits(
+    samples: Sequence[Probe],
+    inputs: Specs,
+    dims: Dims,
+    seed: int = 0,
+    sizes: int = PROBED_SIZES,
+) -> list[Probe]:
     """Return the samples, then probes at other sizes, then edge values.
 
-    The other sizes are the smallest, the largest, and one that no exporter saw.
+    `sizes`: how many sizes to try beyond each dimension's ends and one that no exporter saw.
     """
     rng = np.random.default_rng(seed + 1)
-    return [*samples, *_sized(samples, inputs, dims, rng), *_edges(inputs, dims, rng)]
+    sized = _sized(samples, inputs, dims, rng, sizes)
+    return [*samples, *sized, *_edges(inputs, dims, rng)]
 
 
 def _sized(
-    samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator
+    samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator, count: int
 ) -> Iterator[Probe]:
     best, batch = best_sizes(dims), batch_dimension(inputs)
-    exported = export_sizes(dims)
-    points: dict[str, tuple[int, int, int]] = {}
-    for name, dim in dims.items():
-        points[name] = unseen_size(dim, exported[name]), dim.min, dim.max
-    done = [best]
-    for index in range(3):
-        at_point = {name: sizes[index] for name, sizes in points.items() if name != batch}
-        resized = {**best, **at_point}
-        if resized not in done:
-            done.append(resized)
-            yield Probe(_label(resized), _draw_all(inputs, resized, rng), "size", resized)
-        if batch and (sizes := {**best, batch: points[batch][index]}) not in done:
-            done.append(sizes)
-            yield _batch(samples, sizes, sizes[batch])
+    for sizes in design(dims, batch, count):
+        if batch and {**sizes, batch: best[batch]} == best:
+            yield _batch(samples, inputs, sizes, batch, rng)
+        else:
+            yield Probe(_label(sizes), _draw_all(inputs, sizes, rng), "size", sizes)
 
 
-def _batch(samples: Sequence[Probe], sizes: dict[str, int], count: int) -> Probe:
-    """Make a batch of the samples' first rows, so that row k can be compared with sample k."""
-    rows = tuple(index % len(samples) for index in range(count))
-    batched = [samples[row] for row in rows]
-    inputs: Arrays = {}
-    for name in samples[0].inputs:
-        inputs[name] = np.concatenate([sample.inputs[name][:1] for sample in batched])
-    labels = tuple(sample.labels[0] for sample in batched if sample.labels)
-    return Probe(_label(sizes), inputs, "size", sizes, rows, labels)
+def _batch(
+    samples: Sequence[Probe],
+    inputs: Specs,
+    sizes: dict[str, int],
+    batch: str,
+    rng: np.random.Generator,
+) -> Probe:
+    """Make a batch of the samples' first rows, so that row k can be compared with sample k.
+
+    No two rows are equal: without samples enough, further rows are samples blended with noise.
+    Otherwise a batch whose rows were exchanged might look right.
+    """
+    count = sizes[batch]
+    rows = tuple(range(min(count, len(samples))))
+    added = count - len(rows)
+    arrays: Arrays = {}
+    for name, spec in inputs.items():
+        parts = [samples[row].inputs[name][:1] for row in rows]
+        if added:
+            noise = draw(spec, {**sizes, batch: added}, rng)
+            base = np.concatenate([parts[index % len(rows)] for index in range(added)])
+            parts.append(_blend(base, noise, rng))
+        arrays[name] = np.concatenate(parts)
+    labels = tuple(samples[row].labels[0] for row in rows if samples[row].labels)
+    return Probe(_label(sizes), arrays, "size", sizes, rows, labels)
+
+
+def _blend(
+    base: np.ndarray[Any, Any], noise: np.ndarray[Any, Any], rng: np.random.Generator
+) -> np.ndarray[Any, Any]:
+    """Return rows between two; integers and booleans are taken from either."""
+    if np.issubdtype(base.dtype, np.floating):
+        share = rng.uniform(0.5, 0.9, (len(base), *(1,) * (base.ndim - 1)))
+        return np.asarray(share * base + (1 - share) * noise, base.dtype)
+    return np.where(rng.random(base.shape) < _KEPT, base, noise)
+
+
+_KEPT = 0.7  # share of integers that a blend takes from its sample
 
 
 def _label(sizes: Mapping[str, int]) -> str:

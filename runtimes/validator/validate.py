@@ -20,7 +20,6 @@ from runtimes.progress import Advance, Tell, task, watched
 from runtimes.results import GateResult, Parent, Row, Speed, Status
 from runtimes.session import SessionOptions, runtime_of, unavailable
 from runtimes.spec import Arrays
-from runtimes.validator import gates
 from runtimes.validator.defaults import (
     BUDGET_SECONDS,
     PROBES_PER_CALL,
@@ -28,6 +27,7 @@ from runtimes.validator.defaults import (
     REQUEST_SECONDS,
 )
 from runtimes.validator.evidence import Evidence
+from runtimes.validator.gates import gates
 from runtimes.validator.host import ArtifactOpener, Opener, SessionHost
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe

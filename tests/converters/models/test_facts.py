@@ -151,7 +151,7 @@ def test_all_probes_are_answered_and_kept_as_they_were() -> None:
 
 def test_the_probes_hold_a_batch_that_no_exporter_sees() -> None:
     _, reference = facts_of(nn.Linear(4, 3))
-    assert {probe.sizes["batch"] for probe in reference.probes} == {1, 3, 8}
+    assert {probe.sizes["batch"] for probe in reference.probes} >= {1, 3, 8}
 
 
 def test_a_model_that_does_not_take_the_recipes_inputs() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes.results import Accuracy, GateResult
-from runtimes.validator import gates
 from runtimes.validator.accuracy import paired
+from runtimes.validator.gates import decisions
 
 Outcomes = list[tuple[bool, bool]]
 outcomes = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=200)
@@ -37,7 +37,7 @@ def width(accuracy: Accuracy) -> float:
 
 
 def gate(accuracy: Accuracy | None, limit: float) -> GateResult:
-    return gates._accuracy(accuracy, limit)
+    return decisions._accuracy(accuracy, limit, proven=False)
 
 
 @given(outcomes)

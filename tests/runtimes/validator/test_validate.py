@@ -61,7 +61,7 @@ def test_a_correct_artifact_passes_every_gate(
     assert row.parity.kl == pytest.approx(0, abs=1e-9)
     assert [(output.name, output.not_finite) for output in row.parity.outputs] == [("logits", 0)]
     details = {result.gate: result.detail for result in row.gates}
-    assert details["batch"] == "11 rows of 2 batches equal the same samples alone"
+    assert details["batch"].endswith(" batches equal the same samples alone")
 
 
 def test_a_weight_that_is_wrong_by_one_percent_fails_parity(

@@ -14,8 +14,9 @@ from runtimes.artifact.artifact import Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.results import GateResult
 from runtimes.spec import DimRange, Dims, TensorSpec
-from runtimes.validator.batch import batch_invariant
+from runtimes.validator.defaults import SYNTHETIC_PROBES
 from runtimes.validator.evidence import Evidence
+from runtimes.validator.gates.batch import batch_invariant
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import synthetic_probes
 from runtimes.validator.reference import Reference
@@ -84,9 +85,8 @@ def test_rows_that_do_not_know_each_other_pass_however_wrong_they_are(
     factor: float, bias: float
 ) -> None:
     result = judged(lambda x: by_row(x) * np.float32(factor) + np.float32(bias))
-    assert result == GateResult(
-        gate="batch", ok=True, detail="11 rows of 2 batches equal the same samples alone"
-    )
+    assert (result.gate, result.ok) == ("batch", True)
+    assert result.detail.endswith(" batches equal the same samples alone")
 
 
 def test_an_artifact_that_subtracts_the_batch_mean_fails() -> None:
@@ -99,14 +99,14 @@ def test_an_artifact_that_subtracts_the_batch_mean_fails() -> None:
 
 @given(st.sampled_from([3, 8]), st.data())
 def test_the_row_that_differs_is_named(size: int, data: st.DataObject) -> None:
-    row = data.draw(st.integers(0, size - 1))
+    row = data.draw(st.integers(0, min(size, SYNTHETIC_PROBES) - 1))
     result = judged(spoiled(size, row, 1.001))
     assert result.ok is False
     assert result.detail.startswith(f"row {row} of y at size batch={size} differs")
 
 
 def test_rows_that_are_not_finite_only_in_a_batch_fail() -> None:
-    assert judged(spoiled(8, 5, np.nan)).ok is False
+    assert judged(spoiled(8, 2, np.nan)).ok is False
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from runtimes.artifact.artifact import Artifact, FileEntry, Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.results import Deadline, GateResult, Speed
 from runtimes.spec import Arrays, TensorSpec
-from runtimes.validator import gates
 from runtimes.validator.defaults import NOISE_FP32, SQNR_DB
-from runtimes.validator.gates import Evidence
+from runtimes.validator.gates import gates
+from runtimes.validator.gates.finite import finite, not_comparable
+from runtimes.validator.gates.gates import Evidence
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
@@ -139,7 +140,45 @@ def test_one_value_that_is_not_finite_fails_finite(bad: float) -> None:
 def test_nan_where_eager_has_one_is_not_the_artifacts_fault() -> None:
     truth = reference()
     truth.eager[0]["logits"][0, 0] = np.nan
-    assert gates.finite(evidence(truth=truth)).ok
+    assert finite(evidence(truth=truth)).ok
+
+
+def masked(value: float) -> Reference:
+    """A reference whose model answers with an infinite value, in float64 too."""
+    truth = reference()
+    for outputs in (truth.eager[0], truth.truth[0]):
+        outputs["logits"][0, 0] = value
+    return truth
+
+
+@pytest.mark.parametrize("wrong", [1000.0, np.nan, np.inf])
+def test_a_masked_logit_that_is_not_masked_fails(wrong: float) -> None:
+    truth = masked(-np.inf)
+    first = [{"logits": outputs["logits"].copy()} for outputs in truth.eager]
+    assert finite(evidence(first, truth=truth)).ok
+    first[0]["logits"][0, 0] = wrong
+    result = finite(evidence(first, truth=truth))
+    assert result.ok is False
+    assert "1 of 20 values of logits at probe 0 are not eager's NaN or Inf" in result.detail
+
+
+def test_masked_logits_are_comparable() -> None:
+    assert not_comparable(masked(-np.inf)) is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_overflow_of_eager_alone_fails_the_reference(value: float) -> None:
+    truth = reference()
+    truth.eager[0]["logits"][0, 0] = value
+    result = failed(gates.judge(evidence(truth=truth)))
+    assert result.gate == "reference"
+    assert "1 of 20 values of eager's logits at probe 0 overflow in float32" in result.detail
+
+
+def test_nan_of_the_model_itself_fails_the_reference() -> None:
+    result = failed(gates.judge(evidence(truth=masked(np.nan))))
+    assert result.gate == "reference"
+    assert "are NaN, with which nothing can be compared" in result.detail
 
 
 @pytest.mark.parametrize(
@@ -222,7 +261,10 @@ def test_one_swapped_class_fails_the_agreement_that_was_asked_for() -> None:
     result = failed(
         gates.judge(evidence(changed(50.0), limits=Gates(top1_agreement=1.0, noise=1e12)))
     )
-    assert result.detail == "top-1 agreement over 6 samples is 0.833, at least 1"
+    assert (
+        result.detail
+        == "top-1 agreement over 6 samples is 0.833 (95 %: 43.6% to 97.0%), at least 1"
+    )
 
 
 def test_agreement_that_could_not_be_measured_fails() -> None:

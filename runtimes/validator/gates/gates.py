@@ -8,18 +8,18 @@ import numpy as np
 
 from runtimes.artifact.artifact import Artifact
 from runtimes.artifact.gates import Gates
-from runtimes.results import Accuracy, GateResult, Speed
-from runtimes.validator.batch import batch_invariant
+from runtimes.results import GateResult, Speed
 from runtimes.validator.defaults import (
     COMPUTE_SHARE,
     EDGE_ALLOWANCE,
     NOISE_FP32,
-    PRUNED_ACCURACY_DROP,
-    PRUNED_AGREEMENT,
     SQNR_DB,
     UNREPEATABLE,
 )
 from runtimes.validator.evidence import Evidence, rms_between
+from runtimes.validator.gates.batch import batch_invariant
+from runtimes.validator.gates.decisions import decisions
+from runtimes.validator.gates.finite import finite, not_comparable
 from runtimes.validator.parity import error_scale, rms
 
 
@@ -39,21 +39,6 @@ def names_and_shapes(evidence: Evidence) -> GateResult:
                     f"eager's is {expected.dtype}{list(expected.shape)}",
                 )
     return GateResult(gate="shapes", ok=True, detail=f"as eager's on {len(evidence.first)} probes")
-
-
-def finite(evidence: Evidence) -> GateResult:
-    """Check for NaN and Inf where eager is finite; a lossy artifact may overflow at edge values."""
-    for probe, outputs, eager in zip(
-        evidence.reference.probes, evidence.first, evidence.reference.eager, strict=True
-    ):
-        if probe.kind == "edge" and not evidence.lossless:
-            continue
-        for name, values in outputs.items():
-            bad = np.isfinite(eager[name]) & ~np.isfinite(values)
-            if bad.any():
-                share = f"{int(bad.sum())} of {bad.size} values"
-                return _fails("finite", f"{share} of {name} at {probe.name} are NaN or Inf")
-    return GateResult(gate="finite", ok=True, detail="no NaN or Inf where eager is finite")
 
 
 def precision(evidence: Evidence) -> GateResult:
@@ -80,6 +65,8 @@ def precision(evidence: Evidence) -> GateResult:
 def meaningful(evidence: Evidence) -> GateResult:
     """Check that the reference repeats and varies: any artifact agrees with a constant."""
     reference = evidence.reference
+    if broken := not_comparable(reference):
+        return _fails("reference", broken)
     if constant := reference.constant_outputs():
         return _fails(
             "reference",
@@ -117,43 +104,7 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
     if limits.max_abs is not None:
         name = "largest absolute error"
         yield _limit("parity", name, measured.max_abs, limits.max_abs, at_most=True)
-    agreement, drop = _decision_limits(evidence)
-    if agreement is not None:
-        baseline = " with the model before its passes" if evidence.reference.original else ""
-        name = f"top-1 agreement{baseline} over {measured.samples} samples"
-        yield _limit("parity", name, measured.top1_agreement, agreement, at_most=False)
-    if drop is not None:
-        yield _accuracy(measured.accuracy, drop)
-
-
-def _decision_limits(evidence: Evidence) -> tuple[float | None, float | None]:
-    """Return the limits on top-1 agreement and on the drop of accuracy, or None for each.
-
-    A pruned classifier with data has a default for one of them.
-    """
-    limits, measured = evidence.gates, evidence.parity
-    changed = evidence.reference.original is not None and not evidence.reference.synthetic
-    if not changed or {"top1_agreement", "accuracy_drop"} & limits.model_fields_set:
-        return limits.top1_agreement, limits.accuracy_drop
-    if measured.accuracy is not None:
-        return None, PRUNED_ACCURACY_DROP
-    return (PRUNED_AGREEMENT if measured.top1_agreement is not None else None), None
-
-
-def _accuracy(accuracy: Accuracy | None, limit: float) -> GateResult:
-    """Check that the drop is within the limit; say so if its interval reaches beyond."""
-    if accuracy is None:
-        return _fails(
-            "parity", "accuracy_drop is required, but no probe has labels: add `labels:` to `data:`"
-        )
-    low, high = accuracy.ci95
-    detail = (
-        f"accuracy {accuracy.artifact:.1%}, eager's {accuracy.eager:.1%}: drop {accuracy.drop:.1%} "
-        f"on {accuracy.samples} samples (95 %: {low:.1%} to {high:.1%}), at most {limit:.1%}"
-    )
-    if accuracy.drop <= limit < high:
-        detail += "; too few samples to prove it"
-    return GateResult(gate="parity", ok=accuracy.drop <= limit, detail=detail)
+    yield from decisions(evidence)
 
 
 def deterministic(evidence: Evidence) -> GateResult:

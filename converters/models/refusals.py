@@ -1,0 +1,37 @@
+"""Sizes of its own `dims:` that the eager model refuses, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+Sizes = Mapping[str, int]
+"""One size for each dynamic dimension."""
+_SHOWN = 3  # refused sizes that a message names
+
+
+def describe_refusals(refused: Sequence[Sizes], accepted: Sequence[Sizes], error: str) -> str:
+    """Return a message: which sizes the model refuses, why, and what to write instead.
+
+    Args:
+        refused: sizes at which the model raised.
+        accepted: sizes at which it ran.
+        error: the first error.
+    """
+    some = "; ".join(_label(sizes) for sizes in refused[:_SHOWN])
+    more = ", ..." if len(refused) > _SHOWN else ""
+    counts = f"{len(refused)} of {len(refused) + len(accepted)} sizes of its own `dims:`"
+    units = {name: _unit(name, refused, accepted) for name in refused[0]}
+    fixes = [f"`{name}: {{multiple_of: {unit}}}`" for name, unit in units.items() if unit > 1]
+    advice = f"state it in `dims:`, as in {', '.join(fixes)}" if fixes else "narrow `dims:`"
+    return f"the eager model refuses {counts}: {some}{more} ({error}); {advice}"
+
+
+def _unit(name: str, refused: Sequence[Sizes], accepted: Sequence[Sizes]) -> int:
+    """Return the unit of all accepted sizes of a dimension, if some refused size lacks it; or 1."""
+    unit = math.gcd(*(sizes[name] for sizes in accepted))
+    return unit if unit and any(sizes[name] % unit for sizes in refused) else 1
+
+
+def _label(sizes: Sizes) -> str:
+    return ", ".join(f"{name}={size}" for name, size in sizes.items())

@@ -1,0 +1,1 @@
+"""The gates, and those that need a file of their own."""

@@ -1,0 +1,152 @@
+"""Sizes to probe: a design that covers each dimension, and pairs of dimensions.
+
+Method: combinatorial interaction testing. Faults that depend on sizes show at one size of one
+dimension or at a pair (Kuhn, Wallace and Gallo, IEEE TSE 2004), so each candidate is tried once,
+and each pair of ends at least once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+from runtimes.spec import DimRange, Dims, best_sizes, export_sizes
+from runtimes.validator.defaults import SIZE_COST
+
+Sizes = dict[str, int]
+"""One size for each dynamic dimension."""
+
+
+def unseen_size(dim: DimRange, exported: int) -> int:
+    """Return a legal size that neither the exporter saw nor `opt` names, if the range has one.
+
+    Small odd sizes come first: they are cheap, and no power of two hides a baked-in reshape.
+    """
+    sizes = (3, 5, 7, dim.min, dim.max, exported + dim.multiple_of, exported - dim.multiple_of)
+    legal = [size for size in sizes if dim.allows(size)]
+    for avoided in ((exported, dim.best), (exported,)):
+        for size in legal:
+            if size not in avoided:
+                return size
+    return exported
+
+
+def candidates(dim: DimRange, exported: int) -> list[int]:
+    """Return the legal sizes at which implementations change, the most telling first.
+
+    An unseen size and the ends; one more than the smallest; odd and prime sizes; powers of two with
+    their neighbours, where kernels, tiles and tables end; multiples of 8 and 32. A small range is
+    returned whole.
+    """
+    step = dim.multiple_of
+    sizes = [unseen_size(dim, exported), dim.min, dim.max, dim.min + step, exported, dim.best]
+    powers = [2**power for power in range(dim.max.bit_length(), -1, -1)]
+    # First one more than each power: every range between two powers then has a size in it.
+    around = [power + shift for shift in (1, -1, 0) for power in powers]
+    middle = (dim.min + dim.max) // 2
+    primes = [size for size in range(middle, dim.max) if _is_prime(size)][:1]
+    multiples = [size // unit * unit for unit in (32, 8) for size in (middle, dim.max)]
+    sizes += [middle | 1, *primes, *around, *multiples]
+    if dim.count <= _WHOLE:
+        sizes += range(dim.min, dim.max + 1, step)
+    sizes += [size // step * step for size in (*around, middle)]
+    return [size for size in dict.fromkeys(sizes) if dim.allows(size)]
+
+
+_WHOLE = 32  # sizes of a range that is tried whole
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+
+
+def design(dims: Dims, batch: str | None, count: int) -> list[Sizes]:
+    """Return sizes to probe beside the best ones, the most important first.
+
+    Args:
+        dims: of the model.
+        batch: the dimension that is a batch, if there is one.
+        count: largest number of sizes, beyond those that are always tried: each dimension's unseen
+            size and its ends.
+
+        Together the others cost at most SIZE_COST samples at the best sizes, or twice as much as the
+    most expensive one that is always tried.
+    """
+    best = best_sizes(dims)
+    chosen = list(_always(dims, batch))
+    left = max(SIZE_COST, *(2 * _cost(sizes, best) for sizes in chosen)) if chosen else 0.0
+    extra = 0
+    for sizes in _interleaved(dims, batch):
+        cost = _cost(sizes, best)
+        if extra >= count or sizes == best or sizes in chosen or cost > left:
+            continue
+        chosen.append(sizes)
+        left -= cost
+        extra += 1
+    return chosen
+
+
+def _always(dims: Dims, batch: str | None) -> Iterator[Sizes]:
+    """Yield the unseen sizes and the ends: of all other dimensions at once, then of the batch."""
+    best, exported = best_sizes(dims), export_sizes(dims)
+    points: dict[str, tuple[int, int, int]] = {}
+    for name, dim in dims.items():
+        points[name] = unseen_size(dim, exported[name]), dim.min, dim.max
+    done = [best]
+    for index in range(3):
+        at_point = {name: sizes[index] for name, sizes in points.items() if name != batch}
+        batched = {batch: points[batch][index]} if batch else {}
+        for sizes in ({**best, **at_point}, {**best, **batched}):
+            if sizes not in done:
+                done.append(sizes)
+                yield sizes
+
+
+def _interleaved(dims: Dims, batch: str | None) -> Iterator[Sizes]:
+    """Yield pairs and candidates of single dimensions in turns, so that neither is left out."""
+    turns = [_pairs(dims, batch), *(_single(dims, name) for name in dims)]
+    for sizes in itertools.chain.from_iterable(itertools.zip_longest(*turns)):
+        if sizes is not None:
+            yield sizes
+
+
+def _single(dims: Dims, name: str) -> Iterator[Sizes]:
+    """Yield a dimension's candidates; the others take theirs in turn, shifted, where they differ."""
+    exported, best = export_sizes(dims), best_sizes(dims)
+    others = {other: candidates(dim, exported[other]) for other, dim in dims.items()}
+    for index, size in enumerate(candidates(dims[name], exported[name])):
+        sizes = dict(best)
+        for shift, (other, cycle) in enumerate(others.items()):
+            if len(dims) > 1 and other != name:
+                sizes[other] = cycle[(index * (shift + 2) + shift) % len(cycle)]
+        sizes[name] = size
+        if _cost(sizes, best) > _DEAR:  # by itself, then
+            sizes = {**best, name: size}
+        yield sizes
+
+
+_DEAR = 4.0  # cost beyond which one probe varies one dimension only
+
+
+def _pairs(dims: Dims, batch: str | None) -> Iterator[Sizes]:
+    """Yield opposite ends of each pair of dimensions, then unseen sizes with ends."""
+    best, exported = best_sizes(dims), export_sizes(dims)
+    pairs = sorted(itertools.combinations(dims, 2), key=lambda pair: batch in pair)
+    for first, second in pairs:
+        yield {**best, first: dims[first].min, second: dims[second].max}
+        yield {**best, first: dims[first].max, second: dims[second].min}
+    unseen = {name: unseen_size(dim, exported[name]) for name, dim in dims.items()}
+    for first, second in pairs:
+        yield {**best, first: unseen[first], second: dims[second].max}
+        yield {**best, first: dims[first].max, second: unseen[second]}
+        if batch in (first, second):  # others are tried together already
+            yield {**best, first: dims[first].min, second: dims[second].min}
+            yield {**best, first: unseen[first], second: unseen[second]}
+
+
+def _cost(sizes: Mapping[str, int], best: Mapping[str, int]) -> float:
+    """Return how many times as many elements a probe has as one at the best sizes."""
+    cost = 1.0
+    for name, size in sizes.items():
+        cost *= size / best[name]
+    return max(cost, 0.05)

@@ -1,0 +1,120 @@
+"""A classifier's decisions are gated by default, as far as the samples prove something."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtimes.artifact.artifact import Manifest
+from runtimes.artifact.gates import Gates
+from runtimes.results import GateResult
+from runtimes.spec import Arrays, TensorSpec
+from runtimes.validator.evidence import Evidence
+from runtimes.validator.gates.decisions import decisions, wilson
+from runtimes.validator.parity import summarize
+from runtimes.validator.probes import Probe, ProbeKind
+from runtimes.validator.reference import Reference
+
+SPEC = {"logits": TensorSpec(shape=(1, 4))}
+
+
+def results(
+    samples: int,
+    wrong: int,
+    *,
+    precision: str = "int8",
+    labelled: bool = False,
+    kind: ProbeKind = "data",
+    limits: Gates | None = None,
+    pruned: bool = False,
+) -> list[GateResult]:
+    """Judge an artifact that takes another class than eager on `wrong` of the samples."""
+    rng = np.random.default_rng(0)
+    eager: list[Arrays] = [{"logits": rng.normal(0, 1, (1, 4))} for _ in range(samples)]
+    answers = [{"logits": outputs["logits"].copy()} for outputs in eager]
+    for outputs in answers[:wrong]:
+        outputs["logits"][0] = np.roll(outputs["logits"][0], 1)
+    probes = []
+    for index, outputs in enumerate(eager):
+        labels = (int(outputs["logits"].argmax()),) * labelled
+        probes.append(Probe(f"sample {index}", {}, kind, labels=labels))
+    reference = Reference(probes, eager, eager, original=eager if pruned else None)
+    manifest = Manifest(
+        burnish="1",
+        name="a",
+        format="f",
+        runtime="r",
+        entry="e",
+        devices=("cpu",),
+        model="m",
+        inputs=SPEC,
+        outputs=SPEC,
+        precision=precision,
+    )
+    parity = summarize(answers, reference, classification=True, lossless=precision == "fp32")
+    evidence = Evidence(manifest, reference, answers, answers, parity, limits or Gates())
+    return list(decisions(evidence))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_lossy_classifier_that_decides_otherwise_fails_by_default(
+    precision: str, labelled: bool
+) -> None:
+    [result] = results(200, 180, precision=precision, labelled=labelled)
+    assert result.ok is False
+    assert ("accuracy" if labelled else "agreement") in result.detail
+    assert "200 samples" in result.detail
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_few_other_decisions_pass(labelled: bool) -> None:
+    [result] = results(200, 6, labelled=labelled)
+    assert result.ok
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_few_samples_fail_nothing_by_chance(labelled: bool) -> None:
+    [result] = results(8, 2, labelled=labelled)
+    assert result.ok
+
+
+def test_noise_has_no_classes_to_lose() -> None:
+    assert results(200, 180, kind="noise") == []
+
+
+def test_float32_is_judged_by_parity() -> None:
+    assert results(200, 180, precision="fp32") == []
+
+
+def test_a_pruned_classifier_is_asked_in_float32_too() -> None:
+    [result] = results(200, 40, precision="fp32", pruned=True)
+    assert result.ok is False
+
+
+def test_a_limit_of_the_recipe_holds_for_the_measured_value() -> None:
+    [result] = results(8, 2, limits=Gates(top1_agreement=0.9))
+    assert result.ok is False
+
+
+@pytest.mark.parametrize("key", ["top1_agreement", "accuracy_drop"])
+def test_a_recipe_can_ask_for_nothing(key: str) -> None:
+    assert results(200, 180, limits=Gates.model_validate({key: None})) == []
+
+
+@given(st.integers(1, 1000), st.data())
+def test_wilsons_interval_holds_the_share_and_narrows(samples: int, data: st.DataObject) -> None:
+    share = data.draw(st.integers(0, samples)) / samples
+    low, high = wilson(share, samples)
+    assert 0 <= low <= share + 1e-12
+    assert share - 1e-12 <= high <= 1
+    wide = wilson(share, samples)
+    narrow = wilson(share, 100 * samples)
+    assert narrow[1] - narrow[0] < wide[1] - wide[0]
+
+
+def test_wilsons_interval_as_published() -> None:
+    """81 of 263 in Newcombe, Statistics in Medicine 1998: 0.2553 to 0.3662."""
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
