@@ -23,7 +23,9 @@ def describe_refusals(refused: Sequence[Sizes], accepted: Sequence[Sizes], error
     counts = f"{len(refused)} of {len(refused) + len(accepted)} sizes of its own `dims:`"
     units = {name: _unit(name, refused, accepted) for name in refused[0]}
     fixes = [f"`{name}: {{multiple_of: {unit}}}`" for name, unit in units.items() if unit > 1]
-    advice = f"state it in `dims:`, as in {', '.join(fixes)}" if fixes else "narrow `dims:`"
+    advice = "narrow `dims:`"
+    if fixes:
+        advice = f"those that it takes fit {', '.join(fixes)}: state this, or a smaller unit"
     return f"the eager model refuses {counts}: {some}{more} ({error}); {advice}"
 
 

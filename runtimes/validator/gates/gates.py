@@ -21,6 +21,7 @@ from runtimes.validator.gates.batch import batch_invariant
 from runtimes.validator.gates.decisions import decisions
 from runtimes.validator.gates.finite import finite, not_comparable
 from runtimes.validator.parity import error_scale, rms
+from runtimes.validator.parts import judge_parts, measure_parts
 
 
 def names_and_shapes(evidence: Evidence) -> GateResult:
@@ -101,6 +102,9 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
         yield _limit("parity", name, measured.edge_noise, limit, at_most=True)
     if sqnr is not None:
         yield _limit("parity", "SQNR in dB", measured.sqnr_db, sqnr, at_most=False)
+    if not evidence.lossless and limits.sqnr_db is None:
+        parts = measure_parts(evidence.first, evidence.reference)
+        yield from judge_parts(parts, evidence.manifest.precision)
     if limits.max_abs is not None:
         name = "largest absolute error"
         yield _limit("parity", name, measured.max_abs, limits.max_abs, at_most=True)

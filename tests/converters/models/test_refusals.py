@@ -18,7 +18,8 @@ def test_the_unit_of_all_accepted_sizes_is_proposed() -> None:
     message = describe_refusals(refused, accepted, "RuntimeError: no")
     assert message == (
         "the eager model refuses 1 of 3 sizes of its own `dims:`: batch=1, height=17 "
-        "(RuntimeError: no); state it in `dims:`, as in `height: {multiple_of: 8}`"
+        "(RuntimeError: no); those that it takes fit `height: {multiple_of: 8}`: state this, or a "
+        "smaller unit"
     )
 
 

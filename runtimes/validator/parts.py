@@ -1,0 +1,142 @@
+"""Parts of an output: the error of a lossy artifact against what varies there.
+
+The SQNR of a tensor is that of its largest part: boxes of 640 pixels hide scores of 1 beside them,
+and an offset of 294 hides a spread of 0.45. So the error is also compared with the variation of
+each element around its mean over the samples, over the whole output and over each index of each
+axis. A part that became a constant has 0 dB, whatever the constant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from runtimes.results import GateResult
+from runtimes.spec import Arrays
+from runtimes.validator.defaults import (
+    PART_AXIS,
+    PART_SAMPLES,
+    PART_SQNR_DB,
+    VARIATION_SHARE,
+    VARIATION_SQNR_DB,
+)
+from runtimes.validator.reference import Reference
+
+Values = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """SQNR of what varies in an output, in dB.
+
+    Attributes:
+        name: of the output, with an index if it is not the whole (`boxes[:, 4]`).
+        sqnr_db: of the variation over the error.
+        whole: whether it is the whole output.
+        samples: how many it rests on.
+    """
+
+    name: str
+    sqnr_db: float
+    whole: bool
+    samples: int
+
+
+def measure_parts(answers: Sequence[Arrays], reference: Reference) -> list[Part]:
+    """Return the whole and the worst part of each floating-point output, over the real samples.
+
+    Outputs that do not vary, or of another size from sample to sample, are left out; so are all if
+    there are fewer than PART_SAMPLES samples.
+    """
+    parts: list[Part] = []
+    for name in reference.truth[0]:
+        sums = _sums(name, answers, reference)
+        if sums is None or sums.samples < PART_SAMPLES:
+            continue
+        by_index = list(_by_index(name, sums))
+        if by_index:
+            parts.append(_whole(name, sums))
+            parts.append(min(by_index, key=lambda part: part.sqnr_db))
+    return parts
+
+
+def judge_parts(parts: Sequence[Part], precision: str) -> Iterator[GateResult]:
+    """Yield a result for the worst whole output and for the worst part; none without a limit."""
+    for whole, limits in ((True, VARIATION_SQNR_DB), (False, PART_SQNR_DB)):
+        limit = limits.get(precision)
+        measured = [part for part in parts if part.whole is whole]
+        if limit is None or not measured:
+            continue
+        worst = min(measured, key=lambda part: part.sqnr_db)
+        detail = (
+            f"SQNR in dB of what varies in {worst.name} over {worst.samples} samples is "
+            f"{worst.sqnr_db:.3g}, at least {limit:g}"
+        )
+        yield GateResult(gate="parity", ok=worst.sqnr_db >= limit, detail=detail)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Squared variation and squared error of each element, summed over the samples."""
+
+    variation: Values
+    error: Values
+    magnitude: float
+    samples: int
+
+
+def _sums(name: str, answers: Sequence[Arrays], reference: Reference) -> _Sums | None:
+    """Sum over the real samples; None if the output is not one of floats of one size."""
+    first = reference.truth[0][name]
+    if first.dtype.kind != "f" or not first.ndim:
+        return None
+    shape = first.shape[1:]
+    total, squares, error = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    samples = 0
+    for probe, outputs, truth in zip(reference.probes, answers, reference.truth, strict=True):
+        if probe.kind != "data":
+            continue
+        exact, actual = truth[name].astype(np.float64), outputs[name].astype(np.float64)
+        if exact.shape[1:] != shape or not np.isfinite(exact).all():
+            return None
+        total += exact.sum(0)
+        squares += np.square(exact).sum(0)
+        error += np.square(actual - exact).sum(0)
+        samples += len(exact)
+    if not samples:
+        return None
+    variation = np.maximum(squares - np.square(total) / samples, 0.0)
+    return _Sums(variation, error, float(squares.sum()), samples)
+
+
+def _whole(name: str, sums: _Sums) -> Part:
+    decibel = _decibel(float(sums.variation.sum()), float(sums.error.sum()))
+    return Part(name, decibel, True, sums.samples)
+
+
+def _by_index(name: str, sums: _Sums) -> Iterator[Part]:
+    """Yield the part at each index of each axis after the first, where it varies."""
+    axes = range(sums.variation.ndim)
+    for axis in axes:
+        count = sums.variation.shape[axis]
+        if count > PART_AXIS:
+            continue
+        others = tuple(other for other in axes if other != axis)
+        variation, error = sums.variation.sum(others), sums.error.sum(others)
+        least = VARIATION_SHARE * sums.magnitude / count
+        for index in np.flatnonzero(variation > least):
+            place = ", ".join(str(index) if other == axis else ":" for other in axes)
+            decibel = _decibel(float(variation[index]), float(error[index]))
+            yield Part(f"{name}[:, {place}]", decibel, False, sums.samples)
+
+
+def _decibel(variation: float, error: float) -> float:
+    if not math.isfinite(error):
+        return -math.inf
+    if not error:
+        return math.inf
+    return 10 * math.log10(variation / error) if variation else -math.inf
