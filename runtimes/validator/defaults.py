@@ -75,6 +75,10 @@ PICTURES = 16
 PROBED_SIZES = 24
 SIZE_COST = 64
 
+# The SQNR in dB by which a probe at another size may be worse than all samples together: it has few
+# rows, and single samples spread by 2 dB. A size that was baked in costs tens.
+SIZE_ALLOWANCE_DB = 3.0
+
 # Probes that are run twice, to check that answers repeat: a single one would do, two cost little.
 REPEATED_PROBES = 2
 

@@ -16,7 +16,7 @@ import numpy as np
 from runtimes.results import OutputParity, Parity
 from runtimes.spec import Arrays
 from runtimes.validator.agreement import agreement
-from runtimes.validator.defaults import ERROR_FLOOR
+from runtimes.validator.defaults import ERROR_FLOOR, SIZE_ALLOWANCE_DB
 from runtimes.validator.reference import Reference
 
 _SQNR_LIMIT_DB = 400.0  # stands for "no error at all" in a file format without infinity
@@ -188,8 +188,8 @@ def summarize(
 
     Values that are not finite become null.
 
-    The SQNR of a lossy artifact is that of all its samples together, and that of each other size by
-    itself: the worst of four hundred photographs is an outlier, not the artifact's precision.
+    The SQNR of a lossy artifact is that of all its samples together: the worst of four hundred
+    photographs is an outlier, not the artifact's precision. Another size counts if it is far worse.
 
     Edge values have a noise of their own: on a constant picture rounding errors add up instead of
     averaging out. A lossy artifact is not judged on them at all: an error of float16 or int8 on a
@@ -253,14 +253,19 @@ def _lowest_sqnr(by_output: dict[str, list[Distance]], lossless: bool) -> float:
 
 
 def _sqnr(distances: Sequence[Distance], lossless: bool) -> float:
-    """Return the SQNR of one output: its worst probe's; a lossy artifact's samples count as one."""
+    """Return the SQNR of one output: its worst probe's; a lossy artifact's samples count as one.
+
+    A probe at another size has few rows, and no more to show than one of the samples: it counts if
+    it is worse than all of them together by more than SIZE_ALLOWANCE_DB.
+    """
     if lossless:
         return min(distance.sqnr_db for distance in distances)
     samples = _samples_only(distances)
     signal = math.hypot(*(sample.signal for sample in samples))
     error = math.hypot(*(sample.error for sample in samples))
-    resized = [distance.sqnr_db for distance in distances if distance not in samples]
-    return min([_decibel(signal, error), *resized])
+    pooled = _decibel(signal, error)
+    resized = [distance.sqnr_db for distance in distances if distance.kind == "size"]
+    return min([pooled, *(sqnr for sqnr in resized if sqnr < pooled - SIZE_ALLOWANCE_DB)])
 
 
 def _output(name: str, distances: Sequence[Distance], lossless: bool) -> OutputParity:
