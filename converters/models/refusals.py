@@ -23,8 +23,9 @@ def describe_refusals(refused: Sequence[Sizes], accepted: Sequence[Sizes], error
     counts = f"{len(refused)} of {len(refused) + len(accepted)} sizes of its own `dims:`"
     units = {name: _unit(name, refused, accepted) for name in refused[0]}
     fixes = [f"`{name}: {{multiple_of: {unit}}}`" for name, unit in units.items() if unit > 1]
+    explained = all(any(sizes[name] % unit for name, unit in units.items()) for sizes in refused)
     advice = "narrow `dims:`"
-    if fixes:
+    if fixes and explained:
         advice = f"those that it takes fit {', '.join(fixes)}: state this, or a smaller unit"
     return f"the eager model refuses {counts}: {some}{more} ({error}); {advice}"
 

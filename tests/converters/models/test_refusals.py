@@ -28,6 +28,12 @@ def test_without_a_unit_the_range_is_to_be_narrowed() -> None:
     assert message.endswith("n=9 (ValueError: n > 8); narrow `dims:`")
 
 
+def test_a_unit_that_does_not_explain_every_refusal_is_not_proposed() -> None:
+    refused = [{"past": 1, "total": 3}, {"past": 3, "total": 8}]
+    message = describe_refusals(refused, [{"past": 1, "total": 2}], "RuntimeError: no")
+    assert message.endswith("; narrow `dims:`")
+
+
 def test_only_some_sizes_are_listed() -> None:
     refused = [{"n": size} for size in range(5, 15)]
     assert "n=5; n=6; n=7, ... (" in describe_refusals(refused, [{"n": 4}], "E: e")
