@@ -31,10 +31,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def _take_own_cores() -> None:
-    """Share the cores out to the processes of a test run: their engines' threads do not compete.
-
-    With a core each, two processes took 142 s for what took them 171 s on both cores.
-    """
+    """Share the cores out to the processes of a test run: their engines' threads do not compete."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     cores = sorted(os.sched_getaffinity(0))

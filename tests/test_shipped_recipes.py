@@ -51,7 +51,7 @@ def _build(recipe: str | Path, output: Path, settings: list[str]) -> Built:
         *([] if data.calibration else _NOISE),
         *(["data.evaluation.samples=20"] if data.evaluation else []),
     ]
-    largest = 2 if recipe == "vit_b_16" else 3  # its float64 truth costs a second per picture
+    largest = 2 if recipe == "vit_b_16" else 3  # its float64 truth costs most of its time
     plan = load_recipe(recipe, settings=[f"dims.batch.max={largest}", *settings, *own])
     if any(one.exporter.format == "openvino" for one in plan.artifacts):
         pytest.importorskip("openvino", reason="OpenVINO is not installed")

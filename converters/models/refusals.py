@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-Sizes = Mapping[str, int]
-"""One size for each dynamic dimension."""
+from runtimes.validator.sizes import Sizes, label
+
 _SHOWN = 3  # refused sizes that a message names
 
 
@@ -18,7 +18,7 @@ def describe_refusals(refused: Sequence[Sizes], accepted: Sequence[Sizes], error
         accepted: sizes at which it ran.
         error: the first error.
     """
-    some = "; ".join(_label(sizes) for sizes in refused[:_SHOWN])
+    some = "; ".join(label(sizes) for sizes in refused[:_SHOWN])
     more = ", ..." if len(refused) > _SHOWN else ""
     counts = f"{len(refused)} of {len(refused) + len(accepted)} sizes of its own `dims:`"
     units = {name: _unit(name, refused, accepted) for name in refused[0]}
@@ -34,7 +34,3 @@ def _unit(name: str, refused: Sequence[Sizes], accepted: Sequence[Sizes]) -> int
     """Return the unit of all accepted sizes of a dimension, if some refused size lacks it; or 1."""
     unit = math.gcd(*(sizes[name] for sizes in accepted))
     return unit if unit and any(sizes[name] % unit for sizes in refused) else 1
-
-
-def _label(sizes: Sizes) -> str:
-    return ", ".join(f"{name}={size}" for name, size in sizes.items())

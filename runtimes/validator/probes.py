@@ -11,7 +11,7 @@ import numpy as np
 
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec, best_sizes
 from runtimes.validator.defaults import LARGE, PROBED_SIZES, SMALL, SYNTHETIC_PROBES
-from runtimes.validator.sizes import design
+from runtimes.validator.sizes import design, label
 
 ProbeKind = Literal["data", "noise", "size", "edge"]
 """data: real samples; noise: seeded; size: samples at other sizes; edge: extreme legal values."""
@@ -107,7 +107,7 @@ def _sized(
         if batch and {**sizes, batch: best[batch]} == best:
             yield _batch(samples, inputs, sizes, batch, rng)
         else:
-            yield Probe(_label(sizes), _draw_all(inputs, sizes, rng), "size", sizes)
+            yield Probe(f"size {label(sizes)}", _draw_all(inputs, sizes, rng), "size", sizes)
 
 
 def _batch(
@@ -134,7 +134,7 @@ def _batch(
             parts.append(_blend(base, noise, rng))
         arrays[name] = np.concatenate(parts)
     labels = tuple(samples[row].labels[0] for row in rows if samples[row].labels)
-    return Probe(_label(sizes), arrays, "size", sizes, rows, labels)
+    return Probe(f"size {label(sizes)}", arrays, "size", sizes, rows, labels)
 
 
 def _blend(
@@ -148,10 +148,6 @@ def _blend(
 
 
 _KEPT = 0.7  # share of integers that a blend takes from its sample
-
-
-def _label(sizes: Mapping[str, int]) -> str:
-    return "size " + ", ".join(f"{name}={size}" for name, size in sizes.items())
 
 
 def batch_dimension(inputs: Specs) -> str | None:

@@ -15,6 +15,13 @@ from runtimes.validator.defaults import SIZE_COST
 
 Sizes = dict[str, int]
 """One size for each dynamic dimension."""
+_WHOLE = 32  # sizes of a range that is tried whole
+_DEAR = 4.0  # cost beyond which one probe varies one dimension only
+
+
+def label(sizes: Mapping[str, int]) -> str:
+    """Return the sizes in words."""
+    return ", ".join(f"{name}={size}" for name, size in sizes.items())
 
 
 def unseen_size(dim: DimRange, exported: int) -> int:
@@ -53,9 +60,6 @@ def candidates(dim: DimRange, exported: int) -> list[int]:
     return [size for size in dict.fromkeys(sizes) if dim.allows(size)]
 
 
-_WHOLE = 32  # sizes of a range that is tried whole
-
-
 def _is_prime(number: int) -> bool:
     return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
@@ -69,7 +73,7 @@ def design(dims: Dims, batch: str | None, count: int) -> list[Sizes]:
         count: largest number of sizes, beyond those that are always tried: each dimension's unseen
             size and its ends.
 
-        Together the others cost at most SIZE_COST samples at the best sizes, or twice as much as the
+    Together the others cost at most SIZE_COST samples at the best sizes, or twice as much as the
     most expensive one that is always tried.
     """
     best = best_sizes(dims)
@@ -123,9 +127,6 @@ def _single(dims: Dims, name: str) -> Iterator[Sizes]:
         if _cost(sizes, best) > _DEAR:  # by itself, then
             sizes = {**best, name: size}
         yield sizes
-
-
-_DEAR = 4.0  # cost beyond which one probe varies one dimension only
 
 
 def _pairs(dims: Dims, batch: str | None) -> Iterator[Sizes]:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.artifact.artifact import Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.results import GateResult
 from runtimes.spec import DimRange, Dims, TensorSpec
@@ -20,6 +19,7 @@ from runtimes.validator.gates.batch import batch_invariant
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import synthetic_probes
 from runtimes.validator.reference import Reference
+from tests.runtimes.validator.gates.manifests import manifest_of
 
 Array = np.ndarray[Any, Any]
 Model = Callable[[Array], Array]
@@ -45,19 +45,7 @@ def judged(
 ) -> GateResult:
     """Apply the gate to an artifact's answers to noise, to batches of it and to edge values."""
     inputs = {"x": TensorSpec(shape=shape)}
-    manifest = Manifest(
-        burnish="1",
-        name="a",
-        format="f",
-        runtime="r",
-        entry="e",
-        devices=("cpu",),
-        model="m",
-        inputs=inputs,
-        outputs={"y": TensorSpec(shape=output)},
-        dims=dims,
-        precision=precision,
-    )
+    manifest = manifest_of(inputs, {"y": TensorSpec(shape=output)}, dims=dims, precision=precision)
     probes = synthetic_probes(inputs, dims)
     truth = [{"y": eager(probe.inputs["x"].astype(np.float64))} for probe in probes]
     reference = Reference(probes, [{"y": eager(probe.inputs["x"])} for probe in probes], truth)

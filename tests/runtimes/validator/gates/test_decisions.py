@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.artifact.artifact import Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.results import GateResult
 from runtimes.spec import Arrays, TensorSpec
@@ -16,6 +15,7 @@ from runtimes.validator.gates.decisions import decisions, wilson
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe, ProbeKind
 from runtimes.validator.reference import Reference
+from tests.runtimes.validator.gates.manifests import manifest_of
 
 SPEC = {"logits": TensorSpec(shape=(1, 4))}
 
@@ -41,18 +41,7 @@ def results(
         labels = (int(outputs["logits"].argmax()),) * labelled
         probes.append(Probe(f"sample {index}", {}, kind, labels=labels))
     reference = Reference(probes, eager, eager, original=eager if pruned else None)
-    manifest = Manifest(
-        burnish="1",
-        name="a",
-        format="f",
-        runtime="r",
-        entry="e",
-        devices=("cpu",),
-        model="m",
-        inputs=SPEC,
-        outputs=SPEC,
-        precision=precision,
-    )
+    manifest = manifest_of(SPEC, SPEC, precision=precision)
     parity = summarize(answers, reference, classification=True, lossless=precision == "fp32")
     evidence = Evidence(manifest, reference, answers, answers, parity, limits or Gates())
     return list(decisions(evidence))

@@ -21,25 +21,14 @@ from runtimes.validator.gates.gates import Evidence
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
+from tests.runtimes.validator.gates.manifests import manifest_of
 
 ORDER = ["shapes", "finite", "precision", "reference", "parity", "batch", "deterministic"]
 
 
-def manifest_of(precision: str = "fp32", **build: object) -> Manifest:
+def judged_manifest(precision: str = "fp32", **build: object) -> Manifest:
     spec = {"logits": TensorSpec(shape=(2, 10))}
-    return Manifest(
-        burnish="1",
-        name="a",
-        format="f",
-        runtime="r",
-        entry="e",
-        devices=("cpu",),
-        model="m",
-        inputs=spec,
-        outputs=spec,
-        precision=precision,
-        build=build,
-    )
+    return manifest_of(spec, spec, precision=precision, build=build)
 
 
 def reference() -> Reference:
@@ -61,7 +50,7 @@ def evidence(
     first = truth.eager if first is None else first
     parity = summarize(first, truth, classification=True)
     return Evidence(
-        manifest or manifest_of(), truth, first, second or first, parity, limits or Gates()
+        manifest or judged_manifest(), truth, first, second or first, parity, limits or Gates()
     )
 
 
@@ -191,24 +180,25 @@ def test_nan_of_the_model_itself_fails_the_reference() -> None:
     ],
 )
 def test_precision_is_a_share_of_the_computing_layers(layers: dict[str, int], ok: bool) -> None:
-    result = gates.precision(evidence(manifest=manifest_of("fp16", compute_layers=layers)))
+    result = gates.precision(evidence(manifest=judged_manifest("fp16", compute_layers=layers)))
     assert result.ok is ok
     assert result.detail.endswith("required fp16")
 
 
 def test_what_the_engine_executes_counts_more_than_what_the_exporter_counted() -> None:
-    plain = evidence(manifest=manifest_of("bf16", compute_layers={"bf16": 3}))
+    plain = evidence(manifest=judged_manifest("bf16", compute_layers={"bf16": 3}))
     assert gates.precision(plain).ok is True
     result = gates.precision(replace(plain, layers={"fp32": 3}))
     assert (result.ok, result.detail) == (False, "computing layers: 3 fp32; required bf16")
     assert (
-        gates.precision(replace(plain, manifest=manifest_of("bf16"), layers={"bf16": 3})).ok is True
+        gates.precision(replace(plain, manifest=judged_manifest("bf16"), layers={"bf16": 3})).ok
+        is True
     )
 
 
 @pytest.mark.parametrize("build", [{}, {"compute_layers": {}}])
 def test_precision_is_not_judged_where_it_is_not_known(build: dict[str, object]) -> None:
-    assert gates.precision(evidence(manifest=manifest_of("fp16", **build))).ok is None
+    assert gates.precision(evidence(manifest=judged_manifest("fp16", **build))).ok is None
 
 
 def test_a_constant_reference_proves_nothing() -> None:
@@ -232,7 +222,7 @@ def test_one_percent_fails_parity_with_both_numbers() -> None:
     ("precision", "fails", "passes"), [("fp16", 1.02, 1.005), ("bf16", 1.1, 1.02)]
 )
 def test_lossy_artifacts_are_judged_by_sqnr(precision: str, fails: float, passes: float) -> None:
-    manifest = manifest_of(precision)
+    manifest = judged_manifest(precision)
     result = failed(gates.judge(evidence(scaled(fails), manifest=manifest)))
     assert result.detail.startswith("SQNR in dB is ")
     assert result.detail.endswith(f"at least {SQNR_DB[precision]:g}")
@@ -385,7 +375,7 @@ def pruned(
 ) -> Artifact:
     """An artifact of `size` bytes of a model whose weights went from 1000 bytes to `after`."""
     report = {"options": options, "before": {"bytes": 1000}, "after": {"bytes": after}}
-    manifest = manifest_of(passes=[{"prune": report}, {"recover": {}}])
+    manifest = judged_manifest(passes=[{"prune": report}, {"recover": {}}])
     files = {"e": FileEntry(sha256="0" * 64, size=size)}
     return Artifact(
         Path("a"), manifest.model_copy(update={"files": files, "gates": limits or Gates()})
@@ -395,7 +385,7 @@ def pruned(
 def whole(size: int) -> Artifact:
     """The same format without passes."""
     files = {"e": FileEntry(sha256="0" * 64, size=size)}
-    return Artifact(Path("b"), manifest_of().model_copy(update={"name": "b", "files": files}))
+    return Artifact(Path("b"), judged_manifest().model_copy(update={"name": "b", "files": files}))
 
 
 @pytest.mark.parametrize(("size", "ok"), [(700, True), (999, True), (1000, False), (1200, False)])
@@ -424,7 +414,7 @@ def test_pruning_in_steps_counts_from_the_first_to_the_last() -> None:
     first, second = (
         pruned({"structured": 0.2}, after).manifest.build["passes"][0] for after in (800, 640)
     )
-    artifact = Artifact(Path("a"), manifest_of(passes=[first, {"recover": {}}, second]))
+    artifact = Artifact(Path("a"), judged_manifest(passes=[first, {"recover": {}}, second]))
     result = gates.size(artifact, None)
     assert result is not None
     assert result.detail.startswith("64.0% of the weights before")
