@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 DType = Literal["float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+InputKind = Literal["ids", "mask", "length"]
 Shape = tuple[int | str, ...]
 """Sizes of a tensor; a string names a dynamic dimension."""
 
@@ -72,6 +73,13 @@ class TensorSpec(Strict):
     range: tuple[float, float] | None = Field(
         None, description="Legal values [low, high]; integers are drawn from it (default [0, 1])."
     )
+    kind: InputKind | None = Field(
+        None,
+        description="Meaning of an integer input. ids: rows of a table, each of which is tried; "
+        "mask: zeros and ones, with a 1 in each row; length: at most the dynamic dimension that the "
+        "input itself lacks, unless `range` says otherwise. By default integers without a range "
+        "that are named a mask are one, and those of a range of three or more are ids.",
+    )
 
     @model_validator(mode="after")
     def _legal(self) -> Self:
@@ -91,6 +99,8 @@ class TensorSpec(Strict):
             raise ValueError(
                 f"there is no {self.dtype} in the range [{self.range[0]:g}, {self.range[1]:g}]"
             )
+        if self.kind is not None and self.dtype.startswith("float"):
+            raise ValueError(f"kind: {self.kind} is for integers, not for {self.dtype}")
         return self
 
     def concrete(self, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from converters.steps.trace import depend
 from runtimes.errors import InputError, UsageError
 from runtimes.preprocess.image import Preprocess, read_image
 from runtimes.spec import Arrays, Specs, best_sizes
-from runtimes.validator.probes import draw
+from runtimes.validator.inputs.draws import draw_all
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _PREFIX = re.compile(r"^(\d+)")
@@ -209,7 +209,8 @@ def _noise(recipe: Recipe, seed: int) -> Pool:
 
 def _draw_sample(recipe: Recipe, seed: int, index: int) -> Sample:
     rng, sizes = np.random.default_rng((seed, index)), best_sizes(recipe.dims)
-    return Sample({name: draw(spec, sizes, rng)[0] for name, spec in recipe.inputs.items()})
+    arrays = draw_all(recipe.inputs, sizes, rng)
+    return Sample({name: array[0] for name, array in arrays.items()})
 
 
 def read_labels(root: Path, files: Sequence[Path], scheme: str | None, folder: Path) -> list[int]:

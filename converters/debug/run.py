@@ -113,7 +113,7 @@ def _debug(request: DebugRequest, artifact: Artifact, scratch: Path) -> DebugRes
     else:
         taps = _taps(artifact, eager, probe.inputs)
     comparison = compare(eager, taps, probe.inputs, list(manifest.outputs))
-    limit = Limit.of(manifest.precision, probe.kind == "edge", manifest.gates)
+    limit = Limit.of(manifest.precision, not probe.ordinary, manifest.gates)
     findings = comparison.search(limit, request.budget, request.top)
     first, probe_name = findings.first, probe.name
     notes = []

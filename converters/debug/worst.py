@@ -44,7 +44,7 @@ def run_probes(
     stopped: dict[int, str] = {}
     with load(artifact.path, device, SessionOptions(trust=trust)) as session:
         for index, probe in enumerate(counted(reference.probes, "probes")):
-            is_edge = probe.kind == "edge"
+            is_edge = not probe.ordinary
             if is_edge and not lossless:
                 continue  # float16 or int8 cannot hold a thousand times the usual input
             try:

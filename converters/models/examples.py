@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from converters.models.facts import ModelFacts
 from runtimes.spec import Arrays, DimRange, export_sizes
-from runtimes.validator.probes import draw, synthetic_samples
+from runtimes.validator.inputs.draws import draw
+from runtimes.validator.probes import synthetic_samples
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ class Examples:
         rng, sizes = np.random.default_rng(0), export_sizes(self.facts.dims)
         tensors = {}
         for name, spec in self.facts.inputs.items():
-            tensors[name] = torch.from_numpy(draw(spec, sizes, rng))
+            tensors[name] = torch.from_numpy(draw(name, spec, sizes, rng))
         return tensors
 
     def call(self) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def study(
         UsageError: the model does not take the recipe's inputs, or not at all sizes that `dims:`
             allows, or the recipe names another number of outputs.
     """
-    keys, first_run = _run_all(module, probes)
+    probes, keys, first_run, refusals = _run_all(module, probes)
     repeated = counted(probes[:REPEATED_PROBES], "repeated probes")
     second_run = [_outputs(module, probe.inputs)[1] for probe in repeated]
     names = _names(keys, output_names, task)
@@ -54,36 +54,52 @@ def study(
         flops=_flops(module, probes[0].inputs),
     )
     truth = _truth(module, probes, names, eager)
-    notes = list(truth.notes)
+    notes = [*truth.notes, *refusals]
     repeat = _largest_difference(first_run, second_run)
     if repeat:
         notes.append(f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}")
     return facts, Reference(list(probes), eager, truth.outputs, truth.dtype, repeat, notes)
 
 
-def _run_all(
-    module: torch.nn.Module, probes: Sequence[Probe]
-) -> tuple[list[str], list[list[np.ndarray[Any, Any]]]]:
-    """Run the model on all probes; return its names of its outputs, and the outputs."""
+def _run_all(module: torch.nn.Module, probes: Sequence[Probe]) -> _FirstRun:
+    """Run the model on all probes. Raises UsageError if it refuses usual values, or a size."""
     keys: list[str] = []
-    answers, refused = [], []
+    accepted, answers, refused, notes = [], [], [], []
     first_error = None
     for probe in counted(probes, "probes"):
         try:
             keys, arrays = _outputs(module, probe.inputs)
         except UsageError as error:
+            if probe.optional:
+                notes.append(
+                    f"eager refuses {probe.name}, so nothing is compared there: {_why(error)}"
+                )
+                continue
             if probe.kind != "size":
                 raise
             refused.append(probe.sizes)
             first_error = first_error or error
         else:
+            accepted.append(probe)
             answers.append(arrays)
     if first_error is not None:
-        accepted = [probe.sizes for probe in probes if probe.sizes not in refused]
-        cause = first_error.__cause__
-        message = f"{type(cause).__name__}: {cause}"
-        raise UsageError(describe_refusals(refused, accepted, message)) from first_error
-    return keys, answers
+        sizes = [probe.sizes for probe in probes if probe.sizes not in refused]
+        raise UsageError(describe_refusals(refused, sizes, _why(first_error))) from first_error
+    return _FirstRun(accepted, keys, answers, notes)
+
+
+def _why(error: UsageError) -> str:
+    cause = error.__cause__
+    return f"{type(cause).__name__}: {cause}"
+
+
+class _FirstRun(NamedTuple):
+    """The probes that the model takes, its names of its outputs, the outputs, and notes."""
+
+    probes: list[Probe]
+    keys: list[str]
+    answers: list[list[np.ndarray[Any, Any]]]
+    notes: list[str]
 
 
 def count_classes(module: torch.nn.Module, inputs: Specs, dims: Dims) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from runtimes.validator.sizes import Sizes, label
+from runtimes.validator.inputs.sizes import Sizes, label
 
 _SHOWN = 3  # refused sizes that a message names
 

@@ -13,7 +13,7 @@ from converters.sources.randomize import randomize
 from converters.sources.weights import LoadedState, WeightsRecord, find_weights, load_into
 from runtimes.errors import UsageError
 from runtimes.spec import Dims, Specs
-from runtimes.validator.probes import draw
+from runtimes.validator.inputs.draws import draw_all
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +95,5 @@ def _forward_noise(module: torch.nn.Module, source: Source, loaded: LoadedState)
 
     rng = np.random.default_rng(loaded.random_seed)
     sizes = {name: max(dim.best, min(dim.max, _RANDOM_BATCH)) for name, dim in source.dims.items()}
-    arrays = {
-        name: torch.from_numpy(draw(spec, sizes, rng)) for name, spec in source.inputs.items()
-    }
-    call(module, arrays)
+    noise = draw_all(source.inputs, sizes, rng)
+    call(module, {name: torch.from_numpy(array) for name, array in noise.items()})

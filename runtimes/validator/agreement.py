@@ -40,9 +40,7 @@ def agreement(answers: Sequence[Arrays], reference: Reference) -> Agreement:
     Only samples count: batches at other sizes repeat them, and edge values are no samples.
     """
     name = next(iter(reference.eager[0]))
-    samples = [
-        index for index, probe in enumerate(reference.probes) if probe.kind in ("data", "noise")
-    ]
+    samples = [index for index, probe in enumerate(reference.probes) if probe.sample]
     logits = np.concatenate([_rows(answers[index][name]) for index in samples])
     expected = np.concatenate([_rows(reference.decisions[index][name]) for index in samples])
     return Agreement(

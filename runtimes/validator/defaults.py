@@ -63,6 +63,8 @@ COMPUTE_SHARE = 0.9
 # The resolution of float32: if eager happens to be exact, its error counts as this share of the
 # truth's rms, so that a ratio to it still means something.
 ERROR_FLOOR = 2.0**-24
+# An error below this is none: engines may take numbers under the smallest normal float32 for zero.
+SMALLEST_ERROR = 2.0**-100
 
 # Seeded probes if the recipe has no data, at the sizes to be fastest at. Enough for a wrong
 # operator to show; statistics on accuracy need real data.
@@ -91,6 +93,13 @@ PROBES_PER_CALL = 8
 # float32 room for the squares and exponents of layers; a thousandth of it is lost if an epsilon is
 # too large.
 LARGE, SMALL = 1e3, 1e-3
+# Between the ordinary and the thousandfold: where saturation begins. And numbers below the smallest
+# normal float32, which engines may take for zero.
+LARGER, DENORMAL = 30.0, 1e-40
+
+# Sets of inputs that are added so that each id of an embedding occurs once: 16 sets of 128 tokens
+# hold 2,048 ids.
+ID_PROBES = 16
 
 # A reference whose outputs differ between inputs by less than this share of their rms is constant:
 # any artifact "agrees" with it.

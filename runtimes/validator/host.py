@@ -18,7 +18,8 @@ from runtimes.results import Deadline
 from runtimes.session import Session, SessionOptions, check_device, load
 from runtimes.spec import Arrays, best_sizes
 from runtimes.validator import defaults
-from runtimes.validator.probes import batch_dimension, draw, synthetic_samples
+from runtimes.validator.inputs.draws import draw_all
+from runtimes.validator.probes import batch_dimension, synthetic_samples
 
 Opener = Callable[[], Session]
 """Opens a session; picklable, so that another process can call it."""
@@ -130,7 +131,7 @@ class SessionHost:
     def _seconds_at(self, sizes: dict[str, int]) -> float:
         """Return the median seconds of one run at these sizes."""
         rng = np.random.default_rng(2)
-        inputs = {name: draw(spec, sizes, rng) for name, spec in self._session.inputs.items()}
+        inputs = draw_all(self._session.inputs, sizes, rng)
         self._session.run(inputs)  # engines prepare for each new shape
         times: list[float] = []
         while sum(times) < defaults.SWEEP_SECONDS or len(times) < defaults.MIN_BURST_RUNS:

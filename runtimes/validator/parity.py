@@ -16,8 +16,8 @@ import numpy as np
 from runtimes.results import OutputParity, Parity
 from runtimes.spec import Arrays
 from runtimes.validator.agreement import agreement
-from runtimes.validator.defaults import ERROR_FLOOR, SIZE_ALLOWANCE_DB
-from runtimes.validator.reference import Reference
+from runtimes.validator.defaults import ERROR_FLOOR, SIZE_ALLOWANCE_DB, SMALLEST_ERROR
+from runtimes.validator.reference import Reference, unanswered
 
 _SQNR_LIMIT_DB = 400.0  # stands for "no error at all" in a file format without infinity
 
@@ -74,7 +74,8 @@ def error_scale(
     comparable = np.isfinite(actual) & np.isfinite(exact)
     actual, exact = np.where(comparable, actual, 0.0), np.where(comparable, exact, 0.0)
     smallest = max(typical, ERROR_FLOOR) * rms(exact)
-    return max(rms(actual - exact), smallest) or ERROR_FLOOR
+    unit = max(rms(actual - exact), smallest)
+    return max(unit, SMALLEST_ERROR) if unit else ERROR_FLOOR
 
 
 def typical_errors(reference: Reference) -> dict[str, float]:
@@ -85,7 +86,7 @@ def typical_errors(reference: Reference) -> dict[str, float]:
     """
     shares: dict[str, list[float]] = {name: [] for name in reference.truth[0]}
     for probe, eager, truth in zip(reference.probes, reference.eager, reference.truth, strict=True):
-        if probe.kind == "edge":
+        if not probe.ordinary:
             continue
         for name, exact in truth.items():
             if signal := rms(np.where(np.isfinite(exact), exact, 0.0)):
@@ -167,7 +168,7 @@ def measure_distances(
     for probe, outputs, eager, truth in zip(
         reference.probes, answers, reference.eager, reference.truth, strict=True
     ):
-        if probe.kind == "edge" and not edges:
+        if not probe.ordinary and (not edges or unanswered(probe, eager)):
             continue
         for name, exact in truth.items():
             distances.append(
@@ -196,8 +197,8 @@ def summarize(
     thousand times the usual input is to be expected, and is no fault.
     """
     distances = measure_distances(answers, reference, edges=lossless)
-    edges = [distance for distance in distances if distance.kind == "edge"]
-    judged = [distance for distance in distances if distance.kind != "edge"]
+    edges = [distance for distance in distances if distance.kind in ("edge", "nan")]
+    judged = [distance for distance in distances if distance.kind not in ("edge", "nan")]
     worst = _worst(judged)
     worst_edge = _worst(edges) if edges else None
     classes = agreement(answers, reference) if classification else None
@@ -264,7 +265,7 @@ def _sqnr(distances: Sequence[Distance], lossless: bool) -> float:
     signal = math.hypot(*(sample.signal for sample in samples))
     error = math.hypot(*(sample.error for sample in samples))
     pooled = _decibel(signal, error)
-    resized = [distance.sqnr_db for distance in distances if distance.kind == "size"]
+    resized = [distance.sqnr_db for distance in distances if distance.kind in ("size", "ids")]
     return min([pooled, *(sqnr for sqnr in resized if sqnr < pooled - SIZE_ALLOWANCE_DB)])
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from runtimes.spec import Arrays, Dims, Specs, TensorSpec, best_sizes
-from runtimes.validator.defaults import LARGE, PROBED_SIZES, SMALL, SYNTHETIC_PROBES
-from runtimes.validator.sizes import design, label
+from runtimes.spec import Arrays, Dims, Specs, best_sizes
+from runtimes.validator.defaults import PROBED_SIZES, SYNTHETIC_PROBES
+from runtimes.validator.inputs.draws import draw, draw_all
+from runtimes.validator.inputs.ids import covering
+from runtimes.validator.inputs.regions import UNDECLARED, regions, with_nan
+from runtimes.validator.inputs.sizes import design, label
 
-ProbeKind = Literal["data", "noise", "size", "edge"]
-"""data: real samples; noise: seeded; size: samples at other sizes; edge: extreme legal values."""
+ProbeKind = Literal["data", "noise", "size", "ids", "edge", "nan"]
+"""data: real samples; noise: seeded; size: samples at other sizes; ids: noise with ids that samples
+lack; edge: unusual legal values; nan: noise with a NaN in it."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Probe:
     Attributes:
         name: as verdicts cite it.
         inputs: one array per input.
-        kind: see `ProbeKind`; lossy artifacts are not judged on `edge`.
+        kind: see `ProbeKind`; lossy artifacts are judged on the ordinary ones only.
         sizes: the dynamic dimensions.
         rows: for a batch that begins with the first rows of other probes: the indices of these.
         labels: the true classes of the samples, if they are known.
@@ -37,28 +40,20 @@ class Probe:
     rows: tuple[int, ...] = ()
     labels: tuple[int, ...] = ()
 
+    @property
+    def ordinary(self) -> bool:
+        """Whether the values are as usual: every artifact is judged on them."""
+        return self.kind not in ("edge", "nan")
 
-def draw(
-    spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator
-) -> np.ndarray[Any, Any]:
-    """Draw seeded noise for one input: standard normal for floats without a range, else uniform."""
-    shape = spec.concrete(sizes)
-    if spec.dtype == "bool":
-        return np.asarray(rng.integers(0, 2, shape), bool)
-    if np.issubdtype(spec.dtype, np.floating):
-        draws = (
-            rng.standard_normal(shape) if spec.range is None else rng.uniform(*spec.range, shape)
-        )
-        return np.asarray(draws, spec.dtype)  # a draw without dimensions is a Python number
-    low, high = integer_range(spec)
-    return np.asarray(rng.integers(low, high, shape, endpoint=True), spec.dtype)
+    @property
+    def optional(self) -> bool:
+        """Whether a model may refuse the values: nobody said that they are legal."""
+        return self.kind == "nan" or self.name.removeprefix("edge ") in UNDECLARED
 
-
-def integer_range(spec: TensorSpec) -> tuple[int, int]:
-    """Return the smallest and largest legal integer of an input: its range, cut to the dtype's."""
-    limits = np.iinfo(spec.dtype)
-    low, high = spec.range or (0, 1)
-    return max(math.ceil(low), int(limits.min)), min(math.floor(high), int(limits.max))
+    @property
+    def sample(self) -> bool:
+        """Whether this is one of the samples that everything else is made from."""
+        return self.kind in ("data", "noise")
 
 
 def synthetic_samples(
@@ -67,13 +62,9 @@ def synthetic_samples(
     """Draw seeded noise at the sizes to be fastest at."""
     rng, sizes = np.random.default_rng(seed), best_sizes(dims)
     return [
-        Probe(f"noise {number}", _draw_all(inputs, sizes, rng), "noise", sizes)
+        Probe(f"noise {number}", draw_all(inputs, sizes, rng), "noise", sizes)
         for number in range(count)
     ]
-
-
-def _draw_all(inputs: Specs, sizes: Mapping[str, int], rng: np.random.Generator) -> Arrays:
-    return {name: draw(spec, sizes, rng) for name, spec in inputs.items()}
 
 
 def synthetic_probes(
@@ -90,13 +81,13 @@ def with_limits(
     seed: int = 0,
     sizes: int = PROBED_SIZES,
 ) -> list[Probe]:
-    """Return the samples, then probes at other sizes, then edge values.
+    """Return the samples, then probes at other sizes, then unusual values.
 
     `sizes`: how many sizes to try beyond each dimension's ends and one that no exporter saw.
     """
     rng = np.random.default_rng(seed + 1)
     sized = _sized(samples, inputs, dims, rng, sizes)
-    return [*samples, *sized, *_edges(inputs, dims, rng)]
+    return [*samples, *sized, *_unusual(samples, inputs, dims, rng)]
 
 
 def _sized(
@@ -107,7 +98,7 @@ def _sized(
         if batch and {**sizes, batch: best[batch]} == best:
             yield _batch(samples, inputs, sizes, batch, rng)
         else:
-            yield Probe(f"size {label(sizes)}", _draw_all(inputs, sizes, rng), "size", sizes)
+            yield Probe(f"size {label(sizes)}", draw_all(inputs, sizes, rng), "size", sizes)
 
 
 def _batch(
@@ -129,7 +120,7 @@ def _batch(
     for name, spec in inputs.items():
         parts = [samples[row].inputs[name][:1] for row in rows]
         if added:
-            noise = draw(spec, {**sizes, batch: added}, rng)
+            noise = draw(name, spec, {**sizes, batch: added}, rng)
             base = np.concatenate([parts[index % len(rows)] for index in range(added)])
             parts.append(_blend(base, noise, rng))
         arrays[name] = np.concatenate(parts)
@@ -159,35 +150,16 @@ def batch_dimension(inputs: Specs) -> str | None:
     return None if any(name in spec.shape[1:] for spec in inputs.values()) else name
 
 
-def _edges(inputs: Specs, dims: Dims, rng: np.random.Generator) -> Iterator[Probe]:
-    """Yield extreme legal values, of all inputs at once; inputs without such an edge get noise."""
+def _unusual(
+    samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator
+) -> Iterator[Probe]:
+    """Yield ids that the samples lack, then regions of unusual values, then a NaN."""
     sizes = best_sizes(dims)
-    for kind in ("zeros", "lowest", "highest", "large", "small"):
-        edges = {name: _edge(spec, sizes, kind, rng) for name, spec in inputs.items()}
-        if all(edge is None for edge in edges.values()):
-            continue
-        arrays: Arrays = {}
-        for name, edge in edges.items():
-            arrays[name] = draw(inputs[name], sizes, rng) if edge is None else edge
-        yield Probe(f"edge {kind}", arrays, "edge", sizes)
-
-
-def _edge(
-    spec: TensorSpec, sizes: Mapping[str, int], kind: str, rng: np.random.Generator
-) -> np.ndarray[Any, Any] | None:
-    """Return one input at an edge, or None if the edge is not legal for it.
-
-    The edges of floats without a range are zeros and noise scaled up and down; those of integers
-    and of floats with a range are its two ends.
-    """
-    shape, floating = spec.concrete(sizes), np.issubdtype(spec.dtype, np.floating)
-    if floating and spec.range is None:
-        scale = {"zeros": 0.0, "large": LARGE, "small": SMALL}.get(kind)
-        return None if scale is None else np.asarray(rng.standard_normal(shape) * scale, spec.dtype)
-    if spec.dtype == "bool":
-        low, high = 0.0, 1.0
-    else:
-        low, high = spec.range if floating and spec.range else integer_range(spec)
-    zero = 0.0 if floating and low <= 0 <= high else None
-    value = {"lowest": low, "highest": high, "zeros": zero}.get(kind)
-    return None if value is None else np.full(shape, value, spec.dtype)
+    contained = [sample.inputs for sample in samples]
+    for number, arrays in enumerate(covering(inputs, sizes, contained, rng)):
+        yield Probe(f"ids {number}", arrays, "ids", sizes)
+    for region, arrays in regions(inputs, sizes, rng):
+        yield Probe(f"edge {region}", arrays, "edge", sizes)
+    broken = with_nan(inputs, sizes, rng)
+    if broken is not None:
+        yield Probe("a NaN", broken, "nan", sizes)

@@ -57,7 +57,7 @@ class Reference:
         """Return the names of outputs that do not depend on the input: agreement proves nothing."""
         judged = []
         for probe, truth in zip(self.probes, self.truth, strict=True):
-            if probe.kind != "edge":
+            if probe.ordinary:
                 judged.append(truth)
         return [name for name in self.truth[0] if _constant([outputs[name] for outputs in judged])]
 
@@ -131,6 +131,11 @@ class Reference:
             raise ArtifactError(
                 f"cannot read the reference {path} ({error}); `burnish convert` writes a new one"
             ) from error
+
+
+def unanswered(probe: Probe, eager: Arrays) -> bool:
+    """Return whether an input with a NaN made eager's answer NaN: then there is none to compare."""
+    return probe.kind == "nan" and not all(np.isfinite(values).all() for values in eager.values())
 
 
 def check_there(path: Path) -> None:

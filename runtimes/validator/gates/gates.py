@@ -20,8 +20,8 @@ from runtimes.validator.evidence import Evidence, rms_between
 from runtimes.validator.gates.batch import batch_invariant
 from runtimes.validator.gates.decisions import decisions
 from runtimes.validator.gates.finite import finite, not_comparable
+from runtimes.validator.outputs.parts import judge_parts, measure_parts
 from runtimes.validator.parity import error_scale, rms
-from runtimes.validator.parts import judge_parts, measure_parts
 
 
 def names_and_shapes(evidence: Evidence) -> GateResult:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import PART_SAMPLES
-from runtimes.validator.parts import Part, Values, judge_parts, measure_parts
+from runtimes.validator.outputs.parts import Part, Values, judge_parts, measure_parts
 from runtimes.validator.probes import Probe, ProbeKind
 from runtimes.validator.reference import Reference
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runtimes.spec import DimRange, export_sizes
 from runtimes.validator.defaults import PROBED_SIZES
-from runtimes.validator.sizes import candidates, design, unseen_size
+from runtimes.validator.inputs.sizes import candidates, design, unseen_size
 
 
 @st.composite

@@ -1,0 +1,1 @@
+"""Values and sizes of the validator's inputs."""

@@ -1,0 +1,106 @@
+"""Regions of legal values that ordinary samples do not reach, and how to fill an input with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from runtimes.spec import Arrays, Specs, TensorSpec
+from runtimes.validator.defaults import DENORMAL, LARGE, LARGER, SMALL
+from runtimes.validator.inputs.draws import Values, draw, draw_all, kind_of, legal_integers
+
+REGIONS = (
+    *("zeros", "lowest", "highest", "constant", "negative"),
+    *("larger", "large", "small", "denormal"),
+)
+"""Names of the regions. An input that has no such region gets ordinary noise."""
+
+UNDECLARED = ("constant", "negative", "larger", "large", "small", "denormal")
+"""Regions that are not the ends of a declared range."""
+
+OVERFLOWING = ("larger", "large")
+"""Regions where float16 may overflow although the model is right."""
+
+
+def regions(
+    inputs: Specs, sizes: Mapping[str, int], rng: np.random.Generator
+) -> Iterator[tuple[str, Arrays]]:
+    """Yield the name of each region that an input has, and the values of all inputs in it."""
+    for region in REGIONS:
+        filled = {name: _fill(name, spec, sizes, region, rng) for name, spec in inputs.items()}
+        if all(values is None for values in filled.values()):
+            continue
+        arrays: Arrays = {}
+        for name, values in filled.items():
+            arrays[name] = draw(name, inputs[name], sizes, rng) if values is None else values
+        yield region, arrays
+
+
+def with_nan(inputs: Specs, sizes: Mapping[str, int], rng: np.random.Generator) -> Arrays | None:
+    """Return noise with a NaN in each floating-point input; None if there is no such input."""
+    arrays = draw_all(inputs, sizes, rng)
+    floating = [array for array in arrays.values() if array.dtype.kind == "f" and array.size]
+    for array in floating:
+        array.reshape(-1)[rng.integers(array.size)] = np.nan
+    return arrays if floating else None
+
+
+def _fill(
+    name: str, spec: TensorSpec, sizes: Mapping[str, int], region: str, rng: np.random.Generator
+) -> Values | None:
+    """Return one input in a region, or None if it has no such region."""
+    if np.issubdtype(spec.dtype, np.floating):
+        fill = _unbounded if spec.range is None else _bounded
+        return fill(spec, spec.concrete(sizes), region, rng)
+    return _integers(name, spec, sizes, region)
+
+
+def _unbounded(
+    spec: TensorSpec, shape: tuple[int, ...], region: str, rng: np.random.Generator
+) -> Values | None:
+    """Fill floats without a range: noise scaled up and down, of one sign, or a constant."""
+    scale = {
+        "zeros": 0.0,
+        "larger": LARGER,
+        "large": LARGE,
+        "small": SMALL,
+        "denormal": DENORMAL if spec.dtype == "float32" else None,
+    }.get(region)
+    noise = rng.standard_normal(shape)
+    values: dict[str, Any] = {
+        "constant": np.full(shape, rng.uniform(0.5, 1.5)),
+        "negative": -np.abs(noise),
+    }
+    filled = values.get(region) if scale is None else noise * scale
+    return None if filled is None else np.asarray(filled, spec.dtype)
+
+
+def _bounded(
+    spec: TensorSpec, shape: tuple[int, ...], region: str, rng: np.random.Generator
+) -> Values | None:
+    """Fill floats of a range: its ends, zero, a constant, its negative part."""
+    assert spec.range is not None
+    low, high = spec.range
+    values: dict[str, Any] = {"lowest": low, "highest": high, "constant": rng.uniform(low, high)}
+    if low <= 0 <= high:
+        values["zeros"] = 0.0
+    if low < 0:
+        values["negative"] = rng.uniform(low, min(high, 0.0), shape)
+    filled = values.get(region)
+    return None if filled is None else np.full(shape, filled, spec.dtype)
+
+
+def _integers(name: str, spec: TensorSpec, sizes: Mapping[str, int], region: str) -> Values | None:
+    """Fill integers and booleans with the ends of their range; a mask keeps one 1 in each row."""
+    shape = spec.concrete(sizes)
+    if kind_of(name, spec) == "mask":
+        if region == "highest":
+            return np.ones(shape, spec.dtype)
+        if region == "lowest" and shape:
+            return np.asarray(np.broadcast_to(np.arange(shape[-1]) == 0, shape), spec.dtype)
+        return None
+    low, high = (0, 1) if spec.dtype == "bool" else legal_integers(name, spec, sizes)
+    value = {"lowest": low, "highest": high}.get(region)
+    return None if value is None else np.full(shape, value, spec.dtype)

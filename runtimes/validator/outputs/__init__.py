@@ -1,0 +1,1 @@
+"""Outputs made comparable: order within ties, and parts of a tensor."""
