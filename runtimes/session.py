@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+import numpy as np
+
 from runtimes.artifact import trust
 from runtimes.artifact.artifact import MANIFEST, Artifact
 from runtimes.artifact.signature import KeySource
@@ -83,7 +85,7 @@ class Session(ABC):
         if problem := mismatch(inputs, self.inputs, self.dims):
             raise InputError(problem)
         try:
-            return self._run(dict(inputs))
+            return _independent(self._run(dict(inputs)), inputs)
         except BurnishError:
             raise
         except (
@@ -120,6 +122,16 @@ class Session(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _independent(outputs: Arrays, inputs: Mapping[str, Any]) -> Arrays:
+    """Return outputs that share no memory with the caller's arrays or with each other."""
+    taken = list(inputs.values())
+    for name, array in outputs.items():
+        if any(np.may_share_memory(array, other) for other in taken):
+            outputs[name] = array.copy()
+        taken.append(outputs[name])
+    return outputs
 
 
 class Runtime(Protocol):

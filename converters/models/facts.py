@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from converters.models.call import call, passes_by_keyword
 from converters.models.operations import count
 from converters.models.refusals import describe_refusals
+from converters.models.state import restore_buffers, snapshot, written
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 from runtimes.progress import counted
@@ -37,9 +38,11 @@ def study(
         UsageError: the model does not take the recipe's inputs, or not at all sizes that `dims:`
             allows, or the recipe names another number of outputs.
     """
+    before = snapshot(module)
     probes, keys, first_run, refusals = _run_all(module, probes)
-    repeated = counted(probes[:REPEATED_PROBES], "repeated probes")
-    second_run = [_outputs(module, probe.inputs)[1] for probe in repeated]
+    second_run = _run_again(module, probes)
+    state = tuple(written(module, before))
+    restore_buffers(module, before)
     names = _names(keys, output_names, task)
     eager = [dict(zip(names, arrays, strict=True)) for arrays in first_run]
     outputs = {}
@@ -56,9 +59,23 @@ def study(
     truth = _truth(module, probes, names, eager)
     notes = [*truth.notes, *refusals]
     repeat = _largest_difference(first_run, second_run)
-    if repeat:
+    if state and not repeat:
+        notes.append(f"forward() writes {', '.join(state)}, on which no answer depends")
+    elif repeat:
         notes.append(f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}")
-    return facts, Reference(list(probes), eager, truth.outputs, truth.dtype, repeat, notes)
+    reference = Reference(list(probes), eager, truth.outputs, truth.dtype, repeat, notes)
+    return facts, replace(reference, state=state if repeat else ())
+
+
+def _run_again(
+    module: torch.nn.Module, probes: Sequence[Probe]
+) -> list[list[np.ndarray[Any, Any]]]:
+    """Run the first probes again, each after another one: an answer may depend on the call before."""
+    answers = []
+    for index, probe in enumerate(counted(probes[:REPEATED_PROBES], "repeated probes")):
+        _outputs(module, probes[index - 1 if index else min(1, len(probes) - 1)].inputs)
+        answers.append(_outputs(module, probe.inputs)[1])
+    return answers
 
 
 def _run_all(module: torch.nn.Module, probes: Sequence[Probe]) -> _FirstRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -74,8 +75,13 @@ class TensorRtSession(Session):
         self._cuda = _Cuda()
         self._stream = self._cuda.check("cudaStreamCreate")
         self._buffers: dict[str, tuple[int, int]] = {}
+        self._running = threading.Lock()  # the context and its buffers serve one call at a time
 
     def _run(self, inputs: Arrays) -> Arrays:
+        with self._running:
+            return self._answer(inputs)
+
+    def _answer(self, inputs: Arrays) -> Arrays:
         # Not ascontiguousarray, which makes a vector of a scalar.
         arrays = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
         for name, array in arrays.items():

@@ -81,8 +81,11 @@ SIZE_COST = 64
 # one size (tests/converters/passes/quantize).
 SIZE_ALLOWANCE_DB = 3.0
 
-# Probes that are run twice, to check that answers repeat: a single one would do, two cost little.
-REPEATED_PROBES = 2
+# Probes that are run again after others, twice, and then once more from several threads at once: an
+# answer may depend on the calls before it. Each costs at most so many times the first one.
+REPEATED_PROBES = 6
+REPEATED_COST = 4
+CALLING_THREADS = 3
 
 # Probes that are sent to a session in one message. Sessions live side by side until all are timed,
 # and what the allocator once had of the system it keeps: with 400 pictures at once, nine sessions

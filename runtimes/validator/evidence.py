@@ -18,20 +18,36 @@ from runtimes.validator.reference import Reference
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Outputs of one session for the probes, and of a second run of the first probes.
+class Repeat:
+    """A further run of a probe: its index, the outputs, and how it differs from the first."""
 
-    `layers`: counts of computing layers by the precision they were executed in, if the engine
-    reports it.
+    index: int
+    outputs: Arrays
+    how: str = "after other calls"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Outputs of one session for the probes, and of further runs of some of them.
+
+    Attributes:
+        manifest, reference, gates: of the artifact.
+        first: the outputs for each probe.
+        repeats: the outputs of further runs.
+        parity: the summary of `first`.
+        layers: counts of computing layers by the precision they were executed in, if the engine
+            reports it.
+        problems: what the session did to arrays that are not its own.
     """
 
     manifest: Manifest
     reference: Reference
     first: Sequence[Arrays]
-    second: Sequence[Arrays]
+    repeats: Sequence[Repeat]
     parity: Parity
     gates: Gates
     layers: dict[str, int] | None = None
+    problems: Sequence[str] = ()
 
     @cached_property
     def typical(self) -> dict[str, float]:
@@ -47,7 +63,11 @@ class Evidence:
 def rms_between(
     first: np.ndarray[Any, Any], second: np.ndarray[Any, Any], eager: np.ndarray[Any, Any]
 ) -> float:
-    """Return the rms between two answers to one sample, over eager's finite values."""
+    """Return the rms between two answers to one sample, over eager's finite values.
+
+    The same NaN or Inf in both is no difference.
+    """
     with np.errstate(invalid="ignore"):
         difference = np.asarray(first, np.float64) - second
+    difference[(first == second) | (np.isnan(first) & np.isnan(second))] = 0.0
     return rms(np.where(np.isfinite(eager), difference, 0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -18,6 +19,7 @@ from runtimes.results import Deadline
 from runtimes.session import Session, SessionOptions, check_device, load
 from runtimes.spec import Arrays, best_sizes
 from runtimes.validator import defaults
+from runtimes.validator.conduct import Watch
 from runtimes.validator.inputs.draws import draw_all
 from runtimes.validator.probes import batch_dimension, synthetic_samples
 
@@ -56,6 +58,7 @@ class SessionHost:
         self._inputs = cycle([sample.inputs for sample in samples])
         self._loaded = time.perf_counter() - start
         self._cold_start: float | None = None
+        self._watch = Watch()
 
     def ready(self) -> bool:
         """Return True once the session is loaded."""
@@ -66,10 +69,19 @@ class SessionHost:
         answers = []
         for name, arrays in probes:
             try:
-                answers.append(self._run(arrays))
+                answers.append(self._watch.run(self._run, name, arrays))
             except BurnishError as error:
                 raise BurnishError(f"at {name}: {error}") from error
         return answers
+
+    def answer_at_once(self, probes: list[tuple[str, Arrays]]) -> list[Arrays]:
+        """Return the outputs for each named set of inputs, from several threads at once."""
+        with ThreadPoolExecutor(defaults.CALLING_THREADS) as threads:
+            return list(threads.map(self._run, [arrays for _, arrays in probes]))
+
+    def problems(self) -> list[str]:
+        """Return what the session did to arrays that are not its own."""
+        return self._watch.problems
 
     def compute_layers(self) -> dict[str, int] | None:
         """Return counts of computing layers by executed precision, or None; see `Session`."""

@@ -33,6 +33,7 @@ class Reference:
         original: per probe, the answers of the model before passes pruned or trained it; None if
             none did. Classes and accuracy are compared with it, errors with the model as it was
             exported.
+        state: what forward() writes, if an answer of eager depends on the calls before.
     """
 
     probes: list[Probe]
@@ -42,6 +43,7 @@ class Reference:
     repeat_error: float = 0.0
     notes: list[str] = field(default_factory=list)
     original: list[Arrays] | None = None
+    state: tuple[str, ...] = ()
 
     @property
     def decisions(self) -> list[Arrays]:
@@ -92,6 +94,7 @@ class Reference:
             "repeat_error": self.repeat_error if math.isfinite(self.repeat_error) else None,
             "notes": self.notes,
             "changed": self.original is not None,
+            "state": self.state,
         }
 
     @classmethod
@@ -124,6 +127,7 @@ class Reference:
                     math.inf if facts.repeat_error is None else facts.repeat_error,
                     facts.notes,
                     outputs("original") if facts.changed else None,
+                    facts.state,
                 )
         except (
             Exception
@@ -158,6 +162,7 @@ class _Facts(BaseModel):
     repeat_error: float | None = Field(..., description="None for infinity, which JSON lacks.")
     notes: list[str]
     changed: bool = False
+    state: tuple[str, ...] = ()
 
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from runtimes.artifact.artifact import Artifact
 from runtimes.artifact.gates import Gates
@@ -16,21 +15,15 @@ from runtimes.machine.devices import eager_device
 from runtimes.machine.intel import intel_devices
 from runtimes.machine.machine import cores
 from runtimes.process.process import Child
-from runtimes.progress import Advance, Tell, task, watched
+from runtimes.progress import Tell, watched
 from runtimes.results import GateResult, Parent, Row, Speed, Status
 from runtimes.session import SessionOptions, runtime_of, unavailable
-from runtimes.spec import Arrays
 from runtimes.validator.defaults import (
     BUDGET_SECONDS,
-    PROBES_PER_CALL,
-    REPEATED_PROBES,
-    REQUEST_SECONDS,
 )
-from runtimes.validator.evidence import Evidence
 from runtimes.validator.gates import gates
 from runtimes.validator.host import ArtifactOpener, Opener, SessionHost
-from runtimes.validator.parity import summarize
-from runtimes.validator.probes import Probe
+from runtimes.validator.judge import Answers, collect, judge
 from runtimes.validator.reference import Reference
 from runtimes.validator.rows import blank_row, end_with_error, settle
 from runtimes.validator.speed import speed
@@ -160,52 +153,18 @@ def _check(
     child = start(target, options, log)
     stack.callback(child.kill)
     try:
-        repeated = reference.probes[:REPEATED_PROBES]
-        with task("probes", len(reference.probes) + len(repeated)) as advance:
-            first = _answers(child, reference.probes, advance)
-            second = _answers(child, repeated, advance)
-        layers = child.call("compute_layers")
-        return _judged(target, row, reference, first, second, layers), child
+        return _judged(target, row, reference, collect(child, reference.probes)), child
     except (ArtifactError, Untrusted) as error:
         return end_with_error(row, "loads", error), None
     except BurnishError as error:
         return end_with_error(row, "runs", error), None
 
 
-def _answers(child: Child, probes: Sequence[Probe], advance: Advance) -> list[Arrays]:
-    """Return a session's outputs for each probe.
-
-    Probes are sent some at a time: a process keeps the memory that it once held.
-    """
-    answers: list[Arrays] = []
-    while len(answers) < len(probes):
-        sent = probes[len(answers) : len(answers) + PROBES_PER_CALL]
-        inputs = [(probe.name, probe.inputs) for probe in sent]
-        answers += child.call("answer", inputs, timeout=REQUEST_SECONDS)
-        advance(len(sent))
-    return answers
-
-
-def _judged(
-    target: Target, row: Row, reference: Reference, first: Any, second: Any, layers: Any
-) -> Row:
-    manifest = target.artifact.manifest
-    comparable = all(
-        _shapes(outputs) == _shapes(truth)
-        for outputs, truth in zip(first, reference.truth, strict=True)
-    )
-    parity = row.parity
-    if comparable:
-        classification, lossless = manifest.task == "classification", manifest.precision == "fp32"
-        parity = summarize(first, reference, classification, lossless)
-    evidence = Evidence(manifest, reference, first, second, parity, target.gates, layers)
-    loads = GateResult(gate="loads", ok=True, detail="loaded and run")
-    results = [loads, *gates.judge(evidence), *_size(target)]
+def _judged(target: Target, row: Row, reference: Reference, answers: Answers) -> Row:
+    """Judge all gates but speed."""
+    parity, results = judge(target.artifact.manifest, target.gates, reference, answers)
+    results += _size(target)
     return settle(row.model_copy(update={"parity": parity, "gates": results}))
-
-
-def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in arrays.items()}
 
 
 def _size(target: Target) -> list[GateResult]:

@@ -55,8 +55,9 @@ class TorchSession(Session):
         import torch
 
         with torch.inference_mode():
-            # order="C": torch refuses negative strides, which a flipped array has
-            arrays = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
+            # Copies, since a model may write to its inputs. order="C": torch refuses negative
+            # strides, which a flipped array has.
+            arrays = {name: np.array(inputs[name], order="C") for name in self.inputs}
             device = self._device
             tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
             result = self._call(tensors)

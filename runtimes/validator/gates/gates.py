@@ -77,6 +77,12 @@ def meaningful(evidence: Evidence) -> GateResult:
         )
     truth = reference.truth[0].values()
     magnitude = max(rms(np.where(np.isfinite(values), values, 0.0)) for values in truth)
+    if reference.state and reference.repeat_error:
+        return _fails(
+            "reference",
+            f"forward() writes {', '.join(reference.state)}: the model keeps a state, so its answers "
+            "depend on the calls before; make the state an input and an output",
+        )
     if not reference.repeat_error <= UNREPEATABLE * magnitude:
         return _fails(
             "reference",
@@ -112,22 +118,29 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
 
 
 def deterministic(evidence: Evidence) -> GateResult:
-    """Check that two runs on one probe differ by no more than eager's own rounding error."""
+    """Check that further runs of a probe differ by no more than eager's own rounding error.
+
+    And that the session leaves alone its caller's arrays and the answers that it gave.
+    """
+    if evidence.problems:
+        return _fails("deterministic", evidence.problems[0])
     reference = evidence.reference
-    for index in range(len(evidence.second)):
-        probe = reference.probes[index]
-        for name, first in evidence.first[index].items():
-            eager, truth = reference.eager[index][name], reference.truth[index][name]
+    for repeat in evidence.repeats:
+        probe = reference.probes[repeat.index]
+        for name, first in evidence.first[repeat.index].items():
+            eager, truth = reference.eager[repeat.index][name], reference.truth[repeat.index][name]
             rounding = error_scale(eager, truth, evidence.typical[name])
-            second = evidence.second[index][name]
-            if second.shape != first.shape:
-                shapes = f"{list(first.shape)}, then {list(second.shape)}"
+            again = repeat.outputs[name]
+            if again.shape != first.shape:
+                shapes = f"{list(first.shape)}, then {list(again.shape)} {repeat.how}"
                 return _fails("deterministic", f"{name} at {probe.name} is {shapes}")
-            moved = rms_between(second, first, eager)
+            moved = rms_between(again, first, eager)
             if not moved <= max(rounding, reference.repeat_error):  # NaN fails too
-                difference = f"differs by {moved:.3g} rms between two runs"
+                difference = f"differs by {moved:.3g} rms {repeat.how}"
                 return _fails("deterministic", f"{name} at {probe.name} {difference}")
-    return GateResult(gate="deterministic", ok=True, detail="two runs agree")
+    return GateResult(
+        gate="deterministic", ok=True, detail=f"{len(evidence.repeats)} repeats agree"
+    )
 
 
 def size(artifact: Artifact, parent: Artifact | None) -> GateResult | None:

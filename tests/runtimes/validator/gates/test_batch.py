@@ -51,9 +51,7 @@ def judged(
     reference = Reference(probes, [{"y": eager(probe.inputs["x"])} for probe in probes], truth)
     answers = [{"y": artifact(probe.inputs["x"])} for probe in probes]
     parity = summarize(answers, reference, classification=False)
-    return batch_invariant(
-        Evidence(manifest, reference, answers, answers, parity, limits or Gates())
-    )
+    return batch_invariant(Evidence(manifest, reference, answers, [], parity, limits or Gates()))
 
 
 def spoiled(size: int, row: int, factor: float) -> Model:

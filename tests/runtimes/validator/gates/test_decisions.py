@@ -43,7 +43,7 @@ def results(
     reference = Reference(probes, eager, eager, original=eager if pruned else None)
     manifest = manifest_of(SPEC, SPEC, precision=precision)
     parity = summarize(answers, reference, classification=True, lossless=precision == "fp32")
-    evidence = Evidence(manifest, reference, answers, answers, parity, limits or Gates())
+    evidence = Evidence(manifest, reference, answers, [], parity, limits or Gates())
     return list(decisions(evidence))
 
 

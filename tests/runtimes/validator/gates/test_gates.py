@@ -15,9 +15,9 @@ from runtimes.artifact.gates import Gates
 from runtimes.results import Deadline, GateResult, Speed
 from runtimes.spec import Arrays, TensorSpec
 from runtimes.validator.defaults import NOISE_FP32, SQNR_DB
+from runtimes.validator.evidence import Evidence, Repeat
 from runtimes.validator.gates import gates
 from runtimes.validator.gates.finite import finite, not_comparable
-from runtimes.validator.gates.gates import Evidence
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
@@ -50,8 +50,18 @@ def evidence(
     first = truth.eager if first is None else first
     parity = summarize(first, truth, classification=True)
     return Evidence(
-        manifest or judged_manifest(), truth, first, second or first, parity, limits or Gates()
+        manifest or judged_manifest(),
+        truth,
+        first,
+        repeats(second or first),
+        parity,
+        limits or Gates(),
     )
+
+
+def repeats(answers: list[Arrays]) -> list[Repeat]:
+    """Further runs of the first probes."""
+    return [Repeat(index, outputs) for index, outputs in enumerate(answers)]
 
 
 def changed(value: float, index: tuple[int, int] = (0, 0), probe: int = 1) -> list[Arrays]:
@@ -280,7 +290,7 @@ def test_two_runs_of_differing_shape_fail_deterministic() -> None:
     result = failed(gates.judge(evidence(first, second)))
     assert (result.gate, result.detail) == (
         "deterministic",
-        "logits at probe 0 is [2, 10], then [4, 10]",
+        "logits at probe 0 is [2, 10], then [4, 10] after other calls",
     )
 
 

@@ -1,0 +1,102 @@
+"""Collect a session's answers to the probes, and judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from runtimes.artifact.artifact import Manifest
+from runtimes.artifact.gates import Gates
+from runtimes.process.process import Child
+from runtimes.progress import Advance, task
+from runtimes.results import GateResult, Parity
+from runtimes.spec import Arrays
+from runtimes.validator.conduct import repeated
+from runtimes.validator.defaults import PROBES_PER_CALL, REQUEST_SECONDS
+from runtimes.validator.evidence import Evidence, Repeat
+from runtimes.validator.gates import gates
+from runtimes.validator.outputs.order import reconcile, with_ordered_truth
+from runtimes.validator.parity import summarize
+from runtimes.validator.probes import Probe
+from runtimes.validator.reference import Reference
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Everything that a session was asked: see `Evidence`."""
+
+    first: Sequence[Arrays]
+    repeats: Sequence[Repeat] = ()
+    layers: dict[str, int] | None = None
+    problems: Sequence[str] = ()
+
+
+def collect(child: Child, probes: Sequence[Probe]) -> Answers:
+    """Run all probes, then some of them again: twice in another order, and from several threads."""
+    indices = repeated(probes)
+    again = [*indices, *reversed(indices)]
+    with task("probes", len(probes) + len(again) + len(indices)) as advance:
+        first = _answers(child, probes, advance)
+        later = _answers(child, [probes[index] for index in again], advance)
+        inputs = [(probes[index].name, probes[index].inputs) for index in indices]
+        at_once = child.call("answer_at_once", inputs, timeout=REQUEST_SECONDS)
+        advance(len(indices))
+    repeats = [Repeat(index, outputs) for index, outputs in zip(again, later, strict=True)]
+    for index, outputs in zip(indices, at_once, strict=True):
+        repeats.append(Repeat(index, outputs, "beside calls from other threads"))
+    return Answers(first, repeats, child.call("compute_layers"), child.call("problems"))
+
+
+def _answers(child: Child, probes: Sequence[Probe], advance: Advance) -> list[Arrays]:
+    """Return a session's outputs for each probe.
+
+    Probes are sent some at a time: a process keeps the memory that it once held.
+    """
+    answers: list[Arrays] = []
+    while len(answers) < len(probes):
+        sent = probes[len(answers) : len(answers) + PROBES_PER_CALL]
+        inputs = [(probe.name, probe.inputs) for probe in sent]
+        answers += child.call("answer", inputs, timeout=REQUEST_SECONDS)
+        advance(len(sent))
+    return answers
+
+
+def judge(
+    manifest: Manifest, limits: Gates, reference: Reference, answers: Answers
+) -> tuple[Parity, list[GateResult]]:
+    """Summarize a session's numbers, and apply all gates before speed."""
+    classification, lossless = manifest.task == "classification", manifest.precision == "fp32"
+    reference = with_ordered_truth(reference)
+    first = reconcile(answers.first, reference, lossless)
+    comparable = all(
+        _shapes(outputs) == _shapes(truth)
+        for outputs, truth in zip(first, reference.truth, strict=True)
+    )
+    parity = Parity()
+    if comparable:
+        parity = summarize(first, reference, classification, lossless)
+    evidence = Evidence(
+        manifest,
+        reference,
+        first,
+        _in_order(answers.repeats, reference, lossless),
+        parity,
+        limits,
+        answers.layers,
+        answers.problems,
+    )
+    loads = GateResult(gate="loads", ok=True, detail="loaded and run")
+    return parity, [loads, *gates.judge(evidence)]
+
+
+def _in_order(repeats: Sequence[Repeat], reference: Reference, lossless: bool) -> list[Repeat]:
+    """Return further runs with their outputs in eager's order."""
+    outputs = [repeat.outputs for repeat in repeats]
+    indices = [repeat.index for repeat in repeats]
+    ordered = reconcile(outputs, reference, lossless, indices)
+    pairs = zip(repeats, ordered, strict=True)
+    return [replace(repeat, outputs=arrays) for repeat, arrays in pairs]
+
+
+def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
