@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from converters.data.samples import Pool, Sample, open_pool
+from converters.recipe.data import SampleSource
 from converters.recipe.schema import Recipe
 from runtimes.errors import InputError, UsageError
 from runtimes.progress import counted
@@ -28,15 +29,37 @@ Warn = Callable[[str], object]
 def probes(
     recipe: Recipe, folder: Path, warn: Warn = lambda note: None, classes: int | None = None
 ) -> list[Probe]:
-    """Return the recipe's samples or seeded noise, with other sizes and edge values.
+    """Return the recipe's samples, or else seeded noise, with other sizes and unusual values.
 
     `warn` is called for each sample that is left out; `classes` as in `evaluation_samples`.
     """
-    if recipe.data.evaluation is None:
-        samples = synthetic_samples(recipe.inputs, recipe.dims, recipe.seed)
-    else:
+    if recipe.data.evaluation is not None:
         samples = _batches(recipe, evaluation_samples(recipe, folder, warn, classes))
+    else:
+        samples = _substitutes(recipe, folder, warn, classes)
     return with_limits(samples, recipe.inputs, recipe.dims, recipe.seed, recipe.probes.sizes)
+
+
+def _substitutes(recipe: Recipe, folder: Path, warn: Warn, classes: int | None) -> list[Probe]:
+    """Return real samples of a recipe without `data.evaluation`, or else seeded noise.
+
+    Calibration or training samples, but none of those that calibration takes its ranges from.
+    """
+    calibration = recipe.data.calibration
+    for source in (calibration, recipe.data.training):
+        if source is None or source.random is not None:
+            continue
+        pool = open_pool(recipe, source, folder)
+        picked = pool.spread(PICTURES, _calibrating(recipe, folder, source))
+        if picked:
+            samples = list(_readable(pool, picked, recipe.inputs, warn, "samples"))
+            _check_labels(samples, classes)
+            return _batches(recipe, samples)
+        warn(
+            "judged on noise: calibration uses every sample. Lower `samples` of data.calibration, or "
+            "add data.evaluation"
+        )
+    return synthetic_samples(recipe.inputs, recipe.dims, recipe.seed)
 
 
 def evaluation_samples(
@@ -90,10 +113,10 @@ def _check_labels(samples: Sequence[Sample], classes: int | None) -> None:
             )
 
 
-def _calibrating(recipe: Recipe, folder: Path) -> list[int]:
-    """Return indices of the evaluation samples that calibration uses: none of another source."""
-    calibration, evaluation = recipe.data.calibration, recipe.data.evaluation
-    if calibration is None or evaluation is None or calibration.origin != evaluation.origin:
+def _calibrating(recipe: Recipe, folder: Path, source: SampleSource) -> list[int]:
+    """Return indices of a source's samples that calibration uses: none of another source."""
+    calibration = recipe.data.calibration
+    if calibration is None or calibration.origin != source.origin:
         return []
     return open_pool(recipe, calibration, folder).spread(calibration.samples or CALIBRATION)
 
@@ -221,7 +244,7 @@ def _judging(recipe: Recipe, folder: Path) -> list[int]:
     source = recipe.data.evaluation
     assert source is not None  # called only if the recipe has it
     return open_pool(recipe, source, folder).spread(
-        source.samples or PICTURES, _calibrating(recipe, folder)
+        source.samples or PICTURES, _calibrating(recipe, folder, source)
     )
 
 

@@ -29,7 +29,7 @@ def study(
     inputs: Specs,
     dims: Dims,
     probes: Sequence[Probe],
-    output_names: Sequence[str] | None,
+    output_names: Sequence[str] | Mapping[str, object] | None,
     task: str | None,
 ) -> tuple[ModelFacts, Reference]:
     """Run the eager model on all probes, in float32 twice and in float64.
@@ -165,18 +165,29 @@ def _flops(module: torch.nn.Module, arrays: Arrays) -> int | None:
     return 2 * count(module, lambda copied: call(copied, tensors)).total or None
 
 
-def _names(keys: Sequence[str], recipe_names: Sequence[str] | None, task: str | None) -> list[str]:
-    """Return the names of the outputs: the recipe's, or else names for the model's keys."""
-    if recipe_names is not None:
-        if len(recipe_names) != len(keys):
-            names = ", ".join(recipe_names)
-            raise UsageError(
-                f"the model has {len(keys)} outputs, `outputs:` names {len(recipe_names)}: {names}"
-            )
-        return list(recipe_names)
-    if list(keys) == ["output_0"]:
-        return ["logits" if task == "classification" else "output"]
-    return list(keys)
+def _names(
+    keys: Sequence[str],
+    recipe_names: Sequence[str] | Mapping[str, object] | None,
+    task: str | None,
+) -> list[str]:
+    """Return the names of the outputs: the recipe's, or else names for the model's keys.
+
+    A mapping may name some of the model's own.
+    """
+    own = list(keys)
+    if own == ["output_0"]:
+        own = ["logits" if task == "classification" else "output"]
+    if recipe_names is None:
+        return own
+    if isinstance(recipe_names, Mapping) and set(recipe_names) <= set(own):
+        return own
+    if len(recipe_names) != len(keys):
+        names = ", ".join(recipe_names)
+        raise UsageError(
+            f"the model has {len(keys)} outputs ({', '.join(own)}), `outputs:` names "
+            f"{len(recipe_names)}: {names}"
+        )
+    return list(recipe_names)
 
 
 def _spec(name: str, arrays: Sequence[np.ndarray[Any, Any]], probes: Sequence[Probe]) -> TensorSpec:

@@ -150,7 +150,7 @@ def gate_problems(recipe: Recipe, document: Document) -> list[Problem]:
 
 def output_problems(recipe: Recipe, document: Document) -> list[Problem]:
     """Return the names of outputs that occur twice."""
-    names = recipe.outputs or ()
+    names = tuple(recipe.outputs or ())
     mark = document.mark(("outputs",))
     repeated = {name for name in names if names.count(name) > 1}
     return [Problem(mark, "outputs", f"{name!r} is named twice") for name in repeated]

@@ -56,7 +56,7 @@ def load_recipe(
     for setting in settings:
         document = override(document, setting)
     recipe, problems = explain(Recipe, document.data, document, ())
-    artifacts, artifact_problems = _artifacts(document, recipe.gates if recipe else Gates())
+    artifacts, artifact_problems = _artifacts(document, _common_gates(recipe))
     problems += [*artifact_problems, *model_problems(document)]
     problems += _cross_problems(recipe or _readable(document.data), artifacts, document)
     if problems or recipe is None:
@@ -88,6 +88,16 @@ def _cross_problems(
     if not unreadable & {"task", "gates"}:
         problems += gate_problems(recipe, document)
     return problems + output_problems(recipe, document)
+
+
+def _common_gates(recipe: Recipe | None) -> Gates:
+    """Return the recipe's gates, with those of its outputs."""
+    if recipe is None:
+        return Gates()
+    if not isinstance(recipe.outputs, dict):
+        return recipe.gates
+    outputs = {**recipe.outputs, **recipe.gates.outputs}
+    return recipe.gates.model_copy(update={"outputs": outputs})
 
 
 def _artifacts(document: Document, gates: Gates) -> tuple[list[ArtifactPlan], list[Problem]]:

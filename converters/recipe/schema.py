@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from converters.recipe.data import Data
 from converters.recipe.probes import Probes
-from runtimes.artifact.gates import Gates
+from runtimes.artifact.gates import Gates, OutputGates
 from runtimes.preprocess.image import Preprocess
 from runtimes.spec import Dims, Specs, Strict
 
@@ -53,10 +53,12 @@ class Recipe(Strict):
         min_length=1,
         description="Inputs of the model: name to shape and dtype, in the order of forward().",
     )
-    outputs: tuple[str, ...] | None = Field(
+    outputs: tuple[str, ...] | dict[str, OutputGates] | None = Field(
         None,
         description="Names of the outputs, in order. By default derived from the result of "
-        "forward().",
+        "forward(). A mapping of names to gates judges these outputs by their own, or not at all "
+        "(`ignore: true`); if its names are some of those that forward() gives, the others need "
+        "not be named.",
     )
     dims: Dims = Field(
         default_factory=dict, description="Ranges of the dynamic dimensions that shapes name."

@@ -8,6 +8,7 @@ import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -26,6 +27,8 @@ from runtimes.spec import Dims, Specs, Strict
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+"""What an artifact computes in. Gates depend on it, so no other word is taken for one of these."""
 
 
 class FileEntry(Strict):
@@ -47,7 +50,7 @@ class Manifest(Strict):
     devices: tuple[str, ...] = Field(
         ..., min_length=1, description="Devices that the artifact can run on."
     )
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     model: str
     task: str | None = None
     inputs: Specs

@@ -7,6 +7,24 @@ from pydantic import ConfigDict, Field
 from runtimes.spec import Strict
 
 
+class OutputGates(Strict):
+    """Requirements on one output, instead of those on all; an ignored one is not judged at all."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    ignore: bool = Field(False, description="Do not judge this output.")
+    noise: float | None = Field(None, gt=0, description="As `gates.noise`, for this output.")
+    sqnr_db: float | None = Field(None, description="As `gates.sqnr_db`, for this output.")
+    max_abs: float | None = Field(
+        None, gt=0, description="Maximum absolute error against the truth, for this output."
+    )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by the measure that they are for."""
+        return self.model_dump(exclude={"ignore"}, exclude_none=True)
+
+
 class Gates(Strict):
     """Requirements on an artifact's measurements; unset ones follow the artifact's precision."""
 
@@ -60,4 +78,13 @@ class Gates(Strict):
         ge=0,
         le=1,
         description="Maximum of eager's accuracy minus the artifact's on labelled data (0..1).",
+    )
+    outputs: dict[str, OutputGates] = Field(
+        default_factory=dict,
+        description="Gates of single outputs, instead of `noise`, `sqnr_db` and `max_abs` here.",
+    )
+    original_sqnr_db: float | None = Field(
+        None,
+        description="Minimum SQNR in dB of an artifact of a pruned or trained model against the "
+        "model before, over what varies in the samples.",
     )

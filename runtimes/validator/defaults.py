@@ -43,6 +43,17 @@ VARIATION_SHARE = 1e-10
 PRUNED_ACCURACY_DROP = 0.02
 PRUNED_AGREEMENT = 0.9
 
+# Whole numbers (indices, classes of pixels) in lossy artifacts: the share that must equal eager's. On
+# noise decisions are close, and what is left is to be more than chance.
+LOSSY_EQUAL = 0.85
+LOSSY_EQUAL_ON_NOISE = 0.5
+
+# A pruned model that is no classifier keeps nine tenths of what varies in its outputs over real samples
+# (10 dB is an R2 of 0.9 against the model before). A first value: a denoiser that lost half of its
+# multiply-adds without recovery is at 6 dB, and hardly better than its noisy input.
+ORIGINAL_SQNR_DB = 10.0
+ORIGINAL_SAMPLES = 8
+
 # A quantized or cast classifier on real samples fails if it is proven, by a 95 % interval, to decide
 # otherwise than eager on more than this share, or to have lost more than this of its accuracy: int8
 # without VNNI, whose 16-bit sums saturate, costs the shipped fashion_cnn 4 points (docs/limits.md).
@@ -69,7 +80,8 @@ SMALLEST_ERROR = 2.0**-100
 # Seeded probes if the recipe has no data, at the sizes to be fastest at. Enough for a wrong
 # operator to show; statistics on accuracy need real data.
 SYNTHETIC_PROBES = 4
-PICTURES = 16
+# Real samples if the recipe does not say how many: enough for parts.py.
+PICTURES = PART_SAMPLES
 
 # Sizes that are tried beyond those that always are, and what they may cost together: elements of
 # their inputs, in those of one sample at the best sizes.

@@ -15,6 +15,7 @@ from runtimes.validator.conduct import repeated
 from runtimes.validator.defaults import PROBES_PER_CALL, REQUEST_SECONDS
 from runtimes.validator.evidence import Evidence, Repeat
 from runtimes.validator.gates import gates
+from runtimes.validator.gates.outputs import judged_outputs, without
 from runtimes.validator.outputs.order import reconcile, with_ordered_truth
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe
@@ -65,28 +66,41 @@ def judge(
     manifest: Manifest, limits: Gates, reference: Reference, answers: Answers
 ) -> tuple[Parity, list[GateResult]]:
     """Summarize a session's numbers, and apply all gates before speed."""
-    classification, lossless = manifest.task == "classification", manifest.precision == "fp32"
+    lossless = manifest.precision == "fp32"
     reference = with_ordered_truth(reference)
     first = reconcile(answers.first, reference, lossless)
-    comparable = all(
-        _shapes(outputs) == _shapes(truth)
-        for outputs, truth in zip(first, reference.truth, strict=True)
-    )
+    repeats = _in_order(answers.repeats, reference, lossless)
+    ignored = [name for name, own in limits.outputs.items() if own.ignore]
+    if ignored:
+        reference, first = judged_outputs(reference, ignored), without(first, ignored)
+        repeats = [replace(each, outputs=without([each.outputs], ignored)[0]) for each in repeats]
     parity = Parity()
-    if comparable:
-        parity = summarize(first, reference, classification, lossless)
+    if _comparable(first, reference):
+        parity = _parity(manifest, limits, reference, first)
     evidence = Evidence(
-        manifest,
-        reference,
-        first,
-        _in_order(answers.repeats, reference, lossless),
-        parity,
-        limits,
-        answers.layers,
-        answers.problems,
+        manifest, reference, first, repeats, parity, limits, answers.layers, answers.problems
     )
     loads = GateResult(gate="loads", ok=True, detail="loaded and run")
     return parity, [loads, *gates.judge(evidence)]
+
+
+def _comparable(answers: Sequence[Arrays], reference: Reference) -> bool:
+    return all(
+        _shapes(outputs) == _shapes(truth)
+        for outputs, truth in zip(answers, reference.truth, strict=True)
+    )
+
+
+def _parity(
+    manifest: Manifest, limits: Gates, reference: Reference, answers: Sequence[Arrays]
+) -> Parity:
+    """Summarize the distances. Noise has no classes to agree on, unless the recipe says so."""
+    classifies = not reference.synthetic or limits.top1_agreement is not None
+    logits = next(iter(manifest.outputs), None)
+    classification = (
+        manifest.task == "classification" and classifies and logits in reference.eager[0]
+    )
+    return summarize(answers, reference, classification, manifest.precision == "fp32")
 
 
 def _in_order(repeats: Sequence[Repeat], reference: Reference, lossless: bool) -> list[Repeat]:

@@ -205,7 +205,7 @@ def summarize(
     by_output = _by_output(judged, reference)
     return Parity(
         noise=_finite(worst.noise),
-        sqnr_db=_lowest_sqnr(by_output, lossless),
+        sqnr_db=_lowest_sqnr(by_output if lossless else _signals(by_output, reference), lossless),
         max_abs=_finite(
             float(np.max([distance.max_abs for distance in judged]))
         ),  # max() may lose a NaN
@@ -247,6 +247,15 @@ def _samples_only(distances: Sequence[Distance]) -> list[Distance]:
 
 def _worst(distances: Sequence[Distance]) -> Distance:
     return max(distances, key=lambda distance: _nan_as_inf(distance.noise))
+
+
+def _signals(
+    by_output: dict[str, list[Distance]], reference: Reference
+) -> dict[str, list[Distance]]:
+    """Return the outputs of floats: an SQNR of indices means nothing. All if there are no floats."""
+    kinds = {name: array.dtype.kind for name, array in reference.eager[0].items()}
+    floats = {name: group for name, group in by_output.items() if kinds[name] == "f"}
+    return floats or by_output
 
 
 def _lowest_sqnr(by_output: dict[str, list[Distance]], lossless: bool) -> float:

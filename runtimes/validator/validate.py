@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from runtimes.artifact.artifact import Artifact
+from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.errors import ArtifactError, BurnishError, Untrusted
 from runtimes.machine.devices import eager_device
@@ -164,7 +164,15 @@ def _judged(target: Target, row: Row, reference: Reference, answers: Answers) ->
     """Judge all gates but speed."""
     parity, results = judge(target.artifact.manifest, target.gates, reference, answers)
     results += _size(target)
-    return settle(row.model_copy(update={"parity": parity, "gates": results}))
+    notes = [*row.notes, *_noise_note(target.artifact.manifest, reference)]
+    return settle(row.model_copy(update={"parity": parity, "gates": results, "notes": notes}))
+
+
+def _noise_note(manifest: Manifest, reference: Reference) -> list[str]:
+    """Return a note if a lossy artifact was judged on noise: real inputs are another thing."""
+    if manifest.precision == "fp32" or not reference.synthetic:
+        return []
+    return ["judged on noise: add data.evaluation to the recipe, real inputs are another thing"]
 
 
 def _size(target: Target) -> list[GateResult]:

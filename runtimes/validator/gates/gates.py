@@ -20,6 +20,8 @@ from runtimes.validator.evidence import Evidence, rms_between
 from runtimes.validator.gates.batch import batch_invariant
 from runtimes.validator.gates.decisions import decisions
 from runtimes.validator.gates.finite import finite, not_comparable
+from runtimes.validator.gates.original import from_original
+from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits, whole_numbers
 from runtimes.validator.outputs.parts import judge_parts, measure_parts
 from runtimes.validator.parity import error_scale, rms
 
@@ -96,6 +98,21 @@ def meaningful(evidence: Evidence) -> GateResult:
 
 def parity(evidence: Evidence) -> Iterator[GateResult]:
     """Yield noise for float32, SQNR for lossy precisions, and the recipe's further requirements."""
+    own = [name for name, limits in evidence.gates.outputs.items() if limits.limits]
+    yield from own_limits(evidence.gates, evidence.parity.outputs)
+    numbers = []
+    if not evidence.lossless:
+        numbers = [name for name in whole_numbers(evidence.reference) if name not in own]
+        yield from equal_shares(evidence.first, evidence.reference, numbers)
+    common = apart_from(evidence, [*own, *numbers])
+    if common.reference.eager[0]:
+        yield from _common_limits(common)
+    yield from decisions(evidence)
+    yield from from_original(evidence)
+
+
+def _common_limits(evidence: Evidence) -> Iterator[GateResult]:
+    """Yield the results of the limits that hold for all outputs alike."""
     limits, measured = evidence.gates, evidence.parity
     noise = limits.noise or (NOISE_FP32 if evidence.lossless else None)
     sqnr = limits.sqnr_db
@@ -114,7 +131,6 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
     if limits.max_abs is not None:
         name = "largest absolute error"
         yield _limit("parity", name, measured.max_abs, limits.max_abs, at_most=True)
-    yield from decisions(evidence)
 
 
 def deterministic(evidence: Evidence) -> GateResult:

@@ -46,16 +46,18 @@ class Part:
     samples: int
 
 
-def measure_parts(answers: Sequence[Arrays], reference: Reference) -> list[Part]:
+def measure_parts(
+    answers: Sequence[Arrays], reference: Reference, least: int = PART_SAMPLES
+) -> list[Part]:
     """Return the whole and the worst part of each floating-point output, over the real samples.
 
     Outputs that do not vary, or of another size from sample to sample, are left out; so are all if
-    there are fewer than PART_SAMPLES samples.
+    there are fewer than `least` samples.
     """
     parts: list[Part] = []
     for name in reference.truth[0]:
         sums = _sums(name, answers, reference)
-        if sums is None or sums.samples < PART_SAMPLES:
+        if sums is None or sums.samples < least:
             continue
         by_index = list(_by_index(name, sums))
         if by_index:

@@ -98,7 +98,7 @@ def test_batches_of_other_sizes_are_made_of_the_pictures(photos: Path) -> None:
     batches = probes(recipe(), photos)
     kinds = [probe.kind for probe in batches]
     assert kinds[:3] == ["data"] * 3
-    assert set(kinds[3:]) == {"size", "edge"}
+    assert set(kinds[3:]) == {"size", "edge", "nan"}
     sized = [probe for probe in batches if probe.kind == "size"]
     assert {probe.sizes["batch"] for probe in sized} >= {1, 3, 8}
     for probe in sized:
@@ -312,3 +312,31 @@ def test_without_data_the_probes_are_seeded_noise() -> None:
     first, second, other = (probes(recipe(data={}, seed=seed), Path()) for seed in (3, 3, 4))
     assert np.array_equal(first[0].inputs["image"], second[0].inputs["image"])
     assert not np.array_equal(first[0].inputs["image"], other[0].inputs["image"])
+
+
+def grey_levels(probes: list[Probe]) -> set[int]:
+    """The numbers of the pictures among the samples, by their grey level."""
+    means = [array.mean() for probe in probes if probe.sample for array in probe.inputs["image"]]
+    return {round(float(mean) * 255 / 50) for mean in means}
+
+
+def test_without_evaluation_data_samples_that_calibration_does_not_use_are_judged_on(
+    photos: Path,
+) -> None:
+    plain = {"mean": [0, 0, 0], "std": [1, 1, 1], "resize": 34, "crop": 32}
+    data = {"calibration": {"images": "photos", "samples": 3}}
+    judged = probes(recipe(data=data, preprocess=plain), photos)
+    assert {probe.kind for probe in judged if probe.sample} == {"data"}
+    assert len(grey_levels(judged)) == 2, "five pictures, of which calibration uses three"
+
+
+def test_if_calibration_uses_every_sample_noise_is_judged_on_and_that_is_said(photos: Path) -> None:
+    notes: list[str] = []
+    judged = probes(recipe(data={"calibration": {"images": "photos"}}), photos, notes.append)
+    assert {probe.kind for probe in judged if probe.sample} == {"noise"}
+    assert notes[0].startswith("judged on noise: calibration uses every sample")
+
+
+def test_training_samples_are_judged_on_if_there_are_no_others(photos: Path) -> None:
+    judged = probes(recipe(data={"training": {"images": "photos"}}), photos)
+    assert {probe.kind for probe in judged if probe.sample} == {"data"}

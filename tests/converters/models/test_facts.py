@@ -79,8 +79,15 @@ def test_the_recipe_may_name_the_outputs() -> None:
 
 
 def test_too_few_names_for_the_outputs() -> None:
-    with pytest.raises(UsageError, match="the model has 2 outputs, `outputs:` names 1: a"):
+    words = r"the model has 2 outputs \(output_0, output_1\), `outputs:` names 1: a"
+    with pytest.raises(UsageError, match=words):
         facts_of(Call(lambda x: (x, x)), ["a"])
+
+
+def test_a_mapping_may_name_some_of_the_outputs() -> None:
+    model = Call(lambda x: {"scores": x, "boxes": 2 * x})
+    assert list(facts_of(model, {"boxes": object()})[0].outputs) == ["scores", "boxes"]
+    assert list(facts_of(model, {"a": object(), "b": object()})[0].outputs) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
