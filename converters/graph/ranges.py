@@ -18,6 +18,7 @@ from converters.graph.cast import Precision, cast_graph
 from converters.graph.names import module_path
 from converters.graph.qdq import COMPUTE
 from converters.graph.taps import reduce_values
+from converters.graph.vanish import vanishing
 from converters.models.examples import Examples
 from runtimes.spec import Arrays
 
@@ -61,6 +62,8 @@ def cast_checked(
 ) -> CheckedCast:
     """Cast `model` in place; nodes with values at or near float16's limit stay float32.
 
+    So do nodes with constants that float16 would turn into zero (`vanish.py`).
+
     bfloat16 has the range of float32: nothing is measured for it. `examples` are run in float32 for
     the ranges, by a graph that is written to `folder`.
 
@@ -77,7 +80,7 @@ def cast_checked(
     wide = {name: size for name, size in ranges.items() if size > NEAR}
     nodes = [node for node in model.graph if node.name in wide]
     layers = [_path(node) for node in nodes if node.op_type in _LAYERS]
-    cast = cast_graph(model, precision, wide)
+    cast = cast_graph(model, precision, {*wide, *vanishing(model)})
     range_report = {
         "samples": description,
         "limit": FLOAT16_LIMIT,

@@ -12,6 +12,7 @@ from converters.models.call import call, passes_by_keyword
 from converters.models.operations import count
 from converters.models.refusals import describe_refusals
 from converters.models.state import restore_buffers, snapshot, written
+from converters.models.undetermined import undetermined
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 from runtimes.progress import counted
@@ -45,6 +46,9 @@ def study(
     restore_buffers(module, before)
     names = _names(keys, output_names, task)
     eager = [dict(zip(names, arrays, strict=True)) for arrays in first_run]
+    loose = undetermined(
+        lambda inputs: dict(zip(names, _outputs(module, inputs)[1], strict=True)), probes, eager
+    )
     outputs = {}
     for name in names:
         outputs[name] = _spec(name, [answer[name] for answer in eager], probes)
@@ -64,7 +68,7 @@ def study(
     elif repeat:
         notes.append(f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}")
     reference = Reference(list(probes), eager, truth.outputs, truth.dtype, repeat, notes)
-    return facts, replace(reference, state=state if repeat else ())
+    return facts, replace(reference, state=state if repeat else (), loose=loose)
 
 
 def _run_again(

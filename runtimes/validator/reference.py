@@ -34,6 +34,8 @@ class Reference:
             none did. Classes and accuracy are compared with it, errors with the model as it was
             exported.
         state: what forward() writes, if an answer of eager depends on the calls before.
+        loose: per probe, which elements of outputs of whole numbers rounding decides; empty if none
+            is known.
     """
 
     probes: list[Probe]
@@ -44,6 +46,7 @@ class Reference:
     notes: list[str] = field(default_factory=list)
     original: list[Arrays] | None = None
     state: tuple[str, ...] = ()
+    loose: list[Arrays] = field(default_factory=list)
 
     @property
     def decisions(self) -> list[Arrays]:
@@ -74,6 +77,7 @@ class Reference:
                 ("eager", self.eager[index]),
                 ("truth", self.truth[index]),
                 ("original", self.original[index] if self.original else {}),
+                ("loose", self.loose[index] if self.loose else {}),
             ):
                 for name, array in arrays.items():
                     # Not ascontiguousarray, which makes a vector of a scalar.
@@ -95,6 +99,7 @@ class Reference:
             "notes": self.notes,
             "changed": self.original is not None,
             "state": self.state,
+            "loose": sorted(self.loose[0]) if self.loose else [],
         }
 
     @classmethod
@@ -128,6 +133,7 @@ class Reference:
                     facts.notes,
                     outputs("original") if facts.changed else None,
                     facts.state,
+                    [arrays(index, "loose", facts.loose) for index in range(len(probes))],
                 )
         except (
             Exception
@@ -163,6 +169,7 @@ class _Facts(BaseModel):
     notes: list[str]
     changed: bool = False
     state: tuple[str, ...] = ()
+    loose: list[str] = Field(default_factory=list)
 
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
