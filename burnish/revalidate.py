@@ -9,16 +9,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from converters.plan.load import load_recipe
-from converters.plan.plan import source_of
+from converters.plan.plan import Plan, source_of
 from converters.sources.load import Source
 from converters.sources.restore import EagerFromSource
+from runtimes.artifact import trust
 from runtimes.artifact.artifact import MANIFEST, Artifact, Manifest, inside, sha256
+from runtimes.artifact.gates import Gates
 from runtimes.artifact.signature import Trust
 from runtimes.errors import ArtifactError, UsageError
 from runtimes.files.layout import BUILD_FILE, CHANGED, REFERENCE_FILE
 from runtimes.machine import machine
 from runtimes.results import Build, Row, Status, check_required
 from runtimes.validator.defaults import BUDGET_SECONDS
+from runtimes.validator.gates.foreign import strict_gates
 from runtimes.validator.host import Opener
 from runtimes.validator.reference import Reference, check_there
 from runtimes.validator.validate import Target, default_options, validate
@@ -50,12 +53,13 @@ def revalidate(path: Path, options: RevalidateOptions, progress: Callable[[str],
     location = _Location.find(path)
     check_required(options.require, location.artifact_names())
     references = _References.beside(location.folder)
-    targets, broken = _targets(location, options, references)
+    plan = load_recipe(options.recipe) if options.recipe is not None else None
+    targets, broken = _targets(location, options, references, plan)
     if not targets and not broken:
         raise UsageError(f"{path} holds no artifact")
     if not targets:
         return _result(location.build, None, broken, [])
-    open_eager = _eager(targets[0].artifact.manifest, options.recipe)
+    open_eager = _eager(targets[0].artifact.manifest, plan)
     judged_by = [target.reference for target in targets if target.reference]
 
     def opener(device: str) -> Opener | None:
@@ -163,7 +167,10 @@ class _References:
 
 
 def _targets(
-    location: _Location, options: RevalidateOptions, references: _References
+    location: _Location,
+    options: RevalidateOptions,
+    references: _References,
+    plan: Plan | None,
 ) -> tuple[list[Target], list[Row]]:
     """Return the targets of the validation, and error rows of artifacts that cannot be opened."""
     targets, broken = [], []
@@ -171,13 +178,43 @@ def _targets(
         try:
             artifact = Artifact.open(folder, options.signer)
             reference = references.of(artifact)
+            limits, notes = _limits(artifact, plan)
         except (ArtifactError, UsageError) as error:
             broken.append(_error_row(folder, error))
             continue
         parent = _parent(folder, location, options.signer)
         for device in _devices(artifact, options.devices, location.rows(folder)):
-            targets.append(Target(artifact, device, parent, reference))
+            targets.append(Target(artifact, device, parent, reference, limits, notes))
     return targets, broken
+
+
+def _limits(artifact: Artifact, plan: Plan | None) -> tuple[Gates | None, tuple[str, ...]]:
+    """Return the gates to judge by in place of the manifest's, and a note for the reader.
+
+    The recipe's if one is named; else the manifest's own only if this user built the artifact here,
+    or a trusted key signed it. Raises ArtifactError if the recipe asks for another precision.
+    """
+    manifest = artifact.manifest
+    planned = {each.name: each for each in plan.artifacts} if plan else {}
+    if manifest.name in planned:
+        required = planned[manifest.name]
+        precision = required.options.asked_precision
+        if precision != manifest.precision:
+            raise ArtifactError(
+                f"its manifest says {manifest.precision}, the recipe asks for {precision}: convert it "
+                "again"
+            )
+        return required.gates, ()
+    if artifact.trust.key is not None or trust.built_here(artifact.path / MANIFEST):
+        return None, ()
+    limits = strict_gates(manifest)
+    if limits.model_dump() == manifest.gates.model_dump():
+        return limits, ()
+    note = (
+        "not built here, so limits of its manifest that are more lenient than the defaults do not "
+        "count: name your recipe (--recipe) to judge by its gates"
+    )
+    return limits, (note,)
 
 
 def _error_row(folder: Path, error: Exception) -> Row:
@@ -205,7 +242,7 @@ def _parent(folder: Path, location: _Location, signer: Trust) -> Artifact | None
     return None
 
 
-def _eager(manifest: Manifest, recipe: str | Path | None) -> Callable[[str], Opener] | None:
+def _eager(manifest: Manifest, plan: Plan | None) -> Callable[[str], Opener] | None:
     """Return the function that opens the eager model for timing, or None.
 
     A torchvision model needs no recipe: its latency does not depend on the weights, so seeded
@@ -214,8 +251,8 @@ def _eager(manifest: Manifest, recipe: str | Path | None) -> Callable[[str], Ope
     """
     if not find_spec("torch"):
         return None
-    if recipe is not None:
-        source = source_of(load_recipe(recipe))
+    if plan is not None:
+        source = source_of(plan)
     elif manifest.model.startswith("torchvision:"):
         source = Source(
             manifest.model,

@@ -42,17 +42,21 @@ class Target:
         parent: the same format without the artifact's passes: the artifact must be no slower, and
             if it was pruned, smaller.
         reference: used instead of the build's if passes changed the model before export.
+        limits: used instead of the gates of the manifest, if someone else wrote that.
+        notes: for the reader of the row.
     """
 
     artifact: Artifact
     device: str
     parent: Artifact | None = None
     reference: Reference | None = None
+    limits: Gates | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def gates(self) -> Gates:
         """Requirements on the artifact."""
-        return self.artifact.manifest.gates
+        return self.artifact.manifest.gates if self.limits is None else self.limits
 
 
 def default_options(trust: bool = False) -> SessionOptions:
@@ -164,7 +168,7 @@ def _judged(target: Target, row: Row, reference: Reference, answers: Answers) ->
     """Judge all gates but speed."""
     parity, results = judge(target.artifact.manifest, target.gates, reference, answers)
     results += _size(target)
-    notes = [*row.notes, *_noise_note(target.artifact.manifest, reference)]
+    notes = [*row.notes, *target.notes, *_noise_note(target.artifact.manifest, reference)]
     return settle(row.model_copy(update={"parity": parity, "gates": results, "notes": notes}))
 
 

@@ -98,6 +98,24 @@ def test_a_build_without_artifacts(build_copy: Path, edit_json: EditJson) -> Non
         judged(build_copy)
 
 
+def test_more_lenient_gates_in_a_manifest_that_was_changed_do_not_count(
+    build_copy: Path, edit_json: EditJson
+) -> None:
+    edit_json(build_copy / "onnx" / "manifest.json", gates={"noise": 1e9, "speedup": None})
+    row = judged(build_copy)["onnx"]
+    assert any(note.startswith("not built here, so limits of its manifest") for note in row.notes)
+    assert any("at most 16" in gate.detail for gate in row.gates if gate.gate == "parity")
+
+
+def test_another_word_for_the_precision_is_no_precision(
+    build_copy: Path, edit_json: EditJson
+) -> None:
+    edit_json(build_copy / "onnx" / "manifest.json", precision="FP32")
+    row = judged(build_copy)["onnx"]
+    assert row.status is Status.ERROR
+    assert "precision" in str(row.reason)
+
+
 def test_gates_of_the_manifest_are_judged_again(build_copy: Path, edit_json: EditJson) -> None:
     edit_json(build_copy / "onnx" / "manifest.json", gates={"max_abs": 1e-30})
     row = judged(build_copy / "onnx")["onnx"]
