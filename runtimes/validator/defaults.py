@@ -28,6 +28,12 @@ SQNR_DB = {"fp16": 40.0, "bf16": 25.0, "int8": 10.0, "int4": 8.0}
 # the worst of a thousand classes is an outlier: to be more than a constant. First values.
 VARIATION_SQNR_DB = {"fp16": 25.0, "bf16": 12.0, "int8": 5.0, "int4": 4.0}
 PART_SQNR_DB = {"fp16": 15.0, "bf16": 6.0, "int8": 1.0, "int4": 1.0}
+# An index whose error stands out from those beside it by more than this, in error and in SQNR, has a
+# fault of its own: the rounding of one layer spreads over its outputs alike. It fails below the SQNR
+# named here: 0.3 rms on one of ten logits is at 10 dB beside 25. First values.
+OUTLIER_DB = 12.0
+OUTLIER_INDICES = 4
+OUTLIER_SQNR_DB = {"fp16": 40.0, "bf16": 25.0, "int8": 15.0, "int4": 12.0}
 # Samples that a part's variation needs, indices of an axis beyond which its elements are points of
 # a field rather than channels, and the share of the output's magnitude below which nothing varies.
 PART_SAMPLES = 24

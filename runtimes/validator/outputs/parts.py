@@ -18,6 +18,9 @@ import numpy as np
 from runtimes.results import GateResult
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import (
+    OUTLIER_DB,
+    OUTLIER_INDICES,
+    OUTLIER_SQNR_DB,
     PART_AXIS,
     PART_SAMPLES,
     PART_SQNR_DB,
@@ -38,12 +41,14 @@ class Part:
         sqnr_db: of the variation over the error.
         whole: whether it is the whole output.
         samples: how many it rests on.
+        usual: the SQNR of the median index beside it, if this one's error stands out; else None.
     """
 
     name: str
     sqnr_db: float
     whole: bool
     samples: int
+    usual: float | None = None
 
 
 def measure_parts(
@@ -63,6 +68,7 @@ def measure_parts(
         if by_index:
             parts.append(_whole(name, sums))
             parts.append(min(by_index, key=lambda part: part.sqnr_db))
+            parts += [part for part in by_index if part.usual is not None][:1]
     return parts
 
 
@@ -79,6 +85,15 @@ def judge_parts(parts: Sequence[Part], precision: str) -> Iterator[GateResult]:
             f"{worst.sqnr_db:.3g}, at least {limit:g}"
         )
         yield GateResult(gate="parity", ok=worst.sqnr_db >= limit, detail=detail)
+    limit = OUTLIER_SQNR_DB.get(precision)
+    for part in parts:
+        if limit is not None and part.usual is not None and part.sqnr_db < limit:
+            detail = (
+                f"SQNR in dB of what varies in {part.name} over {part.samples} samples is "
+                f"{part.sqnr_db:.3g}, that of the indices beside it {part.usual:.3g}: such an outlier "
+                f"has at least {limit:g}"
+            )
+            yield GateResult(gate="parity", ok=False, detail=detail)
 
 
 @dataclass(frozen=True)
@@ -129,11 +144,25 @@ def _by_index(name: str, sums: _Sums) -> Iterator[Part]:
             continue
         others = tuple(other for other in axes if other != axis)
         variation, error = sums.variation.sum(others), sums.error.sum(others)
-        least = VARIATION_SHARE * sums.magnitude / count
-        for index in np.flatnonzero(variation > least):
+        varying = np.flatnonzero(variation > VARIATION_SHARE * sums.magnitude / count)
+        decibels = [_decibel(float(variation[i]), float(error[i])) for i in varying]
+        outliers = _outliers(np.array(decibels), error[varying])
+        for number, index in enumerate(varying):
             place = ", ".join(str(index) if other == axis else ":" for other in axes)
-            decibel = _decibel(float(variation[index]), float(error[index]))
-            yield Part(f"{name}[:, {place}]", decibel, False, sums.samples)
+            usual = float(np.median(decibels)) if outliers[number] else None
+            yield Part(f"{name}[:, {place}]", decibels[number], False, sums.samples, usual)
+
+
+def _outliers(decibels: Values, errors: Values) -> Values:
+    """Return which indices of an axis are far worse than the others, by error and by SQNR.
+
+    By error alone a part of larger numbers would stand out, by SQNR alone one that hardly varies.
+    """
+    if len(decibels) < OUTLIER_INDICES:
+        return np.zeros(len(decibels), bool)
+    worse = decibels < np.median(decibels) - OUTLIER_DB
+    larger = errors > 10 ** (OUTLIER_DB / 10) * np.median(errors)
+    return np.asarray(worse & larger)
 
 
 def _decibel(variation: float, error: float) -> float:

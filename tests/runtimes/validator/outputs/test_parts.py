@@ -41,7 +41,7 @@ def test_the_artifact_itself_passes() -> None:
 def test_scores_of_zero_beside_boxes_fail_and_are_named() -> None:
     wrong = detections()
     wrong[:, 4] = 0
-    [detail] = failed(measured(detections(), wrong))
+    detail, *_ = failed(measured(detections(), wrong))
     assert "what varies in boxes[:, 4, :] over 64 samples" in detail
 
 
@@ -84,3 +84,29 @@ def test_a_part_that_never_varies_is_not_judged() -> None:
     wrong = truth.copy()
     wrong[:, 0] = 17.5
     assert failed(measured(truth, wrong)) == []
+
+
+@pytest.mark.parametrize("fault", ["noise", "offset"])
+def test_one_of_ten_logits_that_is_off_by_a_third_of_the_magnitude_fails(fault: str) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((200, 10))
+    honest = truth + 0.06 * rng.standard_normal(truth.shape)
+    assert failed(measured(truth, honest)) == []
+    wrong = honest.copy()
+    wrong[:, 3] += 0.3 * (rng.standard_normal(200) if fault == "noise" else 1)
+    assert any(
+        "logits[:, 3]".replace("logits", "boxes") in d for d in failed(measured(truth, wrong))
+    )
+
+
+def test_parts_of_other_magnitudes_are_no_outliers() -> None:
+    rng = np.random.default_rng(0)
+    scale = np.array([1, 1, 1, 1, 100, 0.01])
+    truth = scale * rng.standard_normal((200, 6))
+    assert failed(measured(truth, truth + 0.1 * scale * rng.standard_normal(truth.shape))) == []
+
+
+def test_a_part_that_hardly_varies_is_no_outlier() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.array([1, 1, 1, 1, 1, 0.2]) * rng.standard_normal((200, 6))
+    assert failed(measured(truth, truth + 0.06 * rng.standard_normal(truth.shape))) == []
