@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,11 +11,13 @@ import numpy as np
 from converters.models.call import call, passes_by_keyword
 from converters.models.operations import count
 from converters.models.refusals import describe_refusals
+from converters.models.sequence import sequence
 from converters.models.state import restore_buffers, snapshot, written
 from converters.models.undetermined import undetermined
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 from runtimes.progress import counted
+from runtimes.registry import nearest
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec
 from runtimes.validator.defaults import REPEATED_PROBES
 from runtimes.validator.probes import Probe, synthetic_samples
@@ -32,8 +34,12 @@ def study(
     probes: Sequence[Probe],
     output_names: Sequence[str] | Mapping[str, object] | None,
     task: str | None,
+    feedback: Mapping[str, str] | None = None,
 ) -> tuple[ModelFacts, Reference]:
     """Run the eager model on all probes, in float32 twice and in float64.
+
+    `feedback`: each input of an explicit state, with the output that becomes it: probes are added
+    that follow each other.
 
     Raises:
         UsageError: the model does not take the recipe's inputs, or not at all sizes that `dims:`
@@ -45,10 +51,15 @@ def study(
     state = tuple(written(module, before))
     restore_buffers(module, before)
     names = _names(keys, output_names, task)
+
+    def run(arrays: Arrays) -> Arrays:
+        return dict(zip(names, _outputs(module, arrays)[1], strict=True))
+
     eager = [dict(zip(names, arrays, strict=True)) for arrays in first_run]
-    loose = undetermined(
-        lambda inputs: dict(zip(names, _outputs(module, inputs)[1], strict=True)), probes, eager
-    )
+    steps = _sequence(run, probes, feedback or {}, inputs, dims, names)
+    probes = [*probes, *steps]
+    eager += [run(probe.inputs) for probe in steps]
+    loose = undetermined(run, probes, eager)
     outputs = {}
     for name in names:
         outputs[name] = _spec(name, [answer[name] for answer in eager], probes)
@@ -68,7 +79,35 @@ def study(
     elif repeat:
         notes.append(f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}")
     reference = Reference(list(probes), eager, truth.outputs, truth.dtype, repeat, notes)
-    return facts, replace(reference, state=state if repeat else (), loose=loose)
+    return facts, replace(
+        reference,
+        state=state if repeat else (),
+        loose=loose,
+        feedback=dict(feedback or {}),
+        steps=tuple(range(len(probes) - len(steps), len(probes))),
+    )
+
+
+def _sequence(
+    run: Callable[[Arrays], Arrays],
+    probes: Sequence[Probe],
+    feedback: Mapping[str, str],
+    inputs: Specs,
+    dims: Dims,
+    outputs: Sequence[str],
+) -> list[Probe]:
+    """Return probes that follow each other. Raises UsageError for a name that the model lacks."""
+    if not feedback:
+        return []
+    for into, output in feedback.items():
+        for name, known, kind in ((into, list(inputs), "input"), (output, outputs, "output")):
+            if name not in known:
+                raise UsageError(
+                    f"state: the model has no {kind} {name!r}{nearest(name, known)}; it has "
+                    f"{', '.join(known)}"
+                )
+    samples = [probe for probe in probes if probe.sample]
+    return sequence(run, samples, feedback, inputs, dims)
 
 
 def _run_again(

@@ -26,7 +26,7 @@ _MODEL = ("model", "args", "weights")
 _MODULE = ("model", "args")
 _SHAPES = ("inputs", "outputs", "dims", "task", "seed")
 _SAMPLES = ("data", "preprocess", "classes")
-_PROBES = ("probes",)
+_PROBES = ("probes", "state")
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,13 @@ class Load:
         notes: list[str] = []
         samples = probes(recipe, self.source.folder, notes.append, count)
         facts, reference = study(
-            loaded.module, recipe.inputs, recipe.dims, samples, recipe.outputs, recipe.task
+            loaded.module,
+            recipe.inputs,
+            recipe.dims,
+            samples,
+            recipe.outputs,
+            recipe.task,
+            recipe.state,
         )
         reference.save(folder / REFERENCE_FILE)
         labelled = any(probe.labels for probe in samples)

@@ -60,6 +60,11 @@ class Recipe(Strict):
         "(`ignore: true`); if its names are some of those that forward() gives, the others need "
         "not be named.",
     )
+    state: dict[str, str] = Field(
+        default_factory=dict,
+        description="Explicit state of the model: each input with the output that becomes it in the "
+        "next call. Artifacts are then also judged on calls in a row.",
+    )
     dims: Dims = Field(
         default_factory=dict, description="Ranges of the dynamic dimensions that shapes name."
     )

@@ -105,6 +105,11 @@ REPEATED_PROBES = 6
 REPEATED_COST = 4
 CALLING_THREADS = 3
 
+# Calls in a row of a model with a state, and the SQNR in dB that a float32 artifact must keep over them
+# on its own state: rounding errors grow from call to call, a state that is not passed on leaves 0.
+SEQUENCE_STEPS = 8
+SEQUENCE_SQNR_DB = 60.0
+
 # Probes that are sent to a session in one message. Sessions live side by side until all are timed,
 # and what the allocator once had of the system it keeps: with 400 pictures at once, nine sessions
 # held 240 MB each for nothing.

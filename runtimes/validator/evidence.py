@@ -38,6 +38,7 @@ class Evidence:
         layers: counts of computing layers by the precision they were executed in, if the engine
             reports it.
         problems: what the session did to arrays that are not its own.
+        sequence: the answers to `reference.steps` on the session's own state.
     """
 
     manifest: Manifest
@@ -48,6 +49,7 @@ class Evidence:
     gates: Gates
     layers: dict[str, int] | None = None
     problems: Sequence[str] = ()
+    sequence: Sequence[Arrays] = ()
 
     @cached_property
     def typical(self) -> dict[str, float]:

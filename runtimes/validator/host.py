@@ -79,6 +79,19 @@ class SessionHost:
         with ThreadPoolExecutor(defaults.CALLING_THREADS) as threads:
             return list(threads.map(self._run, [arrays for _, arrays in probes]))
 
+    def follow(self, probes: list[tuple[str, Arrays]], feedback: dict[str, str]) -> list[Arrays]:
+        """Return the outputs of calls in a row, each on the state that the one before returned."""
+        answers: list[Arrays] = []
+        for name, arrays in probes:
+            state = (
+                {into: answers[-1][output] for into, output in feedback.items()} if answers else {}
+            )
+            try:
+                answers.append(self._run({**arrays, **state}))
+            except BurnishError as error:
+                raise BurnishError(f"at {name} of a sequence: {error}") from error
+        return answers
+
     def problems(self) -> list[str]:
         """Return what the session did to arrays that are not its own."""
         return self._watch.problems

@@ -30,10 +30,12 @@ class Answers:
     repeats: Sequence[Repeat] = ()
     layers: dict[str, int] | None = None
     problems: Sequence[str] = ()
+    sequence: Sequence[Arrays] = ()
 
 
-def collect(child: Child, probes: Sequence[Probe]) -> Answers:
+def collect(child: Child, reference: Reference) -> Answers:
     """Run all probes, then some of them again: twice in another order, and from several threads."""
+    probes = reference.probes
     indices = repeated(probes)
     again = [*indices, *reversed(indices)]
     with task("probes", len(probes) + len(again) + len(indices)) as advance:
@@ -45,7 +47,11 @@ def collect(child: Child, probes: Sequence[Probe]) -> Answers:
     repeats = [Repeat(index, outputs) for index, outputs in zip(again, later, strict=True)]
     for index, outputs in zip(indices, at_once, strict=True):
         repeats.append(Repeat(index, outputs, "beside calls from other threads"))
-    return Answers(first, repeats, child.call("compute_layers"), child.call("problems"))
+    steps: list[Arrays] = []
+    if reference.steps:
+        inputs = [(probes[index].name, probes[index].inputs) for index in reference.steps]
+        steps = child.call("follow", inputs, reference.feedback, timeout=REQUEST_SECONDS)
+    return Answers(first, repeats, child.call("compute_layers"), child.call("problems"), steps)
 
 
 def _answers(child: Child, probes: Sequence[Probe], advance: Advance) -> list[Arrays]:
@@ -78,7 +84,15 @@ def judge(
     if _comparable(first, reference):
         parity = _parity(manifest, limits, reference, first)
     evidence = Evidence(
-        manifest, reference, first, repeats, parity, limits, answers.layers, answers.problems
+        manifest,
+        reference,
+        first,
+        repeats,
+        parity,
+        limits,
+        answers.layers,
+        answers.problems,
+        answers.sequence,
     )
     loads = GateResult(gate="loads", ok=True, detail="loaded and run")
     return parity, [loads, *gates.judge(evidence)]

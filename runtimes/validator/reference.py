@@ -34,6 +34,8 @@ class Reference:
             none did. Classes and accuracy are compared with it, errors with the model as it was
             exported.
         state: what forward() writes, if an answer of eager depends on the calls before.
+        feedback: each input of an explicit state, with the output that becomes it in the next call.
+        steps: indices of the probes that are such calls in a row.
         loose: per probe, which elements of outputs of whole numbers rounding decides; empty if none
             is known.
     """
@@ -47,6 +49,8 @@ class Reference:
     original: list[Arrays] | None = None
     state: tuple[str, ...] = ()
     loose: list[Arrays] = field(default_factory=list)
+    feedback: dict[str, str] = field(default_factory=dict)
+    steps: tuple[int, ...] = ()
 
     @property
     def decisions(self) -> list[Arrays]:
@@ -99,6 +103,8 @@ class Reference:
             "notes": self.notes,
             "changed": self.original is not None,
             "state": self.state,
+            "feedback": self.feedback,
+            "steps": self.steps,
             "loose": sorted(self.loose[0]) if self.loose else [],
         }
 
@@ -134,6 +140,8 @@ class Reference:
                     outputs("original") if facts.changed else None,
                     facts.state,
                     [arrays(index, "loose", facts.loose) for index in range(len(probes))],
+                    facts.feedback,
+                    facts.steps,
                 )
         except (
             Exception
@@ -170,6 +178,8 @@ class _Facts(BaseModel):
     changed: bool = False
     state: tuple[str, ...] = ()
     loose: list[str] = Field(default_factory=list)
+    feedback: dict[str, str] = Field(default_factory=dict)
+    steps: tuple[int, ...] = ()
 
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

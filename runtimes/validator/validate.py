@@ -157,7 +157,7 @@ def _check(
     child = start(target, options, log)
     stack.callback(child.kill)
     try:
-        return _judged(target, row, reference, collect(child, reference.probes)), child
+        return _judged(target, row, reference, collect(child, reference)), child
     except (ArtifactError, Untrusted) as error:
         return end_with_error(row, "loads", error), None
     except BurnishError as error:

@@ -22,6 +22,7 @@ from runtimes.validator.gates.decisions import decisions
 from runtimes.validator.gates.finite import finite, not_comparable
 from runtimes.validator.gates.original import from_original
 from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits, whole_numbers
+from runtimes.validator.gates.sequence import sequence
 from runtimes.validator.outputs.parts import judge_parts, measure_parts
 from runtimes.validator.parity import error_scale, rms
 
@@ -109,6 +110,7 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
         yield from _common_limits(common)
     yield from decisions(evidence)
     yield from from_original(evidence)
+    yield from sequence(evidence)
 
 
 def _common_limits(evidence: Evidence) -> Iterator[GateResult]:
