@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from converters.data.metric import opened
 from converters.plan.load import load_recipe
 from converters.plan.plan import Plan, source_of
 from converters.sources.load import Source
@@ -65,14 +66,18 @@ def revalidate(path: Path, options: RevalidateOptions, progress: Callable[[str],
     def opener(device: str) -> Opener | None:
         return open_eager(device) if open_eager else None
 
-    rows = validate(
-        targets,
-        judged_by[0],
-        opener,
-        budget=BUDGET_SECONDS if options.speed else 0,
-        progress=progress,
-        trust=options.trust,
-    )
+    with contextlib.ExitStack() as stack:
+        if plan is not None:
+            metric = stack.enter_context(opened(plan.recipe, plan.folder))
+            targets = [replace(target, metric=metric) for target in targets]
+        rows = validate(
+            targets,
+            judged_by[0],
+            opener,
+            budget=BUDGET_SECONDS if options.speed else 0,
+            progress=progress,
+            trust=options.trust,
+        )
     notes = [note for reference in judged_by for note in reference.notes]
     if options.speed and open_eager is None:
         notes.append(

@@ -43,17 +43,23 @@ def build(target: str, args: dict[str, Any], folder: Path, location: str) -> tor
 
 def call_factory(target: str, args: dict[str, Any], folder: Path, location: str) -> Any:
     """Import a user's function and call it; arguments and errors as those of `build`."""
-    module_name, _, factory_name = target.partition(":")
-    module = _import_module(module_name, folder, location)
-    factory = getattr(module, factory_name, None)
-    if factory is None:
-        public = [name for name in vars(module) if not name.startswith("_")]
-        suggestion = nearest(factory_name, public)
-        raise UsageError(f"{location}: {module_name} has no {factory_name!r}{suggestion}")
+    factory = find_function(target, folder, location)
     try:
         return factory(**args)
     except (Exception, SystemExit) as error:
         raise FactoryError(f"{location}: {target} raised\n{_user_traceback(error)}") from error
+
+
+def find_function(target: str, folder: Path, location: str) -> Any:
+    """Import a user's function, "package.module:function"; errors as those of `build`."""
+    module_name, _, name = target.partition(":")
+    module = _import_module(module_name, folder, location)
+    function = getattr(module, name, None)
+    if function is None:
+        public = [public for public in vars(module) if not public.startswith("_")]
+        suggestion = nearest(name, public)
+        raise UsageError(f"{location}: {module_name} has no {name!r}{suggestion}")
+    return function
 
 
 def _import_module(name: str, folder: Path, location: str) -> Any:

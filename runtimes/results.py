@@ -62,6 +62,15 @@ class Accuracy(Record):
     mcnemar_p: float
 
 
+class MetricResult(Record):
+    """A metric of the user's own; `drop`: by how much the artifact is worse than eager."""
+
+    name: str
+    eager: float
+    artifact: float
+    drop: float
+
+
 class Parity(Record):
     """Distance of an artifact's outputs from the truth: the worst output of the worst probe.
 
@@ -91,6 +100,7 @@ class Parity(Record):
     outputs: list[OutputParity] = Field(default_factory=list)
     accuracy: Accuracy | None = None
     original_sqnr_db: float | None = None
+    metric: MetricResult | None = None
 
 
 class Deadline(Record):

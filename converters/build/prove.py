@@ -8,6 +8,7 @@ from pathlib import Path
 
 from converters.build.make import Maker, Outcome
 from converters.build.verdicts import Verdicts, conditions
+from converters.data.metric import opened
 from converters.models.facts import ModelFacts
 from converters.plan.plan import ArtifactPlan, Plan
 from converters.plan.step_graph import StepGraph
@@ -78,7 +79,9 @@ class Prover:
         reference = self.output / REFERENCE_FILE
         digest = conditions(self.budget, self.runner.output(LOAD).digest, reference)
         verdicts = Verdicts(machine.cache_folder() / "verdicts", digest)
-        cached = [None if self.runner.fresh else verdicts.get(target) for target in targets]
+        # Nothing tells whether the code of a user's metric has changed.
+        fresh = self.runner.fresh or self.plan.recipe.metric is not None
+        cached = [None if fresh else verdicts.get(target) for target in targets]
         pairs = list(zip(targets, cached, strict=True))
         new_rows = iter(self._validate([target for target, row in pairs if row is None]))
         rows = []
@@ -101,15 +104,16 @@ class Prover:
         log = self.output / LOGS / "validate.log"
         log.unlink(missing_ok=True)
         # Trusted: they were made a moment ago, even if the user's folder could not record that.
-        return validate(
-            targets,
-            Reference.load(self.output / REFERENCE_FILE),
-            eager,
-            budget=self.budget,
-            log=log,
-            progress=self.runner.progress,
-            trust=True,
-        )
+        with opened(self.plan.recipe, self.plan.folder, log) as metric:
+            return validate(
+                [replace(target, metric=metric) for target in targets],
+                Reference.load(self.output / REFERENCE_FILE),
+                eager,
+                budget=self.budget,
+                log=log,
+                progress=self.runner.progress,
+                trust=True,
+            )
 
     def _changed_reference(self, artifact: ArtifactPlan) -> Reference | None:
         """Return the reference of the artifact's model, if passes changed that model."""

@@ -10,10 +10,10 @@ import numpy as np
 
 from converters.models.call import call, passes_by_keyword
 from converters.models.operations import count
-from converters.models.refusals import describe_refusals
-from converters.models.sequence import sequence
-from converters.models.state import restore_buffers, snapshot, written
-from converters.models.undetermined import undetermined
+from converters.models.runs.refusals import describe_refusals
+from converters.models.runs.sequence import sequence
+from converters.models.runs.state import restore_buffers, snapshot, written
+from converters.models.runs.undetermined import undetermined
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import UsageError
 from runtimes.progress import counted

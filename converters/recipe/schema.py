@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from converters.recipe.data import Data
+from converters.recipe.metric import Metric
 from converters.recipe.probes import Probes
 from runtimes.artifact.gates import Gates, OutputGates
 from runtimes.preprocess.image import Preprocess
@@ -93,6 +94,9 @@ class Recipe(Strict):
     )
     seed: int = Field(
         0, ge=0, description="Seed of the random probes that are used without evaluation data."
+    )
+    metric: Metric | None = Field(
+        None, description="A metric of your own, which `gates: {metric_drop: ...}` limits."
     )
     probes: Probes = Field(default_factory=Probes, description="Inputs that the validator tries.")
     gates: Gates = Field(

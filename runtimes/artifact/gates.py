@@ -88,3 +88,9 @@ class Gates(Strict):
         description="Minimum SQNR in dB of an artifact of a pruned or trained model against the "
         "model before, over what varies in the samples.",
     )
+    metric_drop: float | None = Field(
+        None,
+        ge=0,
+        description="Maximum by which the recipe's `metric` may be worse than the eager model's, in "
+        "the metric's own unit.",
+    )

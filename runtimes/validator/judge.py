@@ -15,6 +15,7 @@ from runtimes.validator.conduct import repeated
 from runtimes.validator.defaults import PROBES_PER_CALL, REQUEST_SECONDS
 from runtimes.validator.evidence import Evidence, Repeat
 from runtimes.validator.gates import gates
+from runtimes.validator.gates.metric import UserMetric, measured
 from runtimes.validator.gates.outputs import judged_outputs, without
 from runtimes.validator.outputs.order import reconcile, with_ordered_truth
 from runtimes.validator.parity import summarize
@@ -69,7 +70,11 @@ def _answers(child: Child, probes: Sequence[Probe], advance: Advance) -> list[Ar
 
 
 def judge(
-    manifest: Manifest, limits: Gates, reference: Reference, answers: Answers
+    manifest: Manifest,
+    limits: Gates,
+    reference: Reference,
+    answers: Answers,
+    metric: UserMetric | None = None,
 ) -> tuple[Parity, list[GateResult]]:
     """Summarize a session's numbers, and apply all gates before speed."""
     lossless = manifest.precision == "fp32"
@@ -83,6 +88,9 @@ def judge(
     parity = Parity()
     if _comparable(first, reference):
         parity = _parity(manifest, limits, reference, first)
+        if metric is not None:
+            result = measured(metric, first, reference)
+            parity = parity.model_copy(update={"metric": result})
     evidence = Evidence(
         manifest,
         reference,

@@ -22,6 +22,7 @@ from runtimes.validator.defaults import (
     BUDGET_SECONDS,
 )
 from runtimes.validator.gates import gates
+from runtimes.validator.gates.metric import UserMetric
 from runtimes.validator.host import ArtifactOpener, Opener, SessionHost
 from runtimes.validator.judge import Answers, collect, judge
 from runtimes.validator.reference import Reference
@@ -44,6 +45,7 @@ class Target:
         reference: used instead of the build's if passes changed the model before export.
         limits: used instead of the gates of the manifest, if someone else wrote that.
         notes: for the reader of the row.
+        metric: of the user's own.
     """
 
     artifact: Artifact
@@ -52,6 +54,7 @@ class Target:
     reference: Reference | None = None
     limits: Gates | None = None
     notes: tuple[str, ...] = ()
+    metric: UserMetric | None = None
 
     @property
     def gates(self) -> Gates:
@@ -166,7 +169,9 @@ def _check(
 
 def _judged(target: Target, row: Row, reference: Reference, answers: Answers) -> Row:
     """Judge all gates but speed."""
-    parity, results = judge(target.artifact.manifest, target.gates, reference, answers)
+    parity, results = judge(
+        target.artifact.manifest, target.gates, reference, answers, target.metric
+    )
     results += _size(target)
     notes = [*row.notes, *target.notes, *_noise_note(target.artifact.manifest, reference)]
     return settle(row.model_copy(update={"parity": parity, "gates": results, "notes": notes}))

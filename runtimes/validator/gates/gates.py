@@ -20,6 +20,7 @@ from runtimes.validator.evidence import Evidence, rms_between
 from runtimes.validator.gates.batch import batch_invariant
 from runtimes.validator.gates.decisions import decisions
 from runtimes.validator.gates.finite import finite, not_comparable
+from runtimes.validator.gates.metric import metric
 from runtimes.validator.gates.original import from_original
 from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits, whole_numbers
 from runtimes.validator.gates.sequence import sequence
@@ -111,6 +112,7 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
     yield from decisions(evidence)
     yield from from_original(evidence)
     yield from sequence(evidence)
+    yield from metric(evidence)
 
 
 def _common_limits(evidence: Evidence) -> Iterator[GateResult]:

@@ -38,7 +38,7 @@ def sequence(evidence: Evidence) -> Iterator[GateResult]:
             )
             return
         decibel = _decibel(np.asarray(actual, np.float64), np.asarray(expected, np.float64))
-        if decibel < worst:
+        if decibel <= worst:
             worst, where = decibel, name
     if where:
         detail = f"SQNR in dB of {where} after {len(steps)} calls on its own state is {worst:.3g}"

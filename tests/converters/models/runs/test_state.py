@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from converters.models.facts import study
-from converters.models.state import restore_buffers, snapshot, written
+from converters.models.runs.state import restore_buffers, snapshot, written
 from runtimes.spec import TensorSpec
 from runtimes.validator.probes import synthetic_probes
 

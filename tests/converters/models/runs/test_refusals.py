@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from converters.models.facts import study
-from converters.models.refusals import describe_refusals
+from converters.models.runs.refusals import describe_refusals
 from runtimes.errors import UsageError
 from runtimes.spec import DimRange, TensorSpec
 from runtimes.validator.probes import synthetic_probes
