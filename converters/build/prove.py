@@ -79,7 +79,7 @@ class Prover:
         reference = self.output / REFERENCE_FILE
         digest = conditions(self.budget, self.runner.output(LOAD).digest, reference)
         verdicts = Verdicts(machine.cache_folder() / "verdicts", digest)
-        # Nothing tells whether the code of a user's metric has changed.
+        # Nothing shows whether the code of a user's metric has changed.
         fresh = self.runner.fresh or self.plan.recipe.metric is not None
         cached = [None if fresh else verdicts.get(target) for target in targets]
         pairs = list(zip(targets, cached, strict=True))

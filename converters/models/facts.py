@@ -100,11 +100,11 @@ def _sequence(
     if not feedback:
         return []
     for into, output in feedback.items():
-        for name, known, kind in ((into, list(inputs), "input"), (output, outputs, "output")):
-            if name not in known:
+        for name, names, kind in ((into, list(inputs), "input"), (output, outputs, "output")):
+            if name not in names:
                 raise UsageError(
-                    f"state: the model has no {kind} {name!r}{nearest(name, known)}; it has "
-                    f"{', '.join(known)}"
+                    f"state: the model has no {kind} {name!r}{nearest(name, names)}; it has "
+                    f"{', '.join(names)}"
                 )
     samples = [probe for probe in probes if probe.sample]
     return sequence(run, samples, feedback, inputs, dims)
@@ -217,17 +217,17 @@ def _names(
 
     A mapping may name some of the model's own.
     """
-    own = list(keys)
-    if own == ["output_0"]:
-        own = ["logits" if task == "classification" else "output"]
+    derived = list(keys)
+    if derived == ["output_0"]:
+        derived = ["logits" if task == "classification" else "output"]
     if recipe_names is None:
-        return own
-    if isinstance(recipe_names, Mapping) and set(recipe_names) <= set(own):
-        return own
+        return derived
+    if isinstance(recipe_names, Mapping) and set(recipe_names) <= set(derived):
+        return derived
     if len(recipe_names) != len(keys):
         names = ", ".join(recipe_names)
         raise UsageError(
-            f"the model has {len(keys)} outputs ({', '.join(own)}), `outputs:` names "
+            f"the model has {len(keys)} outputs ({', '.join(derived)}), `outputs:` names "
             f"{len(recipe_names)}: {names}"
         )
     return list(recipe_names)

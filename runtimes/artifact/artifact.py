@@ -28,7 +28,7 @@ from runtimes.spec import Dims, Specs, Strict
 MANIFEST = "manifest.json"
 SCHEMA = 1
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
-"""What an artifact computes in. Gates depend on it, so no other word is taken for one of these."""
+"""Precision that an artifact computes in. Gates depend on it, so no other word is taken for one of these."""
 
 
 class FileEntry(Strict):

@@ -81,7 +81,7 @@ def judge(
     reference = with_ordered_truth(reference)
     first = reconcile(answers.first, reference, lossless)
     repeats = _in_order(answers.repeats, reference, lossless)
-    ignored = [name for name, own in limits.outputs.items() if own.ignore]
+    ignored = [name for name, gates_of in limits.outputs.items() if gates_of.ignore]
     if ignored:
         reference, first = judged_outputs(reference, ignored), without(first, ignored)
         repeats = [replace(each, outputs=without([each.outputs], ignored)[0]) for each in repeats]

@@ -100,13 +100,13 @@ def meaningful(evidence: Evidence) -> GateResult:
 
 def parity(evidence: Evidence) -> Iterator[GateResult]:
     """Yield noise for float32, SQNR for lossy precisions, and the recipe's further requirements."""
-    own = [name for name, limits in evidence.gates.outputs.items() if limits.limits]
+    single = [name for name, limits in evidence.gates.outputs.items() if limits.limits]
     yield from own_limits(evidence.gates, evidence.parity.outputs)
     numbers = []
     if not evidence.lossless:
-        numbers = [name for name in whole_numbers(evidence.reference) if name not in own]
+        numbers = [name for name in whole_numbers(evidence.reference) if name not in single]
         yield from equal_shares(evidence.first, evidence.reference, numbers)
-    common = apart_from(evidence, [*own, *numbers])
+    common = apart_from(evidence, [*single, *numbers])
     if common.reference.eager[0]:
         yield from _common_limits(common)
     yield from decisions(evidence)

@@ -35,11 +35,11 @@ def measured(metric: UserMetric, answers: Sequence[Arrays], reference: Reference
     indices = [index for index, probe in enumerate(reference.probes) if probe.sample]
     inputs = _stacked([reference.probes[index].inputs for index in indices], "inputs")
     labels = [label for index in indices for label in reference.probes[index].labels]
-    known = np.array(labels) if len(labels) == len(next(iter(inputs.values()))) else None
+    all_labels = np.array(labels) if len(labels) == len(next(iter(inputs.values()))) else None
 
     def value(outputs: Sequence[Arrays]) -> float:
         chosen = [outputs[index] for index in indices]
-        return float(metric.measure(_stacked(chosen, "outputs"), inputs, known))
+        return float(metric.measure(_stacked(chosen, "outputs"), inputs, all_labels))
 
     eager, artifact = value(reference.decisions), value(answers)
     worse = eager - artifact if metric.higher_is_better else artifact - eager

@@ -55,8 +55,8 @@ def whole_numbers(reference: Reference) -> list[str]:
 def own_limits(limits: Gates, measured: Sequence[OutputParity]) -> Iterator[GateResult]:
     """Yield a result for each limit that the recipe sets on a single output."""
     for output in measured:
-        own = limits.outputs.get(output.name)
-        for measure, limit in own.limits.items() if own else ():
+        gates = limits.outputs.get(output.name)
+        for measure, limit in gates.limits.items() if gates else ():
             value = getattr(output, measure)
             at_least = measure == "sqnr_db"
             holds = value is not None and (value >= limit if at_least else value <= limit)

@@ -45,7 +45,7 @@ def rankings(reference: Reference) -> list[Ranking]:
     A ranking is a floating-point output that eager sorts on every ordinary probe, with at least one
     other output of its rows.
     """
-    found: list[Ranking] = []
+    ranked: list[Ranking] = []
     placed: set[str] = set()
     for name in reference.eager[0]:
         members = _same_rows(name, reference)
@@ -53,10 +53,10 @@ def rankings(reference: Reference) -> list[Ranking]:
             continue
         for descending in (True, False):
             if _is_sorted(name, reference, descending):
-                found.append(Ranking(name, members, descending))
+                ranked.append(Ranking(name, members, descending))
                 placed.update(members)
                 break
-    return found
+    return ranked
 
 
 def _same_rows(key: str, reference: Reference) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def test_a_sequence_on_its_own_state_stays_near_eagers() -> None:
     assert failures(right) == []
     drifted = [{name: values * np.float32(1.01) for name, values in step.items()} for step in right]
     [detail] = failures(drifted)
-    assert detail.startswith("SQNR in dB of y after 8 calls on its own state is 40")
+    assert detail.startswith("SQNR in dB of now after 8 calls on its own state is 40")
     assert failures(drifted, "int8") == []
 
 
