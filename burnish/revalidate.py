@@ -228,11 +228,10 @@ def _eager(manifest: Manifest, recipe: str | Path | None) -> Callable[[str], Ope
         )
     else:
         return None
-    by_keyword = bool(manifest.build.get("by_keyword"))
 
     def opener(device: str) -> EagerFromSource:
         return EagerFromSource(
-            source, manifest.inputs, manifest.outputs, by_keyword, device, default_options()
+            source, manifest.inputs, manifest.outputs, device, default_options()
         )
 
     return opener

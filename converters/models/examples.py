@@ -70,7 +70,10 @@ class Examples:
         for name, spec in self.facts.inputs.items():
             sizes = enumerate(spec.shape)
             shapes[name] = {axis: dims[size] for axis, size in sizes if size in dims}
-        return shapes if self.facts.by_keyword else tuple(shapes.values())
+        if self.facts.by_keyword:
+            return shapes
+        in_order = tuple(shapes.values())
+        return (in_order,) if self.facts.flat else in_order  # of `*tensors`
 
 
 def _export_dim(name: str, dim: DimRange) -> Any:

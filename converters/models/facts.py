@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.models.call import call, passes_by_keyword
+from converters.models.call import call, call_noting_casts
+from converters.models.calls.binding import bind
 from converters.models.operations import count
 from converters.models.refusals import describe_refusals
-from runtimes.engines.torch.session import flatten
+from runtimes.engines.torch.outputs import is_plain, name_outputs, widened
 from runtimes.errors import UsageError
 from runtimes.progress import counted
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec
@@ -37,53 +38,76 @@ def study(
         UsageError: the model does not take the recipe's inputs, or not at all sizes that `dims:`
             allows, or the recipe names another number of outputs.
     """
-    keys, first_run = _run_all(module, probes)
+    first_run = _run_all(module, probes)
     repeated = counted(probes[:REPEATED_PROBES], "repeated probes")
-    second_run = [_outputs(module, probe.inputs)[1] for probe in repeated]
-    names = _names(keys, output_names, task)
-    eager = [dict(zip(names, arrays, strict=True)) for arrays in first_run]
+    second_run = [_answer(module, probe.inputs) for probe in repeated]
+    names = _names(first_run[0].names, output_names, task)
+    eager = [dict(zip(names, answer.arrays, strict=True)) for answer in first_run]
     outputs = {}
     for name in names:
         outputs[name] = _spec(name, [answer[name] for answer in eager], probes)
+    binding = bind(module, list(inputs))
+    is_flat = not binding.plain or not all(answer.plain for answer in first_run)
     facts = ModelFacts(
         inputs,
         outputs,
         dims,
-        by_keyword=passes_by_keyword(module, list(inputs)),
+        by_keyword=binding.by_keyword and not is_flat,
+        flat=is_flat,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         flops=_flops(module, probes[0].inputs),
     )
     truth = _truth(module, probes, names, eager)
-    notes = list(truth.notes)
+    notes = [*_half_notes(module, first_run[0]), *truth.notes]
     repeat = _largest_difference(first_run, second_run)
     if repeat:
         notes.append(f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}")
     return facts, Reference(list(probes), eager, truth.outputs, truth.dtype, repeat, notes)
 
 
-def _run_all(
-    module: torch.nn.Module, probes: Sequence[Probe]
-) -> tuple[list[str], list[list[np.ndarray[Any, Any]]]]:
-    """Run the model on all probes; return its names of its outputs, and the outputs."""
-    keys: list[str] = []
-    answers, refused = [], []
+@dataclass(frozen=True)
+class _Answer:
+    """The model's outputs on a probe.
+
+    Attributes:
+        names: from the structure around the outputs.
+        arrays: the outputs.
+        plain: every exporter takes what forward() does and returns as it is.
+        casts: forward() of a model stored in half precision casts to it.
+    """
+
+    names: list[str]
+    arrays: list[np.ndarray[Any, Any]]
+    plain: bool
+    casts: bool
+
+
+def _run_all(module: torch.nn.Module, probes: Sequence[Probe]) -> list[_Answer]:
+    """Run the model on all probes."""
+    answers, refused = list[_Answer](), []
     first_error = None
     for probe in counted(probes, "probes"):
         try:
-            keys, arrays = _outputs(module, probe.inputs)
+            answer = _answer(module, probe.inputs)
         except UsageError as error:
             if probe.kind != "size":
                 raise
             refused.append(probe.sizes)
             first_error = first_error or error
         else:
-            answers.append(arrays)
+            if answers and answer.names != answers[0].names:
+                raise UsageError(
+                    f"the model returns {', '.join(answer.names)} on the probe {probe.name!r}, but "
+                    f"{', '.join(answers[0].names)} on {probes[0].name!r}: an artifact always has "
+                    "the same outputs"
+                )
+            answers.append(answer)
     if first_error is not None:
         accepted = [probe.sizes for probe in probes if probe.sizes not in refused]
         cause = first_error.__cause__
         message = f"{type(cause).__name__}: {cause}"
         raise UsageError(describe_refusals(refused, accepted, message)) from first_error
-    return keys, answers
+    return answers
 
 
 def count_classes(module: torch.nn.Module, inputs: Specs, dims: Dims) -> int | None:
@@ -92,36 +116,53 @@ def count_classes(module: torch.nn.Module, inputs: Specs, dims: Dims) -> int | N
     Raises UsageError if the model does not take the recipe's inputs.
     """
     [noise] = synthetic_samples(inputs, dims, count=1)
-    _, [scores, *_] = _outputs(module, noise.inputs)
+    scores = _answer(module, noise.inputs).arrays[0]
     return int(scores.shape[-1]) if scores.ndim > 1 else None
 
 
-def _outputs(
-    module: torch.nn.Module, arrays: Arrays
-) -> tuple[list[str], list[np.ndarray[Any, Any]]]:
-    """Run the model; return its own names of its outputs (indices for a tuple), and the outputs."""
+def _answer(module: torch.nn.Module, arrays: Arrays) -> _Answer:
+    """Run the model on arrays. Raises UsageError if it does not take them, or returns no tensor."""
     import torch
 
     # Copies, since forward() may write to its inputs.
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    bind(module, list(tensors))  # its errors are about the recipe, not about the model
     try:
         with torch.inference_mode():
-            result = call(module, tensors)
+            result, casts = call_noting_casts(module, tensors)
     except Exception as error:
         shapes = [f"{name}: {array.dtype}{list(array.shape)}" for name, array in arrays.items()]
         raise UsageError(
             f"the eager model does not run on the recipe's inputs ({', '.join(shapes)}): "
             f"{type(error).__name__}: {error}"
         ) from error
-    outputs = [tensor.numpy() for tensor in flatten(result)]
-    if not outputs:
+    named = name_outputs(result)
+    if not named:
         raise UsageError(
             f"the eager model returns {type(result).__name__} with no tensor in it: nothing to "
             "export"
         )
-    if isinstance(result, Mapping) and len(result) == len(outputs):
-        return [str(key) for key in result], outputs
-    return [f"output_{index}" for index in range(len(outputs))], outputs
+    return _Answer(
+        [name for name, _ in named],
+        [widened(tensor).numpy() for _, tensor in named],
+        plain=is_plain(result) and not casts,
+        casts=casts,
+    )
+
+
+def _half_notes(module: torch.nn.Module, answer: _Answer) -> list[str]:
+    """Note that a model was stored in half precision, and what that means for eager's times."""
+    from converters.models.calls.half import stored_in_half
+
+    if not stored_in_half(module):
+        return []
+    notes = ["the weights are stored in half precision; the model computes in float32 with them"]
+    if answer.casts:
+        notes.append(
+            "forward() casts to half precision itself: these casts go to float32 here, which costs "
+            "eager some microseconds per operator; a model that casts to `weight.dtype` needs none"
+        )
+    return notes
 
 
 def _flops(module: torch.nn.Module, arrays: Arrays) -> int | None:
@@ -143,6 +184,9 @@ def _names(keys: Sequence[str], recipe_names: Sequence[str] | None, task: str | 
         return list(recipe_names)
     if list(keys) == ["output_0"]:
         return ["logits" if task == "classification" else "output"]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UsageError(f"two outputs are named {key!r}: name all {len(keys)} by `outputs:`")
     return list(keys)
 
 
@@ -188,8 +232,8 @@ def _truth(
     try:
         module.double()
         for probe in counted(probes, "float64 probes"):
-            _, arrays = _outputs(module, _double(probe.inputs))
-            outputs.append(dict(zip(names, arrays, strict=True)))
+            answer = _answer(module, _double(probe.inputs))
+            outputs.append(dict(zip(names, answer.arrays, strict=True)))
     except UsageError as error:
         note = (
             "the model does not run in float64, so its float32 outputs count as the truth "
@@ -207,12 +251,12 @@ def _double(arrays: Arrays) -> Arrays:
 
 
 def _largest_difference(
-    first_run: Sequence[Sequence[Any]], second_run: Sequence[Sequence[Any]]
+    first_run: Sequence[_Answer], second_run: Sequence[_Answer]
 ) -> float:
     """Return the largest difference of two runs, over the probes that both ran on."""
     largest = 0.0
-    for first_arrays, second_arrays in zip(first_run, second_run, strict=False):
-        for first, second in zip(first_arrays, second_arrays, strict=True):
+    for first_answer, second_answer in zip(first_run, second_run, strict=False):
+        for first, second in zip(first_answer.arrays, second_answer.arrays, strict=True):
             gap = _difference(np.asarray(first, np.float64), np.asarray(second, np.float64))
             largest = max(largest, gap)
     return largest
@@ -232,7 +276,8 @@ class ModelFacts:
 
     Attributes:
         inputs, outputs, dims: tensors in order, with named dynamic dimensions.
-        by_keyword: forward() takes the inputs by name.
+        by_keyword: the exported module takes the inputs by name.
+        flat: it is the model with flat ends, which takes tensors in order: see `flat`.
         parameters: number of parameters.
         flops: floating-point operations of one run at the `opt` sizes; None if not countable.
     """
@@ -243,3 +288,4 @@ class ModelFacts:
     by_keyword: bool
     parameters: int
     flops: int | None = None
+    flat: bool = False
