@@ -116,20 +116,29 @@ def _operators(module: Any) -> dict[str, int]:
 def _script(job: ExportJob) -> Any:
     """Script the model as its author wrote it; flat ends are Python, which cannot be scripted.
 
-    Raises ExportError if its arguments or casts need flat ends.
+    Raises ExportError if its arguments or casts need flat ends, or if scripting would take the
+    default None of an argument for a tensor.
     """
     import torch
 
     from converters.models.calls.half import stored_in_half
 
-    if not job.facts.flat:
-        return torch.jit.freeze(torch.jit.script(job.module))
-    assert job.model is not None  # `flat` is a fact of a model
-    if bind(job.model, list(job.facts.inputs)).structured or stored_in_half(job.model):
-        raise ExportError(
-            "inputs that are parts of an argument, and casts to half precision, are traced only"
-        )
-    return torch.jit.freeze(torch.jit.script(job.model))
+    module = job.module
+    if job.facts.flat:
+        assert job.model is not None  # `flat` is a fact of a model
+        module = job.model
+        if bind(module, list(job.facts.inputs)).structured or stored_in_half(module):
+            raise ExportError(
+                "inputs that are parts of an argument, and casts to half precision, are traced only"
+            )
+    scripted = torch.jit.script(module)
+    for argument in scripted.forward.schema.arguments:
+        if argument.has_default_value() and str(argument.type) == "Tensor":
+            raise ExportError(
+                f"scripting takes {argument.name}=None for a tensor, so that `is None` is never "
+                "true: annotate it as Optional[Tensor]"
+            )
+    return torch.jit.freeze(scripted)
 
 
 def _takes_names(job: ExportJob, method: str) -> bool:
