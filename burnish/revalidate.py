@@ -230,8 +230,6 @@ def _eager(manifest: Manifest, recipe: str | Path | None) -> Callable[[str], Ope
         return None
 
     def opener(device: str) -> EagerFromSource:
-        return EagerFromSource(
-            source, manifest.inputs, manifest.outputs, device, default_options()
-        )
+        return EagerFromSource(source, manifest.inputs, manifest.outputs, device, default_options())
 
     return opener

@@ -154,7 +154,9 @@ def some_samples(recipe: Recipe, folder: Path, count: int) -> tuple[str, list[Ar
     pool = open_pool(recipe, data.evaluation, folder)
     # Skipped samples were reported when the probes were built.
     samples = list(_readable(pool, pool.spread(count), recipe.inputs, lambda note: None))
-    return "the recipe's evaluation samples", [probe.inputs for probe in make_batches(recipe, samples)]
+    return "the recipe's evaluation samples", [
+        probe.inputs for probe in make_batches(recipe, samples)
+    ]
 
 
 def _readable(

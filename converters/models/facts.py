@@ -250,9 +250,7 @@ def _double(arrays: Arrays) -> Arrays:
     return doubled
 
 
-def _largest_difference(
-    first_run: Sequence[_Answer], second_run: Sequence[_Answer]
-) -> float:
+def _largest_difference(first_run: Sequence[_Answer], second_run: Sequence[_Answer]) -> float:
     """Return the largest difference of two runs, over the probes that both ran on."""
     largest = 0.0
     for first_answer, second_answer in zip(first_run, second_run, strict=False):

@@ -52,7 +52,7 @@ class EagerFromState:
         """Restore the model and wrap it."""
         facts = self.facts
         module = restore(self.source, self.work)
-        return _session(
+        return open_eager(
             module, facts.inputs, facts.outputs, facts.dims, self.device, self.options
         )
 
@@ -71,10 +71,10 @@ class EagerFromSource:
         """Load the model with the first weights that are available, and wrap it."""
         module = load_model(self.source).module
         dims = self.source.dims
-        return _session(module, self.inputs, self.outputs, dims, self.device, self.options)
+        return open_eager(module, self.inputs, self.outputs, dims, self.device, self.options)
 
 
-def _session(
+def open_eager(
     module: torch.nn.Module,
     inputs: Specs,
     outputs: Specs,

@@ -131,7 +131,7 @@ def _script(job: ExportJob) -> Any:
             raise ExportError(
                 "inputs that are parts of an argument, and casts to half precision, are traced only"
             )
-    scripted = torch.jit.script(module)
+    scripted: Any = torch.jit.script(module)
     for argument in scripted.forward.schema.arguments:
         if argument.has_default_value() and str(argument.type) == "Tensor":
             raise ExportError(

@@ -207,7 +207,9 @@ def _part(path: str, names: Sequence[str], hint: Any) -> Part:
         return Container(_mapping_class(hint), parts)
     for index in range(len(keys)):
         if str(index) not in keys:
-            raise UsageError(f"inputs: there are {len(keys)} parts of {path!r}, but no {path}.{index}")
+            raise UsageError(
+                f"inputs: there are {len(keys)} parts of {path!r}, but no {path}.{index}"
+            )
     element = _element_hints(hint, len(keys))
     ordered = {
         str(index): _part(f"{prefix}{index}", names, element[index]) for index in range(len(keys))
@@ -240,9 +242,9 @@ def _mapping_class(hint: Any) -> Callable[..., Any]:
 
 
 def _hints_of_fields(hint: Any) -> dict[str, Any]:
-    made = _mapping_class(hint)
+    container = _mapping_class(hint)
     try:
-        return {} if made is dict else typing.get_type_hints(made)
+        return {} if container is dict else typing.get_type_hints(container)
     except Exception:  # as in `_hints`
         return {}
 

@@ -25,7 +25,11 @@ def widen(module: nn.Module) -> nn.Module:
     """Hold half-precision weights and buffers as float32, and mark the module; others stay."""
     tensors = [*module.parameters(), *module.buffers()]
     if any(tensor.dtype in _HALF for tensor in tensors):
-        module._apply(lambda tensor: tensor.float() if tensor.dtype in _HALF else tensor)
+
+        def to_float32(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.float() if tensor.dtype in _HALF else tensor
+
+        module._apply(to_float32)  # type: ignore[no-untyped-call]
         setattr(module, _MARK, True)
     return module
 
@@ -67,9 +71,7 @@ class _WideCasts(TorchFunctionMode):
         self.wide = wide
         self.seen = False
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in (torch.Tensor.half, torch.Tensor.bfloat16):
             self.seen = True
