@@ -70,10 +70,7 @@ class Examples:
         for name, spec in self.facts.inputs.items():
             sizes = enumerate(spec.shape)
             shapes[name] = {axis: dims[size] for axis, size in sizes if size in dims}
-        if self.facts.by_keyword:
-            return shapes
-        in_order = tuple(shapes.values())
-        return (in_order,) if self.facts.flat else in_order  # of `*tensors`
+        return shapes if self.facts.by_keyword else tuple(shapes.values())
 
 
 def _export_dim(name: str, dim: DimRange) -> Any:

@@ -73,7 +73,7 @@ class _Answer:
         names: from the structure around the outputs.
         arrays: the outputs.
         plain: every exporter takes what forward() does and returns as it is.
-        casts: forward() of a model stored in half precision casts to it.
+        casts: a model stored in half precision casts to it, or its inputs are in it.
     """
 
     names: list[str]
@@ -159,8 +159,8 @@ def _half_notes(module: torch.nn.Module, answer: _Answer) -> list[str]:
     notes = ["the weights are stored in half precision; the model computes in float32 with them"]
     if answer.casts:
         notes.append(
-            "forward() casts to half precision itself: these casts go to float32 here, which costs "
-            "eager some microseconds per operator; a model that casts to `weight.dtype` needs none"
+            "forward() casts to half precision itself, or its inputs are in it: both become float32 "
+            "here, which costs eager some microseconds per operator"
         )
     return notes
 

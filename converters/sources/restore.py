@@ -93,7 +93,7 @@ def open_eager(
 
 
 def _casts(module: torch.nn.Module, inputs: Specs, dims: Dims) -> bool:
-    """Return whether forward() of a model stored in half precision casts to it."""
+    """Return whether a model stored in half precision casts to it, or has inputs in it."""
     import torch
 
     from converters.models.calls.half import stored_in_half

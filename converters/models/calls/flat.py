@@ -8,6 +8,9 @@ exported, and timed, in this form.
 from __future__ import annotations
 
 import copy
+import inspect
+import keyword
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,6 +45,7 @@ def flat(module: nn.Module, names: Sequence[str]) -> nn.Module:
         result, _ = run_wide(self, dict(zip(names, tensors, strict=True)), run)
         return tuple(widened(tensor) for tensor in flatten(result))
 
+    flat_forward.__signature__ = _signature(names)  # type: ignore[attr-defined]
     if isinstance(module, torch.jit.ScriptModule):  # its class cannot be extended
         return _around(module, flat_forward)
     flattened = copy.copy(module)
@@ -50,6 +54,18 @@ def flat(module: nn.Module, names: Sequence[str]) -> nn.Module:
         vars(flattened)[name] = OrderedDict()
     flattened.__class__ = _subclass(type(module), flat_forward)
     return flattened
+
+
+def _signature(names: Sequence[str]) -> inspect.Signature:
+    """Return a signature with a parameter for each input, by which torch.export names them."""
+    parameters = ["self"]
+    for name in names:
+        plain = re.sub(r"\W", "_", f"_{name}" if name[:1].isdecimal() else name)
+        while plain in parameters or keyword.iskeyword(plain):
+            plain += "_"
+        parameters.append(plain)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Signature([inspect.Parameter(name, kind) for name in parameters])
 
 
 def _forward_of(module: nn.Module) -> Callable[..., Any]:

@@ -50,17 +50,19 @@ def run_wide(
         run: calls forward() with the inputs.
 
     Returns:
-        The result, and whether forward() itself cast to half precision.
+        The result, and whether that needed help: inputs in half precision, or casts to it in
+        forward().
     """
     if not stored_in_half(module):
         return run(tensors), False
     tensors_of_weights = (*module.parameters(), *module.buffers())
     wide = next(tensor.dtype for tensor in tensors_of_weights if tensor.is_floating_point())
-    inputs = {}
-    for name, tensor in tensors.items():
-        inputs[name] = tensor.to(wide) if tensor.dtype in _HALF else tensor
+    inputs = dict(tensors)
+    half = [name for name, tensor in tensors.items() if tensor.dtype in _HALF]
+    for name in half:
+        inputs[name] = tensors[name].to(wide)
     with _WideCasts(wide) as casts:
-        return run(inputs), casts.seen
+        return run(inputs), casts.seen or bool(half)
 
 
 class _WideCasts(TorchFunctionMode):

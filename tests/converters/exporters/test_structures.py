@@ -122,6 +122,7 @@ CASES: dict[str, tuple[type[nn.Module], dict[str, Any], list[str]]] = {
     "optional, given": (Optional, {"mask": THREE, "x": FOUR}, ["output"]),
     "in order": (Positional, {"image": FOUR, "text": FOUR}, ["output"]),
     "half": (Half, {"x": FOUR}, ["output"]),
+    "half inputs": (Half, {"x": TensorSpec(shape=FOUR, dtype="float16")}, ["output"]),
 }
 
 
@@ -177,7 +178,9 @@ def studied(case: str, folder: Path) -> Studied:
     kind, shapes, outputs = CASES[case]
     torch.manual_seed(0)
     model = widen(kind().eval())
-    inputs = {name: TensorSpec(shape=shape) for name, shape in shapes.items()}
+    inputs: Specs = {}
+    for name, shape in shapes.items():
+        inputs[name] = shape if isinstance(shape, TensorSpec) else TensorSpec(shape=shape)
     probes = synthetic_probes(inputs, DIMS)
     facts, reference = study(copy.deepcopy(model), inputs, DIMS, probes, None, None)
     assert list(facts.outputs) == outputs

@@ -83,8 +83,15 @@ def test_a_scripted_module() -> None:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_the_exported_program_names_the_users_modules(strict: bool) -> None:
-    program = torch.export.export(flat(Structured().eval(), NAMES), tuple(inputs()), strict=strict)
+def test_the_exported_program_names_the_users_inputs_and_modules(strict: bool) -> None:
+    batch = torch.export.Dim("batch", min=1, max=8)
+    program = torch.export.export(
+        flat(Structured().eval(), NAMES),
+        tuple(inputs()),
+        dynamic_shapes=({0: batch}, {0: batch}, {0: batch}),
+        strict=strict,
+    )
+    assert program.graph_signature.user_inputs == ("shift", "xs_1", "xs_0")
     stacks = [node.meta.get("nn_module_stack", {}) for node in program.graph.nodes]
     paths = {path for stack in stacks for path, _ in stack.values()}
     assert paths == {"", "layer"}
