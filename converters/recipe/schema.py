@@ -51,12 +51,14 @@ class Recipe(Strict):
     inputs: Specs = Field(
         ...,
         min_length=1,
-        description="Inputs of the model: name to shape and dtype, in the order of forward().",
+        description="Inputs of the model: name to shape and dtype. Named after parameters of "
+        "forward() they go by name, otherwise in order. boxes.0 is an element of a list, "
+        "batch.image a value of a dict.",
     )
     outputs: tuple[str, ...] | None = Field(
         None,
-        description="Names of the outputs, in order. By default derived from the result of "
-        "forward().",
+        description="Names of the outputs, in order. By default their places in the result of "
+        "forward(): logits, boxes.0; output_0 and so on in a tuple or list.",
     )
     dims: Dims = Field(
         default_factory=dict, description="Ranges of the dynamic dimensions that shapes name."

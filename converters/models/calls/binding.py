@@ -116,14 +116,8 @@ def _by_name(
     """Return the binding by name; positional-only parameters go by position."""
     hints = _hints(module)
     parts = {root: _part(root, names, hints.get(root)) for root in roots}
-    positional, keyword = [], {}
-    for root, part in parts.items():
-        parameter = parameters.get(root)
-        if parameter is None or parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
-            keyword[root] = part
-    for name, parameter in parameters.items():
-        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and name in parts:
-            positional.append(parts[name])
+    positional = _positional_only(roots, parameters)
+    keyword = {root: part for root, part in parts.items() if root not in positional}
     usual = inspect.Parameter.POSITIONAL_OR_KEYWORD
     plain = all(
         root in parameters and parameters[root].kind is usual and part == root
@@ -133,7 +127,31 @@ def _by_name(
     # have always taken it.
     if plain and len(names) == 1 and next(iter(parameters)) == names[0]:
         return Binding(tuple(names), {}, plain=True)
-    return Binding(tuple(positional), keyword, plain)
+    return Binding(tuple(parts[name] for name in positional), keyword, plain)
+
+
+def _positional_only(
+    roots: Sequence[str], parameters: Mapping[str, inspect.Parameter]
+) -> list[str]:
+    """Return the names that can only go by position, in the order of forward().
+
+    Raises UsageError if a parameter before one of them has no input.
+    """
+    positional = []
+    missing = ""
+    for name, parameter in parameters.items():
+        if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
+            continue
+        if name not in roots:
+            missing = missing or name
+        elif missing:
+            raise UsageError(
+                f"inputs: forward({_listed(parameters)}) takes {name!r} by position only, after "
+                f"{missing!r}, which is no input: add that one"
+            )
+        else:
+            positional.append(name)
+    return positional
 
 
 def _check_names(

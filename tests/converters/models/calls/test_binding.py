@@ -92,9 +92,12 @@ def test_a_misspelt_name_is_no_keyword_of_its_own() -> None:
 
 
 def test_positional_only_parameters_get_their_own_input() -> None:
-    namespace: dict[str, Any] = {}
-    exec("def forward(self, x, /, y): pass", namespace)
-    assert called(namespace["forward"], ["y", "x"]) == (["x"], {"y": "y"})
+    def forward(self: Any, x: Any = None, y: Any = None, /, z: Any = None) -> None: ...
+
+    assert called(forward, ["z", "y", "x"]) == (["x", "y"], {"z": "z"})
+    assert called(forward, ["z", "x"]) == (["x"], {"z": "z"})
+    with pytest.raises(UsageError, match="takes 'y' by position only, after 'x'"):
+        called(forward, ["y"])
 
 
 @pytest.mark.parametrize(
