@@ -99,7 +99,7 @@ def sessions(
         if (path / "manifest.json").exists()
     }
     first = next(iter(made.values())).manifest
-    eager = EagerFromSource(source_of(plan), first.inputs, first.outputs, False, "cpu", options)
+    eager = EagerFromSource(source_of(plan), first.inputs, first.outputs, "cpu", options)
     found: dict[str, Any] = {"eager": (eager, True)}
     for name, (kind, file) in json.loads((hand / "rows.json").read_text(encoding="utf-8")).items():
         if kind != "eager":

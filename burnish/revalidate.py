@@ -270,11 +270,8 @@ def _eager(manifest: Manifest, plan: Plan | None) -> Callable[[str], Opener] | N
         )
     else:
         return None
-    by_keyword = bool(manifest.build.get("by_keyword"))
 
     def opener(device: str) -> EagerFromSource:
-        return EagerFromSource(
-            source, manifest.inputs, manifest.outputs, by_keyword, device, default_options()
-        )
+        return EagerFromSource(source, manifest.inputs, manifest.outputs, device, default_options())
 
     return opener

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -171,3 +171,20 @@ def export_sizes(dims: Dims) -> dict[str, int]:
 def best_sizes(dims: Dims) -> dict[str, int]:
     """Return for every dynamic dimension the size to be fastest at."""
     return {name: dim.best for name, dim in dims.items()}
+
+
+def graph_outputs(inputs: Collection[str], outputs: Collection[str]) -> dict[str, str]:
+    """Return the name of each output inside a graph whose values have one name each (ONNX).
+
+    An output that shares its name with an input, as a state that is passed on, is `NAME_out` there.
+    """
+    taken = {*inputs, *outputs}
+    names = {}
+    for name in outputs:
+        inner = name
+        if name in inputs:
+            while inner in taken:
+                inner += "_out"
+        taken.add(inner)
+        names[name] = inner
+    return names

@@ -134,6 +134,7 @@ class Publisher:
             "flops": facts.flops,
             "versions": machine.versions(),
             "by_keyword": facts.by_keyword,
+            "flat": facts.flat,
         }
         if chain.model.key:
             record["changed"] = f"{CHANGED}/{chain.model.key}"

@@ -189,7 +189,8 @@ def _read_item(
             inputs, label = inputs
         if not isinstance(inputs, Mapping):
             inputs = {names[0]: inputs} if len(names) == 1 else {}
-        arrays = {name: np.asarray(inputs[name]) for name in names if name in inputs}
+        parts = {name: _part(inputs, name) for name in names}
+        arrays = {name: np.asarray(part) for name, part in parts.items() if part is not None}
     except Exception as error:  # the user's own dataset: it may raise anything
         raise InputError(
             f"{titles[index]} cannot be read: {type(error).__name__}: {error}"
@@ -200,6 +201,21 @@ def _read_item(
     if not classifies or label is None:
         return Sample(arrays)
     return Sample(arrays, _class_index(label, titles[index]))
+
+
+def _part(sample: Mapping[str, Any], name: str) -> Any:
+    """Return the value of an input: by its name, or along its path (`boxes.0`); None if absent."""
+    if name in sample:
+        return sample[name]
+    value: Any = sample
+    for key in name.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(value, list | tuple) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    return value
 
 
 def _noise(recipe: Recipe, seed: int) -> Pool:

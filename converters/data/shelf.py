@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -48,7 +47,39 @@ class Shelf:
         if not samples:
             reasons = "\n  ".join(self.broken.values())
             raise UsageError(f"recover: no sample can be read:\n  {reasons}")
-        return {name: _stacked(name, [sample[name] for sample in samples]) for name in self.inputs}
+        return {name: np.stack([sample[name] for sample in samples]) for name in self.inputs}
+
+    def batches(
+        self, indices: Sequence[int], size: int, rng: np.random.Generator | None = None
+    ) -> Iterator[list[int]]:
+        """Yield the indices in batches of samples of one size, in random order with a generator.
+
+        If the samples may have several sizes (texts of several lengths), all are read once to know
+        them. Otherwise as `batches`.
+        """
+        groups = self._alike(indices)
+        if len(groups) == 1:
+            yield from batches(indices, size, rng)
+            return
+        parts = []
+        for group in groups:
+            order = list(group) if rng is None else [int(index) for index in rng.permutation(group)]
+            parts += [order[start : start + size] for start in range(0, len(order), size)]
+        for position in range(len(parts)) if rng is None else rng.permutation(len(parts)):
+            yield parts[int(position)]
+
+    def _alike(self, indices: Sequence[int]) -> list[list[int]]:
+        """Group the samples by their sizes; those that cannot be read are left out."""
+        shapes = [spec.shape[1:] for spec in self.inputs.values()]
+        if all(isinstance(size, int) for shape in shapes for size in shape):
+            return [list(indices)]
+        groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for index in indices:
+            sample = self.sample(index)
+            if sample is not None:
+                key = tuple(sample[name].shape for name in self.inputs)
+                groups.setdefault(key, []).append(index)
+        return list(groups.values())
 
     def sample(self, index: int) -> Arrays | None:
         """Return one sample, or None if it cannot be read."""
@@ -71,17 +102,6 @@ class Shelf:
         if len(self.broken) > max(1, UNREADABLE_SHARE * len(self.pool.names)):
             reasons = "\n  ".join(self.broken.values())
             raise UsageError(f"recover: {len(self.broken)} samples cannot be read:\n  {reasons}")
-
-
-def _stacked(name: str, arrays: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    """Return the arrays as one batch. Raises UsageError if their shapes differ."""
-    shapes = sorted({array.shape for array in arrays})
-    if len(shapes) > 1:
-        raise UsageError(
-            f"recover: samples of {name!r} are {list(shapes[0])} and {list(shapes[1])}, which "
-            "cannot be stacked into a batch: pad them to one size, or use `batch: 1`"
-        )
-    return np.stack(arrays)
 
 
 def batches(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.data.batches import make_batches
 from converters.data.samples import Pool, Sample, open_pool
 from converters.recipe.data import SampleSource
 from converters.recipe.schema import Recipe
@@ -34,7 +35,7 @@ def probes(
     `warn` is called for each sample that is left out; `classes` as in `evaluation_samples`.
     """
     if recipe.data.evaluation is not None:
-        samples = _batches(recipe, evaluation_samples(recipe, folder, warn, classes))
+        samples = make_batches(recipe, evaluation_samples(recipe, folder, warn, classes))
     else:
         samples = _substitutes(recipe, folder, warn, classes)
     return with_limits(samples, recipe.inputs, recipe.dims, recipe.seed, recipe.probes.sizes)
@@ -54,7 +55,7 @@ def _substitutes(recipe: Recipe, folder: Path, warn: Warn, classes: int | None) 
         if picked:
             samples = list(_readable(pool, picked, recipe.inputs, warn, "samples"))
             _check_labels(samples, classes)
-            return _batches(recipe, samples)
+            return make_batches(recipe, samples)
         warn(
             "judged on noise: calibration uses every sample. Lower `samples` of data.calibration, or "
             "add data.evaluation"
@@ -176,7 +177,9 @@ def some_samples(recipe: Recipe, folder: Path, count: int) -> tuple[str, list[Ar
     pool = open_pool(recipe, data.evaluation, folder)
     # Skipped samples were reported when the probes were built.
     samples = list(_readable(pool, pool.spread(count), recipe.inputs, lambda note: None))
-    return "the recipe's evaluation samples", [probe.inputs for probe in _batches(recipe, samples)]
+    return "the recipe's evaluation samples", [
+        probe.inputs for probe in make_batches(recipe, samples)
+    ]
 
 
 def _readable(
@@ -295,21 +298,3 @@ def _cast(array: np.ndarray[Any, Any], dtype: str, mismatch: str) -> np.ndarray[
     if changed.any():
         raise UsageError(f"{mismatch}, which does not hold the value {array[changed][0]:g}")
     return cast
-
-
-def _batches(recipe: Recipe, samples: Sequence[Sample]) -> list[Probe]:
-    """Return batches of the size to be fastest at; the last one is filled up from the start."""
-    sizes = best_sizes(recipe.dims)
-    count = next(iter(recipe.inputs.values())).concrete(sizes)[0]
-    kind = "pictures" if recipe.data.evaluation and recipe.data.evaluation.images else "samples"
-    batches = []
-    for start in range(0, len(samples), count):
-        picked = [samples[index % len(samples)] for index in range(start, start + count)]
-        inputs = {
-            name: np.stack([sample.inputs[name] for sample in picked]) for name in recipe.inputs
-        }
-        # Samples that fill the last batch up were counted already: only the new ones have labels.
-        new = samples[start : start + count]
-        labels = tuple(sample.label for sample in new if sample.label is not None)
-        batches.append(Probe(f"{kind} from {start}", inputs, "data", sizes, (), labels))
-    return batches

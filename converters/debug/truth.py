@@ -15,7 +15,7 @@ import numpy as np
 from converters.debug.match.kinds import kind_of_module
 from converters.debug.match.layer import CallKey, LayerCall
 from converters.models.call import call
-from runtimes.engines.torch.session import flatten
+from runtimes.engines.torch.outputs import flatten
 from runtimes.errors import BurnishError
 from runtimes.spec import Arrays
 

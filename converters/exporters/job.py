@@ -40,10 +40,17 @@ class ExportJob:
 
     @property
     def module(self) -> torch.nn.Module:
-        """The eager module. Raises ExportError if the plan gave none."""
+        """The module to export: the eager model, with flat ends if it needs them.
+
+        Raises ExportError if the plan gave no model.
+        """
         if self.model is None:
             raise ExportError("this exporter was given no eager model")
-        return self.model
+        if not self.facts.flat:
+            return self.model
+        from converters.models.calls.flat import flat
+
+        return flat(self.model, list(self.facts.inputs))
 
     @property
     def examples(self) -> Examples:

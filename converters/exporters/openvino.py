@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from converters.graph.unfused.report import listed, notes
 from converters.recipe.artifact import PrecisionOptions
 from runtimes.engines.openvino.openvino import at_best_sizes, count_layers, lacking, properties
 from runtimes.machine.intel import INSTALL
-from runtimes.spec import Dims, Specs
+from runtimes.spec import Dims, Specs, graph_outputs
 
 MODEL_FILE = "model.xml"
 MODULES_KEY = ("burnish", "modules")
@@ -139,8 +139,8 @@ def _name_and_bound(model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> No
     """Check the names, and set the range of each dynamic dimension. Raises ExportError."""
     import openvino
 
-    _check_names(model.inputs, inputs)
-    _check_names(model.outputs, outputs)
+    _check_names(model.inputs, list(inputs))
+    _check_names(model.outputs, list(graph_outputs(inputs, outputs).values()))
     ranges: dict[int | str, Any] = {}
     for name, dim in dims.items():
         ranges[name] = openvino.Dimension(dim.min, dim.max)
@@ -150,11 +150,11 @@ def _name_and_bound(model: Any, inputs: Specs, outputs: Specs, dims: Dims) -> No
     model.reshape(shapes)
 
 
-def _check_names(ports: Any, specs: Specs) -> None:
+def _check_names(ports: Any, wanted: Sequence[str]) -> None:
     names = [sorted(port.get_names()) for port in ports]
-    same = len(names) == len(specs) and all(map(operator.contains, names, specs))
+    same = len(names) == len(wanted) and all(map(operator.contains, names, wanted))
     if not same:
-        raise ExportError(f"the model's inputs or outputs are named {names}, not {list(specs)}")
+        raise ExportError(f"the model's inputs or outputs are named {names}, not {wanted}")
 
 
 def _note_modules(model: Any, graph: Path) -> dict[str, str]:

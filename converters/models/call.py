@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
+
+from converters.models.calls.binding import bind
 
 if TYPE_CHECKING:
     import torch
 
 
-def passes_by_keyword(module: torch.nn.Module, names: list[str]) -> bool:
-    """Whether inputs go by name: there are several, and forward() has all the recipe's names.
-
-    A single input goes by position.
-    """
-    if len(names) < 2:
-        return False
-    parameters = inspect.signature(module.forward).parameters
-    return all(name in parameters for name in names)
-
-
 def call(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> Any:
-    """Run the module on named tensors, by name if forward() has the names, else in order."""
-    if passes_by_keyword(module, list(tensors)):
-        return module(**tensors)
-    return module(*tensors.values())
+    """Run the module on named tensors: see `bind`. Raises UsageError if they do not bind."""
+    return call_noting_casts(module, tensors)[0]
+
+
+def call_noting_casts(
+    module: torch.nn.Module, tensors: dict[str, torch.Tensor]
+) -> tuple[Any, bool]:
+    """Run the module; return also whether forward() casts to half precision: see `run_wide`."""
+    from converters.models.calls.half import run_wide
+
+    binding = bind(module, list(tensors))
+
+    def run(inputs: Any) -> Any:
+        args, kwargs = binding.arguments(inputs)
+        return module(*args, **kwargs)
+
+    return run_wide(module, tensors, run)

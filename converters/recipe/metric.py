@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from runtimes.spec import Strict
 
@@ -22,8 +22,3 @@ class Metric(Strict):
     better: Literal["higher", "lower"] = Field(
         "higher", description="Whether more of it or less of it is better."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _written_short(cls, value: Any) -> Any:
-        return {"function": value} if isinstance(value, str) else value

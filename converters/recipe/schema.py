@@ -20,6 +20,10 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _named(value: Any) -> Any:
+    return {"function": value} if isinstance(value, str) else value
+
+
 def _filled(value: Any) -> Any:
     return {} if value is None else value  # `onnx:` without a value means the defaults
 
@@ -52,12 +56,15 @@ class Recipe(Strict):
     inputs: Specs = Field(
         ...,
         min_length=1,
-        description="Inputs of the model: name to shape and dtype, in the order of forward().",
+        description="Inputs of the model: name to shape and dtype. Named after parameters of "
+        "forward() they go by name, otherwise in order. boxes.0 is an element of a list, "
+        "batch.image a value of a dict.",
     )
     outputs: tuple[str, ...] | dict[str, OutputGates] | None = Field(
         None,
-        description="Names of the outputs, in order. By default derived from the result of "
-        "forward(). A mapping of names to gates judges these outputs by their own, or not at all "
+        description="Names of the outputs, in order. By default their places in the result of "
+        "forward(): logits, boxes.0; output_0 and so on in a tuple or list. A mapping of names "
+        "to gates judges these outputs by their own, or not at all "
         "(`ignore: true`); if its names are some of those that forward() gives, the others need "
         "not be named.",
     )
@@ -95,9 +102,9 @@ class Recipe(Strict):
     seed: int = Field(
         0, ge=0, description="Seed of the random probes that are used without evaluation data."
     )
-    metric: Metric | None = Field(
-        None, description="A metric of your own, which `gates: {metric_drop: ...}` limits."
-    )
+    metric: Annotated[
+        Metric | None, BeforeValidator(_named, json_schema_input_type=str | Metric | None)
+    ] = Field(None, description="A metric of your own, which `gates: {metric_drop: ...}` limits.")
     probes: Probes = Field(default_factory=Probes, description="Inputs that the validator tries.")
     gates: Gates = Field(
         default_factory=Gates, description="Gates: requirements on every artifact's measurements."

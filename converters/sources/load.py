@@ -52,8 +52,13 @@ def code_notes(source: Source) -> list[str]:
 
 
 def build_module(source: Source) -> torch.nn.Module:
-    """Build the model by its factory, under the seed of `random:SEED` or seed 0."""
+    """Build the model by its factory, under the seed of `random:SEED` or seed 0.
+
+    Weights in half precision become float32: see `widen`.
+    """
     import torch
+
+    from converters.models.calls.half import widen
 
     torch.manual_seed(_seed(source))
     kind, _, name = source.model.partition(":")
@@ -64,7 +69,7 @@ def build_module(source: Source) -> torch.nn.Module:
         raise UsageError(
             f"{source.where}: torchvision cannot build {name} with {source.args}: {error}"
         ) from error
-    return python.build(name, source.args, source.folder, source.where).eval()
+    return widen(python.build(name, source.args, source.folder, source.where).eval())
 
 
 def _seed(source: Source) -> int:

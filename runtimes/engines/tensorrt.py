@@ -13,7 +13,7 @@ import numpy as np
 from runtimes.artifact.artifact import Artifact
 from runtimes.errors import ArtifactError, BurnishError
 from runtimes.session import Session, SessionOptions
-from runtimes.spec import Arrays, Dims, Specs
+from runtimes.spec import Arrays, Dims, Specs, graph_outputs
 
 PACKAGES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 INSTALL = {
@@ -89,11 +89,12 @@ class TensorRtSession(Session):
                 raise BurnishError(f"TensorRT refuses the shape {list(array.shape)} for {name!r}")
             address = self._bind(name, array.nbytes)
             self._cuda.copy(address, array.ctypes.data, array.nbytes, True, self._stream)
-        results = {name: self._allocate(name) for name in self.outputs}
+        graph_names = graph_outputs(self.inputs, self.outputs)
+        results = {name: self._allocate(inner) for name, inner in graph_names.items()}
         if not self._context.execute_async_v3(int(self._stream)):
             raise BurnishError("TensorRT could not run the engine; its log says why")
         for name, array in results.items():
-            address, _ = self._buffers[name]
+            address, _ = self._buffers[graph_names[name]]
             self._cuda.copy(array.ctypes.data, address, array.nbytes, False, self._stream)
         self._cuda.check("cudaStreamSynchronize", self._stream)
         return results

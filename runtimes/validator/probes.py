@@ -110,11 +110,14 @@ def _batch(
 ) -> Probe:
     """Make a batch of the samples' first rows, so that row k can be compared with sample k.
 
-    No two rows are equal: without samples enough, further rows are samples blended with noise.
-    Otherwise a batch whose rows were exchanged might look right.
+    Of samples of several sizes it takes those of the most frequent one. No two rows are equal:
+    without samples enough, further rows are samples blended with noise. Otherwise a batch whose
+    rows were exchanged might look right.
     """
     count = sizes[batch]
-    rows = tuple(range(min(count, len(samples))))
+    alike = _alike(samples, batch)
+    rows = tuple(alike[:count])
+    sizes = {**sizes, **samples[rows[0]].sizes, batch: count}
     added = count - len(rows)
     arrays: Arrays = {}
     for name, spec in inputs.items():
@@ -126,6 +129,15 @@ def _batch(
         arrays[name] = np.concatenate(parts)
     labels = tuple(samples[row].labels[0] for row in rows if samples[row].labels)
     return Probe(f"size {label(sizes)}", arrays, "size", sizes, rows, labels)
+
+
+def _alike(samples: Sequence[Probe], batch: str) -> list[int]:
+    """Return the indices of the samples that have the most frequent sizes, but for the batch."""
+    groups: dict[tuple[tuple[str, int], ...], list[int]] = {}
+    for index, sample in enumerate(samples):
+        sizes = {name: size for name, size in sample.sizes.items() if name != batch}
+        groups.setdefault(tuple(sizes.items()), []).append(index)
+    return max(groups.values(), key=len)
 
 
 def _blend(

@@ -181,6 +181,7 @@ def rebuild_graph(
         by_keyword=bool(build.get("by_keyword")),
         parameters=build.get("parameters", 0),
         flops=build.get("flops"),
+        flat=bool(build.get("flat")),
     )
     onnx_options = OnnxOptions(format="onnx", **TensorRtExporter().graph_options(options))
     exported = OnnxExporter().export(ExportJob(module, facts, folder), onnx_options)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from converters.errors import ExportError
 from converters.exporters.job import ExportJob
+from converters.exporters.onnx.ends import name_ends
 from converters.exporters.onnx.limits import check_versions
-from runtimes.spec import Specs
+from runtimes.spec import Specs, graph_outputs
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 MODEL_FILE = "model.onnx"
+_END = "burnish"  # no exporter's name for an inner value
 # protobuf cannot hold more than 2 GiB in one message; stay clear of it.
 _EXTERNAL_DATA_BYTES = 2_000_000_000
 # The exporter writes the author's source lines into each node: absolute paths, different on each
@@ -53,13 +55,12 @@ def export_dynamo(job: ExportJob, opset: int, path: Path) -> None:
         kwargs=kwargs or None,
         dynamo=True,
         opset_version=opset,
-        input_names=list(job.facts.inputs),
-        output_names=list(job.facts.outputs),
         dynamic_shapes=job.dynamic_shapes(),
         verbose=False,
     )
     if program is None:
         raise ExportError("the dynamo exporter returned nothing")
+    name_ends(program.model, list(job.facts.inputs), _graph_outputs(job))
     for node in program.model.graph.all_nodes():
         for key in _PRIVATE_METADATA:
             node.metadata_props.pop(key, None)
@@ -69,11 +70,15 @@ def export_dynamo(job: ExportJob, opset: int, path: Path) -> None:
 def export_torchscript(job: ExportJob, opset: int, path: Path) -> None:
     """Export by the older TorchScript exporter. Raises any exception of that exporter."""
     import onnx
+    import onnx_ir
     import torch
 
     args, kwargs = job.example_call()
+    inputs = [f"{_END}_input_{index}" for index in range(len(job.facts.inputs))]
+    outputs = [f"{_END}_output_{index}" for index in range(len(job.facts.outputs))]
+    specs = [*job.facts.inputs.values(), *job.facts.outputs.values()]
     dynamic_axes = {}
-    for name, spec in {**job.facts.inputs, **job.facts.outputs}.items():
+    for name, spec in zip([*inputs, *outputs], specs, strict=True):
         if axes := _named_axes(spec.shape):
             dynamic_axes[name] = axes
     torch.onnx.export(
@@ -83,13 +88,20 @@ def export_torchscript(job: ExportJob, opset: int, path: Path) -> None:
         kwargs=kwargs or None,
         dynamo=False,
         opset_version=min(opset, 20),  # the newest that this exporter knows
-        input_names=list(job.facts.inputs),
-        output_names=list(job.facts.outputs),
+        input_names=inputs,
+        output_names=outputs,
         dynamic_axes=dynamic_axes or None,
     )
+    model = onnx_ir.load(str(path))
+    name_ends(model, list(job.facts.inputs), _graph_outputs(job))
+    onnx_ir.save(model, str(path))  # weights that are beside it stay there
     onnx.shape_inference.infer_shapes_path(
         str(path), str(path)
     )  # this exporter leaves inner values untyped
+
+
+def _graph_outputs(job: ExportJob) -> list[str]:
+    return list(graph_outputs(job.facts.inputs, job.facts.outputs).values())
 
 
 def _named_axes(shape: tuple[int | str, ...]) -> dict[int, str]:
@@ -108,7 +120,7 @@ def check_graph(path: Path, inputs: Specs, outputs: Specs) -> int:
     onnx.checker.check_model(str(path), full_check=path.stat().st_size < _EXTERNAL_DATA_BYTES)
     graph = model.graph
     names = [value.name for value in graph.input], [value.name for value in graph.output]
-    wanted = list(inputs), list(outputs)
+    wanted = list(inputs), list(graph_outputs(inputs, outputs).values())
     if names != wanted:
         raise ExportError(
             f"the graph's inputs and outputs are {names}, not {wanted}: is an input unused?"

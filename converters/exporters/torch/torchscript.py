@@ -14,8 +14,10 @@ from zipfile import ZipFile
 
 from pydantic import Field
 
+from converters.errors import ExportError
 from converters.exporters.base import Exporter, first_that_works
 from converters.exporters.job import Exported, ExportJob
+from converters.models.calls.binding import bind
 from converters.recipe.artifact import ExporterOptions
 
 MODEL_FILE = "model.pt"
@@ -72,6 +74,7 @@ class TorchScriptExporter(Exporter):
         build = {
             "method": method,
             "failed": failures,
+            "by_keyword": _takes_names(job, method),
             "optimize_for_inference": options.optimize_for_inference,
             "operators": _operators(module),
         }
@@ -111,9 +114,38 @@ def _operators(module: Any) -> dict[str, int]:
 
 
 def _script(job: ExportJob) -> Any:
+    """Script the model as its author wrote it; flat ends are Python, which cannot be scripted.
+
+    Raises ExportError if its arguments or casts need flat ends, or if scripting would take the
+    default None of an argument for a tensor.
+    """
     import torch
 
-    return torch.jit.freeze(torch.jit.script(job.module))
+    from converters.models.calls.half import stored_in_half
+
+    module = job.module
+    if job.facts.flat:
+        assert job.model is not None  # `flat` is a fact of a model
+        module = job.model
+        if bind(module, list(job.facts.inputs)).structured or stored_in_half(module):
+            raise ExportError(
+                "inputs that are parts of an argument, and casts to half precision, are traced only"
+            )
+    scripted: Any = torch.jit.script(module)
+    for argument in scripted.forward.schema.arguments:
+        if argument.has_default_value() and str(argument.type) == "Tensor":
+            raise ExportError(
+                f"scripting takes {argument.name}=None for a tensor, so that `is None` is never "
+                "true: annotate it as Optional[Tensor]"
+            )
+    return torch.jit.freeze(scripted)
+
+
+def _takes_names(job: ExportJob, method: str) -> bool:
+    """Return whether the module takes its inputs by name: scripted, it does as its author's."""
+    if method == "script" and job.model is not None:
+        return bind(job.model, list(job.facts.inputs)).by_keyword
+    return job.facts.by_keyword
 
 
 def _trace(job: ExportJob) -> Any:

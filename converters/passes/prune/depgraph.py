@@ -19,7 +19,7 @@ from torch_pruning.dependency import index_mapping
 from torch_pruning.ops import OPTYPE
 
 from converters.models.parts import failing_module
-from runtimes.engines.torch.session import flatten
+from runtimes.engines.torch.outputs import flatten
 from runtimes.errors import UsageError
 
 # Removing a channel in front of these changes their results for the others, or DepGraph cannot

@@ -10,7 +10,7 @@ from torch import nn
 from converters.models.attention import replace_attentions, replaceable
 from converters.models.operations import Run
 from converters.models.parts import put
-from runtimes.engines.torch.session import flatten
+from runtimes.engines.torch.outputs import flatten
 
 _EQUAL = 1e-3  # of the largest output: float32 keeps seven digits, a deep model loses some
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from converters.models.operations import Run
 from converters.passes.prune.groups import Score
-from runtimes.engines.torch.session import flatten
+from runtimes.engines.torch.outputs import flatten
 from runtimes.progress import counted
 
 

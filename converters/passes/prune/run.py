@@ -102,13 +102,13 @@ def prepare_pruning(bench: Bench, step: PassOptions, original: nn.Module | None 
     assert options is not None  # called only then
     notes: list[str] = []
     if options.importance == "taylor":
-        from converters.data.shelf import Shelf, batches
+        from converters.data.shelf import Shelf
         from converters.data.uses import training_pool
 
         pool, indices = training_pool(bench.recipe, bench.source.folder)
         shelf = Shelf(pool, bench.recipe.inputs)
         stride = max(1, len(indices) // (_LEARNED * _BATCH))
-        for part in counted(list(batches(indices[::stride], _BATCH))[:_LEARNED], "batches"):
+        for part in counted(list(shelf.batches(indices[::stride], _BATCH))[:_LEARNED], "batches"):
             arrays = shelf.batch(part)
             for name, array in arrays.items():
                 key.add(name, array.tobytes())

@@ -19,7 +19,7 @@ from converters.passes.prune.importance import accumulate_gradients, scorer
 from converters.passes.prune.selection import select_units
 from converters.passes.prune.shrink import shrink
 from converters.recipe.prune import PruneOptions
-from runtimes.engines.torch.session import flatten
+from runtimes.engines.torch.outputs import flatten
 from runtimes.errors import UsageError
 
 # The removed share may differ by so much from the requested one, as a share of the whole.

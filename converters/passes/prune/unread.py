@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from converters.models.operations import Run
 from converters.models.parts import drop, put
-from runtimes.engines.torch.session import flatten
+from runtimes.engines.torch.outputs import flatten
 
 
 def drop_unread(module: nn.Module, runs: Sequence[Run]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from converters.models.parts import LAYERS
-from runtimes.engines.torch.session import flatten
+from runtimes.engines.torch.outputs import flatten
 from runtimes.errors import UsageError
 
 # Of both softmaxes: the teacher's opinion of the classes that are not the best weighs more (Hinton

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from converters.data.shelf import Shelf, batches
+from converters.data.shelf import Shelf
 from converters.models.batch_norm import learn_statistics, norms
 from converters.models.call import call
 from converters.models.parts import failing_module
@@ -79,7 +79,7 @@ class Training:
     def _features(self, teacher: nn.Module) -> list[str]:
         if self.options.distill not in ("features", "both"):
             return []
-        tensors = self._tensors(self.held_out[:2])
+        tensors = self._tensors(next(self.shelf.batches(self.held_out, 2)))
         layers = comparable_layers(
             self.student.eval(), teacher.eval(), lambda module: call(module, tensors)
         )
@@ -105,7 +105,7 @@ class Training:
 
     def _try(self) -> None:
         """Run the teacher on one batch: a model may not take as many samples at once."""
-        part = next(batches(self.training_set, self.options.batch))
+        part = next(self.shelf.batches(self.training_set, self.options.batch))
         tensors = self._tensors(part)
         try:
             self.teacher.answers(part, tensors)
@@ -123,7 +123,7 @@ class Training:
         course, old = self.course, copy_state(self.student)
         course.before = course.after = self._held_out_loss()
         rng = np.random.default_rng(0)
-        parts = list(batches(self.training_set, self.options.batch, rng))[:_STATISTICS]
+        parts = list(self.shelf.batches(self.training_set, self.options.batch, rng))[:_STATISTICS]
         if not learn_statistics(self.student, [partial(self._answers, part) for part in parts]):
             return
         course.batch_norm = self._held_out_loss()
@@ -189,7 +189,7 @@ class Training:
 
     def _rounded_loss(self) -> float:
         """Return the loss of the untrained student with rounding."""
-        for part in list(batches(self.training_set, self.options.batch))[:_RANGES]:
+        for part in list(self.shelf.batches(self.training_set, self.options.batch))[:_RANGES]:
             with torch.enable_grad():  # ranges are only observed in runs with gradients
                 self._answers(part)
         return self._held_out_loss()
@@ -212,7 +212,7 @@ class Training:
         """
         for norm in norms(self.student.eval()):
             norm.train(self.options.batch > 1)  # dropout stays off: the teacher has none
-        parts = list(batches(self.training_set, self.options.batch, self.rng))
+        parts = list(self.shelf.batches(self.training_set, self.options.batch, self.rng))
         for number, part in enumerate(counted(parts, "batches")):
             spent = (time.monotonic() - started) / (60 * self.options.minutes)
             if spent >= 1:
@@ -271,7 +271,7 @@ class Training:
         """Return the mean loss over the held-out samples."""
         self.student.eval()
         total = count = 0.0
-        for part in batches(self.held_out, self.options.batch):
+        for part in self.shelf.batches(self.held_out, self.options.batch):
             targets = self.teacher.answers(part, self._tensors(part))
             total += float(self.distillation.loss(self._answers(part), targets)) * len(part)
             count += len(part)

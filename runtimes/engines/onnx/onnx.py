@@ -10,7 +10,7 @@ from runtimes.engines.onnx.safety import check_onnx
 from runtimes.errors import ArtifactError, Unavailable
 from runtimes.machine.bound import other_platform, other_version, recorded, vectors
 from runtimes.session import Session, SessionOptions
-from runtimes.spec import Arrays
+from runtimes.spec import Arrays, graph_outputs
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -92,10 +92,10 @@ class OnnxSession(Session):
         manifest = artifact.manifest
         super().__init__(manifest.inputs, manifest.outputs, manifest.dims)
         self._engine = engine
+        self._names = list(graph_outputs(self.inputs, self.outputs).values())
 
     def _run(self, inputs: Arrays) -> Arrays:
-        names = list(self.outputs)
-        return dict(zip(names, self._engine.run(names, inputs), strict=True))
+        return dict(zip(self.outputs, self._engine.run(self._names, inputs), strict=True))
 
     def _close(self) -> None:
         self._engine = None

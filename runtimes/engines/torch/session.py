@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtimes.errors import BurnishError, UsageError
+from runtimes.engines.torch.outputs import flatten, widened
+from runtimes.errors import BurnishError
 from runtimes.session import Session
 from runtimes.spec import Arrays, Dims, Specs
 
 if TYPE_CHECKING:
     import torch
-
-
-def flatten(result: Any) -> list[torch.Tensor]:
-    """Return the tensors of a result (a tensor, or nested tuples, lists and dicts) in order."""
-    import torch
-
-    if isinstance(result, torch.Tensor):
-        return [result]
-    if result is None:
-        return []
-    if isinstance(result, Mapping):
-        return flatten(list(result.values()))
-    if isinstance(result, Sequence) and not isinstance(result, str):
-        tensors: list[torch.Tensor] = []
-        for item in result:
-            tensors += flatten(item)
-        return tensors
-    raise UsageError(f"the model returns a {type(result).__name__}; only tensors can be exported")
 
 
 class TorchSession(Session):
@@ -61,7 +44,7 @@ class TorchSession(Session):
             device = self._device
             tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
             result = self._call(tensors)
-            outputs = [tensor.detach().cpu().numpy() for tensor in flatten(result)]
+            outputs = [widened(tensor.detach()).cpu().numpy() for tensor in flatten(result)]
         if len(outputs) != len(self.outputs):
             raise BurnishError(
                 f"the model returned {len(outputs)} tensors, but {len(self.outputs)} were expected "

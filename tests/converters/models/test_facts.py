@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from converters.models.calls.half import widen
 from converters.models.facts import ModelFacts, count_classes, study
 from runtimes.errors import UsageError
 from runtimes.spec import DimRange, TensorSpec
@@ -64,13 +65,46 @@ def test_the_output_of_a_classifier_is_called_logits() -> None:
         (lambda x: {"scores": x, "boxes": 2 * x}, ["scores", "boxes"]),
         (lambda x: (x, 2 * x), ["output_0", "output_1"]),
         (lambda x: [x, (x, x)], ["output_0", "output_1", "output_2"]),
-        (lambda x: {"a": x, "b": (x, x)}, ["output_0", "output_1", "output_2"]),
-        (lambda x: {"a": x, "b": None}, ["output_0"]),
+        (lambda x: {"a": x, "b": (x, x)}, ["a", "b.0", "b.1"]),
+        (lambda x: {"a": x, "b": None}, ["a"]),
+        (lambda x: [x], ["output"]),
     ],
 )
-def test_several_outputs_are_named(function: Any, names: list[str]) -> None:
+def test_outputs_are_named_by_their_place(function: Any, names: list[str]) -> None:
+    assert list(facts_of(Call(function))[0].outputs) == names
+
+
+def test_two_outputs_of_one_name_need_names_from_the_recipe() -> None:
+    twice = Call(lambda x: {"a": [x], "a.0": 2 * x})
+    with pytest.raises(UsageError, match=r"two outputs are named 'a\.0': name all 2 by `outputs:`"):
+        facts_of(twice)
+    assert list(facts_of(twice, ["one", "other"])[0].outputs) == ["one", "other"]
+
+
+def test_other_outputs_on_other_probes() -> None:
+    with pytest.raises(UsageError, match=r"returns a on the probe 'size batch=3', but a, b on"):
+        facts_of(Call(lambda x: {"a": x, "b": x if len(x) == 1 else None}))
+
+
+@pytest.mark.parametrize(
+    ("function", "is_flat"),
+    [
+        (lambda x: {"a": x, "b": (x, [x])}, False),
+        (lambda x: (x, None), True),
+        (lambda x: x.bfloat16(), True),
+    ],
+)
+def test_ends_that_no_exporter_takes_become_flat(function: Any, is_flat: bool) -> None:
     facts, _ = facts_of(Call(function))
-    assert list(facts.outputs) == (names if len(names) > 1 else ["output"])
+    assert facts.flat is is_flat
+    assert {spec.dtype for spec in facts.outputs.values()} == {"float32"}
+
+
+def test_a_model_stored_in_half_precision_has_its_truth_in_float64_and_a_note() -> None:
+    model = widen(nn.Linear(4, 3).bfloat16())
+    facts, reference = facts_of(model)
+    assert (reference.truth_dtype, facts.flat) == ("float64", False)
+    assert "stored in half precision" in reference.notes[0]
 
 
 def test_the_recipe_may_name_the_outputs() -> None:
@@ -199,6 +233,12 @@ def test_several_inputs_go_by_name_where_forward_knows_them() -> None:
     assert facts.by_keyword
     expected = probes[0].inputs["left"] - probes[0].inputs["right"]
     assert np.array_equal(reference.eager[0]["output"], expected)
+
+
+def test_a_misspelt_input_is_an_error_of_the_recipe() -> None:
+    inputs = {"right": TensorSpec(shape=(2,)), "lefft": TensorSpec(shape=(2,))}
+    with pytest.raises(UsageError, match=r"^inputs: .*none 'lefft'; did you mean 'left'"):
+        study(Two(), inputs, {}, synthetic_probes(inputs, {}), None, None)
 
 
 def test_several_inputs_go_in_order_where_forward_does_not_know_them() -> None:

@@ -249,13 +249,39 @@ def test_outputs_that_are_integers_cannot_be_distilled(tmp_path: Path) -> None:
         Distillation(False).answers(net(), lambda module: module(x).argmax(-1))
 
 
-def test_samples_of_several_shapes_make_no_batch() -> None:
+def test_samples_of_several_lengths_make_batches_of_one_length_each() -> None:
     inputs = {"x": TensorSpec(shape=("batch", "length"))}
-    lengths = [4, 6]
-    odd = Pool(["a", "b"], lambda index: Sample({"x": np.zeros(lengths[index], np.float32)}))
-    message = r"'x' are \[4\] and \[6\], which cannot be stacked into a batch: pad them"
-    with pytest.raises(UsageError, match=message):
-        Shelf(odd, inputs).batch([0, 1])
+
+    def read(index: int) -> Sample:
+        if index == 5:
+            raise InputError("sample 5 cannot be read")
+        return Sample({"x": np.full(3 + index % 3, index, np.float32)})
+
+    texts = Shelf(Pool([f"text {index}" for index in range(200)], read), inputs)
+    for rng in (None, np.random.default_rng(0)):
+        parts = list(texts.batches(range(20), 4, rng))
+        assert sorted(index for part in parts for index in part) == [*range(5), *range(6, 20)]
+        for part in parts:
+            assert texts.batch(part)["x"].shape == (len(part), 3 + part[0] % 3)
+            assert len(part) <= 4
+    assert [part[0] % 3 for part in parts] != sorted(part[0] % 3 for part in parts), (
+        "lengths take turns in training"
+    )
+
+
+def test_a_model_of_texts_is_trained_on_several_lengths(tmp_path: Path) -> None:
+    inputs = {"x": TensorSpec(shape=("batch", "length", 4))}
+    lengths = [2 + index % 4 for index in range(COUNT)]
+    rng = np.random.default_rng(0)
+    texts = [rng.normal(0, 1, (length, 4)).astype(np.float32) for length in lengths]
+    source = Pool([str(length) for length in lengths], lambda index: Sample({"x": texts[index]}))
+    torch.manual_seed(0)
+    student, teacher = nn.Linear(4, 3), nn.Linear(4, 3)
+    options = RecoverOptions.model_validate({**QUICK, "distill": "both"})
+    shelf = Shelf(source, inputs)
+    checkpoint = tmp_path / "checkpoint.pt"
+    course = Training(student, teacher, shelf, range(COUNT), options, False, checkpoint).run()
+    assert course.after < course.before
 
 
 def test_a_long_epoch_shows_how_far_it_is(tmp_path: Path) -> None:

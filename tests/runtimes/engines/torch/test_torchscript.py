@@ -15,7 +15,7 @@ torch = pytest.importorskip(
 
 from runtimes.artifact.artifact import Artifact, publish  # noqa: E402 - only where there is torch
 from runtimes.engines.torch.eager import eager_session  # noqa: E402
-from runtimes.engines.torch.session import flatten  # noqa: E402
+from runtimes.engines.torch.outputs import flatten  # noqa: E402
 from runtimes.errors import ArtifactError, BurnishError  # noqa: E402
 from runtimes.session import SessionOptions, load  # noqa: E402
 from runtimes.spec import TensorSpec  # noqa: E402
