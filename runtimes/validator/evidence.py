@@ -1,4 +1,4 @@
-"""Evidence: the answers of one session to the probes, which the gates judge."""
+"""What the gates judge: an artifact on a device, and its session's answers to the probes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,34 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.artifact.artifact import Manifest
+from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.results import Parity
 from runtimes.spec import Arrays
 from runtimes.validator.parity import rms, typical_errors
 from runtimes.validator.reference import Reference
+
+
+@dataclass(frozen=True)
+class Target:
+    """One artifact to be judged on one device, by the gates of its manifest.
+
+    Attributes:
+        artifact, device: the artifact is run on the device.
+        parent: the same format without the artifact's passes: the artifact must be no slower, and
+            if it was pruned, smaller.
+        reference: used instead of the build's if passes changed the model before export.
+    """
+
+    artifact: Artifact
+    device: str
+    parent: Artifact | None = None
+    reference: Reference | None = None
+
+    @property
+    def gates(self) -> Gates:
+        """Requirements on the artifact."""
+        return self.artifact.manifest.gates
 
 
 @dataclass(frozen=True)

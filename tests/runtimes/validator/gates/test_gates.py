@@ -325,7 +325,7 @@ def test_speed_fails_only_where_the_whole_interval_lies_below(
     low: float, high: float, ok: bool
 ) -> None:
     measured = Speed(speedup=(low + high) / 2, ci95=(low, high), stable=True)
-    result = gates.speed(measured, Gates(speedup=1.0))
+    result = speed_gates.speed(measured, Gates(speedup=1.0))
     assert result.ok is ok
     assert (
         result.detail
@@ -334,15 +334,15 @@ def test_speed_fails_only_where_the_whole_interval_lies_below(
 
 
 def test_an_unstable_measurement_says_so() -> None:
-    assert gates.speed(Speed(speedup=2, ci95=(1, 3), stable=False), Gates()).detail.endswith(
+    assert speed_gates.speed(Speed(speedup=2, ci95=(1, 3), stable=False), Gates()).detail.endswith(
         "; unstable"
     )
 
 
 def test_speed_that_was_not_measured_or_not_asked_is_not_judged() -> None:
-    assert gates.speed(Speed(), Gates()) == GateResult(gate="speed", ok=None, detail="not measured")
+    assert speed_gates.speed(Speed(), Gates()) == GateResult(gate="speed", ok=None, detail="not measured")
     slow = Speed(speedup=0.1, ci95=(0.1, 0.1))
-    assert gates.speed(slow, Gates(speedup=None)) == GateResult(
+    assert speed_gates.speed(slow, Gates(speedup=None)) == GateResult(
         gate="speed", ok=None, detail="not required"
     )
 
@@ -358,14 +358,14 @@ def test_a_deadline_is_met_by_the_99th_percentile() -> None:
     )
     late = Speed(deadline=Deadline(deadline_ms=33, requests=100, p99_ms=33.1, misses_per_10000=200))
     limits = Gates(deadline_ms=33)
-    assert gates.deadline(measured, limits).ok
-    assert gates.deadline(late, limits) == GateResult(
+    assert speed_gates.deadline(measured, limits).ok
+    assert speed_gates.deadline(late, limits) == GateResult(
         gate="deadline",
         ok=False,
         detail="p99 33.1 ms of 100 requests, deadline 33 ms, 200 misses per 10,000",
     )
-    assert gates.deadline(measured, Gates()).ok is None
-    assert gates.deadline(Speed(), limits) == GateResult(
+    assert speed_gates.deadline(measured, Gates()).ok is None
+    assert speed_gates.deadline(Speed(), limits) == GateResult(
         gate="deadline", ok=None, detail="not measured"
     )
 
