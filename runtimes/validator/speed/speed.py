@@ -82,7 +82,8 @@ def collect(
 
     Args:
         sessions: name to a Child that hosts a `SessionHost`.
-        budget: seconds for each measured session, with warm-up and waiting for the machine.
+        budget: seconds for each measured session once all are loaded, with warm-up and waiting for
+            the machine.
         base: the session that all others are compared with, if `comparisons` are not given.
         comparisons: the sessions to measure. Each is timed until its gates are decided and its
             intervals narrow; others are timed as long as one of these is compared with them.
@@ -92,8 +93,14 @@ def collect(
         beside = [Comparison(base)] if base is not None else []
         comparisons = {name: beside for name in sessions if name != base}
     total = budget * max(1, len(comparisons))
+    failed: dict[str, BurnishError] = {}
+    _call_all(sessions, failed, "ready")  # loading a session is no part of the measurement
     clock = stopwatch()
-    runs, failed = _warm_up(sessions, total * defaults.WARM_UP_SHARE)
+    limit = min(defaults.WARM_UP_SECONDS, total * defaults.WARM_UP_SHARE / len(sessions))
+    runs: dict[str, int] = {}
+    for name, fastest in _call_all(sessions, failed, "warm_up", limit).items():
+        fitting = math.ceil(defaults.BURST_SECONDS / max(fastest, 1e-9))
+        runs[name] = max(defaults.MIN_BURST_RUNS, fitting)
     with task("seconds", math.ceil(total), limit=True) as advance:
         rounds = _Rounds(sessions, comparisons, runs, failed, width)
         rounds.run(clock, total, advance)
@@ -101,21 +108,20 @@ def collect(
     return Collected(alive, failed, rounds.usual, rounds.seconds, width)
 
 
-def _warm_up(
-    sessions: Mapping[str, Child], seconds: float
-) -> tuple[dict[str, int], dict[str, BurnishError]]:
-    """Return the runs of one burst for each session, and the errors of those that ended."""
-    runs: dict[str, int] = {}
-    failed: dict[str, BurnishError] = {}
-    limit = min(defaults.WARM_UP_SECONDS, seconds / max(1, len(sessions)))
+def _call_all(
+    sessions: Mapping[str, Child], failed: dict[str, BurnishError], method: str, *args: Any
+) -> dict[str, Any]:
+    """Return the answers of all sessions that have not ended; `failed` gets further errors."""
+    answers: dict[str, Any] = {}
     for name, child in sessions.items():
-        answer = _call(child, "warm_up", limit)
+        if name in failed:
+            continue
+        answer = _call(child, method, *args)
         if isinstance(answer, BurnishError):
             failed[name] = answer
         else:
-            fitting = math.ceil(defaults.BURST_SECONDS / max(answer, 1e-9))
-            runs[name] = max(defaults.MIN_BURST_RUNS, fitting)
-    return runs, failed
+            answers[name] = answer
+    return answers
 
 
 class _Rounds:
@@ -187,7 +193,7 @@ class _Rounds:
 
     def _is_open(self, name: str) -> bool:
         """Return whether a session's measurement has to go on."""
-        if name in self._failed or (self._comparisons[name] and not self._alive(name)):
+        if name in self._failed:
             return False
         if len(self.times[name]) < defaults.MIN_ROUNDS:
             return True

@@ -20,7 +20,9 @@ Values = np.ndarray[Any, Any]
 
 _SEED = 1  # the probes that judge numbers have another
 _SCALED = 0.1  # largest share by which an input of floats is made smaller
-_REPLACED = 1 / 16  # share of integers that are taken from elsewhere
+# Integers that are taken from elsewhere: this share, and of short inputs at least so many. Fewer
+# would leave some inputs as they were.
+_REPLACED, _FEWEST_REPLACED = 1 / 16, 64
 _BASE_BYTES = 64 << 20  # of noise that is kept
 _MASK = (1 << 64) - 1
 
@@ -43,7 +45,11 @@ class InputStream:
         scale = 1 - _SCALED * _mix(number, 1) / _MASK
         arrays: Arrays = {}
         for name, spec in self._inputs.items():
-            if np.issubdtype(spec.dtype, np.floating):
+            if spec.dtype == "float16":  # has too few values for one scale
+                rng = np.random.default_rng((_SEED, number))
+                scales = rng.uniform(1 - _SCALED, 1, base[name].shape).astype(np.float16)
+                arrays[name] = _scaled(_rolled(base[name], shift), spec, scales)
+            elif np.issubdtype(spec.dtype, np.floating):
                 arrays[name] = _scaled(_rolled(base[name], shift), spec, scale)
             else:
                 arrays[name] = self._integers(name, _rolled(base[name], shift), number)
@@ -56,7 +62,8 @@ class InputStream:
             return draw(self._inputs[name], self._sizes, rng)
         other = self._bases[int(rng.integers(len(self._bases)))][name]
         elsewhere = rng.permutation(other.reshape(-1)).reshape(values.shape)
-        replaced = rng.random(values.shape) < max(_REPLACED, 1 / max(1, values.size))
+        share = max(_REPLACED, _FEWEST_REPLACED / max(1, values.size))
+        replaced = rng.random(values.shape) < share
         return np.asarray(np.where(replaced, elsewhere, values))
 
 
@@ -83,7 +90,7 @@ def _rolled(values: Values, shift: int) -> Values:
     return np.concatenate((values[..., place:], values[..., :place]), axis=-1)
 
 
-def _scaled(values: Values, spec: TensorSpec, scale: float) -> Values:
+def _scaled(values: Values, spec: TensorSpec, scale: float | Values) -> Values:
     """Scale in place: towards zero, or towards the middle of the input's range."""
     if spec.range is None:
         return np.multiply(values, scale, out=values)

@@ -281,6 +281,65 @@ def test_speed_is_judged_by_what_was_asked(
     assert row.speed.eager_ms is not None
 
 
+CHEATS = [
+    ("repeats its last answer in haste", "answers while timed differ from "),
+    ("is off by two after 100 calls", "logits at noise 0 differs by "),
+    ("looks up arrays by their identity", "answers while timed differ from "),
+    ("returns one of ten buffers", "logits of one call is overwritten by the next"),
+]
+
+
+@pytest.mark.parametrize(("precision", "with_eager"), [("fp32", True), ("fp16", False)])
+@pytest.mark.parametrize(("behaviour", "reason"), CHEATS)
+def test_an_artifact_that_is_right_untimed_and_wrong_when_timed_fails(
+    linear: Make,
+    linear_reference: Reference,
+    behaviour: str,
+    reason: str,
+    precision: str,
+    with_eager: bool,
+) -> None:
+    cheat, honest = linear(behaviour, precision=precision), linear()
+    eager: Opener | None = partial(load, honest.path) if with_eager else None
+    [row] = validate([Target(cheat, "cpu")], linear_reference, lambda device: eager, budget=0.3)
+    assert row.status is Status.FAILED
+    assert row.reason is not None
+    assert row.reason.startswith("answers: "), row.reason
+    assert reason in row.reason
+    assert all(result.ok is not False for result in row.gates if result.gate != "answers")
+
+
+def test_inputs_that_were_seen_are_not_seen_again(
+    linear: Make, linear_reference: Reference
+) -> None:
+    """A lookup gains a thousandfold where inputs repeat; here it computes whatever it is asked."""
+    artifacts = linear("looks up what it has seen"), linear("takes its time")
+    eager: Opener = partial(load, artifacts[1].path)
+    gates = Gates(speedup=10)
+    targets = [
+        Target(
+            replace(artifact, manifest=artifact.manifest.model_copy(update={"gates": gates})), "cpu"
+        )
+        for artifact in artifacts
+    ]
+    rows = validate(targets, linear_reference, lambda device: eager, budget=0.5)
+    assert [row.status for row in rows] == [Status.FAILED] * 2
+    assert all(row.reason and row.reason.startswith("speed: ") for row in rows)
+    details = [gate.detail for row in rows for gate in row.gates if gate.gate == "answers"]
+    assert all("answers given while timed are eager's" in detail for detail in details)
+
+
+@pytest.mark.parametrize("name", ["torchscript", "onnx"])
+def test_real_engines_answer_while_timed_as_otherwise(
+    small_build: Path, small_reference: Reference, name: str
+) -> None:
+    artifact, other = Artifact.open(small_build / name), small_build / "torchscript"
+    eager: Opener = partial(load, other)
+    [row] = validate([Target(artifact, "cpu")], small_reference, lambda device: eager, budget=0.3)
+    [gate] = [result for result in row.gates if result.gate == "answers"]
+    assert gate.ok, gate.detail
+
+
 @pytest.mark.parametrize(("required", "status"), [(1e-6, Status.PASSED), (1e6, Status.FAILED)])
 def test_what_passes_made_may_not_be_slower_than_what_they_started_from(
     linear: Make, linear_reference: Reference, required: float, status: Status
