@@ -18,7 +18,6 @@ from runtimes.errors import ArtifactError, UsageError
 from runtimes.files.layout import BUILD_FILE, CHANGED, REFERENCE_FILE
 from runtimes.machine import machine
 from runtimes.results import Build, Row, Status, check_required
-from runtimes.validator.defaults import BUDGET_SECONDS
 from runtimes.validator.host import Opener
 from runtimes.validator.reference import Reference, check_there
 from runtimes.validator.validate import Target, default_options, validate
@@ -32,7 +31,7 @@ class RevalidateOptions:
         recipe: of a `python:` model, to compare its speed with the eager model.
         devices: instead of those of the build.
         require: names of artifacts that must pass, or "all".
-        speed: whether to measure speed-ups.
+        budget: seconds of timing per artifact; 0 leaves speed unmeasured.
         signer: the key that must have signed each artifact, if any.
         trust: open artifacts that are programs even if this user did not build them here.
     """
@@ -40,7 +39,7 @@ class RevalidateOptions:
     recipe: str | Path | None
     devices: Sequence[str]
     require: Sequence[str]
-    speed: bool
+    budget: float
     signer: Trust
     trust: bool = False
 
@@ -65,12 +64,12 @@ def revalidate(path: Path, options: RevalidateOptions, progress: Callable[[str],
         targets,
         judged_by[0],
         opener,
-        budget=BUDGET_SECONDS if options.speed else 0,
+        budget=options.budget,
         progress=progress,
         trust=options.trust,
     )
     notes = [note for reference in judged_by for note in reference.notes]
-    if options.speed and open_eager is None:
+    if options.budget and open_eager is None:
         notes.append(
             "speed was not compared with eager: that needs PyTorch, and a python: model --recipe"
         )

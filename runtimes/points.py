@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 RECIPE = {"written": "recipe"}
 """Context of validation for values that a person wrote: there an ambiguous number is refused."""
 
-_WRITTEN = re.compile(r"\s*(?P<number>\d+(\.\d*)?|\.\d+)\s*(%|points?)\s*")
+_WRITTEN = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(%|points?)\s*")
 # Bare numbers that two readers take for two things. As shares, one to five points are usual and no
 # share of points makes sense; beyond, `0.5` is fifty points to one and half a point to another.
 # Bare numbers of points are ambiguous below that: `0.02` may be two points, written as a share.
@@ -26,7 +26,7 @@ def points(share: float) -> str:
 def _parse(value: Any) -> float | None:
     """Return the points of a text such as `0.5%` or `0.5 points`; None if it is no such text."""
     match = _WRITTEN.fullmatch(value) if isinstance(value, str) else None
-    return float(match["number"]) if match else None
+    return float(match[1]) if match else None
 
 
 def _is_number(value: Any) -> bool:
@@ -73,11 +73,17 @@ def _as_points(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-Fraction = Annotated[float, BeforeValidator(_as_fraction, json_schema_input_type=float | str)]
+_Text = Annotated[str, Field(pattern=rf"^{_WRITTEN.pattern}$")]
+_OfOne = Annotated[float, Field(ge=0, le=1)]
+_OfHundred = Annotated[float, Field(gt=0, lt=100)]
+
+Fraction = Annotated[_OfOne, BeforeValidator(_as_fraction, json_schema_input_type=_OfOne | _Text)]
 """A share of 0..1; recipes may write `98%`."""
 
-Share = Annotated[float, BeforeValidator(_as_share, json_schema_input_type=float | str)]
+Share = Annotated[_OfOne, BeforeValidator(_as_share, json_schema_input_type=_OfOne | _Text)]
 """A loss as a share of 0..1; recipes write `0.5%` or `0.5 points`."""
 
-Points = Annotated[float, BeforeValidator(_as_points, json_schema_input_type=float | str)]
+Points = Annotated[
+    _OfHundred, BeforeValidator(_as_points, json_schema_input_type=_OfHundred | _Text)
+]
 """A loss in percentage points; recipes write `0.5%` or `0.5 points`."""

@@ -61,7 +61,12 @@ class OutputParity(Record):
 
 
 class Accuracy(Record):
-    """Accuracy on labelled samples in 0..1; `drop` is eager's minus the artifact's."""
+    """Accuracy on labelled samples in 0..1; `drop` is eager's minus the artifact's.
+
+    Attributes:
+        lost: samples that only eager has right.
+        won: samples that only the artifact has right.
+    """
 
     samples: int
     artifact: float
@@ -69,6 +74,8 @@ class Accuracy(Record):
     drop: float
     ci95: tuple[float, float]
     mcnemar_p: float
+    lost: int = 0
+    won: int = 0
 
 
 class Parity(Record):

@@ -1,6 +1,7 @@
 """Cached verdicts: an unchanged artifact is not measured again.
 
-Verdicts are cached if the artifact passed, or cannot run here. A failure is always measured again.
+Verdicts are cached if the artifact passed, or cannot run here. A failure is always measured again,
+and so is a measurement that left a gate undecided, even one that the recipe does not ask for.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Verdicts:
 
     def put(self, target: Target, row: Row) -> None:
         """Cache a verdict, if it is of a kind that is cached and the folder can be written."""
-        if row.status not in (Status.PASSED, Status.BUILT) or row.judged:
+        if row.status not in (Status.PASSED, Status.BUILT) or row.judged or row.undecided:
             return
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -59,8 +59,6 @@ class QuantizeOptions(Strict):
     )
     max_drop: Points | None = Field(
         None,
-        gt=0,
-        lt=100,
         description="Accuracy budget: maximum loss of `metric`, such as `0.5%` or `0.5 points`. "
         "Layers stay float until it holds. A bare number counts percentage points.",
     )

@@ -57,8 +57,6 @@ class Gates(Strict):
     )
     top1_agreement: Fraction | None = Field(
         None,
-        ge=0,
-        le=1,
         description="Minimum share of samples whose best class is the same as eager's, such as "
         "0.98 or `98%`.",
     )
@@ -67,8 +65,6 @@ class Gates(Strict):
     )
     accuracy_drop: Share | None = Field(
         None,
-        ge=0,
-        le=1,
         description="Maximum of eager's accuracy minus the artifact's on labelled data, such as "
         "`0.5%` or `0.5 points`. A bare number is a share: 0.01 is one point.",
     )

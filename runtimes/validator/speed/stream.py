@@ -47,7 +47,7 @@ class InputStream:
         for name, spec in self._inputs.items():
             if spec.dtype == "float16":  # has too few values for one scale
                 rng = np.random.default_rng((_SEED, number))
-                scales = rng.uniform(1 - _SCALED, 1, base[name].shape).astype(np.float16)
+                scales = np.asarray(rng.uniform(1 - _SCALED, 1, base[name].shape), np.float16)
                 arrays[name] = _scaled(_rolled(base[name], shift), spec, scales)
             elif np.issubdtype(spec.dtype, np.floating):
                 arrays[name] = _scaled(_rolled(base[name], shift), spec, scale)

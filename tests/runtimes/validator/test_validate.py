@@ -13,6 +13,7 @@ import pytest
 from runtimes.artifact.artifact import Artifact, publish
 from runtimes.artifact.gates import Gates
 from runtimes.machine.devices import gpus
+from runtimes.points import points
 from runtimes.results import Build, Row, Status, exit_code
 from runtimes.session import load
 from runtimes.validator import validate as module
@@ -147,7 +148,7 @@ def test_a_lossy_artifact_that_mixes_the_rows_of_a_batch_fails_batch(
 
 @pytest.mark.parametrize(
     ("count", "verdict"),
-    [(4, "; too few samples to prove it"), (200, ", at most 2.0%")],
+    [(4, "; too few samples to prove it"), (200, ", at most 2 points")],
     ids=["few", "many"],
 )
 def test_no_accuracy_lost_passes_and_says_what_so_few_samples_cannot_prove(
@@ -160,7 +161,7 @@ def test_no_accuracy_lost_passes_and_says_what_so_few_samples_cannot_prove(
     assert (row.parity.accuracy.samples, row.parity.accuracy.drop) == (count, 0)
     [detail] = [result.detail for result in row.gates if "accuracy" in result.detail]
     assert detail.startswith(
-        f"accuracy 100.0%, eager's 100.0%: drop 0.0% on {count} samples (95 %: "
+        f"accuracy 100.0%, eager's 100.0%: drop 0 points on {count} samples (95 %: "
     )
     assert detail.endswith(verdict)
 
@@ -175,7 +176,7 @@ def test_accuracy_lost_fails(linear: Make, linear_data: LinearData) -> None:
     assert row.status is Status.FAILED
     assert row.reason is not None
     assert row.reason.startswith(
-        f"parity: accuracy {1 - swapped / 40:.1%}, eager's 100.0%: drop {swapped / 40:.1%}"
+        f"parity: accuracy {1 - swapped / 40:.1%}, eager's 100.0%: drop {points(swapped / 40)}"
     )
 
 

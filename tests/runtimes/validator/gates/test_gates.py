@@ -253,14 +253,14 @@ def test_one_swapped_class_fails_the_agreement_that_was_asked_for() -> None:
     )
     assert (
         result.detail
-        == "top-1 agreement over 6 samples is 0.833 (95 %: 43.6% to 97.0%), at least 1"
+        == "top-1 agreement over 6 samples is 83.3% (95 %: 43.6% to 97.0%), at least 100%"
     )
 
 
 def test_agreement_that_could_not_be_measured_fails() -> None:
     plain = replace(evidence(), gates=Gates(top1_agreement=0.5))
     plain = replace(plain, parity=plain.parity.model_copy(update={"top1_agreement": None}))
-    assert failed(gates.judge(plain)).detail.endswith("is none, at least 0.5")
+    assert failed(gates.judge(plain)).detail.endswith("is none, at least 50%")
 
 
 @pytest.mark.parametrize("value", [1e-3, np.nan])
