@@ -138,6 +138,10 @@ class Speed(Record):
             speed.
         usual: the machine was at its usual speed.
         seconds: spent on the ratio, with warm-up and waiting for the machine.
+        launches: measurements that the ratio pools: this one, and earlier ones that left a gate
+            undecided.
+        bursts: seconds of the fastest run of each burst of this measurement: `own`, `eager` and
+            `parent`. Not in build.json.
         compute_share: operations per second over the machine's measured peak in that precision.
         parent: comparison with the same format without quantization and pruning.
     """
@@ -152,6 +156,8 @@ class Speed(Record):
     stable: bool | None = None
     usual: bool | None = None
     seconds: float | None = None
+    launches: int = 1
+    bursts: dict[str, list[float]] = Field(default_factory=dict, exclude=True)
     cold_start_ms: float | None = None
     peak_memory_bytes: int | None = None
     throughput: dict[int, float] = Field(default_factory=dict)

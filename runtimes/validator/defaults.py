@@ -135,6 +135,10 @@ PATIENCE_SHARE = 0.25
 # A ratio of few rounds, or of a machine that is slower than usual, decides a gate if it is beyond it
 # by this factor: two threads of one core take up to half as long again (pace.py).
 UNSURE_FACTOR = 1.5
+# Measurements that left a gate undecided, and are pooled with the next under the same conditions: at
+# most so many, and none whose interval is wider than this factor.
+MOST_LAUNCHES = 8
+KEPT_SPREAD = 2.0
 # The longest measurement that an undecided gate proposes.
 LONGEST_SECONDS = 600.0
 BOOTSTRAP_SAMPLES = 2000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,12 +26,14 @@ class Target:
         parent: the same format without the artifact's passes: the artifact must be no slower, and
             if it was pruned, smaller.
         reference: used instead of the build's if passes changed the model before export.
+        earlier: bursts of measurements that left a gate undecided; see `Speed`.
     """
 
     artifact: Artifact
     device: str
     parent: Artifact | None = None
     reference: Reference | None = None
+    earlier: Sequence[Mapping[str, list[float]]] = ()
 
     @property
     def gates(self) -> Gates:

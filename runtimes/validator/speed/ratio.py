@@ -24,6 +24,9 @@ Times = list[list[float]]
 Launches = Sequence[Times]
 """The times of one session that was started several times, each in a new process."""
 
+Earlier = Sequence[tuple[Sequence[float], Sequence[float]]]
+"""Of earlier measurements of the same session and base: the fastest run of each burst of both."""
+
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -32,6 +35,7 @@ def summarize(
     base: Launches = (),
     usual: bool = True,
     width: float = defaults.HALF_WIDTH,
+    earlier: Earlier = (),
 ) -> Speed:
     """Return latency percentiles in ms, and with `base`'s times the ratio and its interval.
 
@@ -40,6 +44,7 @@ def summarize(
         base: times of the base session in the same launches.
         usual: the machine was at its usual speed; otherwise no interval counts as stable.
         width: largest half width of a stable interval, as a share of its middle.
+        earlier: measurements that count as further launches.
     """
     p50, p90, p99 = (np.percentile(_flat(launches), [50, 90, 99]) * 1e3).tolist()
     rounds = sum(len(times) for times in launches)
@@ -50,8 +55,12 @@ def summarize(
         if base_times and base_times is not times:
             paired.append(times)
             paired_base.append(base_times)
-    fastest = [_fastest(times) for times in paired or launches]
-    middle, low, high = interval(fastest, [_fastest(times) for times in paired_base] or None)
+    fastest = [fastest_runs(times) for times in paired or launches]
+    base_fastest = [fastest_runs(times) for times in paired_base]
+    if paired:
+        fastest += [np.array(own) for own, _ in earlier]
+        base_fastest += [np.array(beside) for _, beside in earlier]
+    middle, low, high = interval(fastest, base_fastest or None)
     narrow = (high - low) / 2 <= width * middle
     stable = usual and rounds >= defaults.MIN_ROUNDS and narrow
     if not paired:
@@ -62,6 +71,7 @@ def summarize(
             "speedup": middle,
             "ci95": (low, high),
             "stable": stable,
+            "launches": len(fastest),
         }
     )
 
@@ -70,7 +80,7 @@ def _flat(launches: Launches) -> Values:
     return np.concatenate([np.asarray(burst) for times in launches for burst in times])
 
 
-def _fastest(times: Times) -> Values:
+def fastest_runs(times: Times) -> Values:
     """Return the fastest run of each burst: the latency if nothing else runs."""
     return np.array([min(burst) for burst in times])
 

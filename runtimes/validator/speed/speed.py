@@ -21,17 +21,24 @@ from runtimes.results import Speed
 from runtimes.validator import defaults
 from runtimes.validator.gates.speed import decide
 from runtimes.validator.speed.pace import Pace
-from runtimes.validator.speed.ratio import Times, summarize
+from runtimes.validator.speed.ratio import Earlier, Times, summarize
 
 _FEWEST_ROUNDS = 3  # run even beyond the budget: fewer have no interval
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A session that another is compared with, and the ratio that a gate requires, if one does."""
+    """A session that another is compared with.
+
+    Attributes:
+        base: its name.
+        required: the ratio that a gate requires, if one does.
+        earlier: measurements of both that left the gate undecided; they count as further launches.
+    """
 
     base: str
     required: float | None = None
+    earlier: Earlier = ()
 
 
 Comparisons = Mapping[str, Sequence[Comparison]]
@@ -56,7 +63,9 @@ class Collected:
     seconds: dict[str, float] = field(default_factory=dict)
     width: float = defaults.HALF_WIDTH
 
-    def speed(self, name: str, base: str | None = None) -> Speed | BurnishError:
+    def speed(
+        self, name: str, base: str | None = None, earlier: Earlier = ()
+    ) -> Speed | BurnishError:
         """Return the speed of one session, with the ratio to `base` if that was timed.
 
         If one of the two sessions failed, return its error.
@@ -66,7 +75,7 @@ class Collected:
         if name not in self.times:
             return BurnishError(f"the session of {base} ended before this one was timed")
         base_times = [self.times.get(base or "", [])]
-        speed = summarize([self.times[name]], base_times, self.usual, self.width)
+        speed = summarize([self.times[name]], base_times, self.usual, self.width, earlier)
         return speed.model_copy(update={"seconds": self.seconds.get(name)})
 
 
@@ -203,7 +212,8 @@ class _Rounds:
     def _is_settled(self, name: str, comparison: Comparison | None) -> bool:
         """Return whether an interval is narrow, and decides the gate on it."""
         beside = [self.times[comparison.base]] if comparison else []
-        measured = summarize([self.times[name]], beside, width=self._width)
+        earlier = comparison.earlier if comparison else ()
+        measured = summarize([self.times[name]], beside, width=self._width, earlier=earlier)
         required = comparison.required if comparison else None
         if required is None or measured.ci95 is None:
             return bool(measured.stable)

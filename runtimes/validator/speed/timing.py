@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from runtimes.errors import BurnishError
 from runtimes.machine.devices import eager_device
@@ -29,6 +30,7 @@ from runtimes.validator.host import Opener, SessionHost, start
 from runtimes.validator.reference import Reference
 from runtimes.validator.rows import end_with_error, settle, undecided_notes
 from runtimes.validator.speed.alone import alone
+from runtimes.validator.speed.ratio import Earlier, fastest_runs
 from runtimes.validator.speed.speed import Collected, Comparison, collect
 
 
@@ -118,9 +120,13 @@ class Timing:
         comparisons: dict[str, list[Comparison]] = {}
         for checked in self.sessions.values():
             target = checked.target
-            beside = [Comparison("eager", target.gates.speedup)] if with_eager else []
+            gates, beside = target.gates, []
+            if with_eager:
+                beside.append(Comparison("eager", gates.speedup, _earlier(target, "eager")))
             if target.parent is not None:
-                beside.append(Comparison(str(target.parent.path), target.gates.parent_speedup))
+                before = _earlier(target, "parent")
+                parent = str(target.parent.path)
+                beside.append(Comparison(parent, gates.parent_speedup, before))
             comparisons[_name(target)] = beside
         return comparisons
 
@@ -143,17 +149,37 @@ def _name(target: Target) -> str:
     return str(target.artifact.path)
 
 
+def _earlier(target: Target, base: str) -> Earlier:
+    """Return the earlier measurements of a target beside `eager` or its `parent`."""
+    return [
+        (bursts["own"], bursts[base])
+        for bursts in target.earlier
+        if bursts.get("own") and bursts.get(base)
+    ]
+
+
 def _with_parent(collected: Collected, target: Target) -> Speed | BurnishError:
     """Return the speed of one session, with the ratios to eager and to its parent."""
-    measured, parent = collected.speed(_name(target), "eager"), target.parent
-    if parent is None or isinstance(measured, BurnishError):
+    name, parent = _name(target), target.parent
+    measured = collected.speed(name, "eager", _earlier(target, "eager"))
+    if isinstance(measured, BurnishError):
         return measured
-    comparison = Parent(name=parent.manifest.name, size_bytes=parent.size_bytes)
-    to_parent = collected.speed(_name(target), str(parent.path))
-    if isinstance(to_parent, Speed):
-        ratio = {"speedup": to_parent.speedup, "ci95": to_parent.ci95}
-        comparison = comparison.model_copy(update=ratio)
-    return measured.model_copy(update={"parent": comparison})
+    sessions = {"own": name, "eager": "eager"}
+    update: dict[str, Any] = {}
+    if parent is not None:
+        sessions["parent"] = str(parent.path)
+        comparison = Parent(name=parent.manifest.name, size_bytes=parent.size_bytes)
+        to_parent = collected.speed(name, str(parent.path), _earlier(target, "parent"))
+        if isinstance(to_parent, Speed):
+            ratio = {"speedup": to_parent.speedup, "ci95": to_parent.ci95}
+            comparison = comparison.model_copy(update=ratio)
+        update["parent"] = comparison
+    update["bursts"] = {
+        kind: fastest_runs(collected.times[session]).tolist()
+        for kind, session in sessions.items()
+        if session in collected.times
+    }
+    return measured.model_copy(update=update)
 
 
 def _answers_gate(checked: Checked, eager: Child | None) -> GateResult:
@@ -198,6 +224,11 @@ def with_speed(row: Row, measured: Measured, target: Target) -> Row:
     if measured.answers:
         results.append(measured.answers)
     notes = [*row.notes, *_other_device_note(speed, target.device), *undecided_notes(results)]
+    if speed.launches > 1:
+        notes.append(
+            f"its speed-up pools this measurement with {speed.launches - 1} of earlier builds, which "
+            "left a gate undecided"
+        )
     update = {"speed": speed, "gates": [*row.gates, *results], "notes": notes}
     return settle(row.model_copy(update=update))
 

@@ -282,6 +282,19 @@ def test_speed_is_judged_by_what_was_asked(
     assert row.speed.eager_ms is not None
 
 
+def test_an_undecided_measurement_is_added_to(linear: Make, linear_reference: Reference) -> None:
+    """A thousand times slower in an earlier launch, the pooled ratio is no longer about one."""
+    artifact, other = linear(gates=Gates(speedup=1.0)), linear("is correct again")
+    eager: Opener = partial(load, other.path)
+    before = {"own": [1000.0] * 8, "eager": [1.0] * 8}
+    target = Target(artifact, "cpu", earlier=[before])
+    [row] = validate([target], linear_reference, lambda device: eager, budget=0.3)
+    assert (row.speed.launches, row.status) == (2, Status.FAILED)
+    assert row.speed.speedup is not None and row.speed.speedup < 0.5
+    assert set(row.speed.bursts) == {"own", "eager"}
+    assert any("pools this measurement with 1 of earlier builds" in note for note in row.notes)
+
+
 CHEATS = [
     ("repeats its last answer in haste", "answers while timed differ from "),
     ("is off by two after 100 calls", "logits at noise 0 differs by "),

@@ -112,3 +112,16 @@ def test_a_process_that_was_placed_badly_is_one_launch_of_several() -> None:
 def test_without_a_round_of_eager_there_is_no_ratio() -> None:
     speed = summarize([[[1.0]]], [[]])
     assert (speed.median_ms, speed.speedup, speed.eager_ms) == (1000, None, None)
+
+
+def test_earlier_measurements_are_further_launches_of_the_ratio_alone() -> None:
+    now = summarize([[[1.0, 9.0]] * 8], [[[2.0]] * 8])
+    pooled = summarize([[[1.0, 9.0]] * 8], [[[2.0]] * 8], earlier=[([0.5] * 8, [4.0] * 8)])
+    assert now.speedup == 2
+    assert pooled.speedup == pytest.approx((2 * 8) ** 0.5)
+    assert pooled.ci95 == pytest.approx((2, 8))
+    assert (now.launches, pooled.launches) == (1, 2)
+    for name in ("median_ms", "p90_ms", "p99_ms", "eager_ms", "rounds"):
+        assert getattr(pooled, name) == getattr(now, name)
+    alone = summarize([[[1.0]] * 8], earlier=[([0.5] * 8, [4.0] * 8)])
+    assert (alone.launches, alone.speedup) == (1, None)
