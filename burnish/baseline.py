@@ -2,7 +2,7 @@
 
 Ratios are compared, never absolute times, so that a baseline holds for all machines of a class. An
 unrecorded improvement fails too, as in PyTorch's benchmarks/dynamo/check_accuracy.py: it would hide
-the next regression. What a build could not decide is neither: it is not recorded, nor compared.
+the next regression. An undecided measurement is neither: it is not recorded, nor compared.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ WARM_UP_GAIN = 0.02
 WARM_UP_PATIENCE = 3
 WARM_UP_SECONDS = 2.0
 # A measurement ends when every gate is decided and the 95 % interval of the ratio is this narrow
-# (half its width over the ratio) ... A tenth tells 2x from 1.8x, which is what people choose an
+# (half its width over the ratio) ... A tenth separates 2x from 1.8x, which is what people choose an
 # artifact by, and takes a ninth of the rounds of 3 %. `burnish bench`, which is asked for the
 # figure itself, wishes for 3 %.
 HALF_WIDTH = 0.10

@@ -1,4 +1,4 @@
-"""What the gates judge: an artifact on a device, and its session's answers to the probes."""
+"""Objects that the gates judge: an artifact on a device, its session's answers to the probes."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ def summarize(
     fastest = [fastest_runs(times) for times in paired or launches]
     base_fastest = [fastest_runs(times) for times in paired_base]
     if paired:
-        fastest += [np.array(own) for own, _ in earlier]
-        base_fastest += [np.array(beside) for _, beside in earlier]
+        fastest += [np.array(bursts) for bursts, _ in earlier]
+        base_fastest += [np.array(bursts) for _, bursts in earlier]
     middle, low, high = interval(fastest, base_fastest or None)
     narrow = (high - low) / 2 <= width * middle
     stable = usual and rounds >= defaults.MIN_ROUNDS and narrow

@@ -70,7 +70,7 @@ class _Pending:
 
 @dataclass
 class Watch:
-    """Keeps answers: a random sample of those in bursts, and all that it is told to keep."""
+    """Keeps answers: a random sample of those in bursts, and all others that `look` is called with."""
 
     _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     _sample: dict[int, WatchedAnswer] = field(default_factory=dict)
