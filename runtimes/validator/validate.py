@@ -11,7 +11,7 @@ from runtimes.errors import ArtifactError, BurnishError, Untrusted
 from runtimes.machine.devices import eager_device
 from runtimes.process.process import Child
 from runtimes.progress import Advance, Tell, task, watched
-from runtimes.results import GateResult, Row, Status
+from runtimes.results import GateResult, Outcome, Row, Status
 from runtimes.session import SessionOptions, unavailable
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import (
@@ -123,8 +123,8 @@ def _check(
             second = _answers(child, repeated, advance)
         layers = child.call("compute_layers")
         row = _judged(target, row, reference, first, second, layers)
-        comparable = row.status is Status.PASSED
-        return row, Checked(target, child, reference, first[: len(second)] if comparable else None)
+        wrong = any(result.outcome is Outcome.FAILS for result in row.gates)
+        return row, Checked(target, child, reference, None if wrong else first[: len(second)])
     except (ArtifactError, Untrusted) as error:
         return end_with_error(row, "loads", error), None
     except BurnishError as error:

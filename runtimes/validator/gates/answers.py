@@ -132,20 +132,35 @@ def _far_from_eager(evidence: TimedEvidence, eager: Sequence[Excerpts]) -> Itera
     if required is None:
         required = SQNR_DB.get(evidence.precision, -math.inf)
     limit = required - SIZE_ALLOWANCE_DB
-    pairs = list(zip(evidence.timed, eager, strict=False))
+    pairs = [
+        (answer.outputs, expected) for answer, expected in zip(evidence.timed, eager, strict=False)
+    ]
     for name in [name for name, part in eager[0].items() if part.values.dtype.kind == "f"]:
-        signals, errors = [], []
-        for answer, expected in pairs:
-            norm = math.sqrt(expected[name].values.size)
-            signals.append(norm * _magnitude(expected[name].values))
-            errors.append(norm * _between(answer.outputs, expected, name))
-        signal, error = math.hypot(*signals), math.hypot(*errors)
-        sqnr = 20 * math.log10(signal / error) if signal and error else math.inf
+        alike = [pair for pair in pairs if math.isfinite(_between(*pair, name))]
+        strays = len(pairs) - len(alike)
+        if strays > STRAY_ANSWERS * len(pairs):
+            yield (
+                f"{strays} of {len(pairs)} answers while timed differ from eager's: {name} is of "
+                "another shape or not finite"
+            )
+            continue
+        sqnr = _pooled_sqnr(alike, name)
         if not sqnr >= limit:
             yield (
-                f"answers while timed differ from eager's: the SQNR of {name} over {len(pairs)} of "
+                f"answers while timed differ from eager's: the SQNR of {name} over {len(alike)} of "
                 f"them is {sqnr:.3g} dB, at least {limit:g}"
             )
+
+
+def _pooled_sqnr(pairs: Sequence[tuple[Excerpts, Excerpts]], name: str) -> float:
+    """Return the SQNR in dB of an output over pairs of answers and what they should be."""
+    signals, errors = [], []
+    for answer, expected in pairs:
+        norm = math.sqrt(expected[name].values.size)
+        signals.append(norm * _magnitude(expected[name].values))
+        errors.append(norm * _between(answer, expected, name))
+    signal, error = math.hypot(*signals), math.hypot(*errors)
+    return 20 * math.log10(signal / error) if signal and error else math.inf
 
 
 def _differences(

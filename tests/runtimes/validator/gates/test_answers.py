@@ -143,6 +143,17 @@ def test_a_lossy_artifact_is_as_near_to_eager_as_its_precision_requires(
         assert problem(result).endswith("dB, at least 7")
 
 
+@pytest.mark.parametrize(("strays", "ok"), [(3, True), (4, False)])
+def test_a_lossy_detector_may_find_another_number_of_objects_now_and_then(
+    strays: int, ok: bool
+) -> None:
+    own = [values[:9] if index < strays else values for index, values in enumerate(right())]
+    result = answers(evidence(own, slow=own, precision="int8"))
+    assert result.ok is ok
+    if not ok:
+        assert problem(result).endswith("y is of another shape or not finite")
+
+
 def test_an_answer_that_the_next_call_overwrites_fails() -> None:
     whole = evidence(right())
     timed = [replace(whole.timed[0], overwritten=("y",)), *whole.timed[1:]]
