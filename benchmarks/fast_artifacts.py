@@ -43,9 +43,10 @@ from runtimes.process.process import Child
 from runtimes.results import Speed
 from runtimes.session import SessionOptions
 from runtimes.spec import Arrays
-from runtimes.validator.defaults import BENCH_LAUNCHES
+from runtimes.validator.defaults import BENCH_HALF_WIDTH, BENCH_LAUNCHES
 from runtimes.validator.host import ArtifactOpener, SessionHost
 from runtimes.validator.speed import speed
+from runtimes.validator.speed.ratio import summarize
 from runtimes.validator.speed.roofline import beaten
 
 HERE = Path(__file__).parent
@@ -129,7 +130,7 @@ def measure(
                 if not launch:
                     found = child.call("answer", [(str(k), one) for k, one in enumerate(pictures)])
                     answers[name] = np.concatenate([one["logits"] for one in found])
-            collected = speed.collect(children, SECONDS, "eager")
+            collected = speed.collect(children, SECONDS, "eager", width=BENCH_HALF_WIDTH)
             for name, error in collected.failed.items():
                 raise SystemExit(f"{name}: {error}")
             launches.append(collected.times)
@@ -143,7 +144,7 @@ def lines(
     eager, top = answers["eager"], answers["eager"].argmax(1)
     found = {}
     for name, out in answers.items():
-        taken = speed.summarize([one[name] for one in launches], [one["eager"] for one in launches])
+        taken = summarize([one[name] for one in launches], [one["eager"] for one in launches])
         precision = (
             "int8" if "int8" in name or "budget" in name else "bf16" if "bf16" in name else "fp32"
         )
@@ -187,7 +188,7 @@ def comparisons(found: Mapping[str, Line], launches: Sequence[Any], quality: Qua
     """Lines of the second table: each of Burnish's rows beside the one that an expert has."""
 
     def line(mine: str, theirs: str, gain: float, least: float) -> str:
-        ratio = speed.summarize([one[mine] for one in launches], [one[theirs] for one in launches])
+        ratio = summarize([one[mine] for one in launches], [one[theirs] for one in launches])
         low, high = ratio.ci95 or (0.0, 0.0)
         reached = quality.of(found[mine])
         held = high >= gain and reached >= least

@@ -30,6 +30,7 @@ from runtimes.session import SessionOptions
 from runtimes.validator import defaults
 from runtimes.validator.speed import speed
 from runtimes.validator.speed.pace import Pace
+from runtimes.validator.speed.ratio import summarize
 
 PAGE = Path(__file__).with_suffix(".md")
 CASES = {
@@ -114,7 +115,9 @@ def runs(openers: Openers, seconds: float) -> list[speed.Collected]:
                     partial(StartHost, opener), what=" ".join(row)
                 )
                 stack.callback(child.kill)
-            found.append(speed.collect(children, seconds, " ".join(BASE)))
+            found.append(
+                speed.collect(children, seconds, " ".join(BASE), width=defaults.BENCH_HALF_WIDTH)
+            )
         for name, error in found[-1].failed.items():
             raise SystemExit(f"{name}: {error}")
     return found
@@ -127,11 +130,11 @@ def measure(openers: Openers, count: int, seconds: float) -> dict[Row, Measured]
 
     def start(row: Row, which: int) -> Speed:
         mine, base = ([[times[which]] for times in started[one]] for one in (row, BASE))
-        return speed.summarize([mine], [base] if row != BASE else [])
+        return summarize([mine], [base] if row != BASE else [])
 
     def run(row: Row) -> Speed:
         mine, base = ([one.times[" ".join(name)] for one in launches] for name in (row, BASE))
-        return speed.summarize(mine, base if row != BASE else [], usual)
+        return summarize(mine, base if row != BASE else [], usual)
 
     return {row: Measured(start(row, 0), start(row, 1), run(row)) for row in openers}
 

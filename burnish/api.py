@@ -22,6 +22,7 @@ def convert(
     devices: Sequence[str] = (),
     require: Sequence[str] = (),
     speed: bool = True,
+    seconds: float | None = None,
     progress: Callable[[str], None] = _silent,
     cache: bool = True,
     fresh: bool = False,
@@ -38,6 +39,7 @@ def convert(
         require: names of artifacts that must pass, or "all"; an unknown name is refused before any
             work.
         speed: whether to measure speed-ups.
+        seconds: time budget for the speed of each artifact; by default 8.
         progress: is called with messages, from any thread.
         cache: whether results of steps, and verdicts that passed, are reused from earlier builds if
             nothing that they depend on has changed, and cached for later builds.
@@ -55,7 +57,6 @@ def convert(
     from burnish.devices import check_devices
     from converters.plan.load import load_recipe
     from runtimes.results import check_required
-    from runtimes.validator.defaults import BUDGET_SECONDS
 
     plan = load_recipe(recipe, settings)
     devices = check_devices(devices)
@@ -64,8 +65,17 @@ def convert(
     from converters.build.options import BuildOptions
 
     options = BuildOptions(cache, fresh, jobs, memory)
-    budget = BUDGET_SECONDS if speed else 0
+    budget = _budget(speed, seconds)
     return build(plan, output_of(plan, output), devices, budget, progress, options)
+
+
+def _budget(speed: bool, seconds: float | None) -> float:
+    """Return the seconds of timing per artifact; 0 leaves speed unmeasured."""
+    from runtimes.validator.defaults import BUDGET_SECONDS
+
+    if not speed:
+        return 0.0
+    return BUDGET_SECONDS if seconds is None else seconds
 
 
 def output_of(plan: Plan, output: str | Path | None) -> Path:
@@ -116,6 +126,7 @@ def validate(
     devices: Sequence[str] = (),
     require: Sequence[str] = (),
     speed: bool = True,
+    seconds: float | None = None,
     trust: bool = False,
     progress: Callable[[str], None] = _silent,
     key: str | Path | None = None,
@@ -130,6 +141,7 @@ def validate(
         require: names of artifacts that must pass, or "all"; an unknown name is refused before any
             work.
         speed: whether to measure speed-ups.
+        seconds: time budget for the speed of each artifact; by default 8.
         trust: open artifacts that are programs even if you did not build them here; otherwise each
             is an `error`.
         progress: is called with messages.
@@ -148,7 +160,7 @@ def validate(
         recipe=recipe,
         devices=check_devices(devices),
         require=require,
-        speed=speed,
+        budget=_budget(speed, seconds),
         signer=trusted(key),
         trust=trust,
     )

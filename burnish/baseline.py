@@ -2,7 +2,7 @@
 
 Ratios are compared, never absolute times, so that a baseline holds for all machines of a class. An
 unrecorded improvement fails too, as in PyTorch's benchmarks/dynamo/check_accuracy.py: it would hide
-the next regression.
+the next regression. An undecided measurement is neither: it is not recorded, nor compared.
 """
 
 from __future__ import annotations
@@ -80,9 +80,22 @@ def record(builds: Sequence[Build], path: Path) -> None:
         if baseline.machine == machine:
             entries |= baseline.builds
     for build in builds:
-        entries[_name(build)] = _entries(build)
+        name = _name(build)
+        entries[name] = _recorded(build, entries.get(name, {}))
     text = Baseline(machine=machine, builds=entries).model_dump_json(indent=2)
     write_atomically(path, text + "\n")
+
+
+def _recorded(build: Build, before: dict[str, BaselineEntry]) -> dict[str, BaselineEntry]:
+    """Return the entries of a build; an artifact that is unproven keeps its earlier one."""
+    entries = {}
+    for row in build.artifacts:
+        key = _key(row)
+        if not row.unproven:
+            entries[key] = _entry(row)
+        elif key in before:
+            entries[key] = before[key]
+    return entries
 
 
 def compare(builds: Sequence[Build], path: Path, force: bool = False) -> list[Difference]:
@@ -125,21 +138,22 @@ def _read(path: Path) -> Baseline:
 
 
 def _differences(build: Build, recorded: dict[str, BaselineEntry]) -> Iterator[Difference]:
-    entries = _entries(build)
+    rows = {_key(row): row for row in build.artifacts}
     for key, before in recorded.items():
-        if key not in entries:
+        if key not in rows:
             yield Difference("regression", key, "is missing")
             continue
-        now = entries[key]
-        if now.status == before.status:
+        row = rows[key]
+        now = _entry(row)
+        if now.status == before.status or row.unproven:
             for kind, description in _number_changes(before, now):
                 yield Difference(kind, key, description)
         else:
             is_better = _RANK.index(now.status) > _RANK.index(before.status)
             status_kind: Kind = "improvement" if is_better else "regression"
             yield Difference(status_kind, key, f"status {before.status} -> {now.status}")
-    for key in entries:
-        if key not in recorded:
+    for key, row in rows.items():
+        if key not in recorded and not row.unproven:
             yield Difference("improvement", key, "is new")
 
 
@@ -194,19 +208,21 @@ def _name(build: Build) -> str:
     return str(build.recipe.get("name") or build.model)
 
 
-def _entries(build: Build) -> dict[str, BaselineEntry]:
-    return {f"{row.name}@{row.device}": _entry(row) for row in build.artifacts}
+def _key(row: Row) -> str:
+    return f"{row.name}@{row.device}"
 
 
 def _entry(row: Row) -> BaselineEntry:
     is_lossy = row.precision != "fp32"
+    # A ratio that is not known differs from none.
+    is_known = row.speed.stable is not False and not row.unproven
     return BaselineEntry(
         status=row.status,
         noise=None if is_lossy else row.parity.noise,
         sqnr_db=row.parity.sqnr_db,
         top1_agreement=row.parity.top1_agreement,
         samples=row.parity.samples,
-        speedup=row.speed.speedup,
-        ci95=row.speed.ci95,
+        speedup=row.speed.speedup if is_known else None,
+        ci95=row.speed.ci95 if is_known else None,
         size_bytes=row.size_bytes,
     )

@@ -7,14 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from runtimes.artifact.artifact import Artifact
-from runtimes.process.process import Child
+from runtimes.process.process import Child, stopwatch
 from runtimes.progress import counted
 from runtimes.results import Speed
 from runtimes.session import SessionOptions, check_device
-from runtimes.validator.defaults import BENCH_LAUNCHES
+from runtimes.validator.defaults import (
+    AFTERWARDS_SHARE,
+    BENCH_HALF_WIDTH,
+    BENCH_LAUNCHES,
+    REQUEST_SECONDS,
+)
+from runtimes.validator.evidence import Target
+from runtimes.validator.host import default_options, start
 from runtimes.validator.speed import speed
 from runtimes.validator.speed.alone import alone
-from runtimes.validator.validate import Target, default_options, start
+from runtimes.validator.speed.ratio import summarize
 
 
 def bench(
@@ -31,7 +38,7 @@ def bench(
         path: the artifact.
         versus: the artifact to compare with.
         device: by default each artifact's first.
-        seconds: time budget for the latencies.
+        seconds: time budget for each artifact, with starts, waiting and throughput.
         deadline_ms: also send single requests at this interval, and count those that were late.
         trust: open artifacts that are programs even if this user did not build them here.
 
@@ -43,16 +50,24 @@ def bench(
     if versus is not None:
         targets[str(versus)] = _target(versus, device)
     base = str(versus) if versus else None
-    options = default_options(trust)
-    launches = []
-    for _ in counted(range(BENCH_LAUNCHES), "launches"):
-        launches.append(_launch(targets, options, seconds / BENCH_LAUNCHES, base))
-    speeds = {}
-    with _sessions(targets, options) as children:
-        for name, target in targets.items():
-            latencies = _speed(launches, name, base)
-            manifest = target.artifact.manifest
-            speeds[name] = alone(latencies, children[name], manifest, target.device, deadline_ms)
+    options, elapsed = default_options(trust), stopwatch()
+    budget = seconds * len(targets)
+    afterwards = budget * AFTERWARDS_SHARE
+    launches: list[speed.Collected] = []
+    speeds: dict[str, Speed] = {}
+    for number in counted(range(BENCH_LAUNCHES), "launches"):
+        # Starting the sessions takes its part of the time that is left.
+        left = (budget - afterwards - elapsed()) / (BENCH_LAUNCHES - number)
+        with _sessions(targets, options) as children:
+            launches.append(_launch(children, left, base))
+            if number + 1 < BENCH_LAUNCHES:
+                continue
+            for name, target in targets.items():
+                latencies = _speed(launches, name, base)
+                manifest, share = target.artifact.manifest, afterwards / len(targets)
+                speeds[name] = alone(
+                    latencies, children[name], manifest, target.device, deadline_ms, share
+                )
     return speeds
 
 
@@ -69,17 +84,22 @@ def _sessions(targets: Mapping[str, Target], options: SessionOptions) -> Iterato
     with contextlib.ExitStack() as stack:
         children = {}
         for name, target in targets.items():
-            children[name] = start(target, options)
+            children[name] = start(target.artifact, target.device, options)
             stack.callback(children[name].kill)
         yield children
 
 
-def _launch(
-    targets: Mapping[str, Target], options: SessionOptions, seconds: float, base: str | None
-) -> speed.Collected:
-    """Return the times of new sessions. Raises the error of the first session that failed."""
-    with _sessions(targets, options) as children:
-        collected = speed.collect(children, seconds, base)
+def _launch(children: Mapping[str, Child], seconds: float, base: str | None) -> speed.Collected:
+    """Return the times of new sessions, in so many seconds from their start.
+
+    Raises the error of the first session that failed.
+    """
+    elapsed = stopwatch()
+    for child in children.values():
+        child.call("ready", timeout=REQUEST_SECONDS)
+    left = max(0.0, seconds - elapsed())
+    measured = len(children) - (base is not None)
+    collected = speed.collect(children, left / measured, base, width=BENCH_HALF_WIDTH)
     for error in collected.failed.values():
         raise error
     return collected
@@ -89,4 +109,4 @@ def _speed(launches: Sequence[speed.Collected], name: str, base: str | None) -> 
     times = [launch.times[name] for launch in launches]
     base_times = [launch.times[base] for launch in launches] if base else []
     usual = all(launch.usual for launch in launches)
-    return speed.summarize(times, base_times, usual)
+    return summarize(times, base_times, usual, BENCH_HALF_WIDTH)

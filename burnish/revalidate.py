@@ -21,7 +21,6 @@ from runtimes.errors import ArtifactError, UsageError
 from runtimes.files.layout import BUILD_FILE, CHANGED, REFERENCE_FILE
 from runtimes.machine import machine
 from runtimes.results import Build, Row, Status, check_required
-from runtimes.validator.defaults import BUDGET_SECONDS
 from runtimes.validator.gates.foreign import strict_gates
 from runtimes.validator.host import Opener
 from runtimes.validator.reference import Reference, check_there
@@ -36,7 +35,7 @@ class RevalidateOptions:
         recipe: of a `python:` model, to compare its speed with the eager model.
         devices: instead of those of the build.
         require: names of artifacts that must pass, or "all".
-        speed: whether to measure speed-ups.
+        budget: seconds of timing per artifact; 0 leaves speed unmeasured.
         signer: the key that must have signed each artifact, if any.
         trust: open artifacts that are programs even if this user did not build them here.
     """
@@ -44,7 +43,7 @@ class RevalidateOptions:
     recipe: str | Path | None
     devices: Sequence[str]
     require: Sequence[str]
-    speed: bool
+    budget: float
     signer: Trust
     trust: bool = False
 
@@ -74,12 +73,12 @@ def revalidate(path: Path, options: RevalidateOptions, progress: Callable[[str],
             targets,
             judged_by[0],
             opener,
-            budget=BUDGET_SECONDS if options.speed else 0,
+            budget=options.budget,
             progress=progress,
             trust=options.trust,
         )
     notes = [note for reference in judged_by for note in reference.notes]
-    if options.speed and open_eager is None:
+    if options.budget and open_eager is None:
         notes.append(
             "speed was not compared with eager: that needs PyTorch, and a python: model --recipe"
         )
@@ -189,7 +188,8 @@ def _targets(
             continue
         parent = _parent(folder, location, options.signer)
         for device in _devices(artifact, options.devices, location.rows(folder)):
-            targets.append(Target(artifact, device, parent, reference, limits, notes))
+            target = Target(artifact, device, parent, reference, limits=limits, notes=notes)
+            targets.append(target)
     return targets, broken
 
 
@@ -213,7 +213,7 @@ def _limits(artifact: Artifact, plan: Plan | None) -> tuple[Gates | None, tuple[
     if artifact.trust.key is not None or trust.built_here(artifact.path / MANIFEST):
         return None, ()
     limits = strict_gates(manifest)
-    if limits.model_dump() == manifest.gates.model_dump():
+    if limits.model_fields_set == manifest.gates.model_fields_set:
         return limits, ()
     note = (
         "not built here, so limits of its manifest that are more lenient than the defaults do not "

@@ -27,6 +27,15 @@ class Status(StrEnum):
     SKIPPED = "skipped"
 
 
+class Outcome(StrEnum):
+    """The answers of a gate."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNDECIDED = "undecided"
+    NOT_JUDGED = "not judged"
+
+
 class Record(BaseModel):
     """A part of build.json. Unknown keys are accepted, so that old readers read new files."""
 
@@ -52,7 +61,12 @@ class OutputParity(Record):
 
 
 class Accuracy(Record):
-    """Accuracy on labelled samples in 0..1; `drop` is eager's minus the artifact's."""
+    """Accuracy on labelled samples in 0..1; `drop` is eager's minus the artifact's.
+
+    Attributes:
+        lost: samples that only eager has right.
+        won: samples that only the artifact has right.
+    """
 
     samples: int
     artifact: float
@@ -60,6 +74,8 @@ class Accuracy(Record):
     drop: float
     ci95: tuple[float, float]
     mcnemar_p: float
+    lost: int = 0
+    won: int = 0
 
 
 class MetricResult(Record):
@@ -128,6 +144,14 @@ class Speed(Record):
         cold_start_ms: loading and the first answer, without importing libraries.
         peak_memory_bytes: resident memory of the session's process over a bare interpreter.
         throughput: samples per second by batch size.
+        stable: the interval is as narrow as wanted, over enough rounds of a machine at its usual
+            speed.
+        usual: the machine was at its usual speed.
+        seconds: spent on the ratio, with warm-up and waiting for the machine.
+        launches: measurements that the ratio pools: this one, and earlier ones that left a gate
+            undecided.
+        bursts: seconds of the fastest run of each burst of this measurement: `own`, `eager` and
+            `parent`. Not in build.json.
         compute_share: operations per second over the machine's measured peak in that precision.
         parent: comparison with the same format without quantization and pruning.
     """
@@ -140,6 +164,10 @@ class Speed(Record):
     p99_ms: float | None = None
     rounds: int | None = None
     stable: bool | None = None
+    usual: bool | None = None
+    seconds: float | None = None
+    launches: int = 1
+    bursts: dict[str, list[float]] = Field(default_factory=dict, exclude=True)
     cold_start_ms: float | None = None
     peak_memory_bytes: int | None = None
     throughput: dict[int, float] = Field(default_factory=dict)
@@ -149,11 +177,28 @@ class Speed(Record):
 
 
 class GateResult(Record):
-    """Result of one gate: its name, whether it holds (None: not applicable), and the details."""
+    """Result of one gate.
+
+    Attributes:
+        gate: its name.
+        ok: whether it holds; None if it is undecided or not applicable.
+        detail: the measured value and its limit.
+        remedy: what would decide a gate that is undecided; None for all others.
+        required: whether the recipe asks for it. An undecided default fails nothing.
+    """
 
     gate: str
     ok: bool | None
     detail: str
+    remedy: str | None = None
+    required: bool = True
+
+    @property
+    def outcome(self) -> Outcome:
+        """The gate's answer."""
+        if self.ok is None:
+            return Outcome.NOT_JUDGED if self.remedy is None else Outcome.UNDECIDED
+        return Outcome.HOLDS if self.ok else Outcome.FAILS
 
 
 class Row(Record):
@@ -172,6 +217,17 @@ class Row(Record):
     gates: list[GateResult] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     judged: str | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a gate is undecided: the measurement is not cached, but repeated."""
+        return any(result.outcome is Outcome.UNDECIDED for result in self.gates)
+
+    @property
+    def unproven(self) -> bool:
+        """Whether the row failed, but only because gates that the recipe asks for are undecided."""
+        fails = any(result.outcome is Outcome.FAILS for result in self.gates)
+        return self.status is Status.FAILED and self.undecided and not fails
 
 
 class Build(Record):

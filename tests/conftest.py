@@ -101,7 +101,7 @@ artifacts:
     {format: onnx, optimize: extended, passes: [{quantize: {to: int8, exclude: ["8"], calibrate: mse}}]}
   onnx-budget: {format: onnx, passes: [{quantize: {to: int8, max_drop: 4, metric: sqnr}}]}
   openvino-int8: {format: openvino, passes: [{quantize: int8}]}
-  openvino-budget: {format: openvino, passes: [{quantize: {to: int8, max_drop: 0.001, metric: sqnr}}]}
+  openvino-budget: {format: openvino, passes: [{quantize: {to: int8, max_drop: 0.001%, metric: sqnr}}]}
   tensorrt-int8: {format: tensorrt, flavor: rtx, passes: [{quantize: int8}]}
 """
 

@@ -26,7 +26,7 @@ def bench(
     ] = None,
     device: OneDeviceOption = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="Time budget for the latencies, in seconds.")
+        float, typer.Option(min=0.1, help="Time budget for each artifact, in seconds.")
     ] = 8.0,
     deadline: Annotated[
         float | None,

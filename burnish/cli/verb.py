@@ -53,6 +53,16 @@ RequireOption = Annotated[
 NoSpeedOption = Annotated[
     bool, typer.Option("--no-speed", help="Do not measure speed; judge the numbers only.")
 ]
+SecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds",
+        min=0.1,
+        metavar="N",
+        help="Time budget for measuring the speed of each artifact. Default: 8. More decides a "
+        "gate that is unproven.",
+    ),
+]
 TrustOption = Annotated[
     bool,
     typer.Option(

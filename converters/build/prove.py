@@ -77,10 +77,13 @@ class Prover:
         if self.runner.cache is None:
             return self._validate(targets)
         reference = self.output / REFERENCE_FILE
-        digest = conditions(self.budget, self.runner.output(LOAD).digest, reference)
-        verdicts = Verdicts(machine.cache_folder() / "verdicts", digest)
+        eager = self.runner.output(LOAD).digest
+        digests = [conditions(budget, eager, reference) for budget in (self.budget, 0.0)]
+        verdicts = Verdicts(machine.cache_folder() / "verdicts", *digests)
         # Nothing shows whether the code of a user's metric has changed.
         fresh = self.runner.fresh or self.plan.recipe.metric is not None
+        if not self.runner.fresh:
+            targets = [replace(target, earlier=verdicts.earlier(target)) for target in targets]
         cached = [None if fresh else verdicts.get(target) for target in targets]
         pairs = list(zip(targets, cached, strict=True))
         new_rows = iter(self._validate([target for target, row in pairs if row is None]))

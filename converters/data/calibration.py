@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.data.uses import CALIBRATION, calibration_batches
+from converters.data.split import CALIBRATION
+from converters.data.uses import calibration_batches
 from converters.digest import Key
 from converters.recipe.schema import Recipe
 from runtimes.spec import Arrays

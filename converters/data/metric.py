@@ -17,7 +17,7 @@ from converters.user_code import find_function
 from runtimes.errors import BurnishError
 from runtimes.process.process import Child
 from runtimes.spec import Arrays
-from runtimes.validator.gates.metric import UserMetric
+from runtimes.validator.outputs.metric import UserMetric
 
 
 @dataclass(frozen=True)

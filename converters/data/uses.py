@@ -10,7 +10,7 @@ import numpy as np
 
 from converters.data.batches import make_batches
 from converters.data.samples import Pool, Sample, open_pool
-from converters.recipe.data import SampleSource
+from converters.data.split import CALIBRATION, affordable, calibrating, judging
 from converters.recipe.schema import Recipe
 from runtimes.errors import InputError, UsageError
 from runtimes.progress import counted
@@ -20,9 +20,6 @@ from runtimes.validator.probes import Probe, synthetic_samples, with_limits
 
 UNREADABLE_SHARE = 0.01
 """Largest share of samples that may be unreadable; more fail the run."""
-
-CALIBRATION = 100
-"""Samples to calibrate with if the recipe does not say: ranges settle within some hundred."""
 
 Warn = Callable[[str], object]
 
@@ -51,7 +48,7 @@ def _substitutes(recipe: Recipe, folder: Path, warn: Warn, classes: int | None) 
         if source is None or source.random is not None:
             continue
         pool = open_pool(recipe, source, folder)
-        picked = pool.spread(PICTURES, _calibrating(recipe, folder, source))
+        picked = pool.spread(PICTURES, calibrating(recipe, folder, source))
         if picked:
             samples = list(_readable(pool, picked, recipe.inputs, warn, "samples"))
             _check_labels(samples, classes)
@@ -81,11 +78,16 @@ def evaluation_samples(
     source = recipe.data.evaluation
     assert source is not None  # called only if the recipe has it
     pool = open_pool(recipe, source, folder)
-    picked = _judging(recipe, folder)
+    picked = judging(recipe, folder, pool)
     if not picked:
         raise UsageError(
             "data: calibration uses every sample, none is left for evaluation: lower `samples` of "
             "data.calibration"
+        )
+    if source.samples is None and len(picked) == affordable(recipe) < len(pool.names):
+        warn(
+            f"judged on {len(picked):,} of {len(pool.names):,} labelled samples, whose inputs take "
+            "1 GB: `samples:` of data.evaluation sets another number"
         )
     samples = list(_readable(pool, picked, recipe.inputs, warn, "samples"))
     _check_labels(samples, classes)
@@ -112,14 +114,6 @@ def _check_labels(samples: Sequence[Sample], classes: int | None) -> None:
             raise UsageError(
                 f"data.evaluation: the label of {sample.name} is {label}, but {limits}{hint}"
             )
-
-
-def _calibrating(recipe: Recipe, folder: Path, source: SampleSource) -> list[int]:
-    """Return indices of a source's samples that calibration uses: none of another source."""
-    calibration = recipe.data.calibration
-    if calibration is None or calibration.origin != source.origin:
-        return []
-    return open_pool(recipe, calibration, folder).spread(calibration.samples or CALIBRATION)
 
 
 def calibration_batches(
@@ -227,8 +221,15 @@ def training_pool(recipe: Recipe, folder: Path) -> tuple[Pool, list[int]]:
         )
     pool = open_pool(recipe, source, folder)
     evaluation = recipe.data.evaluation
-    shared = evaluation is not None and evaluation.origin == source.origin
-    reserved = _judging(recipe, folder) if shared else []
+    reserved: list[int] = []
+    if evaluation is not None and evaluation.origin == source.origin:
+        reserved = judging(recipe, folder, pool)
+        if recipe.data.training is None and evaluation.samples is None and len(reserved) > PICTURES:
+            raise UsageError(
+                f"no training data is left: data.evaluation judges on all {len(reserved)} labelled "
+                "samples of the same source that do not calibrate: say how many shall judge "
+                "(`samples: 400` under data.evaluation), or name data.training"
+            )
     limit = recipe.data.training.samples if recipe.data.training else None
     indices = pool.spread(limit or len(pool.names), reserved)
     if len(indices) < _FEWEST:
@@ -240,15 +241,6 @@ def training_pool(recipe: Recipe, folder: Path) -> tuple[Pool, list[int]]:
 
 
 _FEWEST = 8  # some to train on and some that decide when to stop
-
-
-def _judging(recipe: Recipe, folder: Path) -> list[int]:
-    """Return the indices of the samples that artifacts are judged on."""
-    source = recipe.data.evaluation
-    assert source is not None  # called only if the recipe has it
-    return open_pool(recipe, source, folder).spread(
-        source.samples or PICTURES, _calibrating(recipe, folder, source)
-    )
 
 
 def _finite(sample: Sample, name: str) -> Sample:

@@ -38,7 +38,9 @@ class SampleSource(Strict):
         default_factory=dict, description="Keyword arguments of `factory`."
     )
     samples: PositiveInt | None = Field(
-        None, description="Number of samples to use, spread evenly over the source."
+        None,
+        description="Number of samples to use, spread evenly over the source. By default 100 "
+        "calibrate; all samples with labels judge, and 16 if there are no labels.",
     )
     labels: str | None = Field(
         None,

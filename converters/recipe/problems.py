@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from converters.recipe.document import Document, Keys, Problem, dotted
+from runtimes.points import RECIPE
 from runtimes.registry import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -20,7 +21,7 @@ def explain(
 ) -> tuple[Model | None, list[Problem]]:
     """Validate `data`, which stands at `prefix` in `document`; return the model or all problems."""
     try:
-        return model.model_validate(data), []
+        return model.model_validate(data, context=RECIPE), []
     except ValidationError as validation:
         problems: dict[tuple[object, ...], Problem] = {}
         for error in validation.errors(include_url=False):

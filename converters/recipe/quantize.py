@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from runtimes.points import Points
 from runtimes.spec import Strict
 
 SHORT: dict[str, dict[str, str]] = {
@@ -56,12 +57,10 @@ class QuantizeOptions(Strict):
     group: PositiveInt = Field(
         32, description="Group size: number of weights that share a scale, for weight-only."
     )
-    max_drop: float | None = Field(
+    max_drop: Points | None = Field(
         None,
-        gt=0,
-        lt=100,
-        description="Accuracy budget: maximum loss of `metric` in percentage points. Layers stay "
-        "float until it holds.",
+        description="Accuracy budget: maximum loss of `metric`, such as `0.5%` or `0.5 points`. "
+        "Layers stay float until it holds. A bare number counts percentage points.",
     )
     metric: Literal["top1", "agreement", "sqnr"] = Field(
         "agreement",

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from typing import Any
 
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from runtimes.points import Fraction, Share
 from runtimes.spec import Strict
 
 
@@ -64,20 +73,18 @@ class Gates(Strict):
         None,
         description="Minimum SQNR in dB against the float64 truth, for lossy artifacts.",
     )
-    top1_agreement: float | None = Field(
+    top1_agreement: Fraction | None = Field(
         None,
-        ge=0,
-        le=1,
-        description="Minimum share of samples whose best class is the same as eager's (0..1).",
+        description="Minimum share of samples whose best class is the same as eager's, such as "
+        "0.98 or `98%`.",
     )
     max_abs: float | None = Field(
         None, gt=0, description="Maximum absolute error against the truth."
     )
-    accuracy_drop: float | None = Field(
+    accuracy_drop: Share | None = Field(
         None,
-        ge=0,
-        le=1,
-        description="Maximum of eager's accuracy minus the artifact's on labelled data (0..1).",
+        description="Maximum of eager's accuracy minus the artifact's on labelled data, such as "
+        "`0.5%` or `0.5 points`. A bare number is a share: 0.01 is one point.",
     )
     outputs: dict[str, OutputGates] = Field(
         default_factory=dict,
@@ -94,3 +101,31 @@ class Gates(Strict):
         description="Maximum by which the recipe's `metric` may be worse than the eager model's, in "
         "the metric's own unit.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_manifest(cls, data: Any) -> Any:
+        """Drop the defaults of manifests that listed every gate, whether a recipe had it or not."""
+        if not isinstance(data, dict) or not data.keys() >= _LISTED_ONCE:
+            return data
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return {name: value for name, value in data.items() if value != defaults.get(name)}
+
+    @model_serializer(mode="wrap")
+    def _only_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write what the recipe asks for: an undecided default fails no artifact."""
+        written: dict[str, Any] = handler(self)
+        return {name: value for name, value in written.items() if name in self.model_fields_set}
+
+
+_LISTED_ONCE = {
+    "speedup",
+    "parent_speedup",
+    "parent_size",
+    "deadline_ms",
+    "noise",
+    "sqnr_db",
+    "top1_agreement",
+    "max_abs",
+    "accuracy_drop",
+}

@@ -34,7 +34,7 @@ def paired(
     """
     right, right_eager = classes == labels, expected == labels
     lost, won = int(np.sum(~right & right_eager)), int(np.sum(right & ~right_eager))
-    low, high = _interval(lost, won, len(labels))
+    low, high = paired_interval(lost, won, len(labels))
     return Accuracy(
         samples=len(labels),
         artifact=float(np.mean(right)),
@@ -42,11 +42,19 @@ def paired(
         drop=(lost - won) / len(labels),
         ci95=(low, high),
         mcnemar_p=_mcnemar(lost, won),
+        lost=lost,
+        won=won,
     )
 
 
-def _interval(lost: int, won: int, samples: int) -> tuple[float, float]:
-    """Return Agresti and Min's interval: half a sample is added to each discordant count."""
+def paired_interval(lost: float, won: float, samples: float) -> tuple[float, float]:
+    """Return Agresti and Min's 95 % interval of a drop: half a sample is added to both counts.
+
+    Args:
+        lost: samples that only eager has right.
+        won: samples that only the artifact has right.
+        samples: all of them.
+    """
     b, c, n = lost + 0.5, won + 0.5, samples + 2
     middle = (b - c) / n
     half = _Z95 * math.sqrt(max(b + c - (b - c) ** 2 / n, 0)) / n

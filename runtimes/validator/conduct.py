@@ -13,7 +13,7 @@ from runtimes.validator.probes import Probe
 
 
 @dataclass
-class Watch:
+class Conduct:
     """Run a session, and note each array that it changed and should not have.
 
     `problems`: sentences about the session, each once.

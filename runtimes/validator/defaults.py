@@ -67,6 +67,9 @@ ORIGINAL_SAMPLES = 8
 LOSSY_ACCURACY_DROP = 0.05
 LOSSY_AGREEMENT = 0.85
 
+# The most samples that an undecided gate proposes: nobody labels more.
+MOST_SAMPLES = 1_000_000
+
 # `parent_size` and `parent_speedup` are both 1: the purpose of structured pruning. An artifact that
 # is no smaller holds masks or both models; an artifact that is no faster still multiplies by zeros.
 # Sizes are those on disk if the same format without passes was built; otherwise (nothing is timed,
@@ -86,8 +89,12 @@ SMALLEST_ERROR = 2.0**-100
 # Seeded probes if the recipe has no data, at the sizes to be fastest at. Enough for a wrong
 # operator to show; statistics on accuracy need real data.
 SYNTHETIC_PROBES = 4
-# Real samples if the recipe does not say how many: enough for parts.py.
+# Samples of an evaluation without labels: enough for parts.py. Labelled ones are used whole, as far as
+# their inputs take no more than this (1,780 photographs of 224 x 224): 2,000 prove half a point of
+# accuracy, 16 do not prove twenty. If the same source trains, this share of it judges.
 PICTURES = PART_SAMPLES
+LABELLED_BYTES = 1 << 30
+HELD_OUT_SHARE = 0.2
 
 # Sizes that are tried beyond those that always are, and what they may cost together: elements of
 # their inputs, in those of one sample at the best sizes.
@@ -104,6 +111,8 @@ SIZE_ALLOWANCE_DB = 3.0
 REPEATED_PROBES = 6
 REPEATED_COST = 4
 CALLING_THREADS = 3
+# Of the first probes it is also asked after the timing.
+FIRST_PROBES = 2
 
 # Calls in a row of a model with a state, and the SQNR in dB that a float32 artifact must keep over them
 # on its own state: rounding errors grow from call to call, a state that is not passed on leaves 0.
@@ -144,23 +153,59 @@ MIN_BURST_RUNS = 3
 WARM_UP_GAIN = 0.02
 WARM_UP_PATIENCE = 3
 WARM_UP_SECONDS = 2.0
-# Bursts go on until the 95 % interval of the ratio is this narrow (half its width over the ratio)
-# ...
-HALF_WIDTH = 0.03
+# A measurement ends when every gate is decided and the 95 % interval of the ratio is this narrow
+# (half its width over the ratio) ... A tenth separates 2x from 1.8x, which is what people choose an
+# artifact by, and takes a ninth of the rounds of 3 %. `burnish bench`, which is asked for the
+# figure itself, wishes for 3 %.
+HALF_WIDTH = 0.10
+BENCH_HALF_WIDTH = 0.03
 MIN_ROUNDS = 8
-# ... or this much time has been spent per artifact; then the row says `unstable`.
+# ... or when this much time per artifact is spent, with warm-up, waiting for the machine, and
+# throughput; then the row says `unstable`.
 BUDGET_SECONDS = 8.0
+# Shares of the budget: of throughput and of the comparison of timed answers, that follow the
+# bursts; and the largest of warm-up (of all sessions) and of waiting for the machine.
+AFTERWARDS_SHARE = 0.2
+WARM_UP_SHARE = 0.2
+PATIENCE_SHARE = 0.25
+# A ratio of few rounds, or of a machine that is slower than usual, decides a gate if it is beyond it
+# by this factor: two threads of one core take up to half as long again (pace.py).
+UNSURE_FACTOR = 1.5
+# Measurements that left a gate undecided, and are pooled with the next under the same conditions: at
+# most so many, and none whose interval is wider than this factor.
+MOST_LAUNCHES = 8
+KEPT_SPREAD = 2.0
+# The longest measurement that an undecided gate proposes.
+LONGEST_SECONDS = 600.0
 BOOTSTRAP_SAMPLES = 2000
 # The percentile over rounds that stands for an undisturbed machine: half of the rounds may be
 # spoilt.
 UNDISTURBED_PERCENTILE = 25
 
 # Seconds in total that rounds wait for the machine to be at its usual speed (pace.py) before they
-# run anyway.
+# run anyway, if the budget is large.
 PATIENCE_SECONDS = 20.0
 # A ratio is reported as `unstable` if more than this share of its rounds ran on a slower machine.
 # The lower quartile takes its value from the fast rounds.
 UNUSUAL_SHARE = 0.5
+
+# Bytes of inputs that are made before a burst, or a part of it: they have to be new, and the
+# engines' threads must not fall asleep meanwhile.
+INPUT_BYTES = 4 << 20
+# Answers that are compared after the timing: a random sample of those in bursts, and some given in
+# haste after the last burst. At least as many, and no longer than this, with slow models. An engine
+# that is wrong in half of its calls is right in all of them once in 65,000 times.
+WATCHED_ANSWERS = 16
+ANSWERS_AFTER = 3
+FEWEST_ANSWERS = 4
+AGAIN_SECONDS = 0.6
+# Seconds of rest before a session answers again: what it did in haste, it does not do then.
+AGAIN_PAUSE = 0.05
+# Values of an output that are compared, spread evenly: an answer may have many megabytes.
+WATCHED_VALUES = 1 << 14
+# The share of watched answers that may differ from eager's: by a tie or a cancellation, which
+# another input would not have. A session that is wrong in haste gains by most of its calls.
+STRAY_ANSWERS = 0.25
 
 # `burnish bench` starts each session this many times: the placement of a process in memory lasts
 # for its life and changes latency by a percent or two (benchmarks/repeatability.py holds the whole

@@ -1,20 +1,51 @@
-"""Evidence: the answers of one session to the probes, which the gates judge."""
+"""Objects that the gates judge: an artifact on a device, its session's answers to the probes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from runtimes.artifact.artifact import Manifest
+from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.results import Parity
 from runtimes.spec import Arrays
+from runtimes.validator.outputs.metric import UserMetric
 from runtimes.validator.parity import rms, typical_errors
 from runtimes.validator.reference import Reference
+
+
+@dataclass(frozen=True)
+class Target:
+    """One artifact to be judged on one device, by the gates of its manifest.
+
+    Attributes:
+        artifact, device: the artifact is run on the device.
+        parent: the same format without the artifact's passes: the artifact must be no slower, and
+            if it was pruned, smaller.
+        reference: used instead of the build's if passes changed the model before export.
+        earlier: bursts of measurements that left a gate undecided; see `Speed`.
+        limits: used instead of the gates of the manifest, if someone else wrote that.
+        notes: for the reader of the row.
+        metric: of the user's own.
+    """
+
+    artifact: Artifact
+    device: str
+    parent: Artifact | None = None
+    reference: Reference | None = None
+    earlier: Sequence[Mapping[str, list[float]]] = ()
+    limits: Gates | None = None
+    notes: tuple[str, ...] = ()
+    metric: UserMetric | None = None
+
+    @property
+    def gates(self) -> Gates:
+        """Requirements on the artifact."""
+        return self.artifact.manifest.gates if self.limits is None else self.limits
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from runtimes.validator.conduct import repeated
 from runtimes.validator.defaults import PROBES_PER_CALL, REQUEST_SECONDS
 from runtimes.validator.evidence import Evidence, Repeat
 from runtimes.validator.gates import gates
-from runtimes.validator.gates.metric import UserMetric, measured
 from runtimes.validator.gates.outputs import judged_outputs, without
+from runtimes.validator.outputs.metric import UserMetric, measured
 from runtimes.validator.outputs.order import reconcile, with_ordered_truth
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe

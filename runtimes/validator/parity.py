@@ -296,8 +296,11 @@ def _nan_as_inf(value: float) -> float:
 
 
 def _samples(reference: Reference) -> int:
+    """Count the samples: batches at other sizes repeat them."""
     count = 0
-    for outputs in reference.eager:
+    for probe, outputs in zip(reference.probes, reference.eager, strict=True):
+        if not probe.sample:
+            continue
         first = next(iter(outputs.values()))
         count += len(first) if first.ndim else 1
     return count

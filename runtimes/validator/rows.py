@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.errors import BurnishError
 from runtimes.machine.machine import burnish_version, own_cpu
-from runtimes.results import GateResult, Row, Status
+from runtimes.results import GateResult, Outcome, Row, Status
+
+UNPROVEN = "unproven"
+"""First word of a reason if gates that the recipe asks for are undecided and none fails."""
 
 
 def blank_row(artifact: Artifact, device: str) -> Row:
@@ -27,11 +32,31 @@ def blank_row(artifact: Artifact, device: str) -> Row:
 
 
 def settle(row: Row) -> Row:
-    """Set the status by the row's gates, with every failed gate in the reason."""
-    failed = [f"{result.gate}: {result.detail}" for result in row.gates if result.ok is False]
-    if not failed:
+    """Set the status by the row's gates, with every gate that failed it in the reason.
+
+    A gate that the recipe asks for and that is undecided fails the row as `unproven`.
+    """
+    failed = [
+        f"{result.gate}: {result.detail}" for result in row.gates if result.outcome is Outcome.FAILS
+    ]
+    unproven = [
+        f"{UNPROVEN}: {result.gate}: {result.detail}; {result.remedy}"
+        for result in row.gates
+        if result.outcome is Outcome.UNDECIDED and result.required
+    ]
+    if not failed and not unproven:
         return row.model_copy(update={"status": Status.PASSED, "reason": None})
-    return row.model_copy(update={"status": Status.FAILED, "reason": "; ".join(failed)})
+    reason = "; ".join([*failed, *unproven])
+    return row.model_copy(update={"status": Status.FAILED, "reason": reason})
+
+
+def undecided_notes(results: Sequence[GateResult]) -> list[str]:
+    """Return a note for each undecided gate that the recipe does not ask for."""
+    notes = []
+    for result in results:
+        if result.outcome is Outcome.UNDECIDED and not result.required:
+            notes.append(f"undecided, by default not required: {result.gate}: {result.detail}")
+    return notes
 
 
 def end_with_error(row: Row, gate: str, error: BurnishError) -> Row:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from burnish.baseline import compare, record
 from burnish.cli import app
 from runtimes.errors import UsageError
-from runtimes.results import Build, Parity, Row, Speed, Status
+from runtimes.results import Build, GateResult, Parity, Row, Speed, Status
 
 
 def row(**changes: Any) -> Row:
@@ -102,6 +102,43 @@ def test_another_class_of_machine_is_refused_unless_forced(baseline: Path) -> No
 def test_a_recipe_that_the_baseline_does_not_know(baseline: Path) -> None:
     with pytest.raises(UsageError, match="no entry for unknown; record it with --update"):
         compare([build(row(), name="unknown")], baseline)
+
+
+def noisy(**changes: Any) -> Row:
+    """A build on a noisy machine, whose recipe asks for 50x."""
+    speed = Speed(speedup=52.83, ci95=(0.12, 298.95), stable=False)
+    gate = GateResult(gate="speed", ok=None, detail="52.83x", remedy="--seconds 60")
+    return row(**{"speed": speed, "status": Status.FAILED, "gates": [gate], **changes})
+
+
+def test_what_a_build_could_not_decide_is_neither_compared_nor_recorded(baseline: Path) -> None:
+    assert kinds(build(noisy()), baseline) == []
+    before = baseline.read_text(encoding="utf-8")
+    record([build(noisy())], baseline)
+    assert baseline.read_text(encoding="utf-8") == before
+    record([build(row(name="b"), noisy(name="c"))], baseline)
+    assert list(json.loads(baseline.read_text(encoding="utf-8"))["builds"]["net"]) == ["b@cpu"]
+    assert kinds(build(row(name="b"), noisy(name="c")), baseline) == []
+
+
+def test_the_numbers_of_an_artifact_whose_speed_is_undecided_are_still_compared(
+    baseline: Path,
+) -> None:
+    worse = noisy(parity=Parity(noise=9.0, top1_agreement=1.0, samples=100))
+    assert kinds(build(worse), baseline) == [("regression", "onnx@cpu")]
+
+
+def test_a_failure_beside_an_undecided_gate_is_a_regression(baseline: Path) -> None:
+    gates = [*noisy().gates, GateResult(gate="parity", ok=False, detail="noise is 99")]
+    assert kinds(build(noisy(gates=gates)), baseline) == [("regression", "onnx@cpu")]
+
+
+def test_an_unstable_ratio_that_no_gate_needs_is_not_recorded(tmp_path: Path) -> None:
+    wide = row(speed=Speed(speedup=5.0, ci95=(4.0, 6.0), stable=False))
+    record([build(wide)], tmp_path / "baseline.json")
+    entries = json.loads((tmp_path / "baseline.json").read_text(encoding="utf-8"))["builds"]["net"]
+    assert entries["onnx@cpu"]["ci95"] is None
+    assert kinds(build(row()), tmp_path / "baseline.json") == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 9, "machine": "m", "builds": {}}'])

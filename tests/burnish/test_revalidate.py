@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import burnish
-from burnish import revalidate
 from runtimes.errors import UsageError
 from runtimes.results import Row, Status
 
@@ -28,14 +27,13 @@ def tiny_build(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A build of a python: model, whose factory has left no trace since; timing is short."""
     burnish.convert(tiny_recipe, tmp_path / "out", speed=False, cache=False)
     (tmp_path / "imported").unlink()
-    monkeypatch.setattr(revalidate, "BUDGET_SECONDS", 0.3)
     return tmp_path / "out"
 
 
 def test_a_python_models_code_is_not_run_unless_its_recipe_is_named(
     tiny_build: Path, tmp_path: Path
 ) -> None:
-    build = burnish.validate(tiny_build, speed=True)
+    build = burnish.validate(tiny_build, speed=True, seconds=0.3)
     (row,) = build.artifacts
     assert row.status is Status.PASSED
     assert row.speed.median_ms is not None
@@ -47,7 +45,7 @@ def test_a_python_models_code_is_not_run_unless_its_recipe_is_named(
 def test_with_its_recipe_it_is_timed_against_eager(
     tiny_build: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
-    (row,) = burnish.validate(tiny_build, recipe=tiny_recipe).artifacts
+    (row,) = burnish.validate(tiny_build, recipe=tiny_recipe, seconds=0.3).artifacts
     assert row.speed.speedup is not None
     assert row.speed.eager_ms is not None
     assert (tmp_path / "imported").exists()

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from runtimes.errors import UsageError
 from runtimes.files.atomic import write_atomically
-from runtimes.results import Build, Parity, Row, Speed, Status, exit_code, unmet
+from runtimes.results import (
+    Build,
+    GateResult,
+    Outcome,
+    Parity,
+    Row,
+    Speed,
+    Status,
+    exit_code,
+    unmet,
+)
+from runtimes.validator.rows import settle, undecided_notes
 
 statuses = st.sampled_from(Status)
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
@@ -147,3 +158,52 @@ def test_an_unknown_requirement_is_a_wrong_request() -> None:
 
 def test_no_rows_need_no_pass() -> None:
     assert exit_code([], ["all"]) == 0
+
+
+def gate(ok: bool | None, remedy: str | None = None, required: bool = True) -> GateResult:
+    return GateResult(gate="speed", ok=ok, detail="1x", remedy=remedy, required=required)
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome"),
+    [
+        (gate(True), Outcome.HOLDS),
+        (gate(False), Outcome.FAILS),
+        (gate(None), Outcome.NOT_JUDGED),
+        (gate(None, "--seconds 60"), Outcome.UNDECIDED),
+    ],
+)
+def test_a_gate_has_three_answers_or_is_not_judged(result: GateResult, outcome: Outcome) -> None:
+    assert result.outcome is outcome
+    assert GateResult.model_validate_json(result.model_dump_json()) == result
+    old = {"gate": result.gate, "ok": result.ok, "detail": result.detail}
+    assert GateResult.model_validate(old).ok is result.ok, "of an older build.json"
+
+
+OPEN = gate(None, "--seconds 60")
+SILENT = gate(None, "--seconds 60", required=False)
+
+
+@pytest.mark.parametrize(
+    ("gates", "status", "reason", "unproven"),
+    [
+        ([gate(True), gate(None)], "passed", None, False),
+        ([gate(True), SILENT], "passed", None, False),
+        ([gate(True), OPEN], "failed", "unproven: speed: 1x; --seconds 60", True),
+        ([OPEN, gate(False)], "failed", "speed: 1x; unproven: speed: 1x; --seconds 60", False),
+    ],
+)
+def test_what_the_recipe_asks_and_nobody_knows_is_not_passed(
+    gates: list[GateResult], status: str, reason: str | None, unproven: bool
+) -> None:
+    row = settle(Row(name="a", format="onnx", device="cpu", status=Status.PASSED, gates=gates))
+    assert (row.status, row.reason, row.unproven) == (status, reason, unproven)
+    assert row.undecided is any(result.remedy for result in gates)
+    assert exit_code([row]) == (0 if status == "passed" else 1)
+    assert len(undecided_notes(gates)) == gates.count(SILENT)
+
+
+def test_bursts_are_not_in_build_json() -> None:
+    speed = Speed(bursts={"own": [0.001]}, launches=2)
+    assert json.loads(speed.model_dump_json())["launches"] == 2
+    assert "bursts" not in speed.model_dump_json()

@@ -7,7 +7,8 @@
    others.
 2. Cost: the layer's time in float less its time in integers, by the engine's profiler.
 3. Layers are restored in order of error surely removed per microsecond added, until the held-out
-   samples hold the budget.
+   samples prove the budget: the loss's 95 % interval lies within it, as the validator's gate will
+   require. Samples that are too few to prove it, whatever is restored, decide by the loss itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from converters.passes.quantize.trial import Trial, layer_times, trial
 from converters.recipe.quantize import MIXED_SHARE, QuantizeOptions
 from runtimes.progress import counted
 from runtimes.spec import Arrays
+from runtimes.validator.accuracy import paired, paired_interval
+from runtimes.validator.gates.decisions import wilson
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -39,6 +42,14 @@ _LEAST_COST = 0.01
 
 
 @dataclass(frozen=True)
+class Loss:
+    """A loss of accuracy in percentage points, and the upper end of its 95 % interval."""
+
+    drop: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Judge:
     """Held-out samples, with eager's float32 answers (by the float graph) and labels."""
 
@@ -46,18 +57,32 @@ class Judge:
     labels: Sequence[int | None]
     truth: Sequence[Array]
 
-    def drop(self, candidate: Trial, metric: str) -> float:
-        """Return the loss of accuracy in percentage points; see `QuantizeOptions.metric`."""
+    def loss(self, candidate: Trial, metric: str) -> Loss:
+        """Return the loss of accuracy; see `QuantizeOptions.metric`."""
         outputs = [candidate.run(inputs)[0] for inputs in self.inputs]
         if metric == "sqnr":
-            return 100.0 * float(np.sqrt(_error(outputs, self.truth) / _energy(self.truth)))
+            share = float(np.sqrt(_error(outputs, self.truth) / _energy(self.truth)))
+            return Loss(100 * share, 100 * share)
         after, before = _best_classes(outputs), _best_classes(self.truth)
         if metric == "agreement":
-            return 100.0 * float(np.mean(after != before))
+            return _disagreement(float(np.mean(after != before)), len(before))
         labelled = np.array([label is not None for label in self.labels])
         labels = np.array([label for label in self.labels if label is not None])
-        right_before, right_after = before[labelled] == labels, after[labelled] == labels
-        return 100.0 * float(np.mean(right_before - right_after.astype(float)))
+        accuracy = paired(after[labelled], before[labelled], labels)
+        return Loss(100 * accuracy.drop, 100 * accuracy.ci95[1])
+
+    def least_provable(self, metric: str) -> float:
+        """Return the smallest loss that these samples can prove, in points."""
+        if metric == "sqnr":
+            return 0.0
+        if metric == "agreement":
+            return _disagreement(0.0, len(self.inputs)).high
+        labelled = sum(label is not None for label in self.labels)
+        return 100 * paired_interval(0, 0, labelled)[1]
+
+
+def _disagreement(share: float, samples: int) -> Loss:
+    return Loss(100 * share, 100 * (1 - wilson(1 - share, samples)[0]))
 
 
 def _best_classes(outputs: Sequence[Array]) -> Array:
@@ -102,19 +127,28 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Point:
-    """A step of the search: number of float layers, loss of accuracy, time of a run."""
+    """A step of the search.
+
+    Attributes:
+        kept: number of float layers.
+        layer: the last of them.
+        drop: loss of accuracy in points; `high` is the upper end of its interval.
+        milliseconds: of a run.
+    """
 
     kept: int
     layer: str | None
     drop: float
+    high: float
     milliseconds: float
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Result of a search."""
+    """Result of a search: whether the loss is within the budget, and whether that is proven."""
 
     met: bool
+    proven: bool
     kept: list[str]
     sensitivity: list[Sensitivity]
     curve: list[Point]
@@ -135,22 +169,32 @@ def hold_budget(
     """Restore layers of `quantized` in place until `options.max_drop` holds."""
     limit = options.max_drop
     assert limit is not None
+    provable = judge.least_provable(options.metric) <= limit
     ranked = _ranked(quantized, original, format, precision, judge)
     curve: list[Point] = []
-    kept: list[str] = []
     most = int(MIXED_SHARE * len(ranked))
     for count in counted(range(most + 1), "trials", limit=True):
         kept = [layer.layer for layer in ranked[:count]]
         candidate = trial(format, _restored(quantized, original, kept), precision)
-        drop = judge.drop(candidate, options.metric)
+        loss = judge.loss(candidate, options.metric)
         milliseconds = candidate.milliseconds(judge.inputs[0])
-        curve.append(Point(count, kept[-1] if kept else None, drop, milliseconds))
-        if drop <= limit:
+        last = kept[-1] if kept else None
+        curve.append(Point(count, last, loss.drop, loss.high, milliseconds))
+        if (loss.high if provable else loss.drop) <= limit:
             break
-    chosen = min(curve, key=lambda point: (point.drop, point.kept))
+    chosen = choose(curve, limit)
     kept = [layer.layer for layer in ranked[: chosen.kept]]
     restore(quantized, original, kept)
-    return Budget(chosen.drop <= limit, kept, ranked, curve)
+    return Budget(chosen.drop <= limit, chosen.high <= limit, kept, ranked, curve)
+
+
+def choose(curve: Sequence[Point], limit: float) -> Point:
+    """Return the first step that proves the budget, or else is within it, or loses least."""
+    proven = [point for point in curve if point.high <= limit]
+    within = [point for point in curve if point.drop <= limit]
+    if proven or within:
+        return (proven or within)[0]
+    return min(curve, key=lambda point: (point.drop, point.kept))
 
 
 def _restored(quantized: ir.Model, original: ir.Model, names: Sequence[str]) -> ir.Model:

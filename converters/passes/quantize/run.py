@@ -111,7 +111,7 @@ def quantize(
         budget = hold_budget(quantized, model, engine.format, engine.precision, options, judge)
         ir.save(quantized, str(target))
         report["budget"] = budget.report()
-        notes.append(_summary(budget, options, len(judge.inputs)))
+        notes.append(_summary(budget, options, judge))
     flags = [layer.quantized for layer in layers(quantized)]
     counts = {
         "layers": len(flags),
@@ -137,14 +137,25 @@ def _judge(model: ir.Model, recipe: Recipe, folder: Path) -> Judge:
     return Judge(inputs, labels, [exact.run(arrays)[0] for arrays in inputs])
 
 
-def _summary(budget: Budget, options: QuantizeOptions, samples: int) -> str:
+def _summary(budget: Budget, options: QuantizeOptions, judge: Judge) -> str:
+    """Return the result of a budget in a sentence: kept layers, loss, and what it proves."""
     chosen = next(point for point in budget.curve if point.kept == len(budget.kept))
     held = f"{len(budget.kept)} of {len(budget.sensitivity)} layers stay float"
+    limit = options.max_drop or 0.0
+    unit = "% of the output's RMS" if options.metric == "sqnr" else " points"
     drop = (
-        f"{options.metric} drops by {chosen.drop:.2f} of {options.max_drop:g} on {samples} samples"
+        f"{options.metric} drops by {chosen.drop:.2f} of {limit:g}{unit} on {len(judge.inputs)} "
+        "samples"
     )
-    failure = "" if budget.met else ": the budget cannot be held"
-    return f"{held}: {drop}{failure}"
+    if not budget.met:
+        return f"{held}: {drop}: the budget cannot be held"
+    if budget.proven:
+        return f"{held}: {drop}"
+    least = judge.least_provable(options.metric)
+    why = f"its interval reaches {chosen.high:.2f} points"
+    if least > limit:
+        why = f"so many samples prove no less than {least:.2f} points, whatever stays float"
+    return f"{held}: {drop}; that is not proven, as {why}: name more samples in data.evaluation"
 
 
 def _excluded(model: ir.Model, patterns: Sequence[str]) -> set[str]:

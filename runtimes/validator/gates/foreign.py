@@ -20,21 +20,27 @@ def strict_gates(manifest: Manifest) -> Gates:
     that are left out, do not count.
     """
     given, default = manifest.gates, Gates()
-    limits: dict[str, float | None] = {"max_abs": given.max_abs, "deadline_ms": given.deadline_ms}
-    for name in ("speedup", "parent_speedup"):
-        limits[name] = max(getattr(given, name) or 0.0, getattr(default, name))
-    limits["parent_size"] = min(given.parent_size or 1.0, 1.0)
-    for name, most in (("noise", NOISE_FP32), ("accuracy_drop", LOSSY_ACCURACY_DROP)):
-        value = getattr(given, name)
-        limits[name] = value if value is not None and value <= most else None
     least = {
+        "speedup": default.speedup,
+        "parent_speedup": default.parent_speedup,
         "sqnr_db": SQNR_DB.get(manifest.precision, 0.0),
         "top1_agreement": LOSSY_AGREEMENT,
         "original_sqnr_db": ORIGINAL_SQNR_DB,
     }
-    for name, low in least.items():
+    most = {
+        "parent_size": default.parent_size,
+        "noise": NOISE_FP32,
+        "accuracy_drop": LOSSY_ACCURACY_DROP,
+        "max_abs": None,
+        "deadline_ms": None,
+        "metric_drop": None,
+    }
+    strict: dict[str, float] = {}
+    for name in given.model_fields_set & (least.keys() | most.keys()):
         value = getattr(given, name)
-        limits[name] = value if value is not None and value >= low else None
-    return Gates.model_validate(
-        {name: limit for name, limit in limits.items() if limit is not None}
-    )
+        if value is None:
+            continue
+        low, high = least.get(name), most.get(name)
+        if (low is None or value >= low) and (high is None or value <= high):
+            strict[name] = value
+    return Gates.model_validate(strict)

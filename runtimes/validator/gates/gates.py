@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from runtimes.artifact.artifact import Artifact
-from runtimes.artifact.gates import Gates
-from runtimes.results import GateResult, Speed
+from runtimes.results import GateResult
 from runtimes.validator.defaults import (
     COMPUTE_SHARE,
     EDGE_ALLOWANCE,
@@ -182,47 +181,6 @@ def size(artifact: Artifact, parent: Artifact | None) -> GateResult | None:
     sizes = f"{actual / whole:.1%} of {baseline} ({actual:,.0f} of {whole:,.0f} bytes)"
     detail = f"{sizes}, required less than {limit:.0%}"
     return GateResult(gate="size", ok=actual < limit * whole, detail=detail)
-
-
-def speed(measured: Speed, gates: Gates) -> GateResult:
-    """Check that the speed-up's 95 % interval reaches the required one."""
-    if gates.speedup is None:
-        return GateResult(gate="speed", ok=None, detail="not required")
-    if measured.speedup is None or measured.ci95 is None:
-        return GateResult(gate="speed", ok=None, detail="not measured")
-    low, high = measured.ci95
-    interval = f"(95 %: {low:.2f} to {high:.2f})"
-    detail = f"{measured.speedup:.2f}x eager {interval}, required {gates.speedup:g}x"
-    if not measured.stable:
-        detail += "; unstable"
-    return GateResult(gate="speed", ok=high >= gates.speedup, detail=detail)
-
-
-def parent(measured: Speed, gates: Gates) -> GateResult | None:
-    """Check that a quantized or pruned artifact is no slower than its parent; None without one."""
-    if measured.parent is None or gates.parent_speedup is None:
-        return None
-    name, (low, high) = measured.parent.name, measured.parent.ci95 or (0.0, 0.0)
-    if measured.parent.speedup is None:
-        return GateResult(gate="parent", ok=None, detail=f"{name} could not be timed beside it")
-    interval = f"(95 %: {low:.2f} to {high:.2f})"
-    speedup = f"{measured.parent.speedup:.2f}x {name} {interval}"
-    detail = f"{speedup}, required {gates.parent_speedup:g}x"
-    return GateResult(gate="parent", ok=high >= gates.parent_speedup, detail=detail)
-
-
-def deadline(measured: Speed, gates: Gates) -> GateResult:
-    """Check that the 99th percentile of single requests at the deadline's rate lies within it."""
-    requests = measured.deadline
-    if gates.deadline_ms is None:
-        return GateResult(gate="deadline", ok=None, detail="not required")
-    if requests is None:
-        return GateResult(gate="deadline", ok=None, detail="not measured")
-    detail = (
-        f"p99 {requests.p99_ms:.3g} ms of {requests.requests} requests, "
-        f"deadline {requests.deadline_ms:g} ms, {requests.misses_per_10000:.0f} misses per 10,000"
-    )
-    return GateResult(gate="deadline", ok=requests.p99_ms <= requests.deadline_ms, detail=detail)
 
 
 def judge(evidence: Evidence) -> list[GateResult]:

@@ -11,7 +11,12 @@ from runtimes.validator.speed.roofline import beaten
 
 
 def alone(
-    measured: Speed, child: Child, manifest: Manifest, device: str, deadline_ms: float | None
+    measured: Speed,
+    child: Child,
+    manifest: Manifest,
+    device: str,
+    deadline_ms: float | None,
+    seconds: float,
 ) -> Speed:
     """Complete a Speed with the measurements that need no other session.
 
@@ -21,11 +26,12 @@ def alone(
         manifest: of the artifact, for its operations and precision.
         device: the compute share is measured on the CPU only.
         deadline_ms: also send single requests at this rate.
+        seconds: budget of the throughput.
 
     Raises:
         BurnishError: the session ended.
     """
-    throughput = child.call("throughput", timeout=REQUEST_SECONDS)
+    throughput = child.call("throughput", seconds, timeout=REQUEST_SECONDS)
     deadline = None
     if deadline_ms:
         deadline = child.call("meet", deadline_ms / 1e3, timeout=REQUEST_SECONDS)

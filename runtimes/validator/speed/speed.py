@@ -1,39 +1,48 @@
-"""Speed: the ratio of two sessions' latencies, from bursts that alternate between their processes.
+"""Collect times: bursts that alternate between sessions, each in a process of its own.
 
 Other work on the machine only ever adds time, and on two cores it adds much (thread pools wait for
-each other). So each round waits until the machine is at its usual speed (`pace.py`), and the ratio
-is that of the undisturbed latencies: the fastest run of each burst, and of those the lower quartile
-over the rounds. Medians and tails are reported beside it. The interval is a percentile bootstrap
-over rounds (Efron 1979). Where a process was placed in memory changes latency by a percent or two
-for its life, so `burnish bench` starts each session several times and takes the geometric mean
-(Kalibera and Jones 2013). benchmarks/repeatability.py compares this with the naive method.
+each other). So each round waits until the machine is at its usual speed (`pace.py`). Time goes
+where a decision is open: a session whose gates are decided, and whose interval is narrow, is not
+timed any further. `ratio.py` turns times into ratios.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from runtimes.errors import BurnishError
-from runtimes.process.process import Child
+from runtimes.process.process import Child, stopwatch
 from runtimes.progress import Advance, task
 from runtimes.results import Speed
 from runtimes.validator import defaults
+from runtimes.validator.gates.speed import decide
 from runtimes.validator.speed.pace import Pace
+from runtimes.validator.speed.ratio import Earlier, Times, summarize
 
-Times = list[list[float]]
-"""Seconds of each run, one list per round."""
+_FEWEST_ROUNDS = 3  # run even beyond the budget: fewer have no interval
 
-Launches = Sequence[Times]
-"""The times of one session that was started several times, each in a new process."""
 
-Values = np.ndarray[Any, np.dtype[np.float64]]
+@dataclass(frozen=True)
+class Comparison:
+    """A session that another is compared with.
+
+    Attributes:
+        base: its name.
+        required: the ratio that a gate requires, if one does.
+        earlier: measurements of both that left the gate undecided; they count as further launches.
+    """
+
+    base: str
+    required: float | None = None
+    earlier: Earlier = ()
+
+
+Comparisons = Mapping[str, Sequence[Comparison]]
+"""Sessions to measure, each with those that it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +53,19 @@ class Collected:
         times: of each session that is still alive.
         failed: the errors that ended the other sessions.
         usual: whether the machine was at its usual speed.
+        seconds: spent for each session when its measurement ended.
+        width: the wanted half width of intervals, as a share of the ratio.
     """
 
     times: dict[str, Times]
     failed: dict[str, BurnishError]
     usual: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+    width: float = defaults.HALF_WIDTH
 
-    def speed(self, name: str, base: str | None = None) -> Speed | BurnishError:
+    def speed(
+        self, name: str, base: str | None = None, earlier: Earlier = ()
+    ) -> Speed | BurnishError:
         """Return the speed of one session, with the ratio to `base` if that was timed.
 
         If one of the two sessions failed, return its error.
@@ -59,180 +74,150 @@ class Collected:
             return problem
         if name not in self.times:
             return BurnishError(f"the session of {base} ended before this one was timed")
-        return summarize([self.times[name]], [self.times.get(base or "", [])], self.usual)
+        base_times = [self.times.get(base or "", [])]
+        speed = summarize([self.times[name]], base_times, self.usual, self.width, earlier)
+        return speed.model_copy(update={"seconds": self.seconds.get(name)})
 
 
 def collect(
-    sessions: Mapping[str, Child], budget: float = defaults.BUDGET_SECONDS, base: str | None = None
+    sessions: Mapping[str, Child],
+    budget: float = defaults.BUDGET_SECONDS,
+    base: str | None = None,
+    *,
+    comparisons: Comparisons | None = None,
+    width: float = defaults.HALF_WIDTH,
 ) -> Collected:
     """Time sessions that each live in a process of their own, one running while the others sleep.
 
     Args:
         sessions: name to a Child that hosts a `SessionHost`.
-        budget: seconds for each session besides `base`.
-        base: the session that the others are compared with; without it no ratio has to settle.
+        budget: seconds for each measured session once all are loaded, with warm-up and waiting for
+            the machine.
+        base: the session that all others are compared with, if `comparisons` are not given.
+        comparisons: the sessions to measure. Each is timed until its gates are decided and its
+            intervals narrow; others are timed as long as one of these is compared with them.
+        width: half width that an interval should have, as a share of the ratio.
     """
+    if comparisons is None:
+        beside = [Comparison(base)] if base is not None else []
+        comparisons = {name: beside for name in sessions if name != base}
+    total = budget * max(1, len(comparisons))
     failed: dict[str, BurnishError] = {}
-    runs: dict[str, int] = {}  # of one burst
+    _call_all(sessions, failed, "ready")  # loading a session is no part of the measurement
+    clock = stopwatch()
+    limit = min(defaults.WARM_UP_SECONDS, total * defaults.WARM_UP_SHARE / len(sessions))
+    runs: dict[str, int] = {}
+    for name, fastest in _call_all(sessions, failed, "warm_up", limit).items():
+        fitting = math.ceil(defaults.BURST_SECONDS / max(fastest, 1e-9))
+        runs[name] = max(defaults.MIN_BURST_RUNS, fitting)
+    with task("seconds", math.ceil(total), limit=True) as advance:
+        rounds = _Rounds(sessions, comparisons, runs, failed, width)
+        rounds.run(clock, total, advance)
+    alive = {name: bursts for name, bursts in rounds.times.items() if bursts and name not in failed}
+    return Collected(alive, failed, rounds.usual, rounds.seconds, width)
+
+
+def _call_all(
+    sessions: Mapping[str, Child], failed: dict[str, BurnishError], method: str, *args: Any
+) -> dict[str, Any]:
+    """Return the answers of all sessions that have not ended; `failed` gets further errors."""
+    answers: dict[str, Any] = {}
     for name, child in sessions.items():
-        answer = _call(child, "warm_up")
+        if name in failed:
+            continue
+        answer = _call(child, method, *args)
         if isinstance(answer, BurnishError):
             failed[name] = answer
         else:
-            fitting = math.ceil(defaults.BURST_SECONDS / max(answer, 1e-9))
-            runs[name] = max(defaults.MIN_BURST_RUNS, fitting)
-    total = budget * max(1, len(runs) - (base in runs))
-    with task("seconds", math.ceil(total), limit=True) as advance:
-        rounds = _rounds(sessions, runs, failed, total, base, advance)
-    alive = {
-        name: bursts
-        for name, bursts in rounds.times.items()
-        if bursts and name not in rounds.failed
-    }
-    return Collected(alive, rounds.failed, rounds.usual)
+            answers[name] = answer
+    return answers
 
 
-def _rounds(
-    sessions: Mapping[str, Child],
-    runs: Mapping[str, int],
-    failed: Mapping[str, BurnishError],
-    budget: float,
-    base: str | None,
-    advance: Advance,
-) -> Collected:
-    """Run rounds of bursts until all ratios have settled or the budget is spent.
+class _Rounds:
+    """Rounds of bursts, until every measurement has ended or the budget is spent."""
 
-    Args:
-        sessions: as for `collect`.
-        runs: count of runs in one burst, for each session that warmed up.
-        failed: errors of the sessions that did not.
-        budget: seconds in total.
-        base: as for `collect`.
-        advance: takes the seconds that were spent.
-    """
-    times: dict[str, Times] = {name: [] for name in runs}
-    failures = dict(failed)
-    shuffle, started, pace = random.Random(0), time.perf_counter(), Pace()
-    rounds, unusual, patience, reported = 0, 0, defaults.PATIENCE_SECONDS, 0
-    while True:
-        active = [name for name in runs if name not in failures]
-        if not active or base in failures:
-            return Collected(times, failures, not unusual)
-        usual, waited = pace.wait(patience)
-        unusual += not usual
-        patience, started = max(0.0, patience - waited), started + waited
-        for name in shuffle.sample(active, len(active)):
-            answer = _call(sessions[name], "burst", runs[name])
-            if isinstance(answer, BurnishError):
-                failures[name] = answer
-            else:
-                times[name].append(answer)
-        rounds += 1
-        spent = time.perf_counter() - started > budget
-        alive = [name for name in active if name not in failures]
-        settled = rounds >= defaults.MIN_ROUNDS and all(
-            summarize([times[name]], [times.get(base or "", [])]).stable for name in alive
-        )
-        if settled or (spent and rounds >= 3):
-            return Collected(times, failures, unusual <= rounds * defaults.UNUSUAL_SHARE)
-        seconds = int(time.perf_counter() - started)
-        advance(
-            seconds - reported
-        )  # between two rounds, so that nothing is drawn while a burst runs
-        reported = seconds
+    def __init__(
+        self,
+        sessions: Mapping[str, Child],
+        comparisons: Comparisons,
+        runs: Mapping[str, int],
+        failed: dict[str, BurnishError],
+        width: float,
+    ) -> None:
+        """`runs`: of one burst, for each session that warmed up; `failed` gets further errors."""
+        self._sessions, self._comparisons = sessions, comparisons
+        self._runs, self._failed, self._width = runs, failed, width
+        self.times: dict[str, Times] = {name: [] for name in runs}
+        self.seconds: dict[str, float] = {}
+        self._rounds = self._unusual = 0
 
+    @property
+    def usual(self) -> bool:
+        """Whether enough rounds ran on a machine at its usual speed."""
+        return self._unusual <= self._rounds * defaults.UNUSUAL_SHARE
 
-def summarize(launches: Launches, base: Launches = (), usual: bool = True) -> Speed:
-    """Return latency percentiles in ms, and with `base`'s times the ratio and its interval.
+    def run(self, clock: Callable[[], float], total: float, advance: Advance) -> None:
+        """Run rounds until `clock` shows `total` seconds; `advance` takes the seconds spent."""
+        shuffle, pace, reported = random.Random(0), Pace(), 0
+        patience = min(defaults.PATIENCE_SECONDS, total * defaults.PATIENCE_SHARE)
+        while measuring := [name for name in self._comparisons if self._is_open(name)]:
+            usual, waited = pace.wait(patience)
+            patience = max(0.0, patience - waited)
+            self._unusual += not usual
+            active = self._needed_by(measuring)
+            for name in shuffle.sample(active, len(active)):
+                self._burst(name)
+            self._rounds += 1
+            spent = clock()
+            share = spent / len(self._comparisons)
+            for name in measuring:
+                self.seconds[name] = share
+            if spent > total and self._rounds >= _FEWEST_ROUNDS:
+                return
+            # between two rounds, so that nothing is drawn while a burst runs
+            advance(int(spent) - reported)
+            reported = int(spent)
 
-    Args:
-        launches: times of the session.
-        base: times of the base session in the same launches.
-        usual: the machine was at its usual speed; otherwise no interval counts as stable.
-    """
-    p50, p90, p99 = (np.percentile(_flat(launches), [50, 90, 99]) * 1e3).tolist()
-    rounds = sum(len(times) for times in launches)
-    speed = Speed(median_ms=p50, p90_ms=p90, p99_ms=p99, rounds=rounds)
-    paired: list[Times] = []
-    paired_base: list[Times] = []
-    for times, base_times in zip(launches, base, strict=False):
-        if base_times and base_times is not times:
-            paired.append(times)
-            paired_base.append(base_times)
-    fastest = [_fastest(times) for times in paired or launches]
-    middle, low, high = interval(fastest, [_fastest(times) for times in paired_base] or None)
-    narrow = (high - low) / 2 <= defaults.HALF_WIDTH * middle
-    stable = usual and rounds >= defaults.MIN_ROUNDS and narrow
-    if not paired:
-        return speed.model_copy(update={"stable": stable})
-    return speed.model_copy(
-        update={
-            "eager_ms": float(np.median(_flat(paired_base)) * 1e3),
-            "speedup": middle,
-            "ci95": (low, high),
-            "stable": stable,
-        }
-    )
+    def _needed_by(self, measuring: Sequence[str]) -> list[str]:
+        """Return these sessions and those that they are compared with, in a lasting order."""
+        needed = set(measuring)
+        for name in measuring:
+            needed |= {comparison.base for comparison in self._alive(name)}
+        return [name for name in self._runs if name in needed]
 
+    def _alive(self, name: str) -> list[Comparison]:
+        """Return the comparisons of a session with sessions that have not ended."""
+        return [
+            comparison
+            for comparison in self._comparisons[name]
+            if comparison.base in self._runs and comparison.base not in self._failed
+        ]
 
-def _flat(launches: Launches) -> Values:
-    return np.concatenate([np.asarray(burst) for times in launches for burst in times])
+    def _burst(self, name: str) -> None:
+        answer = _call(self._sessions[name], "burst", self._runs[name])
+        if isinstance(answer, BurnishError):
+            self._failed[name] = answer
+        else:
+            self.times[name].append(answer)
 
+    def _is_open(self, name: str) -> bool:
+        """Return whether a session's measurement has to go on."""
+        if name in self._failed:
+            return False
+        if len(self.times[name]) < defaults.MIN_ROUNDS:
+            return True
+        beside: Sequence[Comparison | None] = self._alive(name) or [None]
+        return not all(self._is_settled(name, comparison) for comparison in beside)
 
-def _fastest(times: Times) -> Values:
-    """Return the fastest run of each burst: the latency if nothing else runs."""
-    return np.array([min(burst) for burst in times])
-
-
-def interval(
-    values: Sequence[Values], base: Sequence[Values] | None = None
-) -> tuple[float, float, float]:
-    """Return the lower quartile of `values` with its 95 % bootstrap interval.
-
-    With `base`, return the ratio of `base`'s quartile to that of `values` instead.
-
-    Args:
-        values: per launch one value per round. The geometric mean over launches is taken.
-        base: the same, measured beside `values`; rounds that one of the two did not finish do not
-            count. Rounds are resampled in pairs, launches as wholes.
-
-    Returns:
-        (estimate, low, high).
-    """
-    rng = np.random.default_rng(0)
-    bases: Sequence[Values | None] = base if base is not None else [None] * len(values)
-    estimates: list[Values] = []
-    resampled: list[Values] = []
-    for launch, base_launch in zip(values, bases, strict=True):
-        estimate, samples = _launch(launch, base_launch, rng)
-        estimates.append(estimate)
-        resampled.append(samples)
-    count, shape = defaults.BOOTSTRAP_SAMPLES, (defaults.BOOTSTRAP_SAMPLES, len(values))
-    launches, columns = rng.integers(0, len(values), shape), rng.integers(0, count, shape)
-    means = _geometric_mean(np.stack(resampled)[launches, columns])
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(_geometric_mean(np.array(estimates))), float(low), float(high)
-
-
-def _launch(values: Values, base: Values | None, rng: np.random.Generator) -> tuple[Values, Values]:
-    """Return the estimate of one launch, and its estimates with the rounds resampled."""
-    count = len(values) if base is None else min(len(values), len(base))
-    rounds = rng.integers(0, count, (defaults.BOOTSTRAP_SAMPLES, count))
-    samples, estimate = _quartile(values[:count][rounds]), _quartile(values[:count])
-    if base is not None:
-        samples = _quartile(base[:count][rounds]) / samples
-        estimate = _quartile(base[:count]) / estimate
-    return estimate, samples
-
-
-def _geometric_mean(values: Values) -> Values:
-    return np.asarray(
-        values[..., 0] if values.shape[-1] == 1 else np.exp(np.log(values).mean(axis=-1))
-    )
-
-
-def _quartile(values: Values) -> Values:
-    return np.asarray(np.percentile(values, defaults.UNDISTURBED_PERCENTILE, axis=-1))
+    def _is_settled(self, name: str, comparison: Comparison | None) -> bool:
+        """Return whether an interval is narrow, and decides the gate on it."""
+        beside = [self.times[comparison.base]] if comparison else []
+        earlier = comparison.earlier if comparison else ()
+        measured = summarize([self.times[name]], beside, width=self._width, earlier=earlier)
+        required = comparison.required if comparison else None
+        if required is None or measured.ci95 is None:
+            return bool(measured.stable)
+        return bool(measured.stable) and decide(measured.ci95, required, self.usual) is not None
 
 
 def _call(child: Child, method: str, *args: Any) -> Any:

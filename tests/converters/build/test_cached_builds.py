@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from converters.build.verdicts import Verdicts
 from converters.plan.load import load_recipe
 from converters.steps.runner import Runner
 from runtimes.artifact.artifact import Artifact
-from runtimes.results import Build, Status
+from runtimes.results import Build, GateResult, Row, Speed, Status
 from runtimes.validator.validate import Target
 
 Ran = Callable[..., tuple[Build, list[str]]]
@@ -288,3 +289,50 @@ def test_a_failed_artifact_is_judged_again(recipe: Path, tmp_path: Path) -> None
         result = build(plan, tmp_path / "out", budget=0, options=BuildOptions(cache=True))
         row = next(row for row in result.artifacts if row.name == "onnx")
         assert (row.status, row.judged) == (Status.FAILED, None)
+
+
+def undecided(row: Row, bursts: dict[str, list[float]], **speed: Any) -> Row:
+    """The row of a measurement that leaves a default gate open."""
+    gate = GateResult(gate="speed", ok=None, detail="1x", remedy="--seconds 60", required=False)
+    values = {"speedup": 1.0, "ci95": (0.9, 1.1), "rounds": 8, "usual": True, "bursts": bursts}
+    measured = Speed.model_validate({**values, **speed})
+    return row.model_copy(update={"gates": [gate], "speed": measured, "judged": None})
+
+
+def test_an_undecided_measurement_is_repeated_and_added_to_the_next(
+    recipe: Path, tmp_path: Path
+) -> None:
+    judged = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[1]
+    target = Target(Artifact.open(tmp_path / "out" / "onnx"), "cpu")
+    verdicts = Verdicts(tmp_path / "verdicts", "eight seconds", "any")
+    first, second = ({"own": [1.0, value], "eager": [2.0, 2.0]} for value in (1.1, 1.2))
+    verdicts.put(target, undecided(judged, first))
+    assert verdicts.get(target) is None, "it is measured again"
+    assert verdicts.earlier(target) == [first]
+    longer = Verdicts(tmp_path / "verdicts", "sixty seconds", "any")
+    verdicts.put(replace(target, earlier=longer.earlier(target)), undecided(judged, second))
+    assert longer.earlier(target) == [first, second]
+    assert Verdicts(tmp_path / "verdicts", "", "another machine").earlier(target) == []
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"usual": False}, {"rounds": 3}, {"ci95": (0.12, 298.95), "speedup": 52.83}]
+)
+def test_a_measurement_that_would_spoil_the_next_is_not_kept(
+    recipe: Path, tmp_path: Path, spoilt: dict[str, Any]
+) -> None:
+    judged = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[1]
+    target = Target(Artifact.open(tmp_path / "out" / "onnx"), "cpu")
+    verdicts = Verdicts(tmp_path / "verdicts", "a", "b")
+    verdicts.put(target, undecided(judged, {"own": [1.0], "eager": [2.0]}, **spoilt))
+    assert verdicts.earlier(target) == []
+
+
+def test_damaged_times_are_not_reused(recipe: Path, tmp_path: Path) -> None:
+    judged = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[1]
+    target = Target(Artifact.open(tmp_path / "out" / "onnx"), "cpu")
+    verdicts = Verdicts(tmp_path / "verdicts", "a", "b")
+    verdicts.put(target, undecided(judged, {"own": [1.0], "eager": [2.0]}))
+    [file] = (tmp_path / "verdicts").iterdir()
+    file.write_text('[{"own": "x"}]', encoding="utf-8")
+    assert verdicts.earlier(target) == []

@@ -14,8 +14,8 @@ from runtimes.artifact.gates import Gates
 from runtimes.errors import BurnishError
 from runtimes.results import GateResult
 from runtimes.spec import Arrays, TensorSpec
-from runtimes.validator.gates.metric import UserMetric
 from runtimes.validator.judge import Answers, judge
+from runtimes.validator.outputs.metric import UserMetric
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 from tests.runtimes.validator.gates.manifests import manifest_of

@@ -9,22 +9,23 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from converters.data.uses import calibration_batches, evaluation_samples, probes
+from converters.data import split
+from converters.data.uses import calibration_batches, evaluation_samples, probes, training_pool
 from converters.recipe.schema import Recipe
 from runtimes.errors import UsageError
+from runtimes.validator.defaults import HELD_OUT_SHARE, PICTURES
 
 
-def recipe(calibration: Any = None, evaluation: Any = None, inputs: Any = None) -> Recipe:
+def recipe(
+    calibration: Any = None, evaluation: Any = None, inputs: Any = None, training: Any = None
+) -> Recipe:
+    sources = {"calibration": calibration, "evaluation": evaluation, "training": training}
     return Recipe.model_validate(
         {
             "model": "python:net:build",
             "inputs": inputs or {"x": {"shape": ("batch", 3)}},
             "dims": {"batch": {"min": 1, "opt": 2, "max": 4}},
-            "data": {
-                key: value
-                for key, value in (("calibration", calibration), ("evaluation", evaluation))
-                if value
-            },
+            "data": {key: value for key, value in sources.items() if value},
             "task": "classification",
             "artifacts": {"onnx": {}},
         }
@@ -76,6 +77,57 @@ def test_what_calibrates_does_not_judge(arrays: Path) -> None:
     assert judged == [1, 3, 5, 7, 9]
     other = recipe({"arrays": "x.npz", "samples": 5}, {"arrays": "x.npy", "samples": 9})
     assert len(evaluation_samples(other, arrays)) == 9, "another file is another source"
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """300 samples with labels."""
+    np.savez(tmp_path / "many.npz", x=np.zeros((300, 3), np.float32), y=np.arange(300) % 3)
+    return tmp_path
+
+
+def test_all_labels_judge_by_default_and_some_samples_without_them(many: Path) -> None:
+    labelled = {"arrays": "many.npz", "labels": "y"}
+    assert len(evaluation_samples(recipe(None, labelled), many)) == 300
+    assert len(evaluation_samples(recipe(None, {"arrays": "many.npz"}), many)) == PICTURES
+    assert len(evaluation_samples(recipe(None, {**labelled, "samples": 40}), many)) == 40
+    both = recipe({"arrays": "many.npz", "samples": 50}, labelled)
+    assert len(evaluation_samples(both, many)) == 250, "all but those that calibrate"
+
+
+def test_labels_of_a_factory_count_too(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(ODD, encoding="utf-8")
+    source = {"factory": "python:odd:Rows"}
+    assert len(evaluation_samples(recipe(None, source), tmp_path)) == 200
+    bare = {**source, "args": {"bare": list(range(200))}}
+    assert len(evaluation_samples(recipe(None, bare), tmp_path)) == PICTURES
+
+
+def test_more_labels_than_memory_allows_are_reported(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split, "LABELLED_BYTES", 12 * 100)
+    notes: list[str] = []
+    source = recipe(None, {"arrays": "many.npz", "labels": "y"})
+    assert len(evaluation_samples(source, many, notes.append)) == 100
+    assert notes == [
+        "judged on 100 of 300 labelled samples, whose inputs take 1 GB: `samples:` of "
+        "data.evaluation sets another number"
+    ]
+
+
+def test_what_trains_leaves_a_share_to_judge(many: Path) -> None:
+    labelled, plain = {"arrays": "many.npz", "labels": "y"}, {"arrays": "many.npz"}
+    shared = recipe(None, labelled, training=plain)
+    assert len(evaluation_samples(shared, many)) == HELD_OUT_SHARE * 300
+    assert len(training_pool(shared, many)[1]) == 300 - HELD_OUT_SHARE * 300
+
+
+def test_calibration_data_to_train_on_of_which_all_labels_judge_is_refused(many: Path) -> None:
+    labelled = {"arrays": "many.npz", "labels": "y"}
+    source = recipe({"arrays": "many.npz", "samples": 50}, labelled)
+    with pytest.raises(UsageError, match=r"judges on all 250 labelled samples .*samples: 400"):
+        training_pool(source, many)
 
 
 def test_nothing_is_left_to_judge(arrays: Path) -> None:

@@ -37,7 +37,7 @@ def width(accuracy: Accuracy) -> float:
 
 
 def gate(accuracy: Accuracy | None, limit: float) -> GateResult:
-    return decisions._accuracy(accuracy, limit, proven=False)
+    return decisions._accuracy(accuracy, limit, "measured")
 
 
 @given(outcomes)
@@ -107,22 +107,22 @@ def test_a_drop_within_the_limit_that_so_few_samples_cannot_prove() -> None:
     result = gate(counts(agreed=3), 0.01)
     assert result.ok
     assert result.detail.startswith(
-        "accuracy 100.0%, eager's 100.0%: drop 0.0% on 3 samples (95 %: -"
+        "accuracy 100.0%, eager's 100.0%: drop 0 points on 3 samples (95 %: -"
     )
-    assert result.detail.endswith("at most 1.0%; too few samples to prove it")
+    assert result.detail.endswith("at most 1 point; too few samples to prove it")
 
 
 def test_a_drop_that_enough_samples_prove() -> None:
     result = gate(counts(agreed=4000, lost=10, won=10), 0.01)
     assert result.ok
-    assert result.detail.endswith("at most 1.0%")
+    assert result.detail.endswith("at most 1 point")
 
 
 def test_a_larger_drop_fails() -> None:
     result = gate(counts(agreed=90, lost=10), 0.05)
     assert result.ok is False
     assert result.detail.startswith(
-        "accuracy 90.0%, eager's 100.0%: drop 10.0% on 100 samples (95 %: "
+        "accuracy 90.0%, eager's 100.0%: drop 10 points on 100 samples (95 %: "
     )
 
 
@@ -140,6 +140,6 @@ def test_the_gate_follows_the_drop_and_the_words_follow_the_interval(
 ) -> None:
     accuracy = compared(outcomes)
     result = gate(accuracy, limit)
-    assert result.ok is (accuracy.drop <= limit)
-    unproven = accuracy.drop <= limit < accuracy.ci95[1]
+    assert result.ok is (accuracy.drop <= limit + 1e-9)
+    unproven = accuracy.drop <= limit + 1e-9 and limit < accuracy.ci95[1]
     assert result.detail.endswith("too few samples to prove it") is unproven

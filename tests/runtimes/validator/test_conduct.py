@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from runtimes.spec import Arrays, TensorSpec
-from runtimes.validator.conduct import Watch, repeated
+from runtimes.validator.conduct import Conduct, repeated
 from runtimes.validator.probes import synthetic_probes
 
 ONES = np.ones(3, np.float32)
 
 
 def test_a_session_that_leaves_everything_alone_is_no_problem() -> None:
-    watch = Watch()
+    conduct = Conduct()
     for number in range(3):
-        watch.run(lambda arrays: {"y": arrays["x"] + 1}, f"noise {number}", {"x": ONES.copy()})
-    assert watch.problems == []
+        conduct.run(lambda arrays: {"y": arrays["x"] + 1}, f"noise {number}", {"x": ONES.copy()})
+    assert conduct.problems == []
 
 
 def test_an_input_that_changes_is_named_once() -> None:
@@ -23,10 +23,10 @@ def test_an_input_that_changes_is_named_once() -> None:
         arrays["x"] *= 2
         return {"y": arrays["x"].copy()}
 
-    watch = Watch()
+    conduct = Conduct()
     for number in range(3):
-        watch.run(double, f"noise {number}", {"x": ONES.copy()})
-    assert watch.problems == ["it changes the array of its caller's input x (at noise 0)"]
+        conduct.run(double, f"noise {number}", {"x": ONES.copy()})
+    assert conduct.problems == ["it changes the array of its caller's input x (at noise 0)"]
 
 
 def test_an_answer_that_the_next_call_overwrites_is_named_once() -> None:
@@ -36,10 +36,10 @@ def test_an_answer_that_the_next_call_overwrites_is_named_once() -> None:
         np.copyto(buffer, arrays["x"])
         return {"y": buffer}
 
-    watch = Watch()
+    conduct = Conduct()
     for number in range(4):
-        watch.run(reuse, f"noise {number}", {"x": ONES * number})
-    assert watch.problems == ["the next call overwrites its answer y to noise 0"]
+        conduct.run(reuse, f"noise {number}", {"x": ONES * number})
+    assert conduct.problems == ["the next call overwrites its answer y to noise 0"]
 
 
 def test_the_first_samples_are_repeated_after_others_that_cost_little() -> None:

@@ -13,6 +13,7 @@ import pytest
 from runtimes.artifact.artifact import Artifact, publish
 from runtimes.artifact.gates import Gates
 from runtimes.machine.devices import gpus
+from runtimes.points import points
 from runtimes.results import Build, Row, Status, exit_code
 from runtimes.session import load
 from runtimes.validator import judge as module
@@ -147,7 +148,7 @@ def test_a_lossy_artifact_that_mixes_the_rows_of_a_batch_fails_batch(
 
 @pytest.mark.parametrize(
     ("count", "verdict"),
-    [(4, "; too few samples to prove it"), (200, ", at most 2.0%")],
+    [(4, "; too few samples to prove it"), (200, ", at most 2 points")],
     ids=["few", "many"],
 )
 def test_no_accuracy_lost_passes_and_says_what_so_few_samples_cannot_prove(
@@ -160,7 +161,7 @@ def test_no_accuracy_lost_passes_and_says_what_so_few_samples_cannot_prove(
     assert (row.parity.accuracy.samples, row.parity.accuracy.drop) == (count, 0)
     [detail] = [result.detail for result in row.gates if "accuracy" in result.detail]
     assert detail.startswith(
-        f"accuracy 100.0%, eager's 100.0%: drop 0.0% on {count} samples (95 %: "
+        f"accuracy 100.0%, eager's 100.0%: drop 0 points on {count} samples (95 %: "
     )
     assert detail.endswith(verdict)
 
@@ -175,7 +176,7 @@ def test_accuracy_lost_fails(linear: Make, linear_data: LinearData) -> None:
     assert row.status is Status.FAILED
     assert row.reason is not None
     assert row.reason.startswith(
-        f"parity: accuracy {1 - swapped / 40:.1%}, eager's 100.0%: drop {swapped / 40:.1%}"
+        f"parity: accuracy {1 - swapped / 40:.1%}, eager's 100.0%: drop {points(swapped / 40)}"
     )
 
 
@@ -279,6 +280,78 @@ def test_speed_is_judged_by_what_was_asked(
     assert speed.ok is {None: None, 1e-6: True, 1e6: False}[required]
     assert row.speed.speedup is not None
     assert row.speed.eager_ms is not None
+
+
+def test_an_undecided_measurement_is_added_to(linear: Make, linear_reference: Reference) -> None:
+    """A thousand times slower in an earlier launch, the pooled ratio is no longer about one."""
+    artifact, other = linear(gates=Gates(speedup=1.0)), linear("is correct again")
+    eager: Opener = partial(load, other.path)
+    before = {"own": [1000.0] * 8, "eager": [1.0] * 8}
+    target = Target(artifact, "cpu", earlier=[before])
+    [row] = validate([target], linear_reference, lambda device: eager, budget=0.3)
+    assert (row.speed.launches, row.status) == (2, Status.FAILED)
+    assert row.speed.speedup is not None and row.speed.speedup < 0.5
+    assert set(row.speed.bursts) == {"own", "eager"}
+    assert any("pools this measurement with 1 of earlier builds" in note for note in row.notes)
+
+
+CHEATS = [
+    ("repeats its last answer in haste", "answers while timed differ from "),
+    ("is off by two after 100 calls", "logits at noise 0 differs by "),
+    ("looks up arrays by their identity", "answers while timed differ from "),
+    ("returns one of ten buffers", "logits of one call is overwritten by the next"),
+]
+
+
+@pytest.mark.parametrize(("precision", "with_eager"), [("fp32", True), ("fp16", False)])
+@pytest.mark.parametrize(("behaviour", "reason"), CHEATS)
+def test_an_artifact_that_is_right_untimed_and_wrong_when_timed_fails(
+    linear: Make,
+    linear_reference: Reference,
+    behaviour: str,
+    reason: str,
+    precision: str,
+    with_eager: bool,
+) -> None:
+    cheat, honest = linear(behaviour, precision=precision), linear()
+    eager: Opener | None = partial(load, honest.path) if with_eager else None
+    [row] = validate([Target(cheat, "cpu")], linear_reference, lambda device: eager, budget=0.3)
+    assert row.status is Status.FAILED
+    assert row.reason is not None
+    assert row.reason.startswith("answers: "), row.reason
+    assert reason in row.reason
+    assert all(result.ok is not False for result in row.gates if result.gate != "answers")
+
+
+def test_inputs_that_were_seen_are_not_seen_again(
+    linear: Make, linear_reference: Reference
+) -> None:
+    """A lookup gains a thousandfold where inputs repeat; here it computes whatever it is asked."""
+    artifacts = linear("looks up what it has seen"), linear("takes its time")
+    eager: Opener = partial(load, artifacts[1].path)
+    gates = Gates(speedup=10)
+    targets = [
+        Target(
+            replace(artifact, manifest=artifact.manifest.model_copy(update={"gates": gates})), "cpu"
+        )
+        for artifact in artifacts
+    ]
+    rows = validate(targets, linear_reference, lambda device: eager, budget=0.5)
+    assert [row.status for row in rows] == [Status.FAILED] * 2
+    assert all(row.reason and row.reason.startswith("speed: ") for row in rows)
+    details = [gate.detail for row in rows for gate in row.gates if gate.gate == "answers"]
+    assert all("answers given while timed are eager's" in detail for detail in details)
+
+
+@pytest.mark.parametrize("name", ["torchscript", "onnx"])
+def test_real_engines_answer_while_timed_as_otherwise(
+    small_build: Path, small_reference: Reference, name: str
+) -> None:
+    artifact, other = Artifact.open(small_build / name), small_build / "torchscript"
+    eager: Opener = partial(load, other)
+    [row] = validate([Target(artifact, "cpu")], small_reference, lambda device: eager, budget=0.3)
+    [gate] = [result for result in row.gates if result.gate == "answers"]
+    assert gate.ok, gate.detail
 
 
 @pytest.mark.parametrize(("required", "status"), [(1e-6, Status.PASSED), (1e6, Status.FAILED)])

@@ -13,11 +13,14 @@ import pytest
 
 from converters.build.build import build
 from converters.graph.unfused.openvino import find_unfused_in_openvino
+from converters.passes.quantize.budget import Judge, Point, choose
+from converters.passes.quantize.trial import Trial
 from converters.plan.load import load_recipe
 from runtimes.artifact.artifact import Artifact
 from runtimes.engines.openvino.openvino import properties
 from runtimes.machine.machine import own_cpu
 from runtimes.results import Build, Row, Status
+from runtimes.spec import Arrays
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +185,55 @@ def test_a_budget_that_cannot_be_held_fails_and_says_how_close_it_came(
     assert any(
         "the budget cannot be held" in note and "sqnr drops by" in note for note in row.notes
     )
+
+
+def judge_of(samples: int, labelled: bool = False) -> Judge:
+    """Samples of which each has a class of its own."""
+    truth = [np.eye(4, dtype=np.float32)[[index % 4]] for index in range(samples)]
+    labels = [index % 4 if labelled else None for index in range(samples)]
+    return Judge([{"x": array} for array in truth], labels, truth)
+
+
+class Wrong(Trial):
+    """Takes another class for the first `count` samples it is asked for."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+
+    def run(self, inputs: Arrays) -> list[np.ndarray[Any, Any]]:
+        self._left -= 1
+        return [np.roll(inputs["x"], 1) if self._left >= 0 else inputs["x"]]
+
+    def profile(self, inputs: Arrays) -> dict[str, float]:
+        return {}
+
+
+@pytest.mark.parametrize("metric", ["agreement", "top1"])
+def test_a_loss_has_the_interval_by_which_the_validators_gate_judges_it(metric: str) -> None:
+    judge = judge_of(400, labelled=metric == "top1")
+    loss = judge.loss(Wrong(8), metric)
+    assert loss.drop == pytest.approx(2.0)
+    assert 3 < loss.high < 4.5
+    assert judge.least_provable(metric) == pytest.approx(judge.loss(Wrong(0), metric).high)
+    assert judge.least_provable(metric) < 1.0
+    assert judge_of(16, labelled=True).least_provable(metric) > 10
+
+
+def test_the_signal_needs_no_interval() -> None:
+    loss = judge_of(4).loss(Wrong(1), "sqnr")
+    assert loss.drop == loss.high > 10
+    assert judge_of(4).least_provable("sqnr") == 0
+
+
+def test_a_budget_is_spent_as_far_as_the_samples_prove_it() -> None:
+    curve = [
+        Point(0, None, 6.0, 9.0, 1.0),
+        Point(1, "a", 0.8, 2.0, 1.1),
+        Point(2, "b", 0.1, 0.9, 1.2),
+    ]
+    assert choose(curve, 1.0).kept == 2, "proven"
+    assert choose(curve[:2], 1.0).kept == 1, "held, but too few samples prove it"
+    assert choose(curve[:1], 1.0).kept == 0, "the least loss of all"
 
 
 CASES = {

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes.artifact.gates import Gates
-from runtimes.results import GateResult
+from runtimes.results import GateResult, Outcome
 from runtimes.spec import Arrays, TensorSpec
 from runtimes.validator.evidence import Evidence
-from runtimes.validator.gates.decisions import decisions, wilson
+from runtimes.validator.gates.decisions import decide_loss, decisions, wilson
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe, ProbeKind
 from runtimes.validator.reference import Reference
@@ -83,9 +85,68 @@ def test_a_pruned_classifier_is_asked_in_float32_too() -> None:
     assert result.ok is False
 
 
-def test_a_limit_of_the_recipe_holds_for_the_measured_value() -> None:
-    [result] = results(8, 2, limits=Gates(top1_agreement=0.9))
-    assert result.ok is False
+WRITTEN = {"top1_agreement": Gates(top1_agreement=0.98), "accuracy_drop": Gates(accuracy_drop=0.02)}
+
+
+@pytest.mark.parametrize("key", WRITTEN)
+@pytest.mark.parametrize(
+    ("samples", "wrong", "outcome"),
+    [
+        (16, 0, Outcome.UNDECIDED),
+        (2000, 10, Outcome.HOLDS),
+        (200, 4, Outcome.UNDECIDED),
+        (200, 40, Outcome.FAILS),
+    ],
+)
+def test_a_limit_of_the_recipe_holds_if_the_samples_prove_it(
+    key: str, samples: int, wrong: int, outcome: Outcome
+) -> None:
+    [result] = results(samples, wrong, limits=WRITTEN[key], labelled=key == "accuracy_drop")
+    assert result.outcome is outcome
+    assert (result.remedy is not None) is (outcome is Outcome.UNDECIDED)
+
+
+@pytest.mark.parametrize("key", WRITTEN)
+def test_the_samples_that_would_decide_it_do(key: str) -> None:
+    labelled = key == "accuracy_drop"
+    [result] = results(16, 0, limits=WRITTEN[key], labelled=labelled)
+    count = re.match(r"about ([\d,]+) samples may decide it", result.remedy or "")
+    assert count is not None
+    needed = int(count[1].replace(",", ""))
+    [decided] = results(needed, 0, limits=WRITTEN[key], labelled=labelled)
+    assert decided.outcome is Outcome.HOLDS
+    assert needed < 400
+
+
+def test_no_number_of_samples_decides_what_lies_on_the_limit() -> None:
+    [result] = results(50, 1, limits=WRITTEN["top1_agreement"])
+    assert result.remedy == "it is too near to the limit for any number of samples"
+
+
+def test_full_agreement_is_asked_of_the_samples_themselves() -> None:
+    """No number of samples proves that no other one would be decided otherwise."""
+    for wrong, ok in ((0, True), (1, False)):
+        [result] = results(8, wrong, limits=Gates(top1_agreement=1.0))
+        assert result.ok is ok
+
+
+@pytest.mark.parametrize("key", WRITTEN)
+def test_float32_has_parity_for_a_proof(key: str) -> None:
+    labelled = key == "accuracy_drop"
+    for pruned, outcome in ((False, Outcome.HOLDS), (True, Outcome.UNDECIDED)):
+        [result] = results(
+            16, 0, precision="fp32", limits=WRITTEN[key], labelled=labelled, pruned=pruned
+        )
+        assert result.outcome is outcome
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_a_written_limit_is_at_least_as_strict_as_a_default(a: float, b: float, c: float) -> None:
+    low, value, high = sorted((a, b, c))
+    for limit in (0.0, 0.01, 0.5):
+        written = decide_loss(value, (low, high), limit, "written")
+        assert written is not True or decide_loss(value, (low, high), limit, "proven worse")
+        assert written is not True or decide_loss(value, (low, high), limit, "measured")
 
 
 @pytest.mark.parametrize("key", ["top1_agreement", "accuracy_drop"])

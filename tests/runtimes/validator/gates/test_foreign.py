@@ -35,7 +35,7 @@ def strict(precision: str = "int8", **limits: object) -> Gates:
 )
 def test_what_asks_for_less_does_not_count(lenient: dict[str, object]) -> None:
     assert strict(**lenient) == Gates()
-    assert strict(**lenient).model_fields_set <= {"speedup", "parent_speedup", "parent_size"}
+    assert not strict(**lenient).model_fields_set, "an undecided default fails nothing"
 
 
 @pytest.mark.parametrize(

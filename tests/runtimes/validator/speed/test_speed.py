@@ -1,10 +1,11 @@
-"""The ratio of latencies. No test measures real speed: children report predefined times."""
+"""Collecting times. No test measures real speed: children report predefined times."""
 
 from __future__ import annotations
 
 import math
 import operator
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -12,10 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from runtimes.errors import BurnishError
 from runtimes.process.process import Child, ChildDied
@@ -23,23 +21,30 @@ from runtimes.results import Speed
 from runtimes.session import SessionOptions
 from runtimes.validator import defaults
 from runtimes.validator.host import ArtifactOpener, SessionHost
-from runtimes.validator.speed.speed import collect, interval, summarize
+from runtimes.validator.speed.speed import Comparison, collect
 
-seconds = st.floats(1e-6, 10.0)
-bursts = st.lists(st.lists(seconds, min_size=1, max_size=4), min_size=1, max_size=12)
+
+def warmed_up(seconds: float) -> float:
+    return 1.0
 
 
 def steady(time: float) -> Callable[[], Any]:
     """A session that takes `time` seconds in every run, or says so."""
-    return partial(SimpleNamespace, warm_up=partial(float, 1), burst=partial(operator.mul, [time]))
+    return partial(
+        SimpleNamespace, ready=bool, warm_up=warmed_up, burst=partial(operator.mul, [time])
+    )
 
 
 def dies_when_timed() -> Callable[[], Any]:
-    return partial(SimpleNamespace, warm_up=partial(float, 1), burst=os._exit)
+    return partial(SimpleNamespace, ready=bool, warm_up=warmed_up, burst=os._exit)
+
+
+def die(seconds: float) -> None:
+    os._exit(3)
 
 
 def dies_when_warmed_up() -> Callable[[], Any]:
-    return partial(SimpleNamespace, warm_up=partial(os._exit, 3))
+    return partial(SimpleNamespace, ready=bool, warm_up=die)
 
 
 def measured(
@@ -53,108 +58,9 @@ def measured(
         return {name: collected.speed(name, base) for name in sessions}
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30))
-def test_the_interval_contains_the_lower_quartile(values: list[float]) -> None:
-    middle, low, high = interval([np.array(values)])
-    assert middle == np.percentile(values, 25)
-    assert min(values) <= low <= middle <= high <= max(values)
-
-
-@given(seconds, st.integers(1, 20))
-def test_equal_values_leave_no_doubt(value: float, count: int) -> None:
-    assert interval([np.full(count, value)]) == (value, value, value)
-
-
-def test_more_rounds_make_the_interval_narrower() -> None:
-    values = np.random.default_rng(1).normal(10, 1, 400)
-    _, low_few, high_few = interval([values[:20]])
-    _, low_many, high_many = interval([values])
-    assert high_many - low_many < high_few - low_few
-
-
-@given(bursts, st.integers(-3, 3))
-def test_a_session_that_takes_k_times_as_long_is_k_times_as_slow(
-    eager: list[list[float]], power: int
-) -> None:
-    factor = 2.0**power
-    speed = summarize([[[time * factor for time in burst] for burst in eager]], [eager])
-    assert speed.speedup == pytest.approx(1 / factor)
-    assert speed.ci95 == pytest.approx((1 / factor, 1 / factor))
-    assert speed.stable is (len(eager) >= defaults.MIN_ROUNDS)
-
-
-@given(bursts)
-def test_percentiles_are_of_all_runs_in_milliseconds(times: list[list[float]]) -> None:
-    speed = summarize([times])
-    runs = [time for burst in times for time in burst]
-    assert speed.median_ms == pytest.approx(1e3 * np.median(runs))
-    assert speed.median_ms is not None and speed.p90_ms is not None and speed.p99_ms is not None
-    assert speed.median_ms <= speed.p90_ms <= speed.p99_ms <= 1e3 * max(runs) * (1 + 1e-9)
-    assert (speed.rounds, speed.eager_ms, speed.speedup, speed.ci95) == (
-        len(times),
-        None,
-        None,
-        None,
-    )
-
-
-def test_load_that_slows_both_down_does_not_change_the_ratio() -> None:
-    drift = [1.0, 5.0, 2.0, 9.0, 1.0, 3.0, 4.0, 2.0]
-    speed = summarize(
-        [[[0.001 * load] * 3 for load in drift]], [[[0.004 * load] * 3 for load in drift]]
-    )
-    assert speed.speedup == pytest.approx(4)
-    assert speed.stable
-
-
-def test_ratios_that_scatter_are_unstable() -> None:
-    scattered = np.random.default_rng(0).lognormal(0, 1, 20)
-    speed = summarize([[[float(time)] for time in scattered]], [[[1.0]] * 20])
-    assert speed.stable is False
-
-
-def test_on_a_machine_that_is_not_at_its_usual_speed_nothing_is_stable() -> None:
-    assert summarize([[[1.0]] * 8], [[[2.0]] * 8]).stable
-    assert not summarize([[[1.0]] * 8], [[[2.0]] * 8], usual=False).stable
-
-
-def test_load_that_only_one_of_them_met_does_not_change_the_ratio() -> None:
-    spoilt = [
-        [9.0] * 3,
-        [1.0, 9.0, 9.0],
-        [9.0] * 3,
-        [1.0] * 3,
-        [9.0, 1.0, 9.0],
-        [1.0] * 3,
-        [1.0] * 3,
-        [1.0] * 3,
-    ]
-    speed = summarize([spoilt], [[[4.0] * 3] * len(spoilt)])
-    assert speed.speedup == 4
-
-
-def test_a_round_that_one_session_did_not_finish_does_not_count() -> None:
-    speed = summarize([[[1.0]] * 3], [[[2.0]] * 3 + [[100.0]]])
-    assert speed.speedup == 2
-
-
-def test_a_process_that_was_placed_badly_is_one_launch_of_several() -> None:
-    steady, lucky = [[1.0]] * 8, [[0.5]] * 8
-    speed = summarize([steady, lucky, steady], [[[2.0]] * 8] * 3)
-    assert speed.speedup == pytest.approx((2 * 4 * 2) ** (1 / 3)), (
-        "the geometric mean of the launches' ratios"
-    )
-    assert speed.ci95 == pytest.approx((2, 4)), "launches are resampled as wholes"
-    assert (speed.rounds, speed.stable) == (24, False)
-
-
-def test_without_a_round_of_eager_there_is_no_ratio() -> None:
-    speed = summarize([[[1.0]]], [[]])
-    assert (speed.median_ms, speed.speedup, speed.eager_ms) == (1000, None, None)
-
-
 def test_sessions_in_their_processes_are_compared_with_the_base() -> None:
     speeds = measured(eager=steady(0.004), fast=steady(0.001), slow=steady(0.008))
+    assert isinstance(speeds["fast"], Speed)
     assert speeds["fast"] == Speed(
         eager_ms=4,
         median_ms=1,
@@ -164,6 +70,8 @@ def test_sessions_in_their_processes_are_compared_with_the_base() -> None:
         p99_ms=1,
         rounds=defaults.MIN_ROUNDS,
         stable=True,
+        usual=True,
+        seconds=speeds["fast"].seconds,
     )
     assert isinstance(speeds["slow"], Speed)
     assert (speeds["slow"].speedup, speeds["slow"].ci95) == (0.5, (0.5, 0.5))
@@ -185,8 +93,84 @@ def test_each_round_waits_for_the_machine_while_patience_lasts(
     fast = measured(eager=steady(0.004), fast=steady(0.001))["fast"]
     assert isinstance(fast, Speed)
     assert (fast.speedup, fast.stable) == (4, usual)
-    left = [max(0.0, defaults.PATIENCE_SECONDS - 8 * turn) for turn in range(len(patience))]
-    assert patience == left
+    assert patience[0] == defaults.PATIENCE_SHARE, "a share of the one second that it may take"
+    assert patience[1:] == [0.0] * (len(patience) - 1)
+
+
+def recorded(name: str, log: Path, time: float) -> Callable[[], Any]:
+    """A session that writes its name into a file whenever it is timed."""
+    return partial(_Recorded, name, log, time)
+
+
+class _Recorded:
+    def __init__(self, name: str, log: Path, time: float) -> None:
+        self._name, self._log, self._time, self._count = name, log, time, 0
+
+    def ready(self) -> bool:
+        return True
+
+    def warm_up(self, seconds: float) -> float:
+        return 1.0
+
+    def burst(self, runs: int) -> list[float]:
+        self._count += 1
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(self._name + "\n")
+        swing = 1 + 0.3 * math.sin(2.3 * self._count) if self._name == "swinging" else 1.0
+        return [self._time * swing]
+
+
+def test_time_goes_where_a_decision_is_open(tmp_path: Path) -> None:
+    log = tmp_path / "bursts"
+    makers = {"eager": 4.0, "clear": 0.5, "swinging": 3.9, "parent": 1.0}
+    with ExitStack() as stack:
+        children = {
+            name: stack.enter_context(Child(recorded(name, log, time), what=name))
+            for name, time in makers.items()
+        }
+        comparisons = {
+            "clear": [Comparison("eager", 1.0), Comparison("parent", 1.0)],
+            "swinging": [Comparison("eager", 1.0)],
+        }
+        collected = collect(children, budget=0.4, comparisons=comparisons)
+    bursts = Counter(log.read_text(encoding="utf-8").split())
+    assert bursts["clear"] == bursts["parent"] == defaults.MIN_ROUNDS
+    assert bursts["swinging"] == bursts["eager"] > defaults.MIN_ROUNDS
+    clear = collected.speed("clear", "eager")
+    assert isinstance(clear, Speed)
+    assert (clear.speedup, clear.rounds) == (8, defaults.MIN_ROUNDS)
+
+
+def test_a_decided_gate_does_not_end_a_measurement_whose_interval_is_wide(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        children = {
+            name: stack.enter_context(Child(recorded(name, tmp_path / "log", time), what=name))
+            for name, time in {"eager": 400.0, "swinging": 1.0}.items()
+        }
+        beside = {"swinging": [Comparison("eager", 1.0)]}
+        wanted = collect(children, budget=0.4, comparisons=beside, width=1e-6)
+    measured = wanted.speed("swinging", "eager")
+    assert isinstance(measured, Speed)
+    assert measured.rounds is not None and measured.rounds > defaults.MIN_ROUNDS
+    assert measured.stable is False
+
+
+def test_a_parent_that_ends_leaves_the_comparison_with_eager() -> None:
+    with ExitStack() as stack:
+        children = {
+            name: stack.enter_context(Child(make, what=name))
+            for name, make in {
+                "eager": steady(0.004),
+                "mine": steady(0.001),
+                "parent": dies_when_timed(),
+            }.items()
+        }
+        beside = [Comparison("eager", 1.0), Comparison("parent", 1.0)]
+        collected = collect(children, budget=0.4, comparisons={"mine": beside})
+    measured = collected.speed("mine", "eager")
+    assert isinstance(measured, Speed)
+    assert measured.speedup == 4
+    assert isinstance(collected.speed("mine", "parent"), ChildDied)
 
 
 def test_without_a_base_there_are_latencies_and_no_ratios() -> None:
