@@ -10,7 +10,7 @@ from converters.recipe.data import Data
 from converters.recipe.probes import Probes
 from runtimes.artifact.gates import Gates
 from runtimes.preprocess.image import Preprocess
-from runtimes.spec import Dims, Specs, Strict
+from runtimes.spec import RelatedDims, Specs, Strict
 
 Device = Literal["cpu", "cuda", "intel-gpu", "intel-npu"]
 
@@ -58,8 +58,10 @@ class Recipe(Strict):
         description="Names of the outputs, in order. By default derived from the result of "
         "forward().",
     )
-    dims: Dims = Field(
-        default_factory=dict, description="Ranges of the dynamic dimensions that shapes name."
+    dims: RelatedDims = Field(
+        default_factory=dict,
+        description="Ranges of the dynamic dimensions that shapes name, or their relations to "
+        "others: `total: past + new` (names and integers with + - *).",
     )
     task: Literal["classification"] | None = Field(
         None,

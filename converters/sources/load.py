@@ -12,7 +12,7 @@ from converters.sources import torchvision
 from converters.sources.randomize import randomize
 from converters.sources.weights import LoadedState, WeightsRecord, find_weights, load_into
 from runtimes.errors import UsageError
-from runtimes.spec import Dims, Specs
+from runtimes.spec import Dims, Specs, complete_sizes, free_dims
 from runtimes.validator.probes import draw
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def _forward_noise(module: torch.nn.Module, source: Source, loaded: LoadedState)
     import torch
 
     rng = np.random.default_rng(loaded.random_seed)
-    sizes = {name: max(dim.best, min(dim.max, _RANDOM_BATCH)) for name, dim in source.dims.items()}
+    free = free_dims(source.dims).items()
+    sizes = {name: max(dim.best, min(dim.max, _RANDOM_BATCH)) for name, dim in free}
+    sizes = complete_sizes(sizes, source.dims)
     arrays = {
         name: torch.from_numpy(draw(spec, sizes, rng)) for name, spec in source.inputs.items()
     }

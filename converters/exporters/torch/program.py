@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from converters.exporters.base import first_that_works
+from converters.errors import ExportError
+from converters.exporters.base import Attempt, try_in_turn
 from converters.exporters.job import ExportJob
+from converters.exporters.torch.guards import (
+    NarrowSizes,
+    explain_data_dependence,
+    find_restrictions,
+    recorded_sources,
+)
 from converters.recipe.artifact import ExporterOptions
 
 if TYPE_CHECKING:
@@ -48,22 +55,78 @@ def export_program(
 ) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
     """Return the exported program and its manifest entries: method, failures, operators.
 
-    Raises ExportError with torch.export's message.
+    Raises:
+        NarrowSizes: the program would be right for fewer sizes than the recipe allows.
+        ExportError: with torch.export's message.
+    """
+    attempt = capture_program(job, options.method)
+    counts = count_nodes(attempt.result)
+    return attempt.result, {"method": attempt.name, "failed": attempt.failed, **counts}
+
+
+def capture_program(job: ExportJob, method: str = "auto", oblivious: bool = False) -> Attempt:
+    """Export by one method or the other; the result is an ExportedProgram.
+
+    `oblivious`: no operator looks whether a size is 0 or 1, as ONNX graphs need.
+
+    Raises as `export_program`.
     """
     import torch
 
-    args, kwargs = job.example_call()
-    export = partial(
-        torch.export.export, job.module, args, kwargs, dynamic_shapes=job.dynamic_shapes()
-    )
-    methods: dict[str, Callable[[], Any]] = {
-        "non-strict": partial(export, strict=False),
-        "strict": partial(export, strict=True),
+    capture = partial(_capture, job, oblivious)
+    attempts: dict[str, Callable[[], Any]] = {
+        "non-strict": partial(capture, strict=False),
+        "strict": partial(capture, strict=True, named=method == "strict"),
     }
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), recorded_sources():
         warnings.simplefilter("ignore")
-        method, program, failures = first_that_works(options.method, methods)
-    return program, {"method": method, "failed": failures, **count_nodes(program)}
+        return try_in_turn(method, attempts)
+
+
+def _capture(
+    job: ExportJob, oblivious: bool, strict: bool, named: bool = True
+) -> torch.export.ExportedProgram:
+    """Export a program that is right for all sizes. Raises NarrowSizes, and torch's exceptions.
+
+    At first the dimensions are torch's `named` ones. It may take a relation that always holds for a
+    restriction; if it refuses, or a guard is left, its own search for relations decides.
+    """
+    import torch
+    from torch._dynamo.exc import UserError, UserErrorType
+
+    args, kwargs = job.example_call()
+    export = partial(torch.export.export, job.module, args, kwargs, strict=strict)
+    try:
+        if named:
+            with _sizes_not_special(oblivious):
+                program = export(dynamic_shapes=job.dynamic_shapes())
+            if not find_restrictions(program, job.facts):
+                return program
+    except UserError as error:
+        if error.error_type is not UserErrorType.CONSTRAINT_VIOLATION:
+            raise _readable(error) from error
+    except RuntimeError as error:
+        raise _readable(error) from error
+    try:
+        with _sizes_not_special(True):
+            program = export(dynamic_shapes=job.dynamic_shapes(hints=True))
+    except RuntimeError as error:
+        raise _readable(error) from error
+    if restrictions := find_restrictions(program, job.facts):
+        raise NarrowSizes(restrictions, job.facts.dims)
+    return program
+
+
+def _readable(error: Exception) -> Exception:
+    """Return the error, or one that says in fewer words where code looks at values."""
+    message = explain_data_dependence(error)
+    return ExportError(message) if message else error
+
+
+def _sizes_not_special(oblivious: bool) -> Any:
+    from torch.fx.experimental import _config
+
+    return _config.patch(backed_size_oblivious=oblivious)
 
 
 def count_nodes(program: torch.export.ExportedProgram) -> dict[str, dict[str, int]]:
