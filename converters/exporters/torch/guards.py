@@ -24,9 +24,10 @@ from runtimes.validator.sizes import Sizes, legal_sizes
 if TYPE_CHECKING:
     import torch
 
-# Files of torch that define operators. Their guards `size != 1` choose between two ways of the same
-# answer; whether size 1 works is seen by the probes, which always have the smallest size.
-_OPERATORS = ("_decomp", "_inductor", "_meta_registrations", "_prims", "_refs", "_subclasses")
+# Parts of torch that run a model's own code. In all others an operator is at work: its guards `size != 1`
+# choose between two ways to the same answer, and the probes, which always have the smallest size, show
+# whether size 1 works.
+_RUNS_MODELS = ("_dynamo", "_export", "functional.py", "nn")
 _LOCATION = re.compile(r"^(?P<code>.*?)\s+# (?P<file>[^#]+):(?P<line>\d+) in (?P<function>\S+)")
 _SHOWN = 3  # sizes and source lines that a message names
 _WORTH = 0.05  # share of the legal sizes below which it is no use to state them in the recipe
@@ -183,7 +184,7 @@ def _is_operators_choice(guard: Any) -> bool:
         return False
     folder = Path(torch.__file__).parent
     path = Path(place.filename)
-    return path.is_relative_to(folder) and path.relative_to(folder).parts[0].startswith(_OPERATORS)
+    return path.is_relative_to(folder) and path.relative_to(folder).parts[0] not in _RUNS_MODELS
 
 
 def _deciding(guard: Guard, dims: Dims) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 import sys
 from pathlib import Path
 from types import FrameType
@@ -17,7 +18,7 @@ def user_frame() -> FrameType | None:
     """
     import torch
 
-    torch_folder = str(Path(torch.__file__).parent)
+    torch_folder = f"{Path(torch.__file__).parent}{os.sep}"
     frame: FrameType | None = sys._getframe(1)
     in_callback = True
     while frame is not None:

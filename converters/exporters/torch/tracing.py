@@ -52,6 +52,7 @@ _SIZE_READERS = frozenset(
         "aten::numel",
         "aten::size",
         "aten::sym_size",
+        "aten::_shape_as_tensor",
         "prim::shape",
     }
 )
@@ -71,7 +72,13 @@ _SIZED_BY_VALUES = frozenset(
         "torchvision::nms",
     }
 )
+# A line that asks whether it is being traced is written for that (torchvision's detectors).
+_AWARE = ("is_tracing", "is_in_onnx_export")
 _MISMATCH = "of the traced function does not match"
+_DIFFERS = (
+    "traced twice, the model gave two answers to the same inputs: ties, or code that knows of tracing; "
+    "parity decides"
+)
 _SHOWN = 5  # source lines that a message names
 
 
@@ -109,15 +116,13 @@ def judge(trace: Trace, chosen: bool, choose: str, refusal: Exception | None = N
     """
     if not chosen and isinstance(refusal, Refused) and trace.sizes:
         raise refusal
-    if not trace.values and not trace.differs:
-        return []
-    if trace.values:
-        lines = "; ".join(list(trace.values)[:_SHOWN])
-        kept = f"the trace keeps what Python made of one input's values ({lines})"
-    else:
-        kept = "the traced module gave another answer when it was run again on the same inputs"
+    notes = [_DIFFERS] if trace.differs else []
+    if not trace.values:
+        return notes
+    lines = "; ".join(list(trace.values)[:_SHOWN])
+    kept = f"the trace keeps what Python made of one input's values ({lines})"
     if chosen:
-        return [f"{kept}: for other values it may be wrong"]
+        return [*notes, f"{kept}: for other values it may be wrong"]
     raise TracedValues(
         f"{kept}, and would be wrong for others: write torch.where or torch.cond in place of Python's "
         f"if, float() or .item(), or accept it with `{choose}`"
@@ -145,9 +150,12 @@ def _watching(trace: Trace, inputs: int) -> Iterator[None]:
     def note(argument: Any, only_size: bool = False) -> None:
         for tensor in _tensors(argument):
             value = torch._C._get_value_trace(tensor)
+            line = source_line() or "a line inside of torch"
+            if any(word in line for word in _AWARE):
+                continue
             looks_at_values = depends_on_values(value, inputs, only_size)
             places = trace.values if looks_at_values else trace.sizes
-            places[source_line() or "a line inside of torch"] = None
+            places[line] = None
 
     class Watch(TorchFunctionMode):
         def __torch_function__(
@@ -211,9 +219,14 @@ def depends_on_values(value: Any, inputs: int, only_size: bool = False) -> bool:
         if only_size and (kind in _SIZED_BY_VALUES or _picks_by_mask(node)):
             return True
         for position, argument in enumerate(node.inputs()):
-            is_tensor = argument.type().kind() == "TensorType"
-            pending.append((argument, is_tensor and (only_size or _reads_size(kind, position))))
+            of_size = _holds_tensors(argument) and (only_size or _reads_size(kind, position))
+            pending.append((argument, of_size))
     return False
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Return whether a value is a tensor, or a list or tuple of them, rather than numbers."""
+    return "Tensor" in str(value.type())
 
 
 def _reads_size(kind: str, position: int) -> bool:
