@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from runtimes.results import DimSizes, SizesTried
 from runtimes.spec import DimRange, Dims, best_sizes, complete_sizes, export_sizes, free_dims
 from runtimes.validator.defaults import SIZE_COST
 
@@ -25,6 +26,20 @@ _DEAR = 4.0  # cost beyond which one probe varies one dimension only
 def label(sizes: Mapping[str, int]) -> str:
     """Return the sizes in words."""
     return ", ".join(f"{name}={size}" for name, size in sizes.items())
+
+
+def sizes_tried(sizes: Iterable[Mapping[str, int]], dims: Dims) -> SizesTried | None:
+    """Summarize the sizes of probes as a share of the legal ones; None if all sizes are fixed."""
+    free = free_dims(dims)
+    if not free:
+        return None
+    combinations = {tuple(probe[name] for name in free) for probe in sizes}
+    by_dim = {}
+    for index, (name, dim) in enumerate(free.items()):
+        tried = sorted({combination[index] for combination in combinations})
+        by_dim[name] = DimSizes(tried=tried, legal=dim.count)
+    legal = math.prod(dim.count for dim in free.values())
+    return SizesTried(tried=len(combinations), legal=legal, dims=by_dim)
 
 
 def unseen_size(dim: DimRange, exported: int) -> int:

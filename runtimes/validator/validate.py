@@ -33,6 +33,7 @@ from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 from runtimes.validator.rows import blank_row, end_with_error, settle
+from runtimes.validator.sizes import sizes_tried
 from runtimes.validator.speed import speed
 from runtimes.validator.speed.alone import alone
 
@@ -198,6 +199,8 @@ def _judged(
     if comparable:
         classification, lossless = manifest.task == "classification", manifest.precision == "fp32"
         parity = summarize(first, reference, classification, lossless)
+        tried = sizes_tried([probe.sizes for probe in reference.probes], manifest.dims)
+        parity = parity.model_copy(update={"sizes": tried})
     evidence = Evidence(manifest, reference, first, second, parity, target.gates, layers)
     loads = GateResult(gate="loads", ok=True, detail="loaded and run")
     results = [loads, *gates.judge(evidence), *_size(target)]

@@ -64,16 +64,24 @@ def export_program(
     return attempt.result, {"method": attempt.name, "failed": attempt.failed, **counts}
 
 
-def capture_program(job: ExportJob, method: str = "auto", oblivious: bool = False) -> Attempt:
+def capture_program(
+    job: ExportJob, method: str = "auto", oblivious: bool = False, device: str = "cpu"
+) -> Attempt:
     """Export by one method or the other; the result is an ExportedProgram.
 
-    `oblivious`: no operator looks whether a size is 0 or 1, as ONNX graphs need.
+    Args:
+        job: has the module.
+        method: of torch.export, or `auto`.
+        oblivious: let no operator look whether a size is 0 or 1, as ONNX graphs need.
+        device: that the module is exported on, and is moved to.
 
     Raises as `export_program`.
     """
     import torch
 
-    capture = partial(_capture, job, oblivious)
+    args, kwargs = example_call_on(job, device)
+    export = partial(torch.export.export, job.module.to(device), args, kwargs)
+    capture = partial(_capture, job, oblivious, export)
     attempts: dict[str, Callable[[], Any]] = {
         "non-strict": partial(capture, strict=False),
         "strict": partial(capture, strict=True, named=method == "strict"),
@@ -84,22 +92,19 @@ def capture_program(job: ExportJob, method: str = "auto", oblivious: bool = Fals
 
 
 def _capture(
-    job: ExportJob, oblivious: bool, strict: bool, named: bool = True
+    job: ExportJob, oblivious: bool, export: Callable[..., Any], strict: bool, named: bool = True
 ) -> torch.export.ExportedProgram:
     """Export a program that is right for all sizes. Raises NarrowSizes, and torch's exceptions.
 
     At first the dimensions are torch's `named` ones. It may take a relation that always holds for a
     restriction; if it refuses, or a guard is left, its own search for relations decides.
     """
-    import torch
     from torch._dynamo.exc import UserError, UserErrorType
 
-    args, kwargs = job.example_call()
-    export = partial(torch.export.export, job.module, args, kwargs, strict=strict)
     try:
         if named:
             with _sizes_not_special(oblivious):
-                program = export(dynamic_shapes=job.dynamic_shapes())
+                program = export(dynamic_shapes=job.dynamic_shapes(), strict=strict)
             if not find_restrictions(program, job.facts):
                 return program
     except UserError as error:
@@ -109,12 +114,19 @@ def _capture(
         raise _readable(error) from error
     try:
         with _sizes_not_special(True):
-            program = export(dynamic_shapes=job.dynamic_shapes(hints=True))
+            program = export(dynamic_shapes=job.dynamic_shapes(hints=True), strict=strict)
     except RuntimeError as error:
         raise _readable(error) from error
     if restrictions := find_restrictions(program, job.facts):
         raise NarrowSizes(restrictions, job.facts.dims)
     return program
+
+
+def example_call_on(job: ExportJob, device: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return example arguments of the module, on a device."""
+    args, kwargs = job.example_call()
+    moved = {name: tensor.to(device) for name, tensor in kwargs.items()}
+    return tuple(tensor.to(device) for tensor in args), moved
 
 
 def _readable(error: Exception) -> Exception:
