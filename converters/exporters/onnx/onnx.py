@@ -177,7 +177,9 @@ def _judge_trace(attempt: Attempt, options: OnnxOptions) -> list[str]:
     if attempt.name != "torchscript":
         return []
     chosen = options.exporter == "torchscript"
-    return judge(attempt.result, chosen, "exporter: torchscript", attempt.errors.get("dynamo"))
+    return judge(
+        attempt.result, chosen, "`exporter: torchscript` of onnx", attempt.errors.get("dynamo")
+    )
 
 
 def _sparsity(path: Path, options: OnnxOptions) -> dict[str, Any]:

@@ -76,10 +76,13 @@ class Restriction:
 class NarrowSizes(Refused):
     """The exported program holds for fewer sizes than the recipe allows."""
 
-    def __init__(self, restrictions: list[Restriction], dims: Dims) -> None:
-        """`dims`: of the recipe."""
-        self.share = math.prod(restriction.share for restriction in restrictions)
-        super().__init__(_message(restrictions, dims))
+
+def check_sizes(program: torch.export.ExportedProgram, facts: ModelFacts) -> None:
+    """Raise NarrowSizes if a program does not hold at all sizes of `facts.dims`."""
+    if restrictions := find_restrictions(program, facts):
+        refusal = NarrowSizes(_message(restrictions, facts.dims))
+        refusal.share = math.prod(restriction.share for restriction in restrictions)
+        raise refusal
 
 
 def find_restrictions(

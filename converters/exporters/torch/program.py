@@ -14,7 +14,7 @@ from converters.errors import ExportError
 from converters.exporters.base import Attempt, try_in_turn
 from converters.exporters.job import ExportJob
 from converters.exporters.torch.guards import (
-    NarrowSizes,
+    check_sizes,
     explain_data_dependence,
     find_restrictions,
     recorded_sources,
@@ -117,8 +117,7 @@ def _capture(
             program = export(dynamic_shapes=job.dynamic_shapes(hints=True), strict=strict)
     except RuntimeError as error:
         raise _readable(error) from error
-    if restrictions := find_restrictions(program, job.facts):
-        raise NarrowSizes(restrictions, job.facts.dims)
+    check_sizes(program, job.facts)
     return program
 
 

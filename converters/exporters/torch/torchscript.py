@@ -71,7 +71,7 @@ class TorchScriptExporter(Exporter):
             warnings.simplefilter("ignore")
             attempt = try_in_turn(options.method, methods)
             written: _Written = attempt.result
-            notes = judge(written.trace, options.method == "trace", "method: trace")
+            notes = judge(written.trace, options.method == "trace", "`method: trace`")
             _save(written.module, job.folder / MODEL_FILE)
         build = {
             "method": attempt.name,

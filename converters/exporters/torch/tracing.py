@@ -107,7 +107,7 @@ def judge(trace: Trace, chosen: bool, choose: str, refusal: Exception | None = N
     Args:
         trace: of the model.
         chosen: the recipe asks for tracing by name; otherwise it was the last resort.
-        choose: what a recipe writes to ask for it, such as `method: trace`.
+        choose: what a recipe writes to ask for it, such as "`method: trace`".
         refusal: the error of the exporter that failed before.
 
     Raises:
@@ -125,7 +125,7 @@ def judge(trace: Trace, chosen: bool, choose: str, refusal: Exception | None = N
         return [*notes, f"{kept}: for other values it may be wrong"]
     raise TracedValues(
         f"{kept}, and would be wrong for others: write torch.where or torch.cond in place of Python's "
-        f"if, float() or .item(), or accept it with `{choose}`"
+        f"if, float() or .item(), or accept it by name ({choose})"
     )
 
 

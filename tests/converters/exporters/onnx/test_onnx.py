@@ -168,7 +168,7 @@ def test_the_torchscript_exporter_takes_over_and_the_reason_is_recorded(make_job
 
 
 def test_the_torchscript_exporter_does_not_take_over_where_values_decide(make_job: MakeJob) -> None:
-    with pytest.raises(TracedValues, match="accept it with `exporter: torchscript`"):
+    with pytest.raises(TracedValues, match="accept it by name"):
         export(make_job(Branches(), {"x": ["batch", 3]}, {"batch": (1, 4)}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -210,6 +211,8 @@ def test_a_program_for_fewer_sizes_is_refused_with_line_and_sizes(
     assert "test_guards.py, line " in message and "/test_guards.py" not in message
     assert (case.fix or "rewrite the code") in message
     assert 0 < refused.value.share < 1
+    copy = pickle.loads(pickle.dumps(refused.value))  # noqa: S301 - it comes from a step's process
+    assert (str(copy), copy.share) == (message, refused.value.share)
 
 
 @pytest.mark.parametrize("case", RIGHT, ids=lambda case: case.model.__name__)

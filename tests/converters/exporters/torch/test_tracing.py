@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -177,7 +178,8 @@ def test_auto_refuses_a_trace_of_values_and_by_name_it_has_a_note(
     ) as error:
         exporter().export(job, options(format=name))
     [(key, value)] = by_name.items()
-    assert f"accept it with `{key}: {value}`" in str(error.value)
+    assert f"accept it by name (`{key}: {value}`" in str(error.value)
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)  # noqa: S301 - just written
     exported = exporter().export(job, options(format=name, **by_name))
     assert any("for other values it may be wrong" in note for note in exported.notes)
 
