@@ -14,11 +14,11 @@ from converters.errors import ExportError
 from converters.exporters.base import Attempt, try_in_turn
 from converters.exporters.job import ExportJob
 from converters.exporters.torch.guards import (
-    check_sizes,
+    drop_operators_guards,
     explain_data_dependence,
-    find_restrictions,
     recorded_sources,
 )
+from converters.exporters.torch.restrictions import check_sizes, find_restrictions
 from converters.recipe.artifact import ExporterOptions
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def capture_program(
 
     args, kwargs = example_call_on(job, device)
     export = partial(torch.export.export, job.module.to(device), args, kwargs)
-    capture = partial(_capture, job, oblivious, export)
+    capture = partial(_capture, job, oblivious)
     attempts: dict[str, Callable[[], Any]] = {
-        "non-strict": partial(capture, strict=False),
-        "strict": partial(capture, strict=True, named=method == "strict"),
+        "non-strict": partial(capture, partial(export, strict=False)),
+        "strict": partial(capture, partial(export, strict=True), named=method == "strict"),
     }
     with warnings.catch_warnings(), torch.no_grad(), recorded_sources():
         warnings.simplefilter("ignore")
@@ -92,33 +92,46 @@ def capture_program(
 
 
 def _capture(
-    job: ExportJob, oblivious: bool, export: Callable[..., Any], strict: bool, named: bool = True
+    job: ExportJob, oblivious: bool, export: Callable[..., Any], named: bool = True
 ) -> torch.export.ExportedProgram:
     """Export a program that is right for all sizes. Raises NarrowSizes, and torch's exceptions.
 
     At first the dimensions are torch's `named` ones. It may take a relation that always holds for a
     restriction; if it refuses, or a guard is left, its own search for relations decides.
     """
+    program: torch.export.ExportedProgram | None = None
+    if named:
+        program = _with_named_dims(job, oblivious, export)
+    if program is None:
+        with _sizes_not_special(True):
+            program = _readably(export, dynamic_shapes=job.dynamic_shapes(hints=True))
+        check_sizes(program, job.facts)
+    drop_operators_guards(program)
+    return program
+
+
+def _with_named_dims(job: ExportJob, oblivious: bool, export: Callable[..., Any]) -> Any:
+    """Return the exported program; None if torch.export refuses the sizes or a guard is left."""
     from torch._dynamo.exc import UserError, UserErrorType
 
     try:
-        if named:
-            with _sizes_not_special(oblivious):
-                program = export(dynamic_shapes=job.dynamic_shapes(), strict=strict)
-            if not find_restrictions(program, job.facts):
-                return program
+        with _sizes_not_special(oblivious):
+            program = _readably(export, dynamic_shapes=job.dynamic_shapes())
     except UserError as error:
         if error.error_type is not UserErrorType.CONSTRAINT_VIOLATION:
-            raise _readable(error) from error
-    except RuntimeError as error:
-        raise _readable(error) from error
+            raise
+        return None
+    return None if find_restrictions(program, job.facts) else program
+
+
+def _readably(export: Callable[..., Any], **options: Any) -> Any:
+    """Export; an error at code that looks at values says so in few words."""
     try:
-        with _sizes_not_special(True):
-            program = export(dynamic_shapes=job.dynamic_shapes(hints=True), strict=strict)
+        return export(**options)
     except RuntimeError as error:
-        raise _readable(error) from error
-    check_sizes(program, job.facts)
-    return program
+        if message := explain_data_dependence(error):
+            raise ExportError(message) from error
+        raise
 
 
 def example_call_on(job: ExportJob, device: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -128,16 +141,11 @@ def example_call_on(job: ExportJob, device: str) -> tuple[tuple[Any, ...], dict[
     return tuple(tensor.to(device) for tensor in args), moved
 
 
-def _readable(error: Exception) -> Exception:
-    """Return the error, or one that says in fewer words where code looks at values."""
-    message = explain_data_dependence(error)
-    return ExportError(message) if message else error
-
-
 def _sizes_not_special(oblivious: bool) -> Any:
     from torch.fx.experimental import _config
 
-    return _config.patch(backed_size_oblivious=oblivious)
+    patch: Any = getattr(_config, "patch")  # noqa: B009 - torch adds it at import
+    return patch(backed_size_oblivious=oblivious)
 
 
 def count_nodes(program: torch.export.ExportedProgram) -> dict[str, dict[str, int]]:

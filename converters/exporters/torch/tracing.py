@@ -147,9 +147,11 @@ def _watching(trace: Trace, inputs: int) -> Iterator[None]:
     import torch
     from torch.overrides import TorchFunctionMode
 
+    tracer: Any = torch._C  # the stubs lack what the tracer's own Python code calls
+
     def note(argument: Any, only_size: bool = False) -> None:
         for tensor in _tensors(argument):
-            value = torch._C._get_value_trace(tensor)
+            value = tracer._get_value_trace(tensor)
             line = source_line() or "a line inside of torch"
             if any(word in line for word in _AWARE):
                 continue
@@ -166,19 +168,20 @@ def _watching(trace: Trace, inputs: int) -> Iterator[None]:
                 note(args[:2] if name in ("allclose", "equal") else args[0], name == "__len__")
             return function(*args, **(kwargs or {}))
 
-    iterate = torch.Tensor.__iter__
+    tensor_type: Any = torch.Tensor
+    iterate = tensor_type.__iter__
 
-    def noted_iterate(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    def noted_iterate(tensor: torch.Tensor) -> Any:
         if torch._C._is_tracing():
             note(tensor, only_size=True)
         return iterate(tensor)
 
-    torch.Tensor.__iter__ = noted_iterate  # type: ignore[assignment]
+    tensor_type.__iter__ = noted_iterate
     try:
         with Watch():
             yield
     finally:
-        torch.Tensor.__iter__ = iterate  # type: ignore[method-assign]
+        tensor_type.__iter__ = iterate
 
 
 def _tensors(argument: Any) -> Iterator[torch.Tensor]:

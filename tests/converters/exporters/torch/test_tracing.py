@@ -14,7 +14,7 @@ from torch import nn
 from converters.errors import Refused
 from converters.exporters.job import ExportJob
 from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
-from converters.exporters.torch.guards import NarrowSizes
+from converters.exporters.torch.restrictions import NarrowSizes
 from converters.exporters.torch.torchscript import TorchScriptExporter, TorchScriptOptions
 from converters.exporters.torch.tracing import Trace, TracedValues, judge, watched_trace
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from converters.exporters.job import ExportJob
-from converters.exporters.torch.guards import NarrowSizes
 from converters.exporters.torch.program import capture_program
+from converters.exporters.torch.restrictions import NarrowSizes
 
 MakeJob = Callable[..., ExportJob]
 
@@ -208,7 +208,7 @@ def test_a_program_for_fewer_sizes_is_refused_with_line_and_sizes(
     message = str(refused.value)
     assert case.says is not None and case.says in message
     assert case.line is not None and case.line in message
-    assert "test_guards.py, line " in message and "/test_guards.py" not in message
+    assert "test_restrictions.py, line " in message and "/test_restrictions.py" not in message
     assert (case.fix or "rewrite the code") in message
     assert 0 < refused.value.share < 1
     copy = pickle.loads(pickle.dumps(refused.value))  # noqa: S301 - it comes from a step's process
