@@ -12,9 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from converters.exporters.base import Exporter
 from converters.exporters.job import ExportJob
+from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
+from converters.exporters.torch.aot_inductor import AotInductorExporter, AotInductorOptions
 from converters.exporters.torch.program import capture_program
 from converters.exporters.torch.restrictions import NarrowSizes
+from converters.exporters.torch.torch_export import TorchExportExporter, TorchExportOptions
 
 MakeJob = Callable[..., ExportJob]
 
@@ -222,6 +226,23 @@ def test_a_program_that_holds_at_all_sizes_is_exported(case: Case, make_job: Mak
     sizes = {name: dim.min for name, dim in job.facts.dims.items()}
     x = torch.randn(job.facts.inputs["x"].concrete(sizes))
     torch.testing.assert_close(program.module()(x), job.module(x))
+
+
+@pytest.mark.parametrize(
+    ("exporter", "options"),
+    [
+        (TorchExportExporter, TorchExportOptions(format="torch-export")),
+        (AotInductorExporter, AotInductorOptions(format="aot-inductor")),
+        (OnnxExporter, OnnxOptions(format="onnx")),
+    ],
+    ids=["torch-export", "aot-inductor", "onnx"],
+)
+def test_each_format_made_from_the_program_is_refused(
+    exporter: type[Exporter], options: Any, make_job: MakeJob
+) -> None:
+    job = make_job(LongSequences(), {"x": ["batch", "length"]}, SEQUENCE)
+    with pytest.raises(NarrowSizes, match="length: only 2 to 128, of 2 to 256"):
+        exporter().export(job, options)
 
 
 def test_equal_sizes_are_proposed_as_a_relation(make_job: MakeJob) -> None:
