@@ -1,8 +1,9 @@
-"""Tracing: places at which Python code looked at a tensor, and the trace kept what it saw.
+"""Tracing: places at which Python code looked at a tensor, and the trace kept the answer.
 
-A trace records operators, not Python. What `if`, `float()`, `.item()` or a loop made of a traced tensor
-is a constant in it. If that came from the values of an input, the trace is wrong for others, whatever
-the probes show. If it came from sizes alone, the probes decide, which have other sizes by design.
+A trace records operators, not Python. The result of `if`, `float()`, `.item()` or a loop over a traced
+tensor is a constant in it. If that came from the values of an input, the trace is wrong for others,
+even if no probe shows it. If it came from sizes alone, the probes decide, which have other sizes by
+design.
 """
 
 from __future__ import annotations
