@@ -60,6 +60,27 @@ class OutputParity(Record):
     not_finite: int = 0
 
 
+class DimSizes(Record):
+    """Sizes of one dynamic dimension that were tried, and how many are legal."""
+
+    tried: list[int]
+    legal: int
+
+
+class SizesTried(Record):
+    """Sizes that a verdict rests on.
+
+    Attributes:
+        tried: count of combinations of sizes that were tried.
+        legal: count of all legal ones.
+        dims: each dimension that does not follow from others.
+    """
+
+    tried: int
+    legal: int
+    dims: dict[str, DimSizes]
+
+
 class Accuracy(Record):
     """Accuracy on labelled samples in 0..1; `drop` is eager's minus the artifact's.
 
@@ -101,6 +122,7 @@ class Parity(Record):
         top5_agreement: mean share of eager's five best that are among the artifact's.
         edge_noise: the noise on edge values, which count nowhere else.
         kl: mean Kullback-Leibler divergence of the softmaxes in nats.
+        sizes: that were tried; None if all sizes are fixed.
     """
 
     noise: float | None = None
@@ -117,6 +139,7 @@ class Parity(Record):
     accuracy: Accuracy | None = None
     original_sqnr_db: float | None = None
     metric: MetricResult | None = None
+    sizes: SizesTried | None = None
 
 
 class Deadline(Record):

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from runtimes.relations import Interval, Relation, parse_relation
 
 DType = Literal["float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
 InputKind = Literal["ids", "mask", "length"]
@@ -32,6 +42,12 @@ class DimRange(Strict):
     multiple_of: PositiveInt = Field(
         1, description="Sizes are multiples of this, as the strides of a network may need."
     )
+    equals: str | None = Field(
+        None,
+        exclude_if=lambda text: text is None,
+        description="Relation that gives the size, such as `past + new`. A recipe writes it in "
+        "place of the range, which follows from those of the others.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -41,7 +57,14 @@ class DimRange(Strict):
         for size in self.bounds:
             if size % self.multiple_of:
                 raise ValueError(f"{size} is not a multiple of {self.multiple_of}")
+        if self.equals is not None:
+            parse_relation(self.equals)
         return self
+
+    @property
+    def relation(self) -> Relation | None:
+        """The relation to other dimensions that gives the size, if there is one."""
+        return None if self.equals is None else parse_relation(self.equals)
 
     @property
     def count(self) -> int:
@@ -111,6 +134,19 @@ class TensorSpec(Strict):
         return f"{self.dtype}[{', '.join(str(size) for size in self.shape)}]"
 
 
+def complete_sizes(sizes: Mapping[str, int], dims: Mapping[str, DimRange]) -> dict[str, int]:
+    """Return sizes of all dimensions, in their order: given ones, and those that follow."""
+    result = {}
+    for name, dim in dims.items():
+        result[name] = dim.relation.size(sizes) if dim.relation else sizes[name]
+    return result
+
+
+def free_dims(dims: Mapping[str, DimRange]) -> dict[str, DimRange]:
+    """Return the dimensions that do not follow from others."""
+    return {name: dim for name, dim in dims.items() if dim.equals is None}
+
+
 def profile_shapes(spec: TensorSpec, dims: Mapping[str, DimRange]) -> list[tuple[int, ...]]:
     """Return the shapes of an optimization profile: at the dynamic dimensions' min, opt and max."""
     shapes = []
@@ -123,6 +159,55 @@ def profile_shapes(spec: TensorSpec, dims: Mapping[str, DimRange]) -> list[tuple
 Specs = dict[str, TensorSpec]
 Dims = dict[str, DimRange]
 Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def _resolve_relations(dims: Any) -> Any:
+    """Return the dimensions of a file, with relations such as `past + new` as ranges.
+
+    Raises ValueError for a relation that cannot be read, names a dimension without a range of its
+    own, or gives sizes below 1. Other faults are left for the schema to report.
+    """
+    if not isinstance(dims, Mapping):
+        return dims
+    texts = {name: text for name, value in dims.items() if (text := _relation_text(value))}
+    ranges = {name: value for name, value in dims.items() if name not in texts}
+    try:
+        ranges = {name: DimRange.model_validate(value) for name, value in ranges.items()}
+    except ValidationError:
+        return ranges
+    related = {name: _related(name, text, ranges) for name, text in texts.items()}
+    return {name: related.get(name) or ranges[name] for name in dims}
+
+
+def _relation_text(value: Any) -> str | None:
+    """Return the relation of a dimension as a recipe (a text) or a manifest has it, or None."""
+    text = value.get("equals") if isinstance(value, Mapping) else getattr(value, "equals", value)
+    return text if isinstance(text, str) else None
+
+
+def _related(name: str, text: str, ranges: Mapping[str, DimRange]) -> DimRange:
+    try:
+        relation = parse_relation(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    for other in relation.names:
+        if other not in ranges:
+            raise ValueError(f"{name}: {text}: {other!r} has no range of its own in `dims:`")
+    used = {other: ranges[other] for other in relation.names}
+    low, high = relation.bounds({key: Interval(dim.min, dim.max) for key, dim in used.items()}).ends
+    best = relation.size({key: dim.best for key, dim in used.items()})
+    if low < 1:
+        raise ValueError(
+            f"{name}: {text} can be {low}, and a size must be at least 1: write the largest "
+            "dimension as the sum of the others (`total: past + new`)"
+        )
+    return DimRange(min=low, opt=best, max=high, equals=text)
+
+
+RelatedDims = Annotated[
+    Dims, BeforeValidator(_resolve_relations, json_schema_input_type=dict[str, DimRange | str])
+]
+"""Dimensions as a file has them: ranges, or relations such as `past + new`."""
 
 
 def mismatch(arrays: Mapping[str, Any], specs: Specs, dims: Dims) -> str | None:
@@ -140,6 +225,17 @@ def mismatch(arrays: Mapping[str, Any], specs: Specs, dims: Dims) -> str | None:
     for name, spec in specs.items():
         if problem := _tensor_mismatch(arrays[name], spec, dims, sizes):
             return f"{name!r} {problem}; expected {spec}"
+    return _relation_mismatch(sizes, dims)
+
+
+def _relation_mismatch(sizes: Mapping[str, int], dims: Dims) -> str | None:
+    for name, dim in dims.items():
+        relation = dim.relation
+        if relation is None or not {name, *relation.names} <= sizes.keys():
+            continue
+        if sizes[name] != (size := relation.size(sizes)):
+            given = ", ".join(f"{other}={sizes[other]}" for other in relation.names)
+            return f"{name}={sizes[name]}, but {name} is {relation.text}: {size} for {given}"
     return None
 
 
@@ -165,11 +261,12 @@ def _tensor_mismatch(array: Any, spec: TensorSpec, dims: Dims, sizes: dict[str, 
 
 def export_sizes(dims: Dims) -> dict[str, int]:
     """Return the sizes to trace with: if possible not 0 or 1, which exporters specialize."""
-    return {name: max(dim.best, min(2, dim.max)) for name, dim in dims.items()}
+    free = {name: max(dim.best, min(2, dim.max)) for name, dim in free_dims(dims).items()}
+    return complete_sizes(free, dims)
 
 
 def best_sizes(dims: Dims) -> dict[str, int]:
-    """Return for every dynamic dimension the size to be fastest at."""
+    """Return for each dynamic dimension the size to be fastest at."""
     return {name: dim.best for name, dim in dims.items()}
 
 

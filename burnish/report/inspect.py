@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from burnish.report.terminal import console, show_pairs
-from burnish.report.text import size
+from burnish.report.text import size, sizes
 from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.artifact.keys import fingerprint
 from runtimes.artifact.signature import SIGNATURE, Signature, SignatureError
+from runtimes.errors import UsageError
+from runtimes.results import Build
 
 _MAX_OPERATORS = 12
 _BUILD_KEYS = (
@@ -46,6 +48,7 @@ def show_artifact(artifact: Artifact) -> None:
     pairs += [
         ("made by", _versions(manifest)),
         ("deterministic", _deterministic(manifest)),
+        ("sizes tried", _sizes_tried(artifact)),
         ("signature", _signature(artifact)),
     ]
     for key in _BUILD_KEYS:
@@ -65,7 +68,8 @@ def _signature_of_model(manifest: Manifest) -> list[tuple[str, str]]:
     """Return the inputs, dimensions and outputs."""
     pairs = [("input", f"{name}: {spec}") for name, spec in manifest.inputs.items()]
     for name, dim in manifest.dims.items():
-        pairs.append(("dimension", f"{name}: {dim.min} to {dim.max}, best at {dim.best}"))
+        related = f", {dim.equals}" if dim.equals else ""
+        pairs.append(("dimension", f"{name}: {dim.min} to {dim.max}, best at {dim.best}{related}"))
     pairs += [("output", f"{name}: {spec}") for name, spec in manifest.outputs.items()]
     return pairs
 
@@ -112,6 +116,22 @@ def _signature(artifact: Artifact) -> str:
     if artifact.trust.key:
         return f"by {name}"
     return f"claimed by {name}: `burnish verify --key PUBLIC` checks it"
+
+
+def _sizes_tried(artifact: Artifact) -> str:
+    """Return the sizes that the build's verdict rests on, if the artifact lies in its build."""
+    try:
+        rows = Build.read(artifact.path.resolve().parent).artifacts
+    except UsageError:
+        return ""
+    for row in rows:
+        if row.path == artifact.path.name and row.parity.sizes:
+            tried = row.parity.sizes
+            listed = [
+                f"{name}: {', '.join(map(str, dim.tried))}" for name, dim in tried.dims.items()
+            ]
+            return f"{sizes(tried)}; {'; '.join(listed)}"
+    return ""
 
 
 def _counts(counts: dict[str, int] | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtimes.results import Build, Parent, Row
+from runtimes.results import Build, Parent, Row, SizesTried
 
 
 def clean(text: object) -> str:
@@ -37,6 +37,14 @@ def parity(row: Row) -> str:
     if row.precision == "fp32" and measured.noise is not None:
         return f"{measured.noise:.2f}x noise"
     return f"{measured.sqnr_db:.1f} dB" if measured.sqnr_db is not None else ""
+
+
+def sizes(tried: SizesTried) -> str:
+    """Return which sizes were tried, as counts of the legal ones."""
+    dims = [f"{line(name)} {len(dim.tried):,} of {dim.legal:,}" for name, dim in tried.dims.items()]
+    if len(dims) < 2:
+        return ", ".join(dims)
+    return f"{tried.tried:,} of {tried.legal:,} combinations ({', '.join(dims)})"
 
 
 def latency(milliseconds: float | None) -> str:
@@ -94,6 +102,8 @@ def remarks(build: Build) -> list[str]:
     if eager:
         cpu, cores = line(build.machine.get("cpu")), build.machine.get("cores")
         lines.append(f"speed-up over eager ({latency(eager)} on {cpu}, {cores} threads)")
+    tried = {sizes(row.parity.sizes) for row in build.artifacts if row.parity.sizes}
+    lines += [f"sizes tried: {text}" for text in sorted(tried)]
     for row in build.artifacts:
         lines += [f"{line(row.name)}: {remark}" for remark in _row_remarks(row)]
     return lines + [clean(note) for note in build.notes]

@@ -8,16 +8,18 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from converters.errors import ExportError
+from converters.errors import ExportError, Refused
 from converters.exporters.job import Exported, ExportJob
 from converters.models.facts import ModelFacts
 from converters.recipe.artifact import CastOptions, ExporterOptions, PrecisionOptions
 from runtimes.validator.defaults import COMPUTE_SHARE
 
 __all__ = [
+    "Attempt",
     "CastOptions",
     "ExportError",
     "ExportJob",
@@ -27,8 +29,10 @@ __all__ = [
     "Job",
     "ModelFacts",
     "PrecisionOptions",
+    "Refused",
     "check_precision",
     "first_that_works",
+    "try_in_turn",
 ]
 
 Job = ExportJob
@@ -124,23 +128,48 @@ def _without_folders(text: str) -> str:
     return re.sub(r"(?<![\w.])/(?:[^\s/\"':]+/)+", "", text)
 
 
-def first_that_works(
-    choice: str, attempts: dict[str, Callable[[], Any]]
-) -> tuple[str, Any, dict[str, str]]:
+@dataclass(frozen=True)
+class Attempt:
+    """The attempt that worked: its name, its result, and the errors of those before it."""
+
+    name: str
+    result: Any
+    errors: dict[str, Exception]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why the attempts before it failed, for a manifest."""
+        return {name: _in_words(error) for name, error in self.errors.items()}
+
+
+def try_in_turn(choice: str, attempts: dict[str, Callable[[], Any]]) -> Attempt:
     """Try the chosen attempt, or with `auto` each in order.
 
-    Returns:
-        The winner's name, its result, and why the ones before it failed.
-
-    Raises ExportError with all reasons if none works.
+    Raises:
+        Refused: no attempt works, and one would have been wrong: the one for the most sizes.
+        ExportError: no attempt works, with all reasons.
     """
-    failures: dict[str, str] = {}
+    errors: dict[str, Exception] = {}
     for name, attempt in attempts.items():
         if choice not in ("auto", name):
             continue
         try:
-            return name, attempt(), failures
+            return Attempt(name, attempt(), errors)
         except Exception as error:  # exporters fail in any way their libraries please
-            failures[name] = f"{type(error).__name__}: {_without_folders(str(error).strip())}"
-    reasons = "\n".join(f"  {name}: {why}" for name, why in failures.items())
+            errors[name] = error
+    if refused := [error for error in errors.values() if isinstance(error, Refused)]:
+        raise max(refused, key=lambda error: error.share)
+    reasons = "\n".join(f"  {name}: {_in_words(error)}" for name, error in errors.items())
     raise ExportError(f"this model cannot be exported:\n{reasons}")
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {_without_folders(str(error).strip())}"
+
+
+def first_that_works(
+    choice: str, attempts: dict[str, Callable[[], Any]]
+) -> tuple[str, Any, dict[str, str]]:
+    """Return the name, the result and the failures of `try_in_turn`; as plug-ins know it."""
+    attempt = try_in_turn(choice, attempts)
+    return attempt.name, attempt.result, attempt.failed

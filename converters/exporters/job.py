@@ -69,9 +69,9 @@ class ExportJob:
         """Return some inputs: see `Examples.some_inputs`."""
         return self.examples.some_inputs(count)
 
-    def dynamic_shapes(self) -> Any:
+    def dynamic_shapes(self, hints: bool = False) -> Any:
         """Return dynamic shapes for torch.export: see `Examples.dynamic_shapes`."""
-        return self.examples.dynamic_shapes()
+        return self.examples.dynamic_shapes(hints)
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class Exported:
         build: entries of the manifest.
         notes: remarks for the report.
         passes: reports of the passes that the exporter applied itself, for the manifest.
+        lasting: those of the notes that also hold for artifacts made from these files.
     """
 
     entry: str
@@ -91,3 +92,4 @@ class Exported:
     build: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     passes: list[dict[str, Any]] = field(default_factory=list)
+    lasting: list[str] = field(default_factory=list)

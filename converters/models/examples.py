@@ -59,11 +59,19 @@ class Examples:
         noise = synthetic_samples(self.facts.inputs, self.facts.dims, count=count)
         return "seeded noise", [probe.inputs for probe in noise]
 
-    def dynamic_shapes(self) -> Any:
-        """Return the dynamic shapes for torch.export, structured as the call; None if static."""
+    def dynamic_shapes(self, hints: bool = False) -> Any:
+        """Return the dynamic shapes for torch.export, structured as the call; None if static.
+
+        `hints`: let torch.export find the relations of sizes and note them as guards. Otherwise it
+        refuses a model with a relation that the dimensions do not have.
+        """
+        import torch
+
         dims = {}
         for name, dim in self.facts.dims.items():
-            if dim.min != dim.max:
+            if dim.min != dim.max and hints:
+                dims[name] = torch.export.Dim.AUTO(min=dim.min, max=dim.max)
+            elif dim.min != dim.max:
                 dims[name] = _export_dim(name, dim)
         if not dims:
             return None

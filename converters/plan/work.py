@@ -179,7 +179,7 @@ class Quantize:
         quantized = quantize(
             start, self.recipe, self.home, self.options, self.engine, folder, self.store
         )
-        return replace(quantized, graph=Path(quantized.graph.name))
+        return replace(quantized, graph=Path(quantized.graph.name), lasting=graph.result.lasting)
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,9 @@ class Export:
         calibration = partial(CalibrationSamples, self.recipe, self.source.folder)
         facts = needs[self.facts].result.facts
         job = ExportJob(module, facts, folder, start, samples, calibration)
-        return exporter.export(job, self.options)
+        exported = exporter.export(job, self.options)
+        lasting = needs[self.start].result.lasting if self.start else []
+        return replace(exported, notes=[*lasting, *exported.notes])
 
 
 def graph_file(output: StepOutput) -> Path:

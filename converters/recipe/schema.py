@@ -11,7 +11,7 @@ from converters.recipe.metric import Metric
 from converters.recipe.probes import Probes
 from runtimes.artifact.gates import Gates, OutputGates
 from runtimes.preprocess.image import Preprocess
-from runtimes.spec import Dims, Specs, Strict
+from runtimes.spec import RelatedDims, Specs, Strict
 
 Device = Literal["cpu", "cuda", "intel-gpu", "intel-npu"]
 
@@ -73,8 +73,10 @@ class Recipe(Strict):
         description="Explicit state of the model: each input with the output that becomes it in the "
         "next call. Artifacts are then also judged on calls in a row.",
     )
-    dims: Dims = Field(
-        default_factory=dict, description="Ranges of the dynamic dimensions that shapes name."
+    dims: RelatedDims = Field(
+        default_factory=dict,
+        description="Ranges of the dynamic dimensions that shapes name, or their relations to "
+        "others: `total: past + new` (names and integers with + - *).",
     )
     task: Literal["classification"] | None = Field(
         None,

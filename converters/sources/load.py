@@ -12,7 +12,7 @@ from converters.sources import torchvision
 from converters.sources.randomize import randomize
 from converters.sources.weights import LoadedState, WeightsRecord, find_weights, load_into
 from runtimes.errors import UsageError
-from runtimes.spec import Dims, Specs
+from runtimes.spec import Dims, Specs, complete_sizes, free_dims
 from runtimes.validator.inputs.draws import draw_all
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def _forward_noise(module: torch.nn.Module, source: Source, loaded: LoadedState)
     import torch
 
     rng = np.random.default_rng(loaded.random_seed)
-    sizes = {name: max(dim.best, min(dim.max, _RANDOM_BATCH)) for name, dim in source.dims.items()}
-    noise = draw_all(source.inputs, sizes, rng)
+    free = free_dims(source.dims).items()
+    sizes = {name: max(dim.best, min(dim.max, _RANDOM_BATCH)) for name, dim in free}
+    noise = draw_all(source.inputs, complete_sizes(sizes, source.dims), rng)
     call(module, {name: torch.from_numpy(array) for name, array in noise.items()})

@@ -23,7 +23,7 @@ from runtimes.files.documents import parse_json, read_bytes
 from runtimes.files.filenames import MOST_FILES, collision, outside, unfit
 from runtimes.files.layout import BUILD_FILE
 from runtimes.preprocess.image import Preprocess
-from runtimes.spec import Dims, Specs, Strict
+from runtimes.spec import RelatedDims, Specs, Strict
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -55,7 +55,7 @@ class Manifest(Strict):
     task: str | None = None
     inputs: Specs
     outputs: Specs
-    dims: Dims = Field(default_factory=dict)
+    dims: RelatedDims = Field(default_factory=dict)
     preprocess: Preprocess | None = None
     classes: tuple[str, ...] | None = None
     gates: Gates = Field(

@@ -16,6 +16,7 @@ from runtimes.validator.defaults import PROBES_PER_CALL, REQUEST_SECONDS
 from runtimes.validator.evidence import Evidence, Repeat
 from runtimes.validator.gates import gates
 from runtimes.validator.gates.outputs import judged_outputs, without
+from runtimes.validator.inputs.sizes import sizes_tried
 from runtimes.validator.outputs.metric import UserMetric, measured
 from runtimes.validator.outputs.order import reconcile, with_ordered_truth
 from runtimes.validator.parity import summarize
@@ -88,6 +89,8 @@ def judge(
     parity = Parity()
     if _comparable(first, reference):
         parity = _parity(manifest, limits, reference, first)
+        tried = sizes_tried([probe.sizes for probe in reference.probes], manifest.dims)
+        parity = parity.model_copy(update={"sizes": tried})
         if metric is not None:
             result = measured(metric, first, reference)
             parity = parity.model_copy(update={"metric": result})

@@ -16,8 +16,8 @@ from rich.console import Console
 from burnish.predict import Prediction
 from burnish.report.predictions import as_data, show_predictions
 from burnish.report.terminal import show_builds
-from burnish.report.text import clean, headline, latency, parity, remarks, size, speedup
-from runtimes.results import Build, Parent, Parity, Row, Speed, Status
+from burnish.report.text import clean, headline, latency, parity, remarks, size, sizes, speedup
+from runtimes.results import Build, DimSizes, Parent, Parity, Row, SizesTried, Speed, Status
 
 
 def row(**values: Any) -> Row:
@@ -175,3 +175,14 @@ def test_predictions_without_classes_show_shapes_and_ranges(
     assert "float32[2]" in text
     assert "1 to 3, mean 2" in text
     assert "empty" in text
+
+
+def test_the_table_says_once_which_share_of_the_sizes_was_tried() -> None:
+    dims = {
+        "batch": DimSizes(tried=[1, 2, 8], legal=8),
+        "length": DimSizes(tried=[1, 64], legal=512),
+    }
+    parity = Parity(sizes=SizesTried(tried=5, legal=4096, dims=dims))
+    lines = remarks(build(row(parity=parity), row(name="other", parity=parity)))
+    assert lines == ["sizes tried: 5 of 4,096 combinations (batch 3 of 8, length 2 of 512)"]
+    assert sizes(SizesTried(tried=3, legal=8, dims={"batch": dims["batch"]})) == "batch 3 of 8"

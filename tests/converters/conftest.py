@@ -10,10 +10,11 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from converters.exporters.job import ExportJob
 from converters.models.facts import study
-from runtimes.spec import DimRange, TensorSpec
+from runtimes.spec import RelatedDims, TensorSpec
 from runtimes.validator.probes import synthetic_probes
 
 
@@ -43,19 +44,23 @@ def own_imports() -> Iterator[None]:
 
 @pytest.fixture
 def make_job(tmp_path: Path) -> Callable[..., ExportJob]:
-    """Makes a job: a module, `{"image": ["batch", 3]}` or `{"ids": TensorSpec}`, `{"batch": (1, 8)}`."""
+    """Makes a job: a module, `{"image": ["batch", 3]}` or `{"ids": TensorSpec}`, `{"batch": (1, 8)}`.
+
+    A dimension is a range, with the best size as a third number, or a relation (`"past + new"`).
+    """
 
     def make(
         module: Any,
         inputs: Mapping[str, Any],
-        dims: Mapping[str, tuple[int, int]] | None = None,
+        dims: Mapping[str, Any] | None = None,
         outputs: list[str] | None = None,
     ) -> ExportJob:
         specs = {
             name: spec if isinstance(spec, TensorSpec) else TensorSpec(shape=spec)
             for name, spec in inputs.items()
         }
-        ranges = {name: DimRange(min=low, max=high) for name, (low, high) in (dims or {}).items()}
+        written = {name: _as_written(value) for name, value in (dims or {}).items()}
+        ranges = TypeAdapter(RelatedDims).validate_python(written)
         probes = synthetic_probes(specs, ranges)
         facts, _ = study(copy.deepcopy(module).eval(), specs, ranges, probes, outputs, None)
         folder = tmp_path / "artifact"
@@ -63,3 +68,10 @@ def make_job(tmp_path: Path) -> Callable[..., ExportJob]:
         return ExportJob(module.eval(), facts, folder)
 
     return make
+
+
+def _as_written(value: Any) -> Any:
+    """A dimension as a recipe has it, of `(min, max)` or `(min, max, opt)`."""
+    if not isinstance(value, tuple):
+        return value
+    return dict(zip(("min", "max", "opt"), value, strict=False))

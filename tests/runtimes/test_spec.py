@@ -8,9 +8,22 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from runtimes.spec import Arrays, DimRange, Dims, Specs, TensorSpec, mismatch, profile_shapes
+from runtimes.spec import (
+    Arrays,
+    DimRange,
+    Dims,
+    RelatedDims,
+    Specs,
+    TensorSpec,
+    best_sizes,
+    complete_sizes,
+    export_sizes,
+    free_dims,
+    mismatch,
+    profile_shapes,
+)
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 DIMS = {"batch": DimRange(min=2, max=5), "tokens": DimRange(min=1, opt=4, max=8)}
@@ -147,3 +160,68 @@ def test_a_profile_has_the_smallest_the_best_and_the_largest_shape(spec: TensorS
 @given(specs)
 def test_a_spec_survives_json(spec: TensorSpec) -> None:
     assert TensorSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+CACHE = {
+    "past": {"min": 1, "opt": 4, "max": 32},
+    "new": {"max": 8},
+    "total": "past + new",
+}
+MASK = {"past": TensorSpec(shape=("past",)), "mask": TensorSpec(shape=("new", "total"))}
+
+
+def read(dims: Any) -> Dims:
+    return TypeAdapter(RelatedDims).validate_python(dims)
+
+
+def test_a_relation_has_the_range_that_follows() -> None:
+    total = read(CACHE)["total"]
+    assert (total.bounds, total.equals) == ((2, 5, 40), "past + new")
+    assert list(read(CACHE)) == ["past", "new", "total"]
+
+
+def test_sizes_that_follow_are_kept_by_all_sizes_that_are_chosen() -> None:
+    dims = read(CACHE)
+    for sizes in (
+        best_sizes(dims),
+        export_sizes(dims),
+        complete_sizes({"past": 7, "new": 3}, dims),
+    ):
+        assert sizes["total"] == sizes["past"] + sizes["new"]
+    assert list(free_dims(dims)) == ["past", "new"]
+
+
+def test_a_session_refuses_sizes_that_do_not_follow() -> None:
+    arrays = {"past": np.zeros(7, np.float32), "mask": np.zeros((2, 9), np.float32)}
+    assert mismatch(arrays, MASK, read(CACHE)) is None
+    arrays["mask"] = np.zeros((2, 8), np.float32)
+    assert mismatch(arrays, MASK, read(CACHE)) == (
+        "total=8, but total is past + new: 9 for past=7, new=2"
+    )
+
+
+def test_a_relation_survives_json_and_plain_ranges_are_written_as_before() -> None:
+    dims = read(CACHE)
+    written = {name: dim.model_dump(mode="json") for name, dim in dims.items()}
+    assert read(written) == dims
+    assert "equals" not in written["past"]
+
+
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        ({"total": "past + 1"}, "total: past . 1: 'past' has no range of its own"),
+        ({"past": {"max": 4}, "a": "past + 1", "b": "a + 1"}, "b: a . 1: 'a' has no range"),
+        ({"past": {"max": 4}, "rest": "past - 3"}, "rest: past - 3 can be -2"),
+        ({"past": {"max": 4}, "rest": "past / 2"}, "rest: 'past / 2' is no relation"),
+        ({"past": {"max": 0}, "total": "past + 1"}, "greater than 0"),
+    ],
+)
+def test_a_relation_that_gives_no_size_is_refused(dims: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        read(dims)
+
+
+def test_a_manifest_cannot_state_another_range_than_its_relation_gives() -> None:
+    forged = {**CACHE, "total": {"min": 1, "max": 10**9, "equals": "past + new"}}
+    assert read(forged) == read(CACHE)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from converters.exporters.base import Exporter, check_precision, first_that_works
+from converters.exporters.base import Attempt, Exporter, check_precision, try_in_turn
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.counts import count_nodes
 from converters.exporters.onnx.optimize import optimize_graph
@@ -23,6 +23,7 @@ from converters.exporters.onnx.write import (
     is_large,
     save_graph,
 )
+from converters.exporters.torch.tracing import judge
 from converters.graph.lower import lower_for_onnxruntime
 from converters.graph.ranges import cast_checked
 from converters.graph.sparsity import sparse_layers
@@ -157,17 +158,28 @@ class OnnxExporter(Exporter):
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exporter, _, failures = first_that_works(options.exporter, attempts)
+            attempt = try_in_turn(options.exporter, attempts)
+        lasting = _judge_trace(attempt, options)
         opset = check_graph(path, job.facts.inputs, job.facts.outputs)
         build = {
-            "exporter": exporter,
-            "failed": failures,
+            "exporter": attempt.name,
+            "failed": attempt.failed,
             "opset": opset,
             **_sparsity(path, options),
             **count_nodes(path),
         }
         notes = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
-        return Exported(MODEL_FILE, build=build, notes=notes)
+        return Exported(MODEL_FILE, build=build, notes=[*lasting, *notes], lasting=lasting)
+
+
+def _judge_trace(attempt: Attempt, options: OnnxOptions) -> list[str]:
+    """Return notes on a graph that was traced. Raises Refused: see `judge`."""
+    if attempt.name != "torchscript":
+        return []
+    chosen = options.exporter == "torchscript"
+    return judge(
+        attempt.result, chosen, "`exporter: torchscript` of onnx", attempt.errors.get("dynamo")
+    )
 
 
 def _sparsity(path: Path, options: OnnxOptions) -> dict[str, Any]:

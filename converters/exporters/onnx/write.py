@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from converters.errors import ExportError
 from converters.exporters.job import ExportJob
 from converters.exporters.onnx.ends import name_ends
 from converters.exporters.onnx.limits import check_versions
+from converters.exporters.torch.program import capture_program
+from converters.exporters.torch.tracing import Trace, watched_trace
 from runtimes.spec import Specs, graph_outputs
 
 if TYPE_CHECKING:
@@ -45,19 +48,33 @@ def weight_bytes(model: ir.Model) -> int:
 
 
 def export_dynamo(job: ExportJob, opset: int, path: Path) -> None:
-    """Export by torch.export. Raises ExportError, and any exception of torch's exporter."""
-    import torch
+    """Export by torch.export.
 
-    args, kwargs = job.example_call()
-    program = torch.onnx.export(
-        job.module,
-        args,
-        kwargs=kwargs or None,
-        dynamo=True,
-        opset_version=opset,
-        dynamic_shapes=job.dynamic_shapes(),
-        verbose=False,
+    torch.onnx gets the exported program: of a module it would make one itself, and if torch.export
+    finds that this holds for some sizes only, take those without a word.
+
+    Raises:
+        NarrowSizes: the graph would be right for fewer sizes than the recipe allows.
+        ExportError, and any exception of torch's exporter.
+    """
+    import torch
+    from torch.export._patches import (
+        register_gru_while_loop_decomposition,
+        register_lstm_while_loop_decomposition,
     )
+
+    with contextlib.ExitStack() as stack:
+        if job.facts.dims:  # as torch.onnx does: a recurrence over a dynamic axis is a loop
+            stack.enter_context(register_lstm_while_loop_decomposition())
+            stack.enter_context(register_gru_while_loop_decomposition())
+        exported = capture_program(job, oblivious=True).result
+        program = torch.onnx.export(
+            exported,
+            dynamo=True,
+            opset_version=opset,
+            dynamic_shapes=_axis_names(job),
+            verbose=False,
+        )
     if program is None:
         raise ExportError("the dynamo exporter returned nothing")
     name_ends(program.model, list(job.facts.inputs), _graph_outputs(job))
@@ -67,8 +84,23 @@ def export_dynamo(job: ExportJob, opset: int, path: Path) -> None:
     program.save(str(path), external_data=weight_bytes(program.model) > _EXTERNAL_DATA_BYTES)
 
 
-def export_torchscript(job: ExportJob, opset: int, path: Path) -> None:
-    """Export by the older TorchScript exporter. Raises any exception of that exporter."""
+def _axis_names(job: ExportJob) -> Any:
+    """Return the names of dynamic axes, structured as the call; None if all sizes are fixed."""
+    dynamic = {name for name, dim in job.facts.dims.items() if dim.min != dim.max}
+    if not dynamic:
+        return None
+    names = {}
+    for name, spec in job.facts.inputs.items():
+        sizes = enumerate(spec.shape)
+        names[name] = {axis: str(size) for axis, size in sizes if size in dynamic}
+    return names if job.facts.by_keyword else tuple(names.values())
+
+
+def export_torchscript(job: ExportJob, opset: int, path: Path) -> Trace:
+    """Export by the older TorchScript exporter, which traces; return where code looked at tensors.
+
+    Raises any exception of that exporter.
+    """
     import onnx
     import onnx_ir
     import torch
@@ -81,23 +113,25 @@ def export_torchscript(job: ExportJob, opset: int, path: Path) -> None:
     for name, spec in zip([*inputs, *outputs], specs, strict=True):
         if axes := _named_axes(spec.shape):
             dynamic_axes[name] = axes
-    torch.onnx.export(
-        job.module,
-        args,
-        str(path),
-        kwargs=kwargs or None,
-        dynamo=False,
-        opset_version=min(opset, 20),  # the newest that this exporter knows
-        input_names=inputs,
-        output_names=outputs,
-        dynamic_axes=dynamic_axes or None,
-    )
+    with watched_trace(len(job.facts.inputs)) as trace:
+        torch.onnx.export(
+            job.module,
+            args,
+            str(path),
+            kwargs=kwargs or None,
+            dynamo=False,
+            opset_version=min(opset, 20),  # the newest that this exporter knows
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes=dynamic_axes or None,
+        )
     model = onnx_ir.load(str(path))
     name_ends(model, list(job.facts.inputs), _graph_outputs(job))
     onnx_ir.save(model, str(path))  # weights that are beside it stay there
     onnx.shape_inference.infer_shapes_path(
         str(path), str(path)
     )  # this exporter leaves inner values untyped
+    return trace
 
 
 def _graph_outputs(job: ExportJob) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt
 from converters.errors import ExportError
 from converters.exporters.base import Exporter
 from converters.exporters.job import Exported, ExportJob
+from converters.exporters.torch.program import capture_program, example_call_on
 from converters.recipe.artifact import PrecisionOptions
 from runtimes.engines.torch.torch_tensorrt import missing_torch_tensorrt
 from runtimes.spec import profile_shapes
@@ -55,13 +56,10 @@ class TorchTensorRtExporter(Exporter):
 
     def export(self, job: ExportJob, options: TorchTensorRtOptions) -> Exported:
         """Export, dry-run to find the operators that fall back to PyTorch, compile, save."""
-        import torch
         import torch_tensorrt
 
-        args, kwargs = _on_gpu(job)
-        program = torch.export.export(
-            job.module.cuda(), args, kwargs, dynamic_shapes=job.dynamic_shapes()
-        )
+        program = capture_program(job, device="cuda").result
+        args, kwargs = example_call_on(job, "cuda")
         inputs = [_trt_input(job, name) for name in job.facts.inputs]
         by_name = dict(zip(job.facts.inputs, inputs, strict=True)) if kwargs else None
         settings = {
@@ -117,12 +115,6 @@ def _settings(options: TorchTensorRtOptions) -> dict[str, Any]:
         low = torch.float16 if options.precision == "fp16" else torch.bfloat16
         settings |= {"enable_autocast": True, "autocast_low_precision_type": low}
     return settings
-
-
-def _on_gpu(job: ExportJob) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    args, kwargs = job.example_call()
-    moved = {name: tensor.cuda() for name, tensor in kwargs.items()}
-    return tuple(tensor.cuda() for tensor in args), moved
 
 
 def _trt_input(job: ExportJob, name: str) -> Any:

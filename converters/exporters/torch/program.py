@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from converters.exporters.base import first_that_works
+from converters.errors import ExportError
+from converters.exporters.base import Attempt, try_in_turn
 from converters.exporters.job import ExportJob
+from converters.exporters.torch.guards import (
+    drop_operators_guards,
+    explain_data_dependence,
+    recorded_sources,
+)
+from converters.exporters.torch.restrictions import check_sizes, find_restrictions
 from converters.recipe.artifact import ExporterOptions
 
 if TYPE_CHECKING:
@@ -48,22 +55,97 @@ def export_program(
 ) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
     """Return the exported program and its manifest entries: method, failures, operators.
 
-    Raises ExportError with torch.export's message.
+    Raises:
+        NarrowSizes: the program would be right for fewer sizes than the recipe allows.
+        ExportError: with torch.export's message.
+    """
+    attempt = capture_program(job, options.method)
+    counts = count_nodes(attempt.result)
+    return attempt.result, {"method": attempt.name, "failed": attempt.failed, **counts}
+
+
+def capture_program(
+    job: ExportJob, method: str = "auto", oblivious: bool = False, device: str = "cpu"
+) -> Attempt:
+    """Export by one method or the other; the result is an ExportedProgram.
+
+    Args:
+        job: has the module.
+        method: of torch.export, or `auto`.
+        oblivious: let no operator look whether a size is 0 or 1, as ONNX graphs need.
+        device: that the module is exported on, and is moved to.
+
+    Raises as `export_program`.
     """
     import torch
 
-    args, kwargs = job.example_call()
-    export = partial(
-        torch.export.export, job.module, args, kwargs, dynamic_shapes=job.dynamic_shapes()
-    )
-    methods: dict[str, Callable[[], Any]] = {
-        "non-strict": partial(export, strict=False),
-        "strict": partial(export, strict=True),
+    args, kwargs = example_call_on(job, device)
+    export = partial(torch.export.export, job.module.to(device), args, kwargs)
+    capture = partial(_capture, job, oblivious)
+    attempts: dict[str, Callable[[], Any]] = {
+        "non-strict": partial(capture, partial(export, strict=False)),
+        "strict": partial(capture, partial(export, strict=True), named=method == "strict"),
     }
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), recorded_sources():
         warnings.simplefilter("ignore")
-        method, program, failures = first_that_works(options.method, methods)
-    return program, {"method": method, "failed": failures, **count_nodes(program)}
+        return try_in_turn(method, attempts)
+
+
+def _capture(
+    job: ExportJob, oblivious: bool, export: Callable[..., Any], named: bool = True
+) -> torch.export.ExportedProgram:
+    """Export a program that is right for all sizes. Raises NarrowSizes, and torch's exceptions.
+
+    At first the dimensions are torch's `named` ones. It may take a relation that always holds for a
+    restriction; if it refuses, or a guard is left, its own search for relations decides.
+    """
+    program: torch.export.ExportedProgram | None = None
+    if named:
+        program = _with_named_dims(job, oblivious, export)
+    if program is None:
+        with _sizes_not_special(True):
+            program = _readably(export, dynamic_shapes=job.dynamic_shapes(hints=True))
+        check_sizes(program, job.facts)
+    drop_operators_guards(program)
+    return program
+
+
+def _with_named_dims(job: ExportJob, oblivious: bool, export: Callable[..., Any]) -> Any:
+    """Return the exported program; None if torch.export refuses the sizes or a guard is left."""
+    from torch._dynamo.exc import UserError, UserErrorType
+
+    try:
+        with _sizes_not_special(oblivious):
+            program = _readably(export, dynamic_shapes=job.dynamic_shapes())
+    except UserError as error:
+        if error.error_type is not UserErrorType.CONSTRAINT_VIOLATION:
+            raise
+        return None
+    return None if find_restrictions(program, job.facts) else program
+
+
+def _readably(export: Callable[..., Any], **options: Any) -> Any:
+    """Export; an error at code that looks at values says so in few words."""
+    try:
+        return export(**options)
+    except RuntimeError as error:
+        if message := explain_data_dependence(error):
+            raise ExportError(message) from error
+        raise
+
+
+def example_call_on(job: ExportJob, device: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return example arguments of the module, on a device."""
+    args, kwargs = job.example_call()
+    moved = {name: tensor.to(device) for name, tensor in kwargs.items()}
+    return tuple(tensor.to(device) for tensor in args), moved
+
+
+def _sizes_not_special(oblivious: bool) -> Any:
+    from torch.fx.experimental import _config
+
+    patch: Any = getattr(_config, "patch")  # noqa: B009 - torch adds it at import
+    return patch(backed_size_oblivious=oblivious)
 
 
 def count_nodes(program: torch.export.ExportedProgram) -> dict[str, dict[str, int]]:

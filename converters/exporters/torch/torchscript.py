@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import ZipFile
@@ -15,8 +16,9 @@ from zipfile import ZipFile
 from pydantic import Field
 
 from converters.errors import ExportError
-from converters.exporters.base import Exporter, first_that_works
+from converters.exporters.base import Exporter, try_in_turn
 from converters.exporters.job import Exported, ExportJob
+from converters.exporters.torch.tracing import Trace, judge, watched_trace
 from converters.models.calls.binding import bind
 from converters.recipe.artifact import ExporterOptions
 
@@ -69,16 +71,26 @@ class TorchScriptExporter(Exporter):
         methods = {"script": lambda: _script(job), "trace": lambda: _trace(job)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            method, module, failures = first_that_works(options.method, methods)
-            _save(module, job.folder / MODEL_FILE)
+            attempt = try_in_turn(options.method, methods)
+            written: _Written = attempt.result
+            notes = judge(written.trace, options.method == "trace", "`method: trace`")
+            _save(written.module, job.folder / MODEL_FILE)
         build = {
-            "method": method,
-            "failed": failures,
-            "by_keyword": _takes_names(job, method),
+            "method": attempt.name,
+            "failed": attempt.failed,
+            "by_keyword": _takes_names(job, attempt.name),
             "optimize_for_inference": options.optimize_for_inference,
-            "operators": _operators(module),
+            "operators": _operators(written.module),
         }
-        return Exported(MODEL_FILE, build=build, notes=[DEPRECATED])
+        return Exported(MODEL_FILE, build=build, notes=[DEPRECATED, *notes])
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A frozen module of TorchScript; if it was traced, where code looked at tensors."""
+
+    module: Any
+    trace: Trace = field(default_factory=Trace)
 
 
 def _save(module: Any, path: Path) -> None:
@@ -113,7 +125,7 @@ def _operators(module: Any) -> dict[str, int]:
     return dict(operators.most_common())
 
 
-def _script(job: ExportJob) -> Any:
+def _script(job: ExportJob) -> _Written:
     """Script the model as its author wrote it; flat ends are Python, which cannot be scripted.
 
     Raises ExportError if its arguments or casts need flat ends, or if scripting would take the
@@ -138,7 +150,7 @@ def _script(job: ExportJob) -> Any:
                 f"scripting takes {argument.name}=None for a tensor, so that `is None` is never "
                 "true: annotate it as Optional[Tensor]"
             )
-    return torch.jit.freeze(scripted)
+    return _Written(torch.jit.freeze(scripted))
 
 
 def _takes_names(job: ExportJob, method: str) -> bool:
@@ -148,7 +160,7 @@ def _takes_names(job: ExportJob, method: str) -> bool:
     return job.facts.by_keyword
 
 
-def _trace(job: ExportJob) -> Any:
+def _trace(job: ExportJob) -> _Written:
     """Trace; the tracer checks its result by running it again on the same inputs."""
     import torch
 
@@ -156,6 +168,6 @@ def _trace(job: ExportJob) -> Any:
     inputs: dict[str, Any] = (
         {"example_kwarg_inputs": kwargs} if kwargs else {"example_inputs": args}
     )
-    with torch.no_grad():
+    with torch.no_grad(), watched_trace(len(job.facts.inputs)) as trace:
         traced = torch.jit.trace(job.module, **inputs, strict=False)  # type: ignore[no-untyped-call]
-        return torch.jit.freeze(traced)
+        return _Written(torch.jit.freeze(traced), trace)

@@ -43,11 +43,15 @@ class Engine:
 
 @dataclass(frozen=True)
 class Quantized:
-    """A quantized graph, its entry in the manifest, and notes for the report."""
+    """A quantized graph, its entry in the manifest, and notes for the report.
+
+    `lasting`: notes on the graph before, which hold for each artifact made from it.
+    """
 
     graph: Path
     report: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    lasting: list[str] = field(default_factory=list)
 
     @property
     def kept_layers(self) -> list[str]:

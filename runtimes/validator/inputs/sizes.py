@@ -8,20 +8,38 @@ and each pair of ends at least once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from runtimes.spec import DimRange, Dims, best_sizes, export_sizes
+from runtimes.results import DimSizes, SizesTried
+from runtimes.spec import DimRange, Dims, best_sizes, complete_sizes, export_sizes, free_dims
 from runtimes.validator.defaults import SIZE_COST
 
 Sizes = dict[str, int]
 """One size for each dynamic dimension."""
 _WHOLE = 32  # sizes of a range that is tried whole
+_MOST = 20_000  # combinations of sizes that a condition is evaluated for
 _DEAR = 4.0  # cost beyond which one probe varies one dimension only
 
 
 def label(sizes: Mapping[str, int]) -> str:
     """Return the sizes in words."""
     return ", ".join(f"{name}={size}" for name, size in sizes.items())
+
+
+def sizes_tried(sizes: Iterable[Mapping[str, int]], dims: Dims) -> SizesTried | None:
+    """Summarize the sizes of probes as a share of the legal ones; None if all sizes are fixed."""
+    free = free_dims(dims)
+    if not free:
+        return None
+    combinations = {tuple(probe[name] for name in free) for probe in sizes}
+    by_dim = {}
+    for index, (name, dim) in enumerate(free.items()):
+        tried = sorted({combination[index] for combination in combinations})
+        by_dim[name] = DimSizes(tried=tried, legal=dim.count)
+    legal = math.prod(dim.count for dim in free.values())
+    return SizesTried(tried=len(combinations), legal=legal, dims=by_dim)
 
 
 def unseen_size(dim: DimRange, exported: int) -> int:
@@ -74,8 +92,13 @@ def design(dims: Dims, batch: str | None, count: int) -> list[Sizes]:
             size and its ends.
 
     Together the others cost at most SIZE_COST samples at the best sizes, or twice as much as the
-    most expensive one that is always tried.
+    most expensive one that is always tried. Dimensions that follow from others have those sizes.
     """
+    free = free_dims(dims)
+    return [complete_sizes(sizes, dims) for sizes in _design(free, batch, count)]
+
+
+def _design(dims: Dims, batch: str | None, count: int) -> list[Sizes]:
     best = best_sizes(dims)
     chosen = list(_always(dims, batch))
     left = max(SIZE_COST, *(2 * _cost(sizes, best) for sizes in chosen)) if chosen else 0.0
@@ -88,6 +111,37 @@ def design(dims: Dims, batch: str | None, count: int) -> list[Sizes]:
         left -= cost
         extra += 1
     return chosen
+
+
+def legal_sizes(dims: Dims, names: Sequence[str], limit: int = _MOST) -> list[Sizes]:
+    """Return the legal sizes of some dimensions together: all, or at most `limit` of them.
+
+    If there are more, each dimension takes the sizes at which implementations change, and then a
+    seeded sample of the pairs is drawn.
+    """
+    free = free_dims(dims)
+    roots: dict[str, None] = {}
+    for name in names:
+        relation = dims[name].relation
+        roots.update(dict.fromkeys(relation.names if relation else (name,)))
+    ranges: list[Sequence[int]] = []
+    for name in roots:
+        dim = free[name]
+        ranges.append(range(dim.min, dim.max + 1, dim.multiple_of))
+    if math.prod(map(len, ranges)) > limit:
+        exported = export_sizes(dims)
+        ranges = [candidates(free[name], exported[name]) for name in roots]
+    count = math.prod(map(len, ranges))
+    combinations: Iterable[tuple[int, ...]] = itertools.product(*ranges)
+    if count > limit:
+        rng = random.Random(0)
+        combinations = [tuple(map(rng.choice, ranges)) for _ in range(limit)]
+    others = {name: dim.best for name, dim in free.items()}
+    result = []
+    for combination in combinations:
+        sizes = complete_sizes({**others, **dict(zip(roots, combination, strict=True))}, dims)
+        result.append({name: sizes[name] for name in names})
+    return result
 
 
 def _always(dims: Dims, batch: str | None) -> Iterator[Sizes]:

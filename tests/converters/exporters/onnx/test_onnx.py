@@ -23,6 +23,7 @@ from converters.exporters.onnx.counts import count_nodes
 from converters.exporters.onnx.limits import check_versions
 from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.onnx.optimize import optimize_graph
+from converters.exporters.torch.tracing import TracedValues
 
 MakeJob = Callable[..., ExportJob]
 
@@ -55,6 +56,17 @@ class Head(nn.Module):
 
 def small_cnn() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), Head())
+
+
+class Switch(nn.Module):
+    """A branch on a weight, which is the same for all inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(2.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * float(self.scale) if self.scale > 1 else x
 
 
 class Branches(nn.Module):
@@ -148,10 +160,16 @@ def test_the_file_says_nothing_of_the_machine_it_was_made_on(
 
 
 def test_the_torchscript_exporter_takes_over_and_the_reason_is_recorded(make_job: MakeJob) -> None:
-    exported, _ = export(make_job(Branches(), {"x": ["batch", 3]}, {"batch": (1, 4)}))
+    exported, _ = export(make_job(Switch(), {"x": ["batch", 3]}, {"batch": (1, 4)}))
     assert exported.build["exporter"] == "torchscript"
     assert list(exported.build["failed"]) == ["dynamo"]
-    assert "data-dependent" in exported.build["failed"]["dynamo"]
+    assert "the code looks at values" in exported.build["failed"]["dynamo"]
+    assert "test_onnx.py, line" in exported.build["failed"]["dynamo"]
+
+
+def test_the_torchscript_exporter_does_not_take_over_where_values_decide(make_job: MakeJob) -> None:
+    with pytest.raises(TracedValues, match="accept it by name"):
+        export(make_job(Branches(), {"x": ["batch", 3]}, {"batch": (1, 4)}))
 
 
 def test_an_exporter_that_was_asked_for_is_the_only_one_tried(make_job: MakeJob) -> None:

@@ -8,9 +8,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from runtimes.spec import DimRange, export_sizes
+from runtimes.spec import DimRange, best_sizes, export_sizes
 from runtimes.validator.defaults import PROBED_SIZES
-from runtimes.validator.inputs.sizes import candidates, design, unseen_size
+from runtimes.validator.inputs.sizes import (
+    candidates,
+    design,
+    legal_sizes,
+    sizes_tried,
+    unseen_size,
+)
 
 
 @st.composite
@@ -120,3 +126,43 @@ def test_wrong_sequences_are_met() -> None:
     tokens = DimRange(min=1, opt=16, max=512)
     chosen = design({"batch": DimRange(max=8), "tokens": tokens}, "batch", PROBED_SIZES)
     assert any(65 <= sizes["tokens"] <= 127 for sizes in chosen)
+
+
+CACHE = {
+    "past": DimRange(min=1, opt=16, max=64),
+    "new": DimRange(max=8),
+    "total": DimRange(min=2, opt=17, max=72, equals="past + new"),
+}
+
+
+def test_a_dimension_that_follows_from_others_has_that_size_in_every_probe() -> None:
+    chosen = design(CACHE, None, PROBED_SIZES)
+    assert len(chosen) > 10
+    assert all(sizes["total"] == sizes["past"] + sizes["new"] for sizes in chosen)
+    assert {"past": 1, "new": 8, "total": 9} in chosen
+
+
+def test_a_small_range_is_evaluated_whole() -> None:
+    assert len(legal_sizes(PICTURE, ["height", "width"])) == 49 * 49
+    related = legal_sizes(CACHE, ["total", "new"])
+    assert len(related) == 64 * 8
+    assert all(1 <= sizes["total"] - sizes["new"] <= 64 for sizes in related)
+
+
+def test_a_large_range_is_evaluated_at_a_sample_that_repeats() -> None:
+    huge = {name: DimRange(min=1, opt=7, max=4096) for name in ("a", "b", "c")}
+    drawn = legal_sizes(huge, ["a", "b", "c"], limit=500)
+    assert len(drawn) == 500
+    assert drawn == legal_sizes(huge, ["a", "b", "c"], limit=500)
+    assert all(dim.allows(sizes[name]) for sizes in drawn for name, dim in huge.items())
+
+
+def test_tried_sizes_are_counted_beside_the_legal_ones() -> None:
+    probes = [best_sizes(CACHE), *design(CACHE, None, PROBED_SIZES), best_sizes(CACHE)]
+    tried = sizes_tried(probes, CACHE)
+    assert tried is not None
+    assert (tried.tried, tried.legal) == (len(probes) - 1, 64 * 8)
+    assert list(tried.dims) == ["past", "new"]
+    assert tried.dims["new"].tried == list(range(1, 9))
+    assert tried.dims["past"].legal == 64
+    assert sizes_tried([{}], {}) is None

@@ -1,0 +1,91 @@
+"""Guards of exported programs: their conditions, lines, and those that restrict nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from converters.errors import ExportError
+from converters.exporters.job import ExportJob
+from converters.exporters.torch.guards import find_guards, recorded_sources
+from converters.exporters.torch.program import capture_program
+
+MakeJob = Callable[..., ExportJob]
+
+
+class Twice(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.shape[1] < 100 else x
+
+
+class Gram(nn.Module):
+    """A product whose operator sets size 1 apart."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ x.transpose(-1, -2) + x
+
+
+def branch(x: torch.Tensor) -> torch.Tensor:
+    return x * 2 if x.sum() > 0 else x
+
+
+def number(x: torch.Tensor) -> torch.Tensor:
+    return x * 2 if float(x.mean()) > 0.5 else x
+
+
+def masked(x: torch.Tensor) -> torch.Tensor:
+    return x * 2 if x[x > 0].shape[0] > 3 else x
+
+
+class Function(nn.Module):
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_guard_has_the_dimension_and_the_line_of_its_condition(
+    strict: bool, make_job: MakeJob
+) -> None:
+    job = make_job(Twice(), {"x": ["batch", "length"]}, {"batch": (1, 4), "length": (2, 99, 8)})
+    args, _ = job.example_call()
+    with recorded_sources():
+        program = torch.export.export(
+            job.module, args, dynamic_shapes=job.dynamic_shapes(hints=True), strict=strict
+        )
+    [guard] = [guard for guard in find_guards(program, job.facts) if "100" in guard.condition]
+    assert (guard.condition, guard.dims) == ("length < 100", ("length",))
+    assert [guard.holds({"length": size}) for size in (2, 99, 100)] == [True, True, False]
+    assert guard.source is not None
+    assert guard.source.startswith("test_guards.py, line ")
+    assert "x.shape[1] < 100" in guard.source
+
+
+@pytest.mark.parametrize("method", ["non-strict", "strict"])
+def test_an_operators_choice_at_size_1_restricts_nothing(method: str, make_job: MakeJob) -> None:
+    dims = {"batch": (1, 4), "height": (1, 64, 8), "width": "height"}
+    job = make_job(Gram(), {"x": ["batch", "height", "width"]}, dims)
+    module = capture_program(job, method).result.module()
+    for size in (1, 2, 5):
+        x = torch.randn(1, size, size)
+        torch.testing.assert_close(module(x), job.module(x))
+
+
+@pytest.mark.parametrize("method", ["non-strict", "strict"])
+@pytest.mark.parametrize("function", [branch, number, masked], ids=lambda f: f.__name__)
+def test_a_look_at_values_is_told_with_its_line(
+    function: Callable[[torch.Tensor], torch.Tensor], method: str, make_job: MakeJob
+) -> None:
+    job = make_job(Function(function), {"x": ["batch", 3]}, {"batch": (1, 4)})
+    with pytest.raises(ExportError) as error:
+        capture_program(job, method)
+    message = str(error.value)
+    assert "the code looks at values (test_guards.py, line " in message
+    assert "torch.where" in message
+    assert len(message) < 400, "torch's own text has pages"
