@@ -10,7 +10,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from runtimes.spec import Arrays, DimRange, Dims, Specs, TensorSpec, mismatch, profile_shapes
+from runtimes.spec import (
+    Arrays,
+    DimRange,
+    Dims,
+    Specs,
+    TensorSpec,
+    graph_outputs,
+    mismatch,
+    profile_shapes,
+)
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 DIMS = {"batch": DimRange(min=2, max=5), "tokens": DimRange(min=1, opt=4, max=8)}
@@ -147,3 +156,21 @@ def test_a_profile_has_the_smallest_the_best_and_the_largest_shape(spec: TensorS
 @given(specs)
 def test_a_spec_survives_json(spec: TensorSpec) -> None:
     assert TensorSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+names = st.lists(st.sampled_from(["x", "state", "state_out", "state_out_out", "y"]), unique=True)
+
+
+@given(names, names)
+def test_names_in_a_graph_are_unique_and_change_only_where_they_must(
+    inputs: list[str], outputs: list[str]
+) -> None:
+    inner = graph_outputs(inputs, outputs)
+    assert list(inner) == outputs
+    assert len({*inputs, *inner.values()}) == len(inputs) + len(outputs)
+    for name, inner_name in inner.items():
+        assert (inner_name == name) == (name not in inputs)
+
+
+def test_a_state_that_is_passed_on_has_a_name_of_its_own_in_a_graph() -> None:
+    assert graph_outputs(["x", "state"], ["y", "state"]) == {"y": "y", "state": "state_out"}
