@@ -21,6 +21,7 @@ from runtimes.spec import (
     complete_sizes,
     export_sizes,
     free_dims,
+    graph_outputs,
     mismatch,
     profile_shapes,
 )
@@ -225,3 +226,21 @@ def test_a_relation_that_gives_no_size_is_refused(dims: Any, message: str) -> No
 def test_a_manifest_cannot_state_another_range_than_its_relation_gives() -> None:
     forged = {**CACHE, "total": {"min": 1, "max": 10**9, "equals": "past + new"}}
     assert read(forged) == read(CACHE)
+
+
+names = st.lists(st.sampled_from(["x", "state", "state_out", "state_out_out", "y"]), unique=True)
+
+
+@given(names, names)
+def test_names_in_a_graph_are_unique_and_change_only_where_they_must(
+    inputs: list[str], outputs: list[str]
+) -> None:
+    inner = graph_outputs(inputs, outputs)
+    assert list(inner) == outputs
+    assert len({*inputs, *inner.values()}) == len(inputs) + len(outputs)
+    for name, inner_name in inner.items():
+        assert (inner_name == name) == (name not in inputs)
+
+
+def test_a_state_that_is_passed_on_has_a_name_of_its_own_in_a_graph() -> None:
+    assert graph_outputs(["x", "state"], ["y", "state"]) == {"y": "y", "state": "state_out"}

@@ -187,11 +187,12 @@ def _check_count(names: Sequence[str], parameters: Mapping[str, inspect.Paramete
     places = sum(kind in _IN_ORDER for kind in kinds)
     if inspect.Parameter.VAR_POSITIONAL in kinds or places >= len(names):
         return
+    close = difflib.get_close_matches(names[0], parameters, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
     raise UsageError(
-        f"inputs: forward({_listed(parameters)}) has no parameter {names[0]!r}"
-        f"{nearest(names[0], parameters)}, and takes {places} inputs in order, not {len(names)} "
-        f"({', '.join(names)}). Elements of a list or dict are named after their parameter: "
-        "NAME.0, NAME.1 or NAME.KEY"
+        f"inputs: forward({_listed(parameters)}) has no parameter named {' or '.join(names)}, and "
+        f"in order it takes {places}, not {len(names)}{hint}. Elements of a list or dict are named "
+        "after their parameter: NAME.0, NAME.1 or NAME.KEY"
     )
 
 

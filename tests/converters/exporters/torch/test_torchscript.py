@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -80,6 +80,43 @@ def test_several_inputs_go_by_keyword(make_job: MakeJob) -> None:
         _, module = export(job, method=method)
         left, right = torch.ones(2, 3), torch.zeros(2, 3)
         assert torch.equal(module(right=right, left=left)["difference"], left)
+
+
+class Masked(nn.Module):
+    def forward(self, x: torch.Tensor, mask=None) -> torch.Tensor:  # type: ignore[no-untyped-def]
+        return x if mask is None else x * mask
+
+
+def test_a_default_of_none_that_scripting_takes_for_a_tensor_is_traced(make_job: MakeJob) -> None:
+    exported, module = export(make_job(Masked(), {"x": ["batch", 3]}, {"batch": (1, 4)}))
+    assert exported.build["method"] == "trace"
+    assert "mask=None for a tensor" in exported.build["failed"]["script"]
+    assert torch.equal(module(torch.ones(2, 3)), torch.ones(2, 3))
+
+
+class Named(nn.Module):
+    """Keyword-only arguments and a named tuple: flat ends for others, but it can be scripted."""
+
+    def forward(self, *, left: torch.Tensor, right: torch.Tensor) -> Difference:
+        return Difference(left - right if bool(left.sum() > 0) else right, left)
+
+
+class Difference(NamedTuple):
+    difference: torch.Tensor
+    left: torch.Tensor
+
+
+def test_a_module_that_can_be_scripted_needs_no_flat_ends(make_job: MakeJob) -> None:
+    job = make_job(Named(), {"right": [2, 3], "left": [2, 3]})
+    exported, module = export(job)
+    assert job.facts.flat
+    assert not job.facts.by_keyword
+    assert (exported.build["method"], exported.build["by_keyword"]) == ("script", True)
+    left, right = torch.ones(2, 3), torch.full((2, 3), 3.0)
+    assert torch.equal(module(right=right, left=-left).difference, right)
+    traced, module = export(job, method="trace")
+    assert traced.build["by_keyword"] is False
+    assert torch.equal(module(right, left)[1], left)
 
 
 def test_the_module_is_frozen_and_its_operators_are_counted(make_job: MakeJob) -> None:

@@ -74,9 +74,11 @@ def test_a_mixture_is_an_error_with_the_nearest_name(names: list[str], words: st
 
 
 def test_more_inputs_than_places() -> None:
-    with pytest.raises(UsageError, match=r"takes 1 inputs in order, not 2 \(x, y\).*NAME\.0"):
+    with pytest.raises(
+        UsageError, match=r"named x or y, and in order it takes 1, not 2\. .*NAME\.0"
+    ):
         called(lambda self, features: 0, ["x", "y"])
-    with pytest.raises(UsageError, match=r"did you mean 'scale'\?, and takes 0 inputs in order"):
+    with pytest.raises(UsageError, match=r"in order it takes 0, not 1; did you mean 'scale'\?"):
         called(lambda self, *, scale: 0, ["scales"])
 
 
