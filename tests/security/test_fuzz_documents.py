@@ -214,8 +214,8 @@ def test_baselines_with_junk_in_them(folder: Path, value: Any, content: bytes) -
 class Here:
     """Stands for a session's process: answers in this one, so that many examples cost little."""
 
-    def __init__(self, target: Any, options: Any, log: Any = None) -> None:
-        self._host = SessionHost(partial(load, target.artifact.path))
+    def __init__(self, artifact: Artifact, device: str, options: Any, log: Any = None) -> None:
+        self._host = SessionHost(partial(load, artifact.path))
 
     def call(self, method: str, *args: Any, timeout: float | None = None) -> Any:
         """As `Child.call`."""
