@@ -31,7 +31,9 @@ PART_SQNR_DB = {"fp16": 15.0, "bf16": 6.0, "int8": 1.0, "int4": 1.0}
 # An index whose error stands out from those beside it by more than this, in error and in SQNR, has a
 # fault of its own: the rounding of one layer spreads over its outputs alike. It fails below the SQNR
 # named here: 0.3 rms on one of ten logits is at 10 dB beside 25. First values.
+# Axes of more indices than this, beside others, are places of a picture: there errors do differ.
 OUTLIER_DB = 12.0
+OUTLIER_AXIS = 64
 OUTLIER_INDICES = 4
 OUTLIER_SQNR_DB = {"fp16": 40.0, "bf16": 25.0, "int8": 15.0, "int4": 12.0}
 # Samples that a part's variation needs, indices of an axis beyond which its elements are points of

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from runtimes.results import GateResult
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import (
+    OUTLIER_AXIS,
     OUTLIER_DB,
     OUTLIER_INDICES,
     OUTLIER_SQNR_DB,
@@ -67,8 +68,11 @@ def measure_parts(
         by_index = list(_by_index(name, sums))
         if by_index:
             parts.append(_whole(name, sums))
-            parts.append(min(by_index, key=lambda part: part.sqnr_db))
-            parts += [part for part in by_index if part.usual is not None][:1]
+            worst = min(by_index, key=lambda part: part.sqnr_db)
+            parts.append(replace(worst, usual=None))
+            outliers = [part for part in by_index if part.usual is not None]
+            if outliers:
+                parts.append(min(outliers, key=lambda part: part.sqnr_db))
     return parts
 
 
@@ -76,7 +80,7 @@ def judge_parts(parts: Sequence[Part], precision: str) -> Iterator[GateResult]:
     """Yield a result for the worst whole output and for the worst part; none without a limit."""
     for whole, limits in ((True, VARIATION_SQNR_DB), (False, PART_SQNR_DB)):
         limit = limits.get(precision)
-        measured = [part for part in parts if part.whole is whole]
+        measured = [part for part in parts if part.whole is whole and part.usual is None]
         if limit is None or not measured:
             continue
         worst = min(measured, key=lambda part: part.sqnr_db)
@@ -146,7 +150,9 @@ def _by_index(name: str, sums: _Sums) -> Iterator[Part]:
         variation, error = sums.variation.sum(others), sums.error.sum(others)
         varying = np.flatnonzero(variation > VARIATION_SHARE * sums.magnitude / count)
         decibels = [_decibel(float(variation[i]), float(error[i])) for i in varying]
-        outliers = _outliers(np.array(decibels), error[varying])
+        outliers = np.zeros(len(varying), bool)
+        if len(axes) == 1 or count <= OUTLIER_AXIS:
+            outliers = _outliers(np.array(decibels), error[varying])
         for number, index in enumerate(varying):
             place = ", ".join(str(index) if other == axis else ":" for other in axes)
             usual = float(np.median(decibels)) if outliers[number] else None
