@@ -465,6 +465,7 @@ def test_inspect_shows_what_a_manifest_says(invoke: Invoke, small_build: Path) -
         "image: float32[batch, 3, 32, 32]",
         "logits: float32[batch, 10]",
         "batch: 1 to 8, best at 1",
+        "batch 8 of 8",
         "Conv",
         "dynamo",
         "20",
