@@ -203,14 +203,13 @@ def _parts(*arrays: Array) -> Iterator[tuple[str, Array, Array]]:
         yield f"[{place}]", first.mean(others), second.mean(others)
 
 
-def _pooled(defects: Array, honest: Array) -> Iterator[tuple[float, str]]:
-    """Yield the ratio of defect to honest error of the whole and of each index of inner axes."""
-    squares = np.square(defects), np.square(honest)
-    whole = float(np.sqrt(squares[1].mean()))
-    for place, defect, error in _parts(*squares):
+def _pooled(defect: Array, honest: Array) -> Iterator[tuple[float, str]]:
+    """Yield the ratio of defect to honest error, both squared, of the whole and of inner indices."""
+    whole = float(np.sqrt(honest.mean()))
+    for place, mean_defect, mean_honest in _parts(defect, honest):
         if place.startswith("[{0}"):
             continue  # single samples
-        scale = np.maximum(np.sqrt(error), _SMALL_PART * whole) + _TINY
-        ratios = np.atleast_1d(np.sqrt(defect) / scale)
+        scale = np.maximum(np.sqrt(mean_honest), _SMALL_PART * whole) + _TINY
+        ratios = np.atleast_1d(np.sqrt(mean_defect) / scale)
         index = int(np.argmax(ratios))
         yield float(ratios[index]), place.format(index)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mutation.subjects import Subject
 from runtimes.errors import ArtifactError, BurnishError
 from runtimes.results import Row, Status
 from runtimes.session import Session
+from runtimes.spec import Arrays
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ class Trial:
         """Judge one mutant."""
         started = time.perf_counter()
         blank = Result(self.subject.name, mutant.kind, mutant.draw, mutant.words, "invalid")
-        session = self._open(mutant)
-        if session is None:
-            return _replaced(blank, digest=self.subject.digest)
+        try:
+            session = self._open(mutant)
+        except BurnishError as error:
+            return _replaced(blank, reason=str(error)[:300], digest=self.subject.digest)
         row = judge(session, self.subject)
         difference = self._oracle.compare(session)
         outcome = self._outcome(row, difference)
@@ -109,30 +110,27 @@ class Trial:
             return "equal"
         return "survived" if row.status is Status.PASSED else "caught"
 
-    def _open(self, mutant: Mutant) -> Session | None:
-        """Open a mutant; None if it does not load, or runs at none of the first probes."""
+    def _open(self, mutant: Mutant) -> Session:
+        """Open a mutant. Raises BurnishError if it does not load, or runs at none of the sizes."""
         if mutant.content is None:
-            return None
-        try:
-            session = open_session(mutant.content, self.subject)
-        except ArtifactError:
-            return None
-        return session if any(_runs(session, self.subject)) else None
+            raise ArtifactError("it could not be made")
+        session = open_session(mutant.content, self.subject)
+        problems = []
+        for inputs in _sized_inputs(self.subject):
+            try:
+                session.run(inputs)
+                return session
+            except BurnishError as error:
+                problems.append(error)
+        raise problems[0]
 
 
-def _runs(session: Session, subject: Subject) -> Iterator[bool]:
-    """Yield whether a session answers: samples at the best sizes, and each other size."""
-    tried = set()
+def _sized_inputs(subject: Subject) -> list[Arrays]:
+    """Return the first probe of each size."""
+    by_size: dict[tuple[int, ...], Arrays] = {}
     for probe in subject.reference.probes:
-        key = tuple(probe.sizes.values())
-        if key in tried:
-            continue
-        tried.add(key)
-        try:
-            session.run(probe.inputs)
-            yield True
-        except BurnishError:
-            yield False
+        by_size.setdefault(tuple(probe.sizes.values()), probe.inputs)
+    return list(by_size.values())
 
 
 def _gate(row: Row) -> str:
