@@ -123,7 +123,9 @@ def test_the_page_gives_shares_and_a_reason_for_each_survivor(
 ) -> None:
     caught = mutation.trial.Result("mlp/onnx", "weight zeroed", 1, "w", "caught", "parity", 900.0)
     survivor = replace(caught, kind="size conditional", words="y by batch, one", outcome="survived")
-    mutation.page.write_page(tmp_path / "page.md", [caught, survivor], "python benchmarks/mutants.py")
+    mutation.page.write_page(
+        tmp_path / "page.md", [caught, survivor], "python benchmarks/mutants.py"
+    )
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "Lossless: 1 of 2 caught (50.0%)." in page
     assert "| parity | 1 |" in page
