@@ -18,7 +18,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What is tried: kinds of defects, mutants per subject, the seed, where results lie."""
+    """Scope of a run: kinds of defects, mutants per subject, the seed, where results lie."""
 
     kinds: Sequence[str]
     count: int

@@ -20,7 +20,7 @@ from runtimes.spec import Arrays
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one mutant.
+    """Outcome of one mutant.
 
     Attributes:
         subject, kind, draw, words: the mutant.

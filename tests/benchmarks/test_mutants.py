@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,10 +23,9 @@ def mutation() -> Iterator[SimpleNamespace]:
     """The benchmark's modules, imported as its script does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        from mutation import mutants, oracle, page, sessions, subjects, trial
-        from mutation.changes import kinds
-
-        yield SimpleNamespace(**locals())
+        names = ("mutants", "oracle", "page", "sessions", "subjects", "trial")
+        modules = {name: import_module(f"mutation.{name}") for name in names}
+        yield SimpleNamespace(**modules, kinds=import_module("mutation.changes.kinds").KINDS)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def trial(mutation: SimpleNamespace, small_build: Path) -> SimpleNamespace:
 def test_every_unequal_mutant_of_a_seeded_sample_is_caught(
     mutation: SimpleNamespace, trial: SimpleNamespace
 ) -> None:
-    mutants = trial.factory.mutants(list(mutation.kinds.KINDS), COUNT)
+    mutants = trial.factory.mutants(list(mutation.kinds), COUNT)
     results = [trial.try_mutant(mutant) for mutant in mutants]
     unequal = [result for result in results if result.outcome in ("caught", "survived")]
     assert len(results) == COUNT
