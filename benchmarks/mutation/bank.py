@@ -12,7 +12,7 @@ import numpy as np
 from mutation.graphs import Array, Sizes
 from mutation.subjects import Subject
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec, best_sizes
-from runtimes.validator.probes import draw
+from runtimes.validator.inputs.draws import draw, draw_all, kind_of
 
 ORDINARY, RESIZED, EXTREME = 120, 500, 400
 """How many inputs of each kind: at the best sizes, at other sizes, of unusual values."""
@@ -38,17 +38,15 @@ def make_bank(subject: Subject, seed: int) -> list[Entry]:
     best = best_sizes(dims)
     ordinary = []
     for _ in range(ORDINARY):
-        values = _blend(real, rng) if real else _draw(inputs, best, rng)
+        values = _blend(real, rng) if real else draw_all(inputs, best, rng)
         ordinary.append(Entry(values, False, False))
-    others = [Entry(_draw(inputs, sizes, rng), False, True) for sizes in _sizes(inputs, dims, rng)]
+    others = [
+        Entry(draw_all(inputs, sizes, rng), False, True) for sizes in _sizes(inputs, dims, rng)
+    ]
     for _ in range(EXTREME):
         others.append(Entry(_extreme(inputs, _some(inputs, dims, rng), rng), True, True))
     order = rng.permutation(len(others))
     return [*ordinary, *(others[index] for index in order)]
-
-
-def _draw(inputs: Specs, sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    return {name: draw(spec, sizes, rng) for name, spec in inputs.items()}
 
 
 def _blend(real: list[Arrays], rng: np.random.Generator) -> Arrays:
@@ -95,17 +93,19 @@ def _affordable(inputs: Specs, sizes: Sizes, dims: Dims) -> bool:
 
 def _extreme(inputs: Specs, sizes: Sizes, rng: np.random.Generator) -> Arrays:
     form = str(rng.choice(["scaled", "shifted", "constant", "sparse", "ends", "mixed"]))
-    return {name: _values(spec, sizes, form, rng) for name, spec in inputs.items()}
+    return {name: _values(name, spec, sizes, form, rng) for name, spec in inputs.items()}
 
 
-def _values(spec: TensorSpec, sizes: Sizes, form: str, rng: np.random.Generator) -> Array:
+def _values(
+    name: str, spec: TensorSpec, sizes: Sizes, form: str, rng: np.random.Generator
+) -> Array:
     """Return legal values that are unusual: of another scale, of one sign, constant, mostly zero."""
-    ordinary = draw(spec, sizes, rng)
+    ordinary = draw(name, spec, sizes, rng)
     if not np.issubdtype(spec.dtype, np.floating):
-        if form in ("constant", "ends"):
-            one = draw(spec, sizes, rng).reshape(-1)[:1]
-            return np.broadcast_to(one, ordinary.shape).copy()
-        return ordinary
+        if form not in ("constant", "ends"):
+            return ordinary
+        constant = 1 if kind_of(name, spec) == "mask" else ordinary.reshape(-1)[:1]
+        return np.broadcast_to(np.asarray(constant, spec.dtype), ordinary.shape).copy()
     low, high = spec.range or (-math.inf, math.inf)
     scale = 10 ** rng.uniform(-3, 3) if spec.range is None else rng.uniform(0, 1)
     values = {

@@ -14,7 +14,7 @@ import onnxruntime
 from mutation.changes.kinds import KINDS
 from mutation.graphs import Array, Graph, Sizes
 from mutation.subjects import Subject
-from runtimes.validator.probes import draw
+from runtimes.validator.inputs.draws import draw_all
 
 _STALE = 6  # equal mutants in a row after which a kind has no more
 
@@ -102,5 +102,5 @@ class Factory:
         )
         rng = np.random.default_rng(0)
         specs = self._subject.artifact.manifest.inputs
-        inputs = {key: draw(spec, sizes, rng) for key, spec in specs.items()}
+        inputs = draw_all(specs, sizes, rng)
         return np.asarray(session.run([name], inputs)[0])

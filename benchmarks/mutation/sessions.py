@@ -8,11 +8,11 @@ import onnxruntime
 
 from mutation.subjects import Subject
 from runtimes.engines.onnx.onnx import OnnxSession
-from runtimes.errors import ArtifactError
-from runtimes.results import Row
+from runtimes.errors import ArtifactError, BurnishError
+from runtimes.results import GateResult
 from runtimes.session import Session
 from runtimes.validator.host import SessionHost
-from runtimes.validator.validate import Target, judge_session
+from runtimes.validator.judge import collect, judge
 
 
 def open_session(content: bytes, subject: Subject) -> Session:
@@ -38,6 +38,12 @@ class LocalHost:
         return getattr(self._host, method)(*arguments)
 
 
-def judge(session: Session, subject: Subject) -> Row:
-    """Return the validator's verdict on a session that claims to be the subject's."""
-    return judge_session(Target(subject.artifact, "cpu"), subject.reference, LocalHost(session))
+def failed_gates(session: Session, subject: Subject) -> list[GateResult]:
+    """Return the gates before speed that a session fails which claims to be the subject's."""
+    manifest, reference = subject.artifact.manifest, subject.reference
+    try:
+        answers = collect(LocalHost(session), reference.probes)  # type: ignore[arg-type]
+    except BurnishError as error:
+        return [GateResult(gate="runs", ok=False, detail=str(error))]
+    _, results = judge(manifest, manifest.gates, reference, answers)
+    return [result for result in results if result.ok is False]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mutation.mutants import Factory, Mutant
 from mutation.oracle import BEYOND_ROUNDING, Difference, Oracle
-from mutation.sessions import judge, open_session
+from mutation.sessions import failed_gates, open_session
 from mutation.subjects import Subject
 from runtimes.errors import ArtifactError, BurnishError
-from runtimes.results import Row, Status
+from runtimes.results import GateResult
 from runtimes.session import Session
 from runtimes.spec import Arrays
 
@@ -91,24 +91,24 @@ class Trial:
             session = self._open(mutant)
         except BurnishError as error:
             return _replaced(blank, reason=str(error)[:300], digest=self.subject.digest)
-        row = judge(session, self.subject)
+        failed = failed_gates(session, self.subject)
         difference = self._oracle.compare(session)
-        outcome = self._outcome(row, difference)
+        outcome = self._outcome(failed, difference)
         return _replaced(
             blank,
             outcome=outcome,
-            gate=_gate(row),
+            gate=failed[0].gate if failed else "",
             ratio=difference.ratio if math.isfinite(difference.ratio) else -1.0,
             where=difference.where,
-            reason=(row.reason or "")[:300],
+            reason="; ".join(result.detail for result in failed)[:300],
             digest=self.subject.digest,
             seconds=round(time.perf_counter() - started, 3),
         )
 
-    def _outcome(self, row: Row, difference: Difference) -> str:
+    def _outcome(self, failed: list[GateResult], difference: Difference) -> str:
         if not difference.ratio > self._limit:
             return "equal"
-        return "survived" if row.status is Status.PASSED else "caught"
+        return "caught" if failed else "survived"
 
     def _open(self, mutant: Mutant) -> Session:
         """Open a mutant. Raises BurnishError if it does not load, or runs at none of the sizes."""
@@ -131,11 +131,6 @@ def _sized_inputs(subject: Subject) -> list[Arrays]:
     for probe in subject.reference.probes:
         by_size.setdefault(tuple(probe.sizes.values()), probe.inputs)
     return list(by_size.values())
-
-
-def _gate(row: Row) -> str:
-    failed = [result.gate for result in row.gates if result.ok is False]
-    return failed[0] if failed else ""
 
 
 def _replaced(result: Result, **fields: object) -> Result:
