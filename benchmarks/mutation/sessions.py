@@ -7,7 +7,7 @@ from typing import Any
 import onnxruntime
 
 from mutation.subjects import Subject
-from runtimes.engines.onnx.onnx import OnnxSession
+from runtimes.engines.onnx.onnx import PRECISE_BYTES, OnnxSession
 from runtimes.errors import ArtifactError, BurnishError
 from runtimes.results import GateResult
 from runtimes.session import Session
@@ -20,6 +20,7 @@ def open_session(content: bytes, subject: Subject) -> Session:
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
     settings.intra_op_num_threads = 1
+    settings.add_session_config_entry(PRECISE_BYTES, "1")
     try:
         engine = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class

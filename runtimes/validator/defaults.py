@@ -40,6 +40,17 @@ PART_SAMPLES = 24
 PART_AXIS = 4096
 VARIATION_SHARE = 1e-10
 
+# A lossy artifact may err more than its precision explains (outputs/honest.py) by this many dB. An
+# int8 artifact computes what its quantized graph does, and 3 dB is a defect as large as the honest
+# error; engines requantize a little differently, so a single part may spread twice as far. What
+# float16 explains is estimated: right artifacts lie between 13 dB below eager's rounding error
+# times the ratio of the units and 1 dB above (benchmarks/mutants.md). First values.
+HONEST_DB, HONEST_PART_DB = 3.0, 6.0
+# Samples that this is measured on, and values that a part needs.
+HONEST_SAMPLES, HONEST_VALUES = 64, 16
+HALF_DB = 12.0
+HALF_ROUNDING = {"fp16": 2.0**13, "bf16": 2.0**16}
+
 # A pruned model computes another function, so its errors are compared with itself as exported, and
 # its decisions with the model before pruning. With labels: removing 70 % of a small network's
 # multiply-adds costs less than a point of accuracy after recovery (benchmarks/pruning.md); more

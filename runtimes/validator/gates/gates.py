@@ -20,6 +20,7 @@ from runtimes.validator.evidence import Evidence, rms_between
 from runtimes.validator.gates.batch import batch_invariant
 from runtimes.validator.gates.decisions import decisions
 from runtimes.validator.gates.finite import finite, not_comparable
+from runtimes.validator.gates.honest import honest
 from runtimes.validator.gates.metric import metric
 from runtimes.validator.gates.original import from_original
 from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits, whole_numbers
@@ -132,6 +133,7 @@ def _common_limits(evidence: Evidence) -> Iterator[GateResult]:
     if not evidence.lossless and limits.sqnr_db is None:
         parts = measure_parts(evidence.first, evidence.reference)
         yield from judge_parts(parts, evidence.manifest.precision)
+        yield from honest(evidence)
     if limits.max_abs is not None:
         name = "largest absolute error"
         yield _limit("parity", name, measured.max_abs, limits.max_abs, at_most=True)
