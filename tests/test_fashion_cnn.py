@@ -186,6 +186,4 @@ def test_onnx_is_as_accurate_as_eager_in_float32_and_nearly_so_in_int8(tmp_path:
     assert abs(exact.drop) <= 0.005, (
         "at most one picture lies so near a border that rounding decides"
     )
-    # Without VNNI, ONNX Runtime adds products of bytes in 16 bits, which saturates.
-    exact_sums = own_cpu() == "arm" or supports("avx512_vnni", "avx_vnni")
-    assert abs(coarse.drop) <= (0.02 if exact_sums else 0.06)
+    assert abs(coarse.drop) <= 0.02, "on a CPU without VNNI too: nothing saturates"

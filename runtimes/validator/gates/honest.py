@@ -57,7 +57,7 @@ def honest(evidence: Evidence) -> Iterator[GateResult]:
 def _quantized(build: Mapping[str, Any]) -> dict[str, Errors]:
     """Return the errors that the build measured. Raises ArtifactError if they cannot be read."""
     reports = [record.get("quantize") or {} for record in build.get("passes", [])]
-    expected = next((report[EXPECTED] for report in reports if EXPECTED in report), {})
+    expected: Any = next((report[EXPECTED] for report in reports if EXPECTED in report), {})
     try:
         return TypeAdapter(dict[str, Errors]).validate_python(expected)
     except ValidationError as error:
