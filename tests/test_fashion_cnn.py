@@ -15,7 +15,6 @@ from converters.data.uses import evaluation_samples
 from converters.plan.load import CONFIGS, load_recipe
 from converters.recipe.schema import Recipe
 from converters.user_code import FactoryError, call_factory
-from runtimes.machine.machine import own_cpu, supports
 from runtimes.results import Status
 
 FOLDER = CONFIGS / "fashion_cnn"
