@@ -135,8 +135,8 @@ LARGE, SMALL = 1e3, 1e-3
 LARGER, DENORMAL = 30.0, 1e-40
 
 # Sets of inputs that are added so that each id of an embedding occurs once: 16 sets of 128 tokens
-# hold 2,048 ids.
-ID_PROBES = 16
+# hold 2,048 ids. A batch is as large as it takes to hold so many, if a sample has fewer.
+ID_PROBES, IDS_PER_PROBE = 16, 128
 
 # A reference whose outputs differ between inputs by less than this share of their rms is constant:
 # any artifact "agrees" with it.
