@@ -72,8 +72,7 @@ def test_the_worst_part_is_named() -> None:
 def test_a_part_without_an_error_of_its_own_is_compared_with_a_share_of_the_whole() -> None:
     honest = Errors(whole=1.0, axes=((2.0, 0.0),))
     _, (part, name) = excess({"y": Errors(whole=1.0, axes=((2.0, 1e-3),))}, {"y": honest})
-    assert part < 0
-    assert name in ("y[:, 0]", "y[:, 1]")
+    assert (part, name) == (0.0, "y[:, 0]")
 
 
 def test_few_samples_have_no_parts() -> None:
@@ -88,7 +87,7 @@ def test_the_error_of_float16_is_explained_by_eagers_rounding() -> None:
     }
     expected = rounding_errors(base)["logits"].scaled(2.0**26)
     (whole, _), _ = excess(measure_errors(answers, base), {"logits": expected})
-    assert abs(whole) < 3
+    assert -10 < whole < 3, "the floor of eager's error is the unit of rounding, above its rms"
 
 
 def test_outputs_whose_size_changes_from_sample_to_sample_are_left_out() -> None:
