@@ -35,7 +35,7 @@ def main() -> None:
     from mutation.changes.kinds import KINDS
     from mutation.page import summary, write_page
     from mutation.run import Settings, run
-    from mutation.subjects import build_subjects, recipes
+    from mutation.subject import build_subjects, recipes
 
     models = arguments.models.split(",") if arguments.models else recipes()
     kinds = arguments.mutations.split(",") if arguments.mutations else list(KINDS)

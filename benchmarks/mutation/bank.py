@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mutation.graphs import Array, Sizes
-from mutation.subjects import Subject
+from mutation.subject import Subject
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec, best_sizes
 from runtimes.validator.inputs.draws import draw, draw_all, kind_of
 

@@ -13,7 +13,7 @@ import onnxruntime
 
 from mutation.changes.kinds import KINDS
 from mutation.graphs import Array, Graph, Sizes
-from mutation.subjects import Subject
+from mutation.subject import Subject
 from runtimes.validator.inputs.draws import draw_all
 
 _STALE = 6  # equal mutants in a row after which a kind has no more

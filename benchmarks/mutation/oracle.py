@@ -18,7 +18,7 @@ import numpy as np
 from mutation.bank import ORDINARY, Entry, make_bank
 from mutation.graphs import Array
 from mutation.sessions import open_session
-from mutation.subjects import Subject
+from mutation.subject import Subject
 from runtimes.errors import BurnishError
 from runtimes.session import Session
 from runtimes.spec import Arrays

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutation.subjects import Subject
+from mutation.subject import Subject
 from mutation.trial import Result, Results, Trial
 
 _SECONDS_BETWEEN_LINES = 10.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnxruntime
 
-from mutation.subjects import Subject
+from mutation.subject import Subject
 from runtimes.engines.onnx.onnx import PRECISE_BYTES, OnnxSession
 from runtimes.errors import ArtifactError, BurnishError
 from runtimes.results import GateResult

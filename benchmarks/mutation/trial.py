@@ -11,7 +11,7 @@ from pathlib import Path
 from mutation.mutants import Factory, Mutant
 from mutation.oracle import BEYOND_ROUNDING, Difference, Oracle
 from mutation.sessions import failed_gates, open_session
-from mutation.subjects import Subject
+from mutation.subject import Subject
 from runtimes.errors import ArtifactError, BurnishError
 from runtimes.results import GateResult
 from runtimes.session import Session

@@ -20,7 +20,7 @@ def mutation() -> Iterator[SimpleNamespace]:
     """The benchmark's modules, imported as its script does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        names = ("mutants", "oracle", "page", "sessions", "subjects", "trial")
+        names = ("mutants", "oracle", "page", "sessions", "subject", "trial")
         modules = {name: import_module(f"mutation.{name}") for name in names}
         yield SimpleNamespace(**modules, kinds=import_module("mutation.changes.kinds").KINDS)
 
@@ -28,7 +28,7 @@ def mutation() -> Iterator[SimpleNamespace]:
 @pytest.fixture(scope="module")
 def trial(mutation: SimpleNamespace, small_build: Path) -> SimpleNamespace:
     """A trial of the small CNN's ONNX artifact."""
-    return mutation.trial.Trial(mutation.subjects.Subject("small/onnx", small_build), seed=3)
+    return mutation.trial.Trial(mutation.subject.Subject("small/onnx", small_build), seed=3)
 
 
 def test_every_unequal_mutant_of_a_seeded_sample_is_caught(
@@ -94,7 +94,7 @@ def test_a_difference_in_one_class_at_one_size_is_seen_by_the_oracle(
 def test_a_lossy_artifact_differs_if_its_defect_is_larger_than_its_honest_error(
     mutation: SimpleNamespace, quantized_build: Path
 ) -> None:
-    subject = mutation.subjects.Subject("quantized/onnx-int8", quantized_build)
+    subject = mutation.subject.Subject("quantized/onnx-int8", quantized_build)
     oracle = mutation.oracle.Oracle(subject, seed=0)
     session = mutation.sessions.open_session(subject.content, subject)
     name = next(iter(session.outputs))

@@ -98,9 +98,9 @@ def _exchange_inputs(node: ir.Node, rng: np.random.Generator) -> str:
 
 def _exchange_outputs(graph: Graph, first: int, second: int, rng: np.random.Generator) -> str:
     outputs = graph.model.graph.outputs
-    one, other = outputs[first], outputs[second]
-    one.name, other.name = other.name, one.name
-    outputs[first], outputs[second] = other, one
+    before, after = outputs[first], outputs[second]
+    before.name, after.name = after.name, before.name
+    outputs[first], outputs[second] = after, before
     return "exchanged"
 
 
