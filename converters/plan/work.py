@@ -184,7 +184,8 @@ class Quantize:
             start, self.recipe, self.home, self.options, self.engine, folder, self.store
         )
         reference = Reference.load(needs[self.facts].folder / REFERENCE_FILE)
-        expected, notes = expected_errors(quantized.graph, reference)
+        integers = self.options.mode != "static"
+        expected, notes = expected_errors(quantized.graph, reference, integers)
         return Quantized(
             Path(quantized.graph.name),
             quantized.report | {EXPECTED: expected},
