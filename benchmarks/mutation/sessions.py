@@ -43,7 +43,7 @@ def failed_gates(session: Session, subject: Subject) -> list[GateResult]:
     """Return the gates before speed that a session fails which claims to be the subject's."""
     manifest, reference = subject.artifact.manifest, subject.reference
     try:
-        answers = collect(LocalHost(session), reference.probes)  # type: ignore[arg-type]
+        answers = collect(LocalHost(session), reference)  # type: ignore[arg-type]
     except BurnishError as error:
         return [GateResult(gate="runs", ok=False, detail=str(error))]
     _, results = judge(manifest, manifest.gates, reference, answers)
