@@ -7,6 +7,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mutation.trial import Result
 from runtimes.machine import machine
@@ -107,7 +108,7 @@ def _survivors(results: Sequence[Result]) -> list[str]:
     return lines[:-1] if lines else ["None."]
 
 
-def explain(result: Result, reasons: Sequence[dict[str, str]]) -> str:
+def explain(result: Result, reasons: Sequence[dict[str, Any]]) -> str:
     """Return the first reason whose patterns match a survivor."""
     for entry in reasons:
         fields = {"subject": result.subject, "kind": result.kind, "words": result.words}
@@ -115,5 +116,5 @@ def explain(result: Result, reasons: Sequence[dict[str, str]]) -> str:
         if all(re.search(pattern, fields[name]) for name, pattern in patterns.items()):
             low, high = float(entry.get("above", 0)), float(entry.get("below", "inf"))
             if low <= _ratio(result) < high:
-                return entry["why"]
+                return str(entry["why"])
     return UNEXPLAINED
