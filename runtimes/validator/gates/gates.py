@@ -133,7 +133,8 @@ def _common_limits(evidence: Evidence) -> Iterator[GateResult]:
     if not evidence.lossless and limits.sqnr_db is None:
         parts = measure_parts(evidence.first, evidence.reference)
         yield from judge_parts(parts, evidence.manifest.precision)
-        yield from honest(evidence)
+        if sqnr is None or (measured.sqnr_db or 0.0) >= sqnr:  # one reason is enough
+            yield from honest(evidence)
     if limits.max_abs is not None:
         name = "largest absolute error"
         yield _limit("parity", name, measured.max_abs, limits.max_abs, at_most=True)
