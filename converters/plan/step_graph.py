@@ -92,7 +92,7 @@ class StepGraph:
         graph = quantize = None
         if graph_options is not None:
             graph = self._graph(OnnxOptions(format="onnx", **graph_options), model)
-            quantize = self._quantize(artifact, graph) if options.quantize else None
+            quantize = self._quantize(artifact, graph, model.facts) if options.quantize else None
         name = self._export(artifact, model, graph, quantize)
         if graph is None and isinstance(options, OnnxOptions):  # other artifacts may start from it
             self._shared.setdefault(_graph_key(options, model), name)
@@ -194,7 +194,7 @@ class StepGraph:
             self._shared[key] = self._add(step)
         return self._shared[key]
 
-    def _quantize(self, artifact: ArtifactPlan, graph: str) -> str:
+    def _quantize(self, artifact: ArtifactPlan, graph: str, facts: str) -> str:
         """Return the step that quantizes a graph; artifacts with the same options share it."""
         options, recipe = artifact.options.quantize, self.plan.recipe
         assert options is not None  # only called with a quantization
@@ -208,14 +208,14 @@ class StepGraph:
             step = Step(
                 self._free_name(f"{artifact.name}-quantize", "step"),
                 f"quantizing for {artifact.name}",
-                Quantize(recipe, self.plan.folder, options, engine, graph, store),
+                Quantize(recipe, self.plan.folder, options, engine, graph, facts, store),
                 Quantized,
                 {
                     "quantize": options.model_dump(mode="json"),
                     "engine": str(budget_engine),
                     **_recipe_parameters(recipe, _SHAPES, _SAMPLES),
                 },
-                (graph,),
+                _unique(graph, facts),
                 machine=True,
                 alone=options.max_drop is not None,
             )

@@ -30,6 +30,7 @@ from converters.steps.step import StepOutput
 from converters.steps.store import Store
 from runtimes.errors import UsageError
 from runtimes.files.layout import REFERENCE_FILE, STATE_FILE
+from runtimes.validator.gates.honest import EXPECTED
 from runtimes.validator.reference import Reference
 
 LOAD = "load"
@@ -160,6 +161,7 @@ class Quantize:
         options: of the quantization.
         engine: in which an accuracy budget is measured.
         graph: name of the step that wrote the graph.
+        facts: name of the step that wrote the model's reference.
         store: of calibrations.
     """
 
@@ -168,10 +170,12 @@ class Quantize:
     options: QuantizeOptions
     engine: Engine
     graph: str
+    facts: str
     store: Store
 
     def __call__(self, folder: Path, needs: Mapping[str, StepOutput]) -> Quantized:
         """Write the quantized graph into `folder`."""
+        from converters.passes.quantize.expected import expected_errors
         from converters.passes.quantize.run import quantize
 
         graph = needs[self.graph]
@@ -179,7 +183,16 @@ class Quantize:
         quantized = quantize(
             start, self.recipe, self.home, self.options, self.engine, folder, self.store
         )
-        return replace(quantized, graph=Path(quantized.graph.name), lasting=graph.result.lasting)
+        reference = Reference.load(needs[self.facts].folder / REFERENCE_FILE)
+        integers = self.options.mode != "static"
+        expected, notes = expected_errors(quantized.graph, reference, integers)
+        return replace(
+            quantized,
+            graph=Path(quantized.graph.name),
+            report=quantized.report | {EXPECTED: expected},
+            notes=[*quantized.notes, *notes],
+            lasting=graph.result.lasting,
+        )
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,19 @@ PART_SAMPLES = 24
 PART_AXIS = 4096
 VARIATION_SHARE = 1e-10
 
+# A lossy artifact may err more than its precision explains (outputs/honest.py) by this many dB. An
+# int8 artifact computes what its quantized graph does, and 3 dB is a defect as large as the honest
+# error, of the whole and of each part. Right ONNX artifacts are within 0.2 dB of their graphs (the
+# subjects of benchmarks/mutants.py); other engines requantize in their own way: a part was 3.3 dB off
+# in OpenVINO without VNNI, where saturation is part of it, and with VNNI none was measured. What
+# float16 explains is estimated: right artifacts lie between 13 dB below eager's rounding error
+# times the ratio of the units and 1 dB above (benchmarks/mutants.md). First values.
+HONEST_DB, OTHER_ENGINE_DB = (3.0, 3.0), (6.0, 9.0)
+# Samples that this is measured on, and values that a part needs.
+HONEST_SAMPLES, HONEST_VALUES = 64, 16
+HALF_DB = 12.0
+HALF_ROUNDING = {"fp16": 2.0**13, "bf16": 2.0**16}
+
 # A pruned model computes another function, so its errors are compared with itself as exported, and
 # its decisions with the model before pruning. With labels: removing 70 % of a small network's
 # multiply-adds costs less than a point of accuracy after recovery (benchmarks/pruning.md); more
@@ -135,8 +148,8 @@ LARGE, SMALL = 1e3, 1e-3
 LARGER, DENORMAL = 30.0, 1e-40
 
 # Sets of inputs that are added so that each id of an embedding occurs once: 16 sets of 128 tokens
-# hold 2,048 ids.
-ID_PROBES = 16
+# hold 2,048 ids. A batch is as large as it takes to hold so many, if a sample has fewer.
+ID_PROBES, IDS_PER_PROBE = 16, 128
 
 # A reference whose outputs differ between inputs by less than this share of their rms is constant:
 # any artifact "agrees" with it.

@@ -11,7 +11,7 @@ import numpy as np
 from runtimes.spec import Arrays, Dims, Specs, best_sizes
 from runtimes.validator.defaults import PROBED_SIZES, SYNTHETIC_PROBES
 from runtimes.validator.inputs.draws import draw, draw_all
-from runtimes.validator.inputs.ids import covering
+from runtimes.validator.inputs.ids import covering, roomy
 from runtimes.validator.inputs.regions import UNDECLARED, regions, with_nan
 from runtimes.validator.inputs.sizes import design, label
 
@@ -168,8 +168,9 @@ def _unusual(
     """Yield ids that the samples lack, then regions of unusual values, then a NaN."""
     sizes = best_sizes(dims)
     contained = [sample.inputs for sample in samples]
-    for number, arrays in enumerate(covering(inputs, sizes, contained, rng)):
-        yield Probe(f"ids {number}", arrays, "ids", sizes)
+    wide = roomy(inputs, dims, batch_dimension(inputs))
+    for number, arrays in enumerate(covering(inputs, wide, contained, rng)):
+        yield Probe(f"ids {number}", arrays, "ids", wide)
     for region, arrays in regions(inputs, sizes, rng):
         yield Probe(f"edge {region}", arrays, "edge", sizes)
     broken = with_nan(inputs, sizes, rng)

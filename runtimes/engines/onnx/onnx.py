@@ -12,6 +12,12 @@ from runtimes.machine.bound import other_platform, other_version, recorded, vect
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays, graph_outputs
 
+PRECISE_BYTES = "session.x64quantprecision"
+"""Key of ONNX Runtime's switch against saturation where products of bytes are added in 16 bits.
+
+That is on x86 without VNNI, and costs int8 there up to 18 dB. Elsewhere the switch changes nothing.
+"""
+
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -41,6 +47,7 @@ class OnnxRuntime:
         settings.log_severity_level = 4
         if options.threads:
             settings.intra_op_num_threads = options.threads
+        settings.add_session_config_entry(PRECISE_BYTES, "1")
         if is_final(artifact.manifest.build):
             settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # TF32 off: float32 on a GPU means float32, as everywhere in Burnish.

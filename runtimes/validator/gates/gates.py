@@ -19,6 +19,7 @@ from runtimes.validator.evidence import Evidence, rms_between
 from runtimes.validator.gates.batch import batch_invariant
 from runtimes.validator.gates.decisions import decisions
 from runtimes.validator.gates.finite import finite, not_comparable
+from runtimes.validator.gates.honest import honest
 from runtimes.validator.gates.metric import metric
 from runtimes.validator.gates.original import from_original
 from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits, whole_numbers
@@ -131,6 +132,8 @@ def _common_limits(evidence: Evidence) -> Iterator[GateResult]:
     if not evidence.lossless and limits.sqnr_db is None:
         parts = measure_parts(evidence.first, evidence.reference)
         yield from judge_parts(parts, evidence.manifest.precision)
+        if sqnr is None or (measured.sqnr_db or 0.0) >= sqnr:  # one reason is enough
+            yield from honest(evidence)
     if limits.max_abs is not None:
         name = "largest absolute error"
         yield _limit("parity", name, measured.max_abs, limits.max_abs, at_most=True)

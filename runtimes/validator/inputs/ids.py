@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.spec import Arrays, Specs, TensorSpec
-from runtimes.validator.defaults import ID_PROBES
+from runtimes.spec import Arrays, Dims, Specs, TensorSpec, best_sizes
+from runtimes.validator.defaults import ID_PROBES, IDS_PER_PROBE
 from runtimes.validator.inputs.draws import draw, integer_range, kind_of
 
 
@@ -52,6 +52,22 @@ def covering(
         if not used:
             return
         yield arrays
+
+
+def roomy(inputs: Specs, dims: Dims, batch: str | None) -> dict[str, int]:
+    """Return the best sizes, with a batch large enough for IDS_PER_PROBE ids if rows have fewer."""
+    sizes = best_sizes(dims)
+    if batch is None:
+        return sizes
+    single = {**sizes, batch: 1}
+    rows = [
+        math.prod(spec.concrete(single))
+        for name, spec in inputs.items()
+        if kind_of(name, spec) == "ids"
+    ]
+    unit = dims[batch].multiple_of
+    wanted = IDS_PER_PROBE // max(1, min(rows, default=IDS_PER_PROBE)) // unit * unit
+    return {**sizes, batch: max(sizes[batch], min(wanted, dims[batch].max))}
 
 
 def _lacking(

@@ -55,7 +55,7 @@ def test_each_step_comes_after_those_that_it_needs(steps: Callable[[str], StepGr
         f"prune-{key}": ("load",),
         f"study-{key}": ("load", f"prune-{key}"),
         f"graph-auto-opset20-{key}": (f"prune-{key}", f"study-{key}"),
-        "vino-quantize": (f"graph-auto-opset20-{key}",),
+        "vino-quantize": (f"graph-auto-opset20-{key}", f"study-{key}"),
         "vino": (f"study-{key}", "vino-quantize"),
     }
 

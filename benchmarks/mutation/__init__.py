@@ -1,0 +1,1 @@
+"""Mutants: right artifacts with one seeded defect each, an oracle, and the validator's verdict."""

@@ -1,0 +1,96 @@
+"""The gate of the honest error, on a real int8 artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtimes.artifact.artifact import Artifact, Manifest
+from runtimes.errors import ArtifactError
+from runtimes.files.layout import REFERENCE_FILE
+from runtimes.results import GateResult, Parity
+from runtimes.session import load
+from runtimes.spec import Arrays
+from runtimes.validator.evidence import Evidence
+from runtimes.validator.gates.honest import EXPECTED, honest
+from runtimes.validator.reference import Reference
+
+
+def judged(manifest: Manifest, reference: Reference, answers: list[Arrays]) -> list[GateResult]:
+    """The gate's results."""
+    evidence = Evidence(manifest, reference, answers, [], Parity(), manifest.gates)
+    return list(honest(evidence))
+
+
+@pytest.fixture(scope="module")
+def reference(quantized_build: Path) -> Reference:
+    return Reference.load(quantized_build / REFERENCE_FILE)
+
+
+@pytest.fixture(scope="module")
+def answers(quantized_build: Path, reference: Reference) -> list[Arrays]:
+    with load(quantized_build / "onnx-int8") as session:
+        return [session.run(probe.inputs) for probe in reference.probes]
+
+
+@pytest.fixture(scope="module")
+def manifest(quantized_build: Path) -> Manifest:
+    return Artifact.open(quantized_build / "onnx-int8").manifest
+
+
+def test_an_int8_artifact_errs_as_its_quantized_graph_does_on_any_cpu(
+    manifest: Manifest, reference: Reference, answers: list[Arrays]
+) -> None:
+    whole, part = judged(manifest, reference, answers)
+    assert whole.ok, whole.detail
+    assert part.ok, part.detail
+
+
+def test_a_defect_that_the_absolute_limits_let_through_fails(
+    manifest: Manifest, reference: Reference, answers: list[Arrays]
+) -> None:
+    spread = float(np.std([outputs["logits"] for outputs in answers[:16]]))
+    wrong = [{"logits": outputs["logits"] + np.float32(0.3 * spread)} for outputs in answers]
+    assert any(result.ok is False for result in judged(manifest, reference, wrong))
+
+
+def test_a_dead_class_fails_and_is_named(
+    manifest: Manifest, reference: Reference, answers: list[Arrays]
+) -> None:
+    wrong = []
+    for outputs in answers:
+        logits = outputs["logits"].copy()
+        logits[:, 4] = 0
+        wrong.append({"logits": logits})
+    failed = [result for result in judged(manifest, reference, wrong) if result.ok is False]
+    assert "logits[:, 4]" in failed[-1].detail
+
+
+def test_nothing_is_asked_without_a_measurement(
+    manifest: Manifest, reference: Reference, answers: list[Arrays]
+) -> None:
+    silent = manifest.model_copy(update={"build": {}})
+    assert judged(silent, reference, answers) == []
+
+
+def test_a_damaged_measurement_is_an_error(
+    manifest: Manifest, reference: Reference, answers: list[Arrays]
+) -> None:
+    build = {"passes": [{"quantize": {EXPECTED: {"logits": "small"}}}]}
+    with pytest.raises(ArtifactError, match=EXPECTED):
+        judged(manifest.model_copy(update={"build": build}), reference, answers)
+
+
+def test_float16_is_held_to_the_rounding_of_its_unit(
+    manifest: Manifest, reference: Reference
+) -> None:
+    half = manifest.model_copy(update={"precision": "fp16"})
+    rounded, wrong = [], []
+    for truth in reference.truth:
+        logits = np.float16(truth["logits"]).astype(np.float32)
+        rounded.append({"logits": logits})
+        wrong.append({"logits": logits * np.float32(1.02)})
+    assert all(result.ok for result in judged(half, reference, rounded))
+    assert any(result.ok is False for result in judged(half, reference, wrong))
