@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # whether size 1 works.
 _RUNS_MODELS = ("_dynamo", "_export", "functional.py", "nn")
 _LOCATION = re.compile(r"^(?P<code>.*?)\s+# (?P<file>[^#]+):(?P<line>\d+) in (?P<function>\S+)")
+_UNEQUAL = re.compile(r" != [01]$|^(\d+)\*.+ != \1$")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in \S+\n\s+(.+)')
 
 
@@ -71,7 +72,7 @@ def drop_operators_guards(program: torch.export.ExportedProgram) -> None:
     The program would refuse such a size at run time, although it computes the right answer.
     """
     guards = program._guards_code
-    program._guards_code = [code for code in guards if not re.search(r" != [01]$", code)]
+    program._guards_code = [code for code in guards if not _UNEQUAL.search(code)]
 
 
 @dataclass(frozen=True)
@@ -141,12 +142,22 @@ def _is_operators_choice(guard: Any) -> bool:
     import torch
 
     place = guard.sloc.framework_loc
-    is_unequal = isinstance(guard.expr, sympy.Ne) and guard.expr.rhs in (0, 1)
+    is_unequal = isinstance(guard.expr, sympy.Ne) and _sets_apart_0_or_1(guard.expr)
     if not is_unequal or place is None or isinstance(place, str):
         return False
     folder = Path(torch.__file__).parent
     path = Path(place.filename)
     return path.is_relative_to(folder) and path.relative_to(folder).parts[0] not in _RUNS_MODELS
+
+
+def _sets_apart_0_or_1(unequal: Any) -> bool:
+    """Return whether `a != b` says of a size, or a product of sizes, that it is not 0, or not 1.
+
+    It may be multiplied by a constant, as a stride is: `48*length != 48`.
+    """
+    _, primitive = (unequal.lhs - unequal.rhs).expand().as_content_primitive()
+    constant, product = primitive.as_coeff_Add()
+    return constant in (0, 1, -1) and not product.is_Add
 
 
 def _source(location: Any) -> str | None:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.export._patches import register_lstm_while_loop_decomposition
 
 from converters.errors import ExportError
 from converters.exporters.job import ExportJob
 from converters.exporters.torch.guards import find_guards, recorded_sources
 from converters.exporters.torch.program import capture_program
+from converters.exporters.torch.restrictions import find_restrictions
 
 MakeJob = Callable[..., ExportJob]
 
@@ -75,6 +77,25 @@ def test_an_operators_choice_at_size_1_restricts_nothing(method: str, make_job: 
     for size in (1, 2, 5):
         x = torch.randn(1, size, size)
         torch.testing.assert_close(module(x), job.module(x))
+
+
+class Recurrent(nn.Module):
+    """A layer whose guard at size 1 is multiplied by a stride: `6*length != 6`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(6, 4, num_layers=2, batch_first=True, bidirectional=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.cells(x)[0]
+
+
+def test_so_does_one_that_a_stride_multiplies(make_job: MakeJob) -> None:
+    dims = {"batch": (1, 4), "length": (1, 20, 12)}
+    job = make_job(Recurrent().eval(), {"x": ["batch", "length", 6]}, dims)
+    with register_lstm_while_loop_decomposition():
+        program = capture_program(job, oblivious=True).result
+    assert find_restrictions(program, job.facts) == []
 
 
 @pytest.mark.parametrize("method", ["non-strict", "strict"])
