@@ -120,6 +120,7 @@ class Parity(Record):
         max_abs: largest absolute error, in the output's unit.
         top1_agreement: share of samples, 0..1, whose largest output is the same as eager's.
         top5_agreement: mean share of eager's five best that are among the artifact's.
+        rests_on: what else was tried, for a reader.
         edge_noise: the noise on edge values, which count nowhere else.
         kl: mean Kullback-Leibler divergence of the softmaxes in nats.
         sizes: that were tried; None if all sizes are fixed.
@@ -140,6 +141,7 @@ class Parity(Record):
     original_sqnr_db: float | None = None
     metric: MetricResult | None = None
     sizes: SizesTried | None = None
+    rests_on: list[str] = Field(default_factory=list)
 
 
 class Deadline(Record):

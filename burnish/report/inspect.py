@@ -48,7 +48,7 @@ def show_artifact(artifact: Artifact) -> None:
     pairs += [
         ("made by", _versions(manifest)),
         ("deterministic", _deterministic(manifest)),
-        ("sizes tried", _sizes_tried(artifact)),
+        *_rests_on(artifact),
         ("signature", _signature(artifact)),
     ]
     for key in _BUILD_KEYS:
@@ -118,20 +118,23 @@ def _signature(artifact: Artifact) -> str:
     return f"claimed by {name}: `burnish verify --key PUBLIC` checks it"
 
 
-def _sizes_tried(artifact: Artifact) -> str:
-    """Return the sizes that the build's verdict rests on, if the artifact lies in its build."""
+def _rests_on(artifact: Artifact) -> list[tuple[str, str]]:
+    """Return what the build's verdict rests on, if the artifact lies in its build."""
     try:
         rows = Build.read(artifact.path.resolve().parent).artifacts
     except UsageError:
-        return ""
+        return []
     for row in rows:
-        if row.path == artifact.path.name and row.parity.sizes:
-            tried = row.parity.sizes
+        if row.path != artifact.path.name:
+            continue
+        lines = []
+        if tried := row.parity.sizes:
             listed = [
                 f"{name}: {', '.join(map(str, dim.tried))}" for name, dim in tried.dims.items()
             ]
-            return f"{sizes(tried)}; {'; '.join(listed)}"
-    return ""
+            lines.append(f"sizes: {sizes(tried)}; {'; '.join(listed)}")
+        return [("verdict rests on", line) for line in (*lines, *row.parity.rests_on)]
+    return []
 
 
 def _counts(counts: dict[str, int] | None) -> str:

@@ -16,6 +16,7 @@ from runtimes.validator.defaults import PROBES_PER_CALL, REQUEST_SECONDS
 from runtimes.validator.evidence import Evidence, Repeat
 from runtimes.validator.gates import gates
 from runtimes.validator.gates.outputs import judged_outputs, without
+from runtimes.validator.inputs.account import account
 from runtimes.validator.inputs.sizes import sizes_tried
 from runtimes.validator.outputs.metric import UserMetric, measured
 from runtimes.validator.outputs.order import reconcile, with_ordered_truth
@@ -90,7 +91,8 @@ def judge(
     if _comparable(first, reference):
         parity = _parity(manifest, limits, reference, first)
         tried = sizes_tried([probe.sizes for probe in reference.probes], manifest.dims)
-        parity = parity.model_copy(update={"sizes": tried})
+        rests_on = account(reference, manifest.inputs, [each.how for each in repeats])
+        parity = parity.model_copy(update={"sizes": tried, "rests_on": rests_on})
         if metric is not None:
             result = measured(metric, first, reference)
             parity = parity.model_copy(update={"metric": result})
