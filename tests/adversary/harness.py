@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -166,14 +168,15 @@ class _Session(Session):
 
 
 class InProcess:
-    """Stands for the process of a session: calls its host here."""
+    """Stands for the process of a session: calls its host here, with copies as a pipe makes them."""
 
     def __init__(self, session: Session) -> None:
         self._host = SessionHost(lambda: session)
 
     def call(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
         """Call a method of the host."""
-        return getattr(self._host, method)(*arguments)
+        result = getattr(self._host, method)(*pickle.loads(pickle.dumps(arguments)))  # noqa: S301
+        return pickle.loads(pickle.dumps(result))  # noqa: S301 - dumped here
 
 
 def failures(case: Case) -> list[GateResult]:
@@ -212,6 +215,18 @@ def real(arrays: Sequence[Arrays], labels: Sequence[int] | None = None) -> list[
     return probes
 
 
+def real_batches(
+    name: str, rows: np.ndarray[Any, Any], labels: Sequence[int], size: int
+) -> list[Probe]:
+    """Real samples of one input in batches of a size, with their classes."""
+    probes = []
+    for start in range(0, len(rows), size):
+        classes = tuple(labels[start : start + size])
+        inputs = {name: rows[start : start + size]}
+        probes.append(Probe(f"samples from {start}", inputs, "data", {"batch": size}, (), classes))
+    return probes
+
+
 Change = Callable[[Arrays, Arrays], Arrays]
 """From the inputs and the right outputs to wrong ones, in place or not."""
 
@@ -239,6 +254,12 @@ def scaled(outputs: Arrays, factor: float) -> Arrays:
         name: array * array.dtype.type(factor) if array.dtype.kind == "f" else array
         for name, array in outputs.items()
     }
+
+
+def seeded(inputs: Arrays) -> np.random.Generator:
+    """Draw the same for the same inputs: an artifact repeats its answers."""
+    values = b"".join(array.tobytes() for array in inputs.values())
+    return np.random.default_rng(zlib.crc32(values))
 
 
 def the_only(arrays: Arrays) -> np.ndarray[Any, Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.adversary.cases import conduct, finite, sizes, values
+from tests.adversary.cases import conduct, finite, order, parts, rounding, sizes, values
 from tests.adversary.harness import Case, failures
 
-CASES: list[Case] = [*sizes.CASES, *values.CASES, *finite.CASES, *conduct.CASES]
+MODULES = (sizes, values, finite, conduct, order, parts, rounding)
+CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 
 
 def _parameter(case: Case) -> object:
     marks = [pytest.mark.xfail(strict=True, reason=case.limit)] if case.limit else []
-    return pytest.param(case, id=f"{case.subject}: {case.id}", marks=marks)
+    return pytest.param(case, id=f"{case.subject}, {case.precision}: {case.id}", marks=marks)
 
 
 @pytest.mark.parametrize("case", [_parameter(case) for case in CASES])

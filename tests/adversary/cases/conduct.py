@@ -86,7 +86,9 @@ def _cached_by_sum(run: Run) -> Run:
         x = the_only(inputs)
         return {
             name: array.copy()
-            for name, array in answers.setdefault((x.shape, bool(x.flat[0] > 0)), run(inputs)).items()
+            for name, array in answers.setdefault(
+                (x.shape, bool(x.flat[0] > 0)), run(inputs)
+            ).items()
         }
 
     return answer
@@ -218,8 +220,12 @@ CASES = [
     Case("a thousandth of the answer before", PLAIN, _remembering(1e-3), "deterministic"),
     Case("a tenth of the answer before", PLAIN, _remembering(0.1), "deterministic", "int8"),
     Case("the first call is wrong", PLAIN, _numbered(lambda call: call == 0), "deterministic"),
-    Case("the first three calls are wrong", PLAIN, _numbered(lambda call: call < 3), "deterministic"),
-    Case("every second call is wrong", PLAIN, _numbered(lambda call: call % 2 == 1), "deterministic"),
+    Case(
+        "the first three calls are wrong", PLAIN, _numbered(lambda call: call < 3), "deterministic"
+    ),
+    Case(
+        "every second call is wrong", PLAIN, _numbered(lambda call: call % 2 == 1), "deterministic"
+    ),
     Case("every tenth call is wrong", PLAIN, _numbered(lambda call: call % 10 == 9), "parity"),
     Case("wrong from the 30th call on", PLAIN, _numbered(lambda call: call >= 30), "deterministic"),
     Case("answers to the call before", PLAIN, _late, "parity"),
@@ -240,7 +246,12 @@ CASES = [
     Case("keeps the state itself", STEP, _own_state, "deterministic"),
     Case("returns the given state", STEP, _state(lambda i, o: i["state"].copy()), "parity"),
     Case("returns no state", STEP, _state(lambda i, o: 0 * o["next_state"]), "parity"),
-    Case("returns a clipped state", STEP, _state(lambda i, o: o["next_state"].clip(-0.2, 0.2)), "parity"),
+    Case(
+        "returns a clipped state",
+        STEP,
+        _state(lambda i, o: o["next_state"].clip(-0.2, 0.2)),
+        "parity",
+    ),
     Case(
         "ignores the given state",
         STEP,

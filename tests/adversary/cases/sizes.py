@@ -227,8 +227,12 @@ def _mirrored_portrait(inputs: Arrays, outputs: Arrays) -> Arrays:
 
 
 def _of_rules() -> list[Case]:
-    cases = [Case(f"wrong: {id}", PICTURES, _where(rule), "parity") for id, rule in PICTURE_RULES.items()]
-    cases += [Case(f"wrong: {id}", PICTURES, _where(rule), "parity") for id, rule in BATCH_RULES.items()]
+    cases = [
+        Case(f"wrong: {id}", PICTURES, _where(rule), "parity") for id, rule in PICTURE_RULES.items()
+    ]
+    cases += [
+        Case(f"wrong: {id}", PICTURES, _where(rule), "parity") for id, rule in BATCH_RULES.items()
+    ]
     for id, rule in LARGE_BATCH_RULES.items():
         cases.append(Case(f"wrong: {id}", BATCHES, _where(rule), "parity"))
     for id, rule in TIME_RULES.items():

@@ -69,7 +69,10 @@ BATCHES = Subject(
     ("logits",),
 )
 PIXELS = Subject(
-    "pixels", Scaled, _spec(range=(0, 255)), {"batch": DimRange(max=4), "height": SIZE, "width": SIZE}
+    "pixels",
+    Scaled,
+    _spec(range=(0, 255)),
+    {"batch": DimRange(max=4), "height": SIZE, "width": SIZE},
 )
 BYTES = Subject(
     "bytes",

@@ -10,11 +10,12 @@ from torch import nn
 
 from runtimes.spec import DimRange, TensorSpec
 from runtimes.validator.probes import Probe
-from tests.adversary.harness import Subject, real
+from tests.adversary.harness import Subject, real, real_batches
 
 FEATURES, CLASSES = 24, 10
 _INPUTS = {"features": TensorSpec(shape=("batch", FEATURES))}
 _DIMS = {"batch": DimRange(max=8)}
+TEN = {"batch": DimRange(opt=10, max=16)}
 
 
 def _centres() -> np.ndarray[Any, Any]:
@@ -31,7 +32,9 @@ def _samples(count: int, seed: int = 1) -> tuple[list[dict[str, np.ndarray[Any, 
 
 def labelled() -> list[Probe]:
     """500 samples with their classes, which the model almost always finds."""
-    return real(*_samples(500))
+    features, classes = _samples(500)
+    rows = np.concatenate([arrays["features"] for arrays in features])
+    return real_batches("features", rows, classes, TEN["batch"].best)
 
 
 def unlabelled() -> list[Probe]:
@@ -115,14 +118,15 @@ class Decisions(nn.Module):
 
 
 def _subject(name: str, build: Any, samples: Any = few, **fields: Any) -> Subject:
-    return Subject(name, build, _INPUTS, _DIMS, samples=samples, **fields)
+    dims = TEN if samples is labelled else _DIMS
+    return Subject(name, build, _INPUTS, dims, samples=samples, **fields)
 
 
 CLASSIFIER = _subject("classifier", Nearest, labelled, task="classification", outputs=("logits",))
 UNLABELLED = _subject("unlabelled", Nearest, unlabelled, task="classification", outputs=("logits",))
 PROBABILITIES = _subject("probabilities", Probabilities, labelled, task="classification")
 ONE_LARGE = _subject("one large logit", OneLarge, unlabelled, outputs=("logits",))
-KELVIN = _subject("kelvin", lambda: Regression(294, 0.8))
+KELVIN = _subject("kelvin", lambda: Regression(294, 1.4))
 OFFSET = _subject("offset", lambda: Regression(300, 1.0, 6))
 TASKS = _subject("tasks", Tasks, outputs=("large", "small", "tiny"))
 DECISIONS = _subject("decisions", Decisions, unlabelled, outputs=("best", "positive", "score"))
