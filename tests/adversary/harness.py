@@ -88,37 +88,44 @@ class Case:
 
 @dataclass(frozen=True)
 class Studied:
-    """A subject as the validator knows it, and the right answers by precision."""
+    """A subject as the validator knows it."""
 
     facts: ModelFacts
     reference: Reference
-    runs: dict[str, Run]
+
+
+@cache
+def module_of(subject: Subject) -> nn.Module:
+    """Return a subject's model: not to be changed."""
+    return _module(subject.build)
 
 
 @cache
 def studied(subject: Subject) -> Studied:
     """Run the subject's model as a build does, once for each session of tests."""
-    module = _module(subject.build)
-    probes = _probes(subject)
-    facts, reference = study(
-        copy.deepcopy(module), subject.inputs, subject.dims, probes, subject.outputs, subject.task
-    )
+    inputs, dims, probes = subject.inputs, subject.dims, _probes(subject)
+    copied = copy.deepcopy(module_of(subject))
+    facts, reference = study(copied, inputs, dims, probes, subject.outputs, subject.task)
     if subject.before is not None:
-        original = _module(subject.before)
-        accepted = reference.probes
-        before = study(
-            original, subject.inputs, subject.dims, accepted, subject.outputs, subject.task
-        )[1]
+        original, accepted = _module(subject.before), reference.probes
+        before = study(original, inputs, dims, accepted, subject.outputs, subject.task)[1]
         reference = replace(reference, original=before.eager)
-    names = list(facts.outputs)
-    samples = [probe.inputs for probe in reference.probes if probe.sample]
-    modules = {
-        "fp32": module,
-        "fp16": reduced(module, torch.float16),
-        "bf16": reduced(module, torch.bfloat16),
-        "int8": int8_like(module, [_tensors(arrays) for arrays in samples]),
-    }
-    return Studied(facts, reference, {name: _run_of(m, names) for name, m in modules.items()})
+    return Studied(facts, reference)
+
+
+@cache
+def right_run(subject: Subject, precision: str) -> Run:
+    """Return the right answers of a subject in a precision."""
+    module, names = module_of(subject), list(studied(subject).facts.outputs)
+    if precision == "int8":
+        samples = [probe.inputs for probe in studied(subject).reference.probes if probe.sample]
+        return _run_of(int8_like(module, [_tensors(arrays) for arrays in samples]), names)
+    if precision in _REDUCED:
+        return _run_of(reduced(module, _REDUCED[precision]), names)
+    return _run_of(copy.deepcopy(module), names)
+
+
+_REDUCED = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def _module(build: Callable[[], nn.Module]) -> nn.Module:
@@ -182,7 +189,7 @@ class InProcess:
 def failures(case: Case) -> list[GateResult]:
     """Return the gates of a case that fail."""
     subject = studied(case.subject)
-    run = case.artifact(subject.runs[case.precision])
+    run = case.artifact(right_run(case.subject, case.precision))
     manifest = manifest_of(
         subject.facts.inputs,
         subject.facts.outputs,

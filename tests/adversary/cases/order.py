@@ -147,13 +147,13 @@ _BOXES = [
     Case(
         "the class of the first is another",
         BEST,
-        _output("classes", lambda c: (c + [1, *[0] * 7]) % 3),
+        _output("classes", lambda c: (c + (np.arange(8) == 0)) % 3),
         "parity",
     ),
     Case(
         "the class of the last is another",
         BEST,
-        _output("classes", lambda c: (c + [*[0] * 7, 1]) % 3),
+        _output("classes", lambda c: (c + (np.arange(8) == 7)) % 3),
         "parity",
     ),
     Case("classes counted from one", BEST, _output("classes", lambda c: c + 1), "parity"),
