@@ -6,6 +6,7 @@ import copy
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,20 +21,23 @@ from tests.adversary.models import detection, language, signals, vision
 
 MODELS = (*vision.MODELS, *detection.MODELS, *language.MODELS, *signals.MODELS)
 BY_NAME = {model.name: model for model in MODELS}
-# Small models of each kind in the other formats: what differs there is the engine.
+# Some of each kind by torch.export, which takes seconds for each; the others by tracing.
+DYNAMO = ("resnet", "segmenter", "bert", "gru", "clip", "best cells", "streaming", "recommender")
+# And in the other formats: what differs there is the engine.
 OPENVINO = ("mobilenet", "unet", "vit", "bert", "gru", "streaming", "temperature", "best cells")
 TORCHSCRIPT = ("resnet", "segmenter", "clip", "lstm", "grid detector", "recommender")
 
 
-def _exported(subject: Subject, folder: Path, format: str) -> Exported:
-    """Write the files of an artifact."""
+def _exported(subject: Subject, folder: Path, format: str, dynamo: bool = False) -> Exported:
+    """Write the files of an artifact; `dynamo`: by torch.export, else by tracing."""
     facts, model = studied(subject).facts, copy.deepcopy(module_of(subject))
     folder.mkdir()
     job = ExportJob(model, facts, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if format == "onnx":
-            return OnnxExporter().export(job, OnnxOptions(format="onnx"))
+            exporter: Any = "dynamo" if dynamo else "torchscript"
+            return OnnxExporter().export(job, OnnxOptions(format="onnx", exporter=exporter))
         if format == "torchscript":
             options = TorchScriptOptions(format="torchscript", method="trace")
             return TorchScriptExporter().export(job, options)
@@ -43,9 +47,10 @@ def _exported(subject: Subject, folder: Path, format: str) -> Exported:
         return OpenVinoExporter().export(from_graph, OpenVinoOptions(format="openvino"))
 
 
-def _problems(subject: Subject, folder: Path, format: str) -> list[str]:
+def _problems(subject: Subject, folder: Path, format: str, dynamo: bool = False) -> list[str]:
     """Return why a really exported artifact of a subject is not passed."""
-    exported, facts = _exported(subject, folder / "files", format), studied(subject).facts
+    exported = _exported(subject, folder / "files", format, dynamo)
+    facts = studied(subject).facts
     manifest = Manifest(
         burnish="test",
         name=format,
@@ -69,6 +74,11 @@ def _problems(subject: Subject, folder: Path, format: str) -> list[str]:
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_right_onnx_artifact_passes(name: str, tmp_path: Path) -> None:
     assert _problems(BY_NAME[name], tmp_path, "onnx") == []
+
+
+@pytest.mark.parametrize("name", DYNAMO)
+def test_a_right_onnx_artifact_of_torch_export_passes(name: str, tmp_path: Path) -> None:
+    assert _problems(BY_NAME[name], tmp_path, "onnx", dynamo=True) == []
 
 
 @pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")

@@ -9,7 +9,16 @@ import numpy as np
 
 from runtimes.spec import Arrays
 from tests.adversary.cases.finite import right
-from tests.adversary.harness import Artifact, Case, Run, changed, right_run, seeded, studied, the_only
+from tests.adversary.harness import (
+    Artifact,
+    Case,
+    Run,
+    changed,
+    right_run,
+    seeded,
+    studied,
+    the_only,
+)
 from tests.adversary.subjects.detectors import DAMAGED, DENOISER, LIGHTLY_PRUNED, PRUNED, YOLO
 from tests.adversary.subjects.pictures import DENSE
 from tests.adversary.subjects.vectors import (
@@ -256,8 +265,6 @@ _PRECISION = [
     ),
     Case("int8 called float32", CLASSIFIER, lambda run: right_run(CLASSIFIER, "int8"), "parity"),
     Case("fp16 called float32", CLASSIFIER, lambda run: right_run(CLASSIFIER, "fp16"), "parity"),
-    Case(
-        "int8 called fp16", DENOISER, lambda run: right_run(DENOISER, "int8"), "parity", "fp16"
-    ),
+    Case("int8 called fp16", DENOISER, lambda run: right_run(DENOISER, "int8"), "parity", "fp16"),
 ]
 CASES = [*_RIGHT, *_DETECTIONS, *_LOGITS, *_NUMBERS, *_PICTURES, *_PRECISION]

@@ -18,6 +18,7 @@ class Grid(nn.Module):
         super().__init__()
         self.body = nn.Sequential(conv(3, 8, 2), conv(8, 16, 2), conv(16, 16, 2))
         self.boxes, self.scores = nn.Conv2d(16, 4, 1), nn.Conv2d(16, 3, 1)
+        nn.init.normal_(self.scores.weight)
 
     def cells(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.body(image)
@@ -102,7 +103,9 @@ class Table(nn.Module):
         self.kinds, self.body = nn.Embedding(7, 4), nn.Linear(6 + 4, 16)
         self.head = nn.Linear(16, 2)
 
-    def forward(self, numbers: torch.Tensor, flag: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, numbers: torch.Tensor, flag: torch.Tensor, kind: torch.Tensor
+    ) -> torch.Tensor:
         numbers = torch.where(flag[:, None], numbers, -numbers)
         x = torch.cat([numbers, self.kinds(kind)], 1)
         return self.head(F.softplus(self.body(x)))

@@ -107,8 +107,9 @@ class Decoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.attention = nn.Embedding(IDS, WIDTH), nn.MultiheadAttention(
-            WIDTH, 2, batch_first=True
+        self.words, self.attention = (
+            nn.Embedding(IDS, WIDTH),
+            nn.MultiheadAttention(WIDTH, 2, batch_first=True),
         )
         self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, IDS)
 
@@ -152,7 +153,10 @@ class Experts(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate, self.experts = nn.Linear(WIDTH, 4), nn.Parameter(torch.randn(4, WIDTH, WIDTH) / 4)
+        self.gate, self.experts = (
+            nn.Linear(WIDTH, 4),
+            nn.Parameter(torch.randn(4, WIDTH, WIDTH) / 4),
+        )
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         weights, chosen = self.gate(tokens).softmax(-1).topk(2)
