@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ def _ties(reverse: Callable[[Arrays, int, slice], None]) -> Artifact:
     def apply(inputs: Arrays, outputs: Arrays) -> Arrays:
         for row, scores in enumerate(outputs["scores"]):
             edges = [0, *(np.flatnonzero(np.diff(scores)) + 1).tolist(), len(scores)]
-            for first, last in zip(edges, edges[1:], strict=False):
+            for first, last in itertools.pairwise(edges):
                 if last - first > 1:
                     reverse(outputs, row, slice(first, last))
         return outputs
