@@ -113,7 +113,7 @@ HELD_OUT_SHARE = 0.2
 
 # Sizes that are tried beyond those that always are, and what they may cost together: elements of
 # their inputs, in those of one sample at the best sizes.
-PROBED_SIZES = 24
+PROBED_SIZES = 48
 SIZE_COST = 64
 
 # The SQNR in dB by which a probe at another size may be worse than all samples together: it has few

@@ -102,5 +102,5 @@ def rms_between(
     """
     with np.errstate(invalid="ignore"):
         difference = np.asarray(first, np.float64) - second
-    difference[(first == second) | (np.isnan(first) & np.isnan(second))] = 0.0
-    return rms(np.where(np.isfinite(eager), difference, 0.0))
+    same = (first == second) | (np.isnan(first) & np.isnan(second))
+    return rms(np.where(np.isfinite(eager) & ~same, difference, 0.0))

@@ -249,6 +249,8 @@ def count_layers(compiled: Any, model: Any) -> dict[str, dict[str, int]]:
         operators[kind] += 1
         fused = sum(name in parts for name in origin.split(",")) if kind == "Subgraph" else 0
         integers = min(fused, _integer_weights(layer)) if fused else 0
+        if fused and _EXECUTED.get(executed) == "int8":
+            executed = _input_precision(layer) or executed
         if integers:
             compute["int8"] += integers
         if computing := fused - integers or int(kind in _KERNELS):
@@ -268,6 +270,21 @@ def _integer_weights(layer: Any) -> int:
         constant = str(facts["layerType"].value) == "Const"
         count += constant and str(facts["runtimePrecision"].value) in ("i8", "u8")
     return count
+
+
+def _input_precision(layer: Any) -> str | None:
+    """Return the precision of a layer's floating-point inputs; None if it reads bytes or no floats.
+
+    A mask of booleans in fused attention is reported as the precision of the whole: as bytes.
+    """
+    precisions = []
+    for port in layer.inputs():
+        facts = port.get_source_output().get_node().get_rt_info()
+        precisions.append(str(facts["runtimePrecision"].value))
+    if any(_EXECUTED.get(precision) == "int8" for precision in precisions):
+        return None
+    floats = [precision for precision in precisions if precision in _EXECUTED]
+    return floats[0] if floats else None
 
 
 def _blob_folder(artifact: Artifact, device: str) -> BlobFolder | None:

@@ -20,7 +20,7 @@ Sizes = dict[str, int]
 """One size for each dynamic dimension."""
 _WHOLE = 32  # sizes of a range that is tried whole
 _MOST = 20_000  # combinations of sizes that a condition is evaluated for
-_DEAR = 4.0  # cost beyond which one probe varies one dimension only
+_DEAR = 2.0  # cost beyond which the dimensions that a probe is not about shrink
 
 
 def label(sizes: Mapping[str, int]) -> str:
@@ -45,9 +45,12 @@ def sizes_tried(sizes: Iterable[Mapping[str, int]], dims: Dims) -> SizesTried | 
 def unseen_size(dim: DimRange, exported: int) -> int:
     """Return a legal size that neither the exporter saw nor `opt` names, if the range has one.
 
-    Small odd sizes come first: they are cheap, and no power of two hides a baked-in reshape.
+    Small odd sizes come first: they are cheap, and no power of two hides a baked-in reshape. Of
+    multiples those are odd that have an odd factor.
     """
-    sizes = (3, 5, 7, dim.min, dim.max, exported + dim.multiple_of, exported - dim.multiple_of)
+    step = dim.multiple_of
+    odd = dim.min + step * (1 + dim.min // step % 2)
+    sizes = (3, 5, 7, odd, dim.min, dim.max, exported + step, exported - step)
     legal = [size for size in sizes if dim.allows(size)]
     for avoided in ((exported, dim.best), (exported,)):
         for size in legal:
@@ -175,28 +178,45 @@ def _single(dims: Dims, name: str) -> Iterator[Sizes]:
     for index, size in enumerate(candidates(dims[name], exported[name])):
         sizes = dict(best)
         for shift, (other, cycle) in enumerate(others.items()):
-            if len(dims) > 1 and other != name:
+            if other != name:
                 sizes[other] = cycle[(index * (shift + 2) + shift) % len(cycle)]
-        sizes[name] = size
-        if _cost(sizes, best) > _DEAR:  # by itself, then
-            sizes = {**best, name: size}
-        yield sizes
+        yield _affordable({**sizes, name: size}, (name,), dims)
+
+
+def _affordable(sizes: Sizes, varied: tuple[str, ...], dims: Dims) -> Sizes:
+    """Return sizes whose dimensions other than the varied ones shrink until the probe is cheap.
+
+    A fault of large batches shows on small pictures too.
+    """
+    exported, best, smaller = export_sizes(dims), best_sizes(dims), dict(sizes)
+    while _cost(smaller, best) > _DEAR:
+        left = [name for name in dims if name not in varied and smaller[name] > dims[name].min]
+        if not left:
+            break
+        name = max(left, key=lambda name: smaller[name] / best[name])
+        steps = candidates(dims[name], exported[name])
+        smaller[name] = max(step for step in steps if step < smaller[name])
+    return smaller
 
 
 def _pairs(dims: Dims, batch: str | None) -> Iterator[Sizes]:
     """Yield opposite ends of each pair of dimensions, then unseen sizes with ends."""
     best, exported = best_sizes(dims), export_sizes(dims)
     pairs = sorted(itertools.combinations(dims, 2), key=lambda pair: batch in pair)
-    for first, second in pairs:
-        yield {**best, first: dims[first].min, second: dims[second].max}
-        yield {**best, first: dims[first].max, second: dims[second].min}
     unseen = {name: unseen_size(dim, exported[name]) for name, dim in dims.items()}
-    for first, second in pairs:
-        yield {**best, first: unseen[first], second: dims[second].max}
-        yield {**best, first: dims[first].max, second: unseen[second]}
-        if batch in (first, second):  # others are tried together already
-            yield {**best, first: dims[first].min, second: dims[second].min}
-            yield {**best, first: unseen[first], second: unseen[second]}
+
+    def pair(first: tuple[str, int], second: tuple[str, int]) -> Sizes:
+        return _affordable({**best, **dict([first, second])}, (first[0], second[0]), dims)
+
+    for a, b in pairs:
+        yield pair((a, dims[a].min), (b, dims[b].max))
+        yield pair((a, dims[a].max), (b, dims[b].min))
+    for a, b in pairs:
+        yield pair((a, unseen[a]), (b, dims[b].max))
+        yield pair((a, dims[a].max), (b, unseen[b]))
+        if batch in (a, b):  # others are tried together already
+            yield pair((a, dims[a].min), (b, dims[b].min))
+            yield pair((a, unseen[a]), (b, unseen[b]))
 
 
 def _cost(sizes: Mapping[str, int], best: Mapping[str, int]) -> float:

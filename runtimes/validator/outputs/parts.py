@@ -28,6 +28,7 @@ from runtimes.validator.defaults import (
     VARIATION_SHARE,
     VARIATION_SQNR_DB,
 )
+from runtimes.validator.outputs.order import rankings
 from runtimes.validator.reference import Reference
 
 Values = np.ndarray[Any, Any]
@@ -61,11 +62,12 @@ def measure_parts(
     there are fewer than `least` samples.
     """
     parts: list[Part] = []
+    ranked = _ranked_axes(reference)
     for name in reference.truth[0]:
         sums = _sums(name, answers, reference)
         if sums is None or sums.samples < least:
             continue
-        by_index = list(_by_index(name, sums))
+        by_index = list(_by_index(name, sums, ranked.get(name)))
         if by_index:
             parts.append(_whole(name, sums))
             worst = min(by_index, key=lambda part: part.sqnr_db)
@@ -98,6 +100,15 @@ def judge_parts(parts: Sequence[Part], precision: str) -> Iterator[GateResult]:
                 f"has at least {limit:g}"
             )
             yield GateResult(gate="parity", ok=False, detail=detail)
+
+
+def _ranked_axes(reference: Reference) -> dict[str, int]:
+    """Return the axis, after the first, along which an output is sorted by a score."""
+    axes = {}
+    for ranking in rankings(reference):
+        axis = reference.truth[0][ranking.key].ndim - 2
+        axes.update(dict.fromkeys(ranking.members, axis))
+    return axes
 
 
 @dataclass(frozen=True)
@@ -139,8 +150,11 @@ def _whole(name: str, sums: _Sums) -> Part:
     return Part(name, decibel, True, sums.samples)
 
 
-def _by_index(name: str, sums: _Sums) -> Iterator[Part]:
-    """Yield the part at each index of each axis after the first, where it varies."""
+def _by_index(name: str, sums: _Sums, ranked: int | None = None) -> Iterator[Part]:
+    """Yield the part at each index of each axis after the first, where it varies.
+
+    On the `ranked` axis none stands out: what is last there is, within rounding, a matter of chance.
+    """
     axes = range(sums.variation.ndim)
     for axis in axes:
         count = sums.variation.shape[axis]
@@ -151,7 +165,7 @@ def _by_index(name: str, sums: _Sums) -> Iterator[Part]:
         varying = np.flatnonzero(variation > VARIATION_SHARE * sums.magnitude / count)
         decibels = [_decibel(float(variation[i]), float(error[i])) for i in varying]
         outliers = np.zeros(len(varying), bool)
-        if len(axes) == 1 or count <= OUTLIER_AXIS:
+        if axis != ranked and (len(axes) == 1 or count <= OUTLIER_AXIS):
             outliers = _outliers(np.array(decibels), error[varying])
         for number, index in enumerate(varying):
             place = ", ".join(str(index) if other == axis else ":" for other in axes)

@@ -283,6 +283,29 @@ def test_a_quantized_graph_is_executed_in_integers(cnn_job: ExportJob, tmp_path:
         export(quantized)
 
 
+class MaskedAttention(nn.Module):
+    """Attention of a sequence to itself, -Inf where it is masked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(16, 48)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        query, key, value = (
+            part.unflatten(-1, (2, 8)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1)
+        )
+        scores = query @ key.transpose(-1, -2) / 8**0.5
+        scores = scores.masked_fill(mask[:, None, None, :] == 0, float("-inf"))
+        return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+
+
+def test_a_mask_inside_of_fused_attention_makes_no_bytes_of_it(from_module: FromModule) -> None:
+    mask = TensorSpec(shape=("batch", "time"), dtype="int64", kind="mask")
+    dims = {"batch": (1, 4), "time": (12, 40)}
+    job = from_module(MaskedAttention(), {"x": ["batch", "time", 16], "mask": mask}, dims)
+    assert set(export(job).build["compute_layers"]) == {"fp32"}
+
+
 def test_the_files_say_nothing_of_the_machine_they_were_made_on(from_module: FromModule) -> None:
     job = from_module(small_cnn(), {"image": [2, 3, 6, 6]})
     export(job)

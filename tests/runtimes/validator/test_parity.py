@@ -287,3 +287,17 @@ def test_a_correct_artifact_is_as_noisy_as_eager(
 
 def test_eager_itself_has_a_noise_of_one(small_reference: Reference) -> None:
     assert summarize(small_reference.eager, small_reference, True).noise == pytest.approx(1)
+
+
+def test_at_a_size_of_four_times_the_numbers_errors_may_be_four_times_as_large() -> None:
+    rng = np.random.default_rng(0)
+    truth = [{"y": rng.standard_normal((1, 6))} for _ in range(3)]
+    eager = [{"y": outputs["y"].astype(np.float32)} for outputs in truth]
+    shapes = [(1, 3, 8, 8), (5, 3, 8, 8), (1, 3, 16, 16)]
+    probes = [Probe(str(shape), {"x": np.zeros(shape)}) for shape in shapes]
+    answers = [{"y": outputs["y"] * (1 + 1e-5)} for outputs in eager]
+    noise = [
+        distance.noise for distance in measure_distances(answers, Reference(probes, eager, truth))
+    ]
+    assert noise[1] == pytest.approx(noise[0], rel=0.2)
+    assert noise[2] == pytest.approx(noise[0] / 4, rel=0.2)

@@ -13,6 +13,7 @@ def manifest_of(
     dims: Dims | None = None,
     precision: str = "fp32",
     build: dict[str, object] | None = None,
+    task: str | None = None,
 ) -> Manifest:
     """The manifest of an artifact with these tensors."""
     return Manifest(
@@ -28,4 +29,5 @@ def manifest_of(
         dims=dims or {},
         precision=precision,
         build=build or {},
+        task=task,
     )

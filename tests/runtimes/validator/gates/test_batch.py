@@ -151,3 +151,12 @@ def test_a_mask_of_minus_infinity_is_the_same_in_every_row() -> None:
         return answer
 
     assert judged(masked, masked).ok
+
+
+def test_an_output_of_one_number_for_each_row_is_compared_too() -> None:
+    def sums(x: Array) -> Array:
+        return by_row(x)[:, 0]
+
+    assert judged(sums, sums, output=("batch",)).ok is True
+    wrong = judged(lambda x: sums(x) + (len(x) > 1), sums, output=("batch",))
+    assert wrong.ok is False

@@ -299,6 +299,14 @@ def test_answers_that_do_not_repeat_are_told_beside_the_parity_that_they_spoil()
     assert [result.gate for result in results if result.ok is False] == ["parity", "deterministic"]
 
 
+def test_an_answer_that_was_overwritten_is_told_beside_the_nan_that_it_became() -> None:
+    overwritten = replace(
+        evidence(changed(np.nan)), problems=["the next call overwrites its answer"]
+    )
+    results = gates.judge(overwritten)
+    assert [result.gate for result in results if result.ok is False] == ["finite", "deterministic"]
+
+
 def test_only_the_probes_that_were_run_twice_are_compared() -> None:
     first = reference().eager
     assert gates.deterministic(evidence(first, changed(50.0)[:1])).ok

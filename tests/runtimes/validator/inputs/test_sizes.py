@@ -166,3 +166,27 @@ def test_tried_sizes_are_counted_beside_the_legal_ones() -> None:
     assert tried.dims["new"].tried == list(range(1, 9))
     assert tried.dims["past"].legal == 64
     assert sizes_tried([{}], {}) is None
+
+
+def test_wrong_pairs_of_pictures_are_met_within_the_costs() -> None:
+    size = DimRange(min=16, opt=32, max=160)
+    dims = {"batch": DimRange(max=32), "height": size, "width": size}
+    chosen = [tuple(sizes.values()) for sizes in design(dims, "batch", PROBED_SIZES)]
+    assert any(batch > 1 and height > 32 for batch, height, _ in chosen)
+    assert any(height % 2 and width % 2 for _, height, width in chosen)
+    assert any(batch == 9 for batch, _, _ in chosen)
+    assert any(33 <= height < 64 for _, height, _ in chosen)
+    assert any(65 <= height < 128 for _, height, _ in chosen)
+
+
+def test_a_large_size_is_tried_beside_small_ones() -> None:
+    dims = {"batch": DimRange(max=64), "height": DimRange(min=16, opt=64, max=256)}
+    [sizes] = [sizes for sizes in design(dims, "batch", PROBED_SIZES) if sizes["batch"] == 33]
+    assert sizes["height"] == 16
+
+
+@given(ranges())
+def test_the_unseen_size_is_odd_if_it_can_be(dim: DimRange) -> None:
+    assume(dim.count > 4)
+    size = unseen_size(dim, exported(dim))
+    assert size // dim.multiple_of % 2 or size in (3, 5, 7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -91,3 +93,13 @@ def test_only_the_named_probes_are_ordered() -> None:
     other = best_of(TIED, 20, np.arange(20)[::-1])
     [result] = reconcile([other], reference_of(*eager), lossless=True, indices=[1])
     assert same(result, eager[1])
+
+
+def test_on_unusual_values_the_last_row_may_be_tied_with_one_that_was_cut_off() -> None:
+    eager = best_of(SCORES[0], 5)
+    other = {**eager, "box": eager["box"] + np.float32([[0, 0]] * 4 + [[30, 30]])}
+    for kind, accepted in (("edge", True), ("noise", False)):
+        reference = reference_of(best_of(SCORES[1], 5), eager)
+        probes = [reference.probes[0], replace(reference.probes[1], kind=kind)]
+        [result] = reconcile([other], replace(reference, probes=probes), True, indices=[1])
+        assert same(result, eager) is accepted

@@ -110,3 +110,26 @@ def test_a_part_that_hardly_varies_is_no_outlier() -> None:
     rng = np.random.default_rng(0)
     truth = np.array([1, 1, 1, 1, 1, 0.2]) * rng.standard_normal((200, 6))
     assert failed(measured(truth, truth + 0.06 * rng.standard_normal(truth.shape))) == []
+
+
+def test_the_last_of_a_ranking_may_be_another_one_now_and_then() -> None:
+    rng = np.random.default_rng(0)
+    scores = -np.sort(-rng.uniform(0, 1, (SAMPLES, 8)))
+    boxes = rng.uniform(0, 640, (SAMPLES, 8, 4))
+    chosen = boxes + rng.normal(0, 4, boxes.shape)
+    chosen[:3, 7] = 640 - chosen[:3, 7]  # rounding chose another cell
+    outputs: list[Arrays] = [
+        {"boxes": box[None], "scores": score[None]}
+        for box, score in zip(boxes, scores, strict=True)
+    ]
+    answers: list[Arrays] = [
+        {**output, "boxes": box[None]} for output, box in zip(outputs, chosen, strict=True)
+    ]
+    probes = [Probe(f"sample {index}", {}, "data") for index in range(SAMPLES)]
+    ranked, plain = Reference(probes, outputs, outputs), without_scores(outputs)
+    assert failed(measure_parts(answers, ranked)) == []
+    assert "outlier" in failed(measure_parts(answers, Reference(probes, plain, plain)))[0]
+
+
+def without_scores(outputs: list[Arrays]) -> list[Arrays]:
+    return [{"boxes": output["boxes"]} for output in outputs]
