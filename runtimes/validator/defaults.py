@@ -103,7 +103,9 @@ SMALLEST_ERROR = 2.0**-100
 
 # Seeded probes if the recipe has no data, at the sizes to be fastest at. Enough for a wrong
 # operator to show; statistics on accuracy need real data.
-SYNTHETIC_PROBES = 4
+SYNTHETIC_PROBES = 8
+# Of the samples, sessions are timed on changed copies of so many.
+TIMED_SAMPLES = 4
 # Samples of an evaluation without labels: enough for parts.py. Labelled ones are used whole, as far as
 # their inputs take no more than this (1,780 photographs of 224 x 224): 2,000 prove half a point of
 # accuracy, 16 do not prove twenty. If the same source trains, this share of it judges.
@@ -146,6 +148,10 @@ LARGE, SMALL = 1e3, 1e-3
 # Between the ordinary and the thousandfold: where saturation begins. And numbers below the smallest
 # normal float32, which engines may take for zero.
 LARGER, DENORMAL = 30.0, 1e-40
+# White noise averages out in layers that look at many places. So there are also inputs of coarse
+# structure, blocks of this many places, and inputs of another contrast and offset.
+BLOCK = 8
+FAINT, STRONG, OFFSET = 0.3, 3.0, 1.0
 
 # Sets of inputs that are added so that each id of an embedding occurs once: 16 sets of 128 tokens
 # hold 2,048 ids. A batch is as large as it takes to hold so many, if a sample has fewer.

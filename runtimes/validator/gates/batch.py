@@ -11,7 +11,7 @@ import numpy as np
 
 from runtimes.results import GateResult
 from runtimes.spec import Arrays
-from runtimes.validator.defaults import NOISE_FP32, SQNR_DB
+from runtimes.validator.defaults import HALF_DB, HALF_ROUNDING, NOISE_FP32, SQNR_DB
 from runtimes.validator.evidence import Evidence, rms_between
 from runtimes.validator.parity import error_scale, rms
 from runtimes.validator.probes import batch_dimension
@@ -87,4 +87,10 @@ def _allowed(
     sqnr = evidence.gates.sqnr_db
     if sqnr is None:
         sqnr = SQNR_DB.get(evidence.manifest.precision, 0.0)
-    return 2 * rms(np.where(np.isfinite(truth), truth, 0.0)) * 10 ** (-sqnr / 20)
+    allowed = 2 * rms(np.where(np.isfinite(truth), truth, 0.0)) * 10 ** (-sqnr / 20)
+    rounding = HALF_ROUNDING.get(evidence.manifest.precision)
+    if rounding is None or evidence.gates.sqnr_db is not None:
+        return allowed
+    # Rounding to half precision moves a row no further than it explains; a limit would leave more.
+    honest = rounding * error_scale(eager, truth, evidence.typical[name]) * 10 ** (HALF_DB / 20)
+    return min(allowed, 2 * honest)

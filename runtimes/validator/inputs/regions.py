@@ -8,16 +8,28 @@ from typing import Any
 import numpy as np
 
 from runtimes.spec import Arrays, Specs, TensorSpec
-from runtimes.validator.defaults import DENORMAL, LARGE, LARGER, SMALL
+from runtimes.validator.defaults import (
+    BLOCK,
+    DENORMAL,
+    FAINT,
+    LARGE,
+    LARGER,
+    OFFSET,
+    SMALL,
+    STRONG,
+)
 from runtimes.validator.inputs.draws import Values, draw, draw_all, kind_of, legal_integers
 
 REGIONS = (
     *("zeros", "lowest", "highest", "constant", "negative"),
-    *("larger", "large", "small", "denormal"),
+    *("coarse", "faint", "strong", "larger", "large", "small", "denormal"),
 )
 """Names of the regions. An input that has no such region gets ordinary noise."""
 
-UNDECLARED = ("constant", "negative", "larger", "large", "small", "denormal")
+UNDECLARED = (
+    *("constant", "negative", "coarse", "faint", "strong"),
+    *("larger", "large", "small", "denormal"),
+)
 """Regions that are not the ends of a declared range."""
 
 OVERFLOWING = ("larger", "large")
@@ -72,6 +84,9 @@ def _unbounded(
     values: dict[str, Any] = {
         "constant": np.full(shape, rng.uniform(0.5, 1.5)),
         "negative": -np.abs(noise),
+        "coarse": _coarse(noise),
+        "faint": FAINT * noise + OFFSET,
+        "strong": STRONG * noise - OFFSET,
     }
     filled = values.get(region) if scale is None else noise * scale
     return None if filled is None else np.asarray(filled, spec.dtype)
@@ -88,8 +103,20 @@ def _bounded(
         values["zeros"] = 0.0
     if low < 0:
         values["negative"] = rng.uniform(low, min(high, 0.0), shape)
+    values["coarse"] = _coarse(rng.uniform(low, high, shape))
+    faint = FAINT * (high - low)
+    start = rng.uniform(low, high - faint)
+    values["faint"] = rng.uniform(start, start + faint, shape)
     filled = values.get(region)
     return None if filled is None else np.full(shape, filled, spec.dtype)
+
+
+def _coarse(noise: Values) -> Values:
+    """Repeat values over blocks along the last two axes."""
+    for axis in range(max(0, noise.ndim - 2), noise.ndim):
+        size = noise.shape[axis]
+        noise = np.take(noise, np.arange(size) // BLOCK * BLOCK, axis=axis)
+    return noise
 
 
 def _integers(name: str, spec: TensorSpec, sizes: Mapping[str, int], region: str) -> Values | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from runtimes.spec import Arrays, Specs, TensorSpec
-from runtimes.validator.defaults import SYNTHETIC_PROBES
+from runtimes.validator.defaults import TIMED_SAMPLES
 from runtimes.validator.inputs.draws import draw, draw_all, kind_of
 
 Values = np.ndarray[Any, Any]
@@ -71,7 +71,7 @@ class InputStream:
 def _noise(inputs: Specs, sizes: Mapping[str, int]) -> Iterator[Arrays]:
     """Yield some sets of noise, fewer if they are large."""
     rng, left = np.random.default_rng(_SEED), _BASE_BYTES
-    for count in range(SYNTHETIC_PROBES):
+    for count in range(TIMED_SAMPLES):
         if count and left <= 0:
             return
         arrays = draw_all(inputs, sizes, rng)

@@ -21,7 +21,7 @@ from runtimes.validator.defaults import (
     AGAIN_PAUSE,
     AGAIN_SECONDS,
     REQUEST_SECONDS,
-    SYNTHETIC_PROBES,
+    TIMED_SAMPLES,
 )
 from runtimes.validator.evidence import Target
 from runtimes.validator.gates import speed as speed_gates
@@ -113,7 +113,7 @@ class Timing:
         for child in children.values():
             # A session that has ended is reported when it is timed.
             with contextlib.suppress(BurnishError):
-                child.call("use_samples", samples[:SYNTHETIC_PROBES], timeout=REQUEST_SECONDS)
+                child.call("use_samples", samples[:TIMED_SAMPLES], timeout=REQUEST_SECONDS)
 
     def _comparisons(self, with_eager: bool) -> dict[str, list[Comparison]]:
         """Return what each session is compared with, and the ratios that its gates require."""

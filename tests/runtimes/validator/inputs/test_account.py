@@ -26,7 +26,7 @@ def reference(kind: str = "noise") -> Reference:
 
 def test_noise_ids_values_and_batches_are_counted() -> None:
     lines = account(reference(), INPUTS, ["after other calls"] * 3 + ["beside others"])
-    assert lines[0] == "4 samples of seeded noise"
+    assert lines[0] == "8 samples of seeded noise"
     assert lines[1].endswith(" of 10,000 ids of ids")
     assert lines[2].startswith("unusual values: zeros, lowest, highest, constant, negative")
     assert lines[2].endswith("a NaN")
@@ -35,7 +35,7 @@ def test_noise_ids_values_and_batches_are_counted() -> None:
 
 
 def test_real_samples_and_their_labels_are_named() -> None:
-    assert account(reference("data"), INPUTS, [])[0] == "4 samples of real data, 4 labelled"
+    assert account(reference("data"), INPUTS, [])[0] == "8 samples of real data, 8 labelled"
 
 
 def test_a_sequence_is_named() -> None:

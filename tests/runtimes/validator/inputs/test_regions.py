@@ -56,7 +56,7 @@ def test_floats_with_a_range_have_its_ends_and_zero_only_where_it_is_legal(
 ) -> None:
     low, high = min(ends), max(ends)
     arrays = edges(TensorSpec(shape=(2, 3), dtype=dtype, range=(low, high)))
-    expected = {"edge lowest", "edge highest", "edge constant"}
+    expected = {"edge lowest", "edge highest", "edge constant", "edge coarse", "edge faint"}
     expected |= {"edge zeros"} if low <= 0 <= high else set()
     expected |= {"edge negative"} if low < 0 else set()
     assert set(arrays) == expected
@@ -69,7 +69,8 @@ def test_floats_with_a_range_have_its_ends_and_zero_only_where_it_is_legal(
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_floats_without_a_range_are_zero_very_large_and_very_small(dtype: str) -> None:
     arrays = edges(TensorSpec(shape=(50, 50), dtype=dtype))
-    expected = ["zeros", "constant", "negative", "larger", "large", "small"]
+    expected = ["zeros", "constant", "negative", "coarse", "faint", "strong"]
+    expected += ["larger", "large", "small"]
     expected += ["denormal"] * (dtype == "float32")
     assert list(arrays) == [f"edge {name}" for name in expected]
     assert len(np.unique(arrays["edge constant"])) == 1
