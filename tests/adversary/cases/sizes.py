@@ -250,6 +250,13 @@ CASES = [
     Case("odd heights refused", PICTURES, _refusing, "runs"),
     Case("only 32 tokens are read", WORDS, _frozen, "parity"),
     Case("places beyond 128 repeat", WORDS, _repeated_places, "parity"),
+    Case(
+        "wrong: batches over 4 beside heights over 64",
+        PICTURES,
+        _where("b > 4 and h > 64"),
+        "parity",
+        limit="large sizes of two dimensions together cost more than the design may spend",
+    ),
     Case("a mask that ends at row 64", DENSE, changed(_border), "parity"),
     Case("a mask transposed", DENSE, changed(_transposed), "shapes"),
     Case("a mask mirrored in portrait", DENSE, changed(_mirrored_portrait), "parity"),

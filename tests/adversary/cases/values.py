@@ -187,4 +187,17 @@ def _spreading_nan(right: Run) -> Run:
     return run
 
 
-CASES = [*_of_conditions(), *INPUTS]
+_UNJUDGED = "lossy artifacts are not judged on unusual values, but for NaN and Inf"
+LOSSY = [
+    Case(
+        f"wrong: {id}",
+        PICTURES,
+        wrong_where(FLOATS[id], 3.0),
+        "parity",
+        precision,
+        limit=_UNJUDGED,
+    )
+    for id in ("negative inputs", "an input of zeros")
+    for precision in ("fp16", "int8")
+]
+CASES = [*_of_conditions(), *INPUTS, *LOSSY]
