@@ -64,6 +64,11 @@ HALF_ROUNDING = {"fp16": 2.0**13, "bf16": 2.0**16}
 PRUNED_ACCURACY_DROP = 0.02
 PRUNED_AGREEMENT = 0.9
 
+# The largest error of a lossy artifact on zeros, one constant, or values of one sign, as a share of the
+# answer's magnitude. A first value: an answer that is three times as large is off by two, an honest int8
+# that clips what calibration never saw by less than one and a half.
+UNUSUAL_ERROR = {"fp16": 0.1, "bf16": 0.3, "int8": 1.5, "int4": 1.5}
+
 # Whole numbers (indices, classes of pixels) in lossy artifacts: the share that must equal eager's. On
 # noise decisions are close, and what is left is to be more than chance.
 LOSSY_EQUAL = 0.85

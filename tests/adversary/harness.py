@@ -206,7 +206,7 @@ def verdict(
 ) -> list[GateResult]:
     """Ask a session all that a build asks, and return the gates that fail."""
     try:
-        answers = collect(InProcess(session), reference.probes)  # type: ignore[arg-type]
+        answers = collect(InProcess(session), reference)  # type: ignore[arg-type]
     except BurnishError as error:
         return [GateResult(gate="runs", ok=False, detail=str(error))]
     results = judge(manifest, gates or Gates(), reference, answers)[1]

@@ -25,6 +25,7 @@ from runtimes.validator.gates.original import from_original
 from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits, whole_numbers
 from runtimes.validator.gates.sequence import sequence
 from runtimes.validator.outputs.parts import judge_parts, measure_parts
+from runtimes.validator.outputs.unusual import on_unusual_values
 from runtimes.validator.parity import error_scale, rms
 
 
@@ -132,6 +133,8 @@ def _common_limits(evidence: Evidence) -> Iterator[GateResult]:
     if not evidence.lossless and limits.sqnr_db is None:
         parts = measure_parts(evidence.first, evidence.reference)
         yield from judge_parts(parts, evidence.manifest.precision)
+        precision = evidence.manifest.precision
+        yield from on_unusual_values(evidence.first, evidence.reference, precision)
         if sqnr is None or (measured.sqnr_db or 0.0) >= sqnr:  # one reason is enough
             yield from honest(evidence)
     if limits.max_abs is not None:

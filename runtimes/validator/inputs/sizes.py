@@ -33,7 +33,8 @@ def sizes_tried(sizes: Iterable[Mapping[str, int]], dims: Dims) -> SizesTried | 
     free = free_dims(dims)
     if not free:
         return None
-    combinations = {tuple(probe[name] for name in free) for probe in sizes}
+    complete = [probe for probe in sizes if free.keys() <= probe.keys()]
+    combinations = {tuple(probe[name] for name in free) for probe in complete}
     by_dim = {}
     for index, (name, dim) in enumerate(free.items()):
         tried = sorted({combination[index] for combination in combinations})
