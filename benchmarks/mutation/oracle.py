@@ -23,7 +23,7 @@ from runtimes.errors import BurnishError
 from runtimes.session import Session
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import ERROR_FLOOR, NOISE_FP32
-from runtimes.validator.parity import error_scale, rms, typical_errors
+from runtimes.validator.outputs.distance import error_scale, rms, typical_errors
 
 BEYOND_ROUNDING = 4 * NOISE_FP32
 """Four times what the validator allows a whole output: a part of it may have that by chance."""

@@ -17,7 +17,7 @@ from converters.debug.match.layer import CallKey, Layer
 from converters.debug.result import LayerReport
 from converters.debug.truth import Eager, LayerValues
 from runtimes.spec import Arrays
-from runtimes.validator.parity import rms
+from runtimes.validator.outputs.distance import rms
 
 
 @dataclass(frozen=True)

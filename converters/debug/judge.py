@@ -11,7 +11,7 @@ import numpy as np
 
 from runtimes.artifact.gates import Gates
 from runtimes.validator.defaults import EDGE_ALLOWANCE, NOISE_FP32, SQNR_DB
-from runtimes.validator.parity import measure_distance, rms
+from runtimes.validator.outputs.distance import measure_distance, rms
 
 # A layer is to blame if its relative error is more than this many times the error that it would
 # have if the layer added none itself (6 dB of SQNR lost). A fault adds an error of 1e-2 to one of

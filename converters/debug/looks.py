@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.validator.parity import rms
+from runtimes.validator.outputs.distance import rms
 
 Values = np.ndarray[Any, Any]
 

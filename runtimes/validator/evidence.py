@@ -13,8 +13,8 @@ from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.results import Parity
 from runtimes.spec import Arrays
+from runtimes.validator.outputs.distance import rms, typical_errors
 from runtimes.validator.outputs.metric import UserMetric
-from runtimes.validator.parity import rms, typical_errors
 from runtimes.validator.reference import Reference
 
 

@@ -25,7 +25,7 @@ from runtimes.validator.defaults import (
     SQNR_DB,
     STRAY_ANSWERS,
 )
-from runtimes.validator.parity import error_scale, rms, typical_errors
+from runtimes.validator.outputs.distance import error_scale, rms, typical_errors
 from runtimes.validator.reference import Reference
 from runtimes.validator.speed.watch import Excerpts, WatchedAnswer
 

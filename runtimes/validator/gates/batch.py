@@ -13,7 +13,7 @@ from runtimes.results import GateResult
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import HALF_DB, HALF_ROUNDING, NOISE_FP32, SQNR_DB
 from runtimes.validator.evidence import Evidence, rms_between
-from runtimes.validator.parity import error_scale, rms
+from runtimes.validator.outputs.distance import error_scale, rms
 from runtimes.validator.probes import batch_dimension
 
 

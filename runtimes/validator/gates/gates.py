@@ -24,9 +24,9 @@ from runtimes.validator.gates.metric import metric
 from runtimes.validator.gates.original import from_original
 from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits, whole_numbers
 from runtimes.validator.gates.sequence import sequence
+from runtimes.validator.outputs.distance import error_scale, rms
 from runtimes.validator.outputs.parts import judge_parts, measure_parts
 from runtimes.validator.outputs.unusual import on_unusual_values
-from runtimes.validator.parity import error_scale, rms
 
 
 def names_and_shapes(evidence: Evidence) -> GateResult:

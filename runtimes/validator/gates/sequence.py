@@ -11,7 +11,7 @@ import numpy as np
 from runtimes.results import GateResult
 from runtimes.validator.defaults import SEQUENCE_SQNR_DB, SQNR_DB
 from runtimes.validator.evidence import Evidence
-from runtimes.validator.parity import rms
+from runtimes.validator.outputs.distance import rms
 
 
 def sequence(evidence: Evidence) -> Iterator[GateResult]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import NOISE_FP32
-from runtimes.validator.parity import error_scale, rms, typical_errors
+from runtimes.validator.outputs.distance import error_scale, rms, typical_errors
 from runtimes.validator.reference import Reference
 
 Values = np.ndarray[Any, Any]

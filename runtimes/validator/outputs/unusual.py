@@ -9,7 +9,7 @@ import numpy as np
 from runtimes.results import GateResult
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import UNUSUAL_ERROR
-from runtimes.validator.parity import rms
+from runtimes.validator.outputs.distance import rms
 from runtimes.validator.reference import Reference
 
 _REGIONS = ("edge zeros", "edge negative", "edge constant")

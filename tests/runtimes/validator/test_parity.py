@@ -13,14 +13,14 @@ from hypothesis.extra import numpy as hnp
 
 from runtimes.session import load
 from runtimes.validator.agreement import agreement
-from runtimes.validator.parity import (
+from runtimes.validator.outputs.distance import (
     Distance,
     error_scale,
     measure_distance,
     measure_distances,
     rms,
-    summarize,
 )
+from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 
