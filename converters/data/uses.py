@@ -47,7 +47,11 @@ def _substitutes(recipe: Recipe, folder: Path, warn: Warn, classes: int | None) 
     for source in (calibration, recipe.data.training):
         if source is None or source.random is not None:
             continue
-        pool = open_pool(recipe, source, folder)
+        try:
+            pool = open_pool(recipe, source, folder)
+        except UsageError as error:  # the artifacts that need these samples report it
+            warn(f"judged on noise: {error}")
+            continue
         picked = pool.spread(PICTURES, calibrating(recipe, folder, source))
         if picked:
             samples = list(_readable(pool, picked, recipe.inputs, warn, "samples"))

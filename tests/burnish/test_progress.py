@@ -330,7 +330,7 @@ def test_a_build_on_a_terminal(small_recipe: Path, tmp_path: Path) -> None:
     done = on_a_pty(command, columns=80)
     assert done.code == 0, done.screen.text
     seen = "\n".join(done.screen.seen)
-    counts = [int(done) for done in re.findall(r"samples +(\d+)/16", seen)]
+    counts = [int(done) for done in re.findall(r"samples +(\d+)/24", seen)]
     assert len(set(counts)) > 2, "the counts of the child that reads samples"
     assert counts == sorted(counts)
     for words in (

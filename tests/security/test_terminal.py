@@ -37,7 +37,6 @@ def hostile(foreign: Foreign, tmp_path: Path) -> Path:
         name=ESCAPES,
         format=ESCAPES,
         model=ESCAPES,
-        precision=ESCAPES,
         burnish=ESCAPES,
         weights={"source": ESCAPES, "tried": [{"source": ESCAPES, "why": ESCAPES}]},
         task="classification",
@@ -45,7 +44,7 @@ def hostile(foreign: Foreign, tmp_path: Path) -> Path:
         build={
             "notes": [ESCAPES],
             "operators": {ESCAPES: 1},
-            "compute_layers": {ESCAPES: 1},
+            "compute_layers": {"fp32": 20, ESCAPES: 1},
             "versions": {ESCAPES: ESCAPES},
             "unfused": [{"operator": ESCAPES, "layer": ESCAPES, "why": ESCAPES}],
             "method": ESCAPES,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # whether size 1 works.
 _RUNS_MODELS = ("_dynamo", "_export", "functional.py", "nn")
 _LOCATION = re.compile(r"^(?P<code>.*?)\s+# (?P<file>[^#]+):(?P<line>\d+) in (?P<function>\S+)")
-_UNEQUAL = re.compile(r" != [01]$|^(\d+)\*.+ != \1$")
+_UNEQUAL = re.compile(r" != [01]$|^(\d+)\*.+ != \1$| >= [12]$")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in \S+\n\s+(.+)')
 
 
@@ -142,8 +142,11 @@ def _is_operators_choice(guard: Any) -> bool:
     import torch
 
     place = guard.sloc.framework_loc
-    is_unequal = isinstance(guard.expr, sympy.Ne) and _sets_apart_0_or_1(guard.expr)
-    if not is_unequal or place is None or isinstance(place, str):
+    expression = guard.expr
+    sets_apart = isinstance(expression, sympy.Ne) and _sets_apart_0_or_1(expression)
+    # What follows for a size that is not 0 or 1.
+    sets_apart |= isinstance(expression, sympy.Ge) and expression.rhs in (1, 2)
+    if not sets_apart or place is None or isinstance(place, str):
         return False
     folder = Path(torch.__file__).parent
     path = Path(place.filename)

@@ -79,6 +79,24 @@ def test_an_operators_choice_at_size_1_restricts_nothing(method: str, make_job: 
         torch.testing.assert_close(module(x), job.module(x))
 
 
+class Cell(nn.Module):
+    """A layer that says `batch >= 2`, since it sets size 1 apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(4, 3)
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        return self.cell(x, state)
+
+
+def test_a_cell_is_right_for_a_batch_of_one(make_job: MakeJob) -> None:
+    job = make_job(Cell(), {"x": ["batch", 4], "state": ["batch", 3]}, {"batch": (1, 6)})
+    module = capture_program(job).result.module()
+    x, state = torch.randn(1, 4), torch.randn(1, 3)
+    torch.testing.assert_close(module(x=x, state=state), job.module(x, state))
+
+
 class Recurrent(nn.Module):
     """A layer whose guard at size 1 is multiplied by a stride: `6*length != 6`."""
 

@@ -96,7 +96,9 @@ def test_nested_results_are_flattened_in_order() -> None:
 
 
 def test_a_result_without_tensors_is_refused() -> None:
-    with pytest.raises(BurnishError, match="the model returns a str; only tensors can be exported"):
+    with pytest.raises(
+        BurnishError, match="the model returns a str in 0; only tensors can be exported"
+    ):
         flatten(["text"])
 
 
