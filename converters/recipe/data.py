@@ -40,7 +40,7 @@ class SampleSource(Strict):
     samples: PositiveInt | None = Field(
         None,
         description="Number of samples to use, spread evenly over the source. By default 100 "
-        "calibrate; all samples with labels judge, and 16 if there are no labels.",
+        "calibrate; all samples with labels judge, and 24 if there are no labels.",
     )
     labels: str | None = Field(
         None,

@@ -14,7 +14,7 @@ import numpy as np
 
 from runtimes.results import Accuracy
 
-_Z95 = 1.959964  # of the normal distribution, two-sided 95 %
+Z95 = 1.959964  # of the normal distribution, two-sided 95 %
 
 
 def paired(
@@ -57,7 +57,7 @@ def paired_interval(lost: float, won: float, samples: float) -> tuple[float, flo
     """
     b, c, n = lost + 0.5, won + 0.5, samples + 2
     middle = (b - c) / n
-    half = _Z95 * math.sqrt(max(b + c - (b - c) ** 2 / n, 0)) / n
+    half = Z95 * math.sqrt(max(b + c - (b - c) ** 2 / n, 0)) / n
     return max(-1.0, middle - half), min(1.0, middle + half)
 
 

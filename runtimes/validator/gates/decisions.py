@@ -15,7 +15,7 @@ from typing import Literal
 
 from runtimes.points import points
 from runtimes.results import Accuracy, GateResult
-from runtimes.validator.accuracy import paired_interval
+from runtimes.validator.accuracy import Z95, paired_interval
 from runtimes.validator.defaults import (
     LOSSY_ACCURACY_DROP,
     LOSSY_AGREEMENT,
@@ -31,7 +31,6 @@ Rule = Literal["written", "proven worse", "measured"]
 """Rule by which a limit is applied: written in the recipe; a default that the interval must lie
 beyond to fail; a default on the measured value."""
 
-_Z95 = 1.959964  # of the normal distribution, two-sided 95 %
 _ROUNDING = 1e-9
 _STEP = 1.25  # between two numbers of samples that are tried
 
@@ -116,7 +115,7 @@ def _agreement(evidence: Evidence, share: float | None, limit: float, rule: Rule
 
 def wilson(share: float, samples: float) -> Interval:
     """Return Wilson's 95 % interval of a share of so many samples (JASA, 1927)."""
-    square = _Z95**2 / samples
+    square = Z95**2 / samples
     middle = (share + square / 2) / (1 + square)
     half = math.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
     return max(0.0, middle - half), min(1.0, middle + half)

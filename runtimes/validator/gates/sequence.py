@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from runtimes.results import GateResult
 from runtimes.validator.defaults import SEQUENCE_SQNR_DB, SQNR_DB
 from runtimes.validator.evidence import Evidence
-from runtimes.validator.outputs.distance import rms
+from runtimes.validator.outputs.distance import decibel, rms
 
 
 def sequence(evidence: Evidence) -> Iterator[GateResult]:
@@ -37,18 +36,13 @@ def sequence(evidence: Evidence) -> Iterator[GateResult]:
                 gate="parity", ok=False, detail=f"{detail}, eager's {list(expected.shape)}"
             )
             return
-        decibel = _decibel(np.asarray(actual, np.float64), np.asarray(expected, np.float64))
-        if decibel <= worst:
-            worst, where = decibel, name
+        finite = np.isfinite(expected)
+        error = np.subtract(
+            actual, expected, dtype=np.float64, where=finite, out=np.zeros(expected.shape)
+        )
+        sqnr = decibel(rms(np.where(finite, expected, 0.0)), rms(error))
+        if sqnr <= worst:
+            worst, where = sqnr, name
     if where:
         detail = f"SQNR in dB of {where} after {len(steps)} calls on its own state is {worst:.3g}"
         yield GateResult(gate="parity", ok=worst >= limit, detail=f"{detail}, at least {limit:g}")
-
-
-def _decibel(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-    finite = np.isfinite(expected)
-    error = rms(np.where(finite, actual - np.where(finite, expected, 0.0), 0.0))
-    signal = rms(np.where(finite, expected, 0.0))
-    if not error:
-        return math.inf
-    return 20 * math.log10(signal / error) if signal and math.isfinite(error) else -math.inf
