@@ -82,7 +82,7 @@ ORIGINAL_SAMPLES = 8
 
 # A quantized or cast classifier on real samples fails if it is proven, by a 95 % interval, to decide
 # otherwise than eager on more than this share, or to have lost more than this of its accuracy: int8
-# without VNNI, whose 16-bit sums saturate, costs the shipped fashion_cnn 4 points (docs/limits.md).
+# in sums of 16 bits, which saturate without VNNI, cost the shipped fashion_cnn 4 points.
 # First values.
 LOSSY_ACCURACY_DROP = 0.05
 LOSSY_AGREEMENT = 0.85
