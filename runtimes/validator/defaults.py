@@ -52,7 +52,9 @@ VARIATION_SHARE = 1e-10
 HONEST_DB, OTHER_ENGINE_DB = (3.0, 3.0), (6.0, 9.0)
 # Samples that this is measured on, and values that a part needs.
 HONEST_SAMPLES, HONEST_VALUES = 64, 16
-HALF_DB = 12.0
+HALF_DB = (3.0, 6.0)
+LEVELED_SHARE = 0.5
+ESTIMATED_DB = 12.0
 HALF_ROUNDING = {"fp16": 2.0**13, "bf16": 2.0**16}
 
 # A pruned model computes another function, so its errors are compared with itself as exported, and
