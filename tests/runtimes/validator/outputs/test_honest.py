@@ -95,10 +95,3 @@ def test_outputs_whose_size_changes_from_sample_to_sample_are_left_out() -> None
     base = reference(4)
     base.truth[1]["logits"] = np.zeros((1, 11))
     assert measure_errors({index: base.truth[index] for index in range(4)}, base) == {}
-
-
-def test_rounded_errors_are_read_again() -> None:
-    errors = Errors(whole=1 / 3, axes=((1 / 7, 0.0), ()))
-    again = Errors.model_validate(errors.rounded())
-    assert again.whole == 0.333
-    assert again.axes == ((0.143, 0.0), ())
