@@ -46,14 +46,17 @@ VARIATION_SHARE = 1e-10
 # int8 artifact computes what its quantized graph does, and 3 dB is a defect as large as the honest
 # error, of the whole and of each part. Right ONNX artifacts are within 0.2 dB of their graphs (the
 # subjects of benchmarks/mutants.py); other engines requantize in their own way: a part was 3.3 dB off
-# in OpenVINO without VNNI, where saturation is part of it, and with VNNI none was measured. What
-# float16 explains is estimated: right artifacts lie between 13 dB below eager's rounding error
-# times the ratio of the units and 1 dB above (benchmarks/mutants.md). First values.
+# in OpenVINO without VNNI, where saturation is part of it, and with VNNI none was measured. First
+# values.
 HONEST_DB, OTHER_ENGINE_DB = (3.0, 3.0), (6.0, 9.0)
 # Samples that this is measured on, and values that a part needs.
 HONEST_SAMPLES, HONEST_VALUES = 64, 16
+# float16 and bfloat16 against eager with rounded numbers. PyTorch's own half precision is the same
+# bit for bit on most models, and @@
 HALF_DB = (3.0, 6.0)
 LEVELED_SHARE = 0.5
+# Of what is only estimated: right artifacts lie between 13 dB below eager's rounding error times the
+# ratio of the units and 1 dB above (benchmarks/mutants.md).
 ESTIMATED_DB = 12.0
 HALF_ROUNDING = {"fp16": 2.0**13, "bf16": 2.0**16}
 

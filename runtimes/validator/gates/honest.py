@@ -84,7 +84,8 @@ def explained(evidence: Evidence) -> Explained | None:
         if not errors or manifest.runtime in _ADDS_IN_HALF:
             return None
         leveled = {name: measured.leveled(LEVELED_SHARE) for name, measured in errors.items()}
-        return Explained(leveled, HALF_DB, f"the model has in {manifest.precision}")
+        limits = HALF_DB if manifest.runtime == "onnx" else (ESTIMATED_DB, ESTIMATED_DB)
+        return Explained(leveled, limits, f"the model has in {manifest.precision}")
     report = _quantization(manifest.build)
     if EXPECTED not in report or _saturates(manifest):
         return None

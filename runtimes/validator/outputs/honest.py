@@ -3,9 +3,10 @@
 An absolute limit must leave room for the worst honest artifact, and a fault hides in that room: in
 an int8 network of 34 dB a dead channel is still above 10 dB. So the error is compared with the
 error that the precision explains. For int8 that is the error of the quantized graph before any
-engine or lowering, measured by the build. For float16 and bfloat16 it is eager's own rounding
-error, which grows with the unit of rounding (Higham, Accuracy and Stability of Numerical
-Algorithms, section 3.1: error bounds are linear in it).
+engine or lowering, for float16 and bfloat16 that of the eager model with all its numbers rounded;
+the build measures both. Without a measurement float16 is estimated from eager's own rounding error,
+which grows with the unit of rounding (Higham, Accuracy and Stability of Numerical Algorithms,
+section 3.1: error bounds are linear in it).
 """
 
 from __future__ import annotations
