@@ -12,7 +12,7 @@ from converters.models.call import call
 from converters.models.calls.binding import bind
 from converters.models.operations import count
 from converters.models.runs.answers import Answer, answer, largest_difference, run_again, run_all
-from converters.models.runs.rounded import rounded_answers, rounding_errors
+from converters.models.runs.rounded import measure_rounding, rounded_answers
 from converters.models.runs.sequence import sequence
 from converters.models.runs.state import restore_buffers, snapshot, written
 from converters.models.runs.truth import truth
@@ -90,7 +90,7 @@ def study(
         loose=loose,
         feedback=dict(feedback or {}),
         steps=tuple(range(len(probes) - len(steps), len(probes))),
-        rounding=rounding_errors(rounded, reference),
+        rounding=measure_rounding(rounded, reference),
     )
 
 

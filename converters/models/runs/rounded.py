@@ -1,4 +1,4 @@
-"""What half precision costs a model: its answers with all numbers really rounded.
+"""Answers of a model with all numbers really rounded: what half precision costs it.
 
 Weights and buffers are rounded, and what each operation returns; the operation itself computes in
 float32. So do kernels that add up in float32 and store float16, and PyTorch's own for a model after
@@ -46,7 +46,7 @@ def rounded_answers(
     return answers
 
 
-def rounding_errors(answers: Answers, reference: Reference) -> Rounding:
+def measure_rounding(answers: Answers, reference: Reference) -> Rounding:
     """Return the errors of rounded answers, of outputs that eager sorts in eager's order."""
     ordered, rounding = with_ordered_truth(reference), {}
     for precision, outputs in answers.items():
