@@ -21,7 +21,7 @@ _MOVES = frozenset(
 _Kind = Literal["composite", "writes", "moves", "computes"]
 
 
-class RoundedResults(TorchDispatchMode):
+class RoundedResults(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Rounds float32 numbers that an operation returns or writes to float16 or bfloat16.
 
     Operations that are made of others (a linear layer, attention) are taken apart first. Views are
@@ -29,7 +29,7 @@ class RoundedResults(TorchDispatchMode):
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._dtype = dtype
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
