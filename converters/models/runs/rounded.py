@@ -16,6 +16,7 @@ from converters.models.runs.answers import answer
 from runtimes.errors import UsageError
 from runtimes.progress import counted
 from runtimes.spec import Arrays
+from runtimes.validator.defaults import HALF_SAMPLES
 from runtimes.validator.outputs.honest import honest_samples, measure_errors
 from runtimes.validator.outputs.order import reconcile, with_ordered_truth
 from runtimes.validator.probes import Probe
@@ -63,7 +64,7 @@ def _run_rounded(
 
     outputs = {}
     with _rounded_weights(module, dtype), without_fused_kernels():
-        for index in counted(honest_samples(probes), f"{dtype} probes"):
+        for index in counted(honest_samples(probes, HALF_SAMPLES), f"{dtype} probes"):
             inputs = _rounded_inputs(probes[index].inputs, dtype)
             with RoundedResults(dtype):
                 arrays = answer(module, inputs).arrays

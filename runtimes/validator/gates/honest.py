@@ -16,7 +16,9 @@ from runtimes.validator.defaults import (
     ESTIMATED_DB,
     HALF_DB,
     HALF_ROUNDING,
+    HALF_SAMPLES,
     HONEST_DB,
+    HONEST_SAMPLES,
     LEVELED_SHARE,
     OTHER_ENGINE_DB,
 )
@@ -46,20 +48,22 @@ class Explained:
         limits: by how many dB an artifact may exceed them, on the whole and in a part.
         origin: a clause for the reader.
         mixes: rows of a batch share a scale, as in a dynamic quantization.
+        samples: how many rows they were measured on.
     """
 
     errors: Mapping[str, Errors]
     limits: tuple[float, float]
     origin: str
     mixes: bool = False
+    samples: int = HONEST_SAMPLES
 
 
 def honest(evidence: Evidence) -> Iterator[GateResult]:
     """Yield whether the error is what the precision explains, on the whole and in each part."""
-    indices = honest_samples(evidence.reference.probes)
-    answers = {index: evidence.first[index] for index in indices}
     measured = explained(evidence)
     for limit in filter(None, (measured, _estimated(evidence, measured))):
+        indices = honest_samples(evidence.reference.probes, limit.samples)
+        answers = {index: evidence.first[index] for index in indices}
         yield from _compare(measure_errors(answers, evidence.reference), limit)
 
 
@@ -85,7 +89,8 @@ def explained(evidence: Evidence) -> Explained | None:
             return None
         leveled = {name: measured.leveled(LEVELED_SHARE) for name, measured in errors.items()}
         limits = HALF_DB if manifest.runtime == "onnx" else (ESTIMATED_DB, ESTIMATED_DB)
-        return Explained(leveled, limits, f"the model has in {manifest.precision}")
+        origin = f"the model has in {manifest.precision}"
+        return Explained(leveled, limits, origin, samples=HALF_SAMPLES)
     report = _quantization(manifest.build)
     if EXPECTED not in report or _saturates(manifest):
         return None

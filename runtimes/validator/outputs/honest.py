@@ -26,12 +26,12 @@ from runtimes.validator.reference import Reference
 _SMALL_PART = 1 / 256  # of the whole's squared error: parts without an error of their own
 
 
-def honest_samples(probes: Sequence[Probe]) -> list[int]:
-    """Return the indices of the probes that errors are measured on: about HONEST_SAMPLES rows."""
+def honest_samples(probes: Sequence[Probe], most: int = HONEST_SAMPLES) -> list[int]:
+    """Return the indices of the probes that errors are measured on: about `most` rows."""
     chosen: list[int] = []
     rows = 0
     for index, probe in enumerate(probes):
-        if probe.sample and rows < HONEST_SAMPLES:
+        if probe.sample and rows < most:
             chosen.append(index)
             rows += max((len(array) for array in probe.inputs.values() if array.ndim), default=1)
     return chosen

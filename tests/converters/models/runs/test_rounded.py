@@ -13,6 +13,7 @@ from torch import nn
 from converters.models.facts import study
 from converters.models.runs.rounded import rounded_answers
 from runtimes.spec import DimRange, TensorSpec
+from runtimes.validator.defaults import HALF_SAMPLES
 from runtimes.validator.outputs.honest import excess, honest_samples, measure_errors
 from runtimes.validator.probes import Probe, synthetic_samples, with_limits
 from runtimes.validator.reference import Reference
@@ -66,7 +67,7 @@ def test_it_is_the_error_of_pytorchs_own_half_precision(
     reference: Reference, precision: str, dtype: torch.dtype
 ) -> None:
     half, answers = model().to(dtype), {}
-    for index in honest_samples(reference.probes):
+    for index in honest_samples(reference.probes, HALF_SAMPLES):
         x = torch.from_numpy(reference.probes[index].inputs["x"].copy())
         with torch.inference_mode():
             answers[index] = {"y": half(x.to(dtype)).float().numpy()}

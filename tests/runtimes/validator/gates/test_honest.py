@@ -14,6 +14,7 @@ from runtimes.files.layout import REFERENCE_FILE
 from runtimes.results import GateResult, Parity
 from runtimes.session import load
 from runtimes.spec import Arrays
+from runtimes.validator.defaults import HALF_SAMPLES
 from runtimes.validator.evidence import Evidence
 from runtimes.validator.gates.honest import EXPECTED, honest
 from runtimes.validator.outputs.honest import honest_samples, measure_errors
@@ -93,7 +94,7 @@ def rounded_to_half(reference: Reference, factor: float = 1.0) -> list[Arrays]:
 
 def measured_in_half(reference: Reference, answers: list[Arrays]) -> Reference:
     """The reference as if rounding to float16 gave these answers."""
-    indices = honest_samples(reference.probes)
+    indices = honest_samples(reference.probes, HALF_SAMPLES)
     errors = measure_errors({index: answers[index] for index in indices}, reference)
     return replace(reference, rounding={"fp16": errors})
 
