@@ -12,6 +12,7 @@ from converters.models.call import call
 from converters.models.calls.binding import bind
 from converters.models.operations import count
 from converters.models.runs.answers import Answer, answer, largest_difference, run_again, run_all
+from converters.models.runs.rounded import measure_rounding, rounded_answers
 from converters.models.runs.sequence import sequence
 from converters.models.runs.state import restore_buffers, snapshot, written
 from converters.models.runs.truth import truth
@@ -35,7 +36,7 @@ def study(
     task: str | None,
     feedback: Mapping[str, str] | None = None,
 ) -> tuple[ModelFacts, Reference]:
-    """Run the eager model on all probes, in float32 twice and in float64.
+    """Run the eager model on all probes in float32 twice and in float64; on samples also rounded.
 
     `feedback`: each input of an explicit state, with the output that becomes it: probes are added
     that follow each other.
@@ -73,6 +74,8 @@ def study(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         flops=_flops(module, probes[0].inputs),
     )
+    rounded = rounded_answers(module, probes, names)
+    restore_buffers(module, before)
     exact = truth(module, probes, names, eager)
     notes = [*_half_notes(module, first_run[0]), *exact.notes, *refusals]
     repeat = largest_difference(first_run, second_run)
@@ -87,6 +90,7 @@ def study(
         loose=loose,
         feedback=dict(feedback or {}),
         steps=tuple(range(len(probes) - len(steps), len(probes))),
+        rounding=measure_rounding(rounded, reference),
     )
 
 

@@ -43,7 +43,7 @@ def count(module: torch.nn.Module, run: Run) -> Operations:
         return _counted(_on_meta(module), run)
     except Exception:
         # A forward pass raises anything on tensors without values; some modules cannot be copied.
-        with _without_fused_kernels():
+        with without_fused_kernels():
             return _counted(module, run)
 
 
@@ -138,7 +138,7 @@ def _moved(
 
 
 @contextlib.contextmanager
-def _without_fused_kernels() -> Iterator[None]:
+def without_fused_kernels() -> Iterator[None]:
     """Compute attention as plain products, which the counter supports."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -16,7 +16,11 @@ from runtimes.files.documents import parse_json
 from runtimes.files.layout import REFERENCE_FILE
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import CONSTANT_SPREAD
+from runtimes.validator.outputs.errors import Errors
 from runtimes.validator.probes import Probe, ProbeKind
+
+Rounding = dict[str, dict[str, Errors]]
+"""Errors by precision (`fp16`, `bf16`) and output."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Reference:
         steps: indices of the probes that are such calls in a row.
         loose: per probe, which elements of outputs of whole numbers rounding decides; empty if none
             is known.
+        rounding: by precision, the error of each output of eager with its numbers rounded to that
+            precision (see `outputs/honest.py`); empty if it was not measured.
     """
 
     probes: list[Probe]
@@ -51,6 +57,7 @@ class Reference:
     loose: list[Arrays] = field(default_factory=list)
     feedback: dict[str, str] = field(default_factory=dict)
     steps: tuple[int, ...] = ()
+    rounding: Rounding = field(default_factory=dict)
 
     @property
     def decisions(self) -> list[Arrays]:
@@ -106,6 +113,7 @@ class Reference:
             "feedback": self.feedback,
             "steps": self.steps,
             "loose": sorted(self.loose[0]) if self.loose else [],
+            "rounding": _documents(self.rounding),
         }
 
     @classmethod
@@ -142,6 +150,7 @@ class Reference:
                     [arrays(index, "loose", facts.loose) for index in range(len(probes))],
                     facts.feedback,
                     facts.steps,
+                    facts.rounding,
                 )
         except (
             Exception
@@ -180,6 +189,14 @@ class _Facts(BaseModel):
     loose: list[str] = Field(default_factory=list)
     feedback: dict[str, str] = Field(default_factory=dict)
     steps: tuple[int, ...] = ()
+    rounding: Rounding = Field(default_factory=dict)
+
+
+def _documents(rounding: Rounding) -> dict[str, dict[str, Any]]:
+    documents = {}
+    for precision, errors in rounding.items():
+        documents[precision] = {name: measured.rounded() for name, measured in errors.items()}
+    return documents
 
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -38,7 +38,7 @@ def expected_errors(
         session = onnxruntime.InferenceSession(
             str(graph), settings, providers=["CPUExecutionProvider"]
         )
-        for index in honest_samples(reference):
+        for index in honest_samples(reference.probes):
             outputs = session.run(names, reference.probes[index].inputs)
             answers[index] = dict(zip(names, outputs, strict=True))
     except Exception as error:  # onnxruntime's exceptions share no base class

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 
 from runtimes.results import GateResult
 from runtimes.spec import Arrays
-from runtimes.validator.defaults import HALF_DB, HALF_ROUNDING, NOISE_FP32, SQNR_DB
+from runtimes.validator.defaults import ESTIMATED_DB, HALF_ROUNDING, NOISE_FP32, SQNR_DB
 from runtimes.validator.evidence import Evidence, rms_between
+from runtimes.validator.gates.honest import explained
 from runtimes.validator.outputs.distance import error_scale, rms
 from runtimes.validator.probes import batch_dimension
 
@@ -30,10 +32,12 @@ def batch_invariant(evidence: Evidence) -> GateResult:
     batches = [
         (index, probe) for index, probe in enumerate(evidence.reference.probes) if probe.rows
     ]
-    compared = 0
+    compared, honest = 0, _honest(evidence)
     for index, probe in batches:
         for name, (row, sample) in itertools.product(batched, enumerate(probe.rows)):
-            moved = _row_difference(evidence, name, (index, row), (sample, 0))
+            moved = _row_difference(
+                evidence, name, (index, row), (sample, 0), honest.get(name, math.inf)
+            )
             if moved is None:
                 continue
             compared += 1
@@ -55,10 +59,28 @@ class _Difference:
     within: bool
 
 
+def _honest(evidence: Evidence) -> dict[str, float]:
+    """Return the rms of each output that its precision explains, as measured.
+
+    One sample's two answers are rounded alike, so they differ by far less.
+    """
+    limit = explained(evidence)
+    if limit is None or limit.mixes or evidence.gates.sqnr_db is not None:
+        return {}
+    factor = 10 ** (limit.limits[0] / 20)
+    return {name: factor * math.sqrt(errors.whole) for name, errors in limit.errors.items()}
+
+
 def _row_difference(
-    evidence: Evidence, name: str, batched: tuple[int, int], alone: tuple[int, int]
+    evidence: Evidence,
+    name: str,
+    batched: tuple[int, int],
+    alone: tuple[int, int],
+    honest: float,
 ) -> _Difference | None:
     """Compare one sample's output in a batch and alone, each given as probe and row.
+
+    `honest`: the rms that its precision explains, which limits a lossy artifact further.
 
     None if eager's own answers differ by more than is allowed.
     """
@@ -74,7 +96,7 @@ def _row_difference(
     if not rms_between(eager_batched, eager_alone, eager_alone) <= allowed:
         return None
     moved = rms_between(*rows(evidence.first), eager_alone)
-    return _Difference(moved, moved <= allowed)
+    return _Difference(moved, moved <= min(allowed, honest))
 
 
 def _allowed(
@@ -92,5 +114,5 @@ def _allowed(
     if rounding is None or evidence.gates.sqnr_db is not None:
         return allowed
     # Rounding to half precision moves a row no further than it explains; a limit would leave more.
-    honest = rounding * error_scale(eager, truth, evidence.typical[name]) * 10 ** (HALF_DB / 20)
-    return min(allowed, 2 * honest)
+    estimate = rounding * error_scale(eager, truth, evidence.typical[name])
+    return min(allowed, 2 * estimate * 10 ** (ESTIMATED_DB / 20))

@@ -3,55 +3,35 @@
 An absolute limit must leave room for the worst honest artifact, and a fault hides in that room: in
 an int8 network of 34 dB a dead channel is still above 10 dB. So the error is compared with the
 error that the precision explains. For int8 that is the error of the quantized graph before any
-engine or lowering, measured by the build. For float16 and bfloat16 it is eager's own rounding
-error, which grows with the unit of rounding (Higham, Accuracy and Stability of Numerical
-Algorithms, section 3.1: error bounds are linear in it).
+engine or lowering, for float16 and bfloat16 that of the eager model with all its numbers rounded;
+the build measures both. Without a measurement float16 is estimated from eager's own rounding error,
+which grows with the unit of rounding (Higham, Accuracy and Stability of Numerical Algorithms,
+section 3.1: error bounds are linear in it).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from runtimes.spec import Arrays, Strict
+from runtimes.spec import Arrays
 from runtimes.validator.defaults import ERROR_FLOOR, HONEST_SAMPLES, HONEST_VALUES, PART_AXIS
+from runtimes.validator.outputs.errors import Errors
+from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 
 _SMALL_PART = 1 / 256  # of the whole's squared error: parts without an error of their own
 
 
-class Errors(Strict):
-    """Mean squared error of one output over the samples.
-
-    Attributes:
-        whole: of all values.
-        axes: of each index of each axis after the first; empty for an axis of more than PART_AXIS
-            indices, or of less than HONEST_VALUES values for each.
-    """
-
-    whole: float
-    axes: tuple[tuple[float, ...], ...] = ()
-
-    def rounded(self) -> dict[str, Any]:
-        """Return the errors for a document, with few digits."""
-        axes = [[float(f"{error:.3g}") for error in axis] for axis in self.axes]
-        return {"whole": float(f"{self.whole:.3g}"), "axes": axes}
-
-    def scaled(self, factor: float) -> Errors:
-        """Return the errors times a factor."""
-        axes = tuple(tuple(factor * error for error in axis) for axis in self.axes)
-        return Errors(whole=factor * self.whole, axes=axes)
-
-
-def honest_samples(reference: Reference) -> list[int]:
-    """Return the indices of the probes that errors are measured on: about HONEST_SAMPLES rows."""
+def honest_samples(probes: Sequence[Probe], most: int = HONEST_SAMPLES) -> list[int]:
+    """Return the indices of the probes that errors are measured on: about `most` rows."""
     chosen: list[int] = []
     rows = 0
-    for index, probe in enumerate(reference.probes):
-        if probe.sample and rows < HONEST_SAMPLES:
+    for index, probe in enumerate(probes):
+        if probe.sample and rows < most:
             chosen.append(index)
             rows += max((len(array) for array in probe.inputs.values() if array.ndim), default=1)
     return chosen
@@ -78,7 +58,7 @@ def measure_errors(answers: Mapping[int, Arrays], reference: Reference) -> dict[
 
 def rounding_errors(reference: Reference) -> dict[str, Errors]:
     """Return eager's own errors in float32, at least the resolution of float32."""
-    indices, errors = honest_samples(reference), {}
+    indices, errors = honest_samples(reference.probes), {}
     eager = {index: reference.eager[index] for index in indices}
     for name, measured in measure_errors(eager, reference).items():
         squares = [np.mean(np.square(reference.truth[index][name])) for index in indices]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from runtimes.errors import ArtifactError, UsageError
 from runtimes.files.layout import REFERENCE_FILE
+from runtimes.validator.outputs.errors import Errors
 from runtimes.validator.probes import Probe, ProbeKind
 from runtimes.validator.reference import Reference
 
@@ -79,6 +83,18 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path, reference: Reference) -> 
         ["a note"],
     )
     assert loaded.synthetic == reference.synthetic
+
+
+def test_errors_of_rounding_travel_and_a_file_without_them_has_none(tmp_path: Path) -> None:
+    errors = {"fp16": {"y": Errors(whole=0.25, axes=((0.125, 0.5), ()))}, "bf16": {}}
+    replace(varying(), rounding=errors).save(tmp_path / REFERENCE_FILE)
+    assert Reference.load(tmp_path / REFERENCE_FILE).rounding == errors
+    with safe_open(tmp_path / REFERENCE_FILE, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        facts = json.loads(file.metadata()["burnish"])
+    del facts["rounding"]
+    save_file(tensors, tmp_path / REFERENCE_FILE, {"burnish": json.dumps(facts)})
+    assert Reference.load(tmp_path / REFERENCE_FILE).rounding == {}
 
 
 def test_the_order_of_the_outputs_is_kept(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from runtimes.spec import DimRange, Dims, TensorSpec
 from runtimes.validator.defaults import SYNTHETIC_PROBES
 from runtimes.validator.evidence import Evidence
 from runtimes.validator.gates.batch import batch_invariant
+from runtimes.validator.outputs.errors import Errors
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import synthetic_probes
 from runtimes.validator.reference import Reference
@@ -42,13 +44,24 @@ def judged(
     dims: Dims = BATCH,
     precision: str = "fp32",
     limits: Gates | None = None,
+    rounding: float | None = None,
+    quantize: dict[str, object] | None = None,
 ) -> GateResult:
-    """Apply the gate to an artifact's answers to noise, to batches of it and to edge values."""
+    """Apply the gate to an artifact's answers to noise, to batches of it and to edge values.
+
+    `rounding`: the rms error of eager rounded to the precision; `quantize`: a report of the manifest.
+    """
     inputs = {"x": TensorSpec(shape=shape)}
     manifest = manifest_of(inputs, {"y": TensorSpec(shape=output)}, dims=dims, precision=precision)
+    manifest = manifest.model_copy(
+        update={"runtime": "onnx", "build": {"passes": [{"quantize": quantize}]}}
+    )
     probes = synthetic_probes(inputs, dims)
     truth = [{"y": eager(probe.inputs["x"].astype(np.float64))} for probe in probes]
     reference = Reference(probes, [{"y": eager(probe.inputs["x"])} for probe in probes], truth)
+    if rounding is not None:
+        errors = {"y": Errors(whole=rounding**2)}
+        reference = replace(reference, rounding={precision: errors})
     answers = [{"y": artifact(probe.inputs["x"])} for probe in probes]
     parity = summarize(answers, reference, classification=False)
     return batch_invariant(Evidence(manifest, reference, answers, [], parity, limits or Gates()))
@@ -103,6 +116,23 @@ def test_rows_of_a_lossy_artifact_may_differ_by_twice_what_it_may_lose(
 ) -> None:
     assert judged(spoiled(8, 1, passes), precision=precision).ok
     assert judged(spoiled(8, 1, fails), precision=precision).ok is False
+
+
+def test_rows_of_a_half_precision_batch_may_differ_by_its_measured_error() -> None:
+    assert judged(spoiled(8, 1, 1.003), precision="fp16", rounding=0.1).ok
+    assert judged(spoiled(8, 1, 1.003), precision="fp16", rounding=1e-4).ok is False
+    loose = Gates(sqnr_db=40)
+    assert judged(spoiled(8, 1, 1.003), precision="fp16", rounding=1e-4, limits=loose).ok
+
+
+def test_rows_of_an_int8_batch_may_differ_by_the_error_of_the_quantized_graph() -> None:
+    errors = {"expected_error": {"y": {"whole": 1e-4**2}}}
+    assert judged(spoiled(8, 1, 1.01), precision="int8").ok
+    assert judged(spoiled(8, 1, 1.01), precision="int8", quantize=errors).ok is False
+    assert judged(by_row, precision="int8", quantize=errors).ok
+    dynamic = errors | {"options": {"mode": "dynamic"}}
+    rows_share_a_scale = judged(spoiled(8, 1, 1.01), precision="int8", quantize=dynamic)
+    assert rows_share_a_scale.ok
 
 
 def test_a_looser_gate_of_the_recipe_lets_rows_differ_as_much() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from runtimes.files.layout import REFERENCE_FILE
 from runtimes.results import GateResult, Parity
 from runtimes.session import load
 from runtimes.spec import Arrays
+from runtimes.validator.defaults import HALF_SAMPLES
 from runtimes.validator.evidence import Evidence
 from runtimes.validator.gates.honest import EXPECTED, honest
+from runtimes.validator.outputs.honest import honest_samples, measure_errors
 from runtimes.validator.reference import Reference
 
 
@@ -83,14 +86,54 @@ def test_a_damaged_measurement_is_an_error(
         judged(manifest.model_copy(update={"build": build}), reference, answers)
 
 
-def test_float16_is_held_to_the_rounding_of_its_unit(
+def rounded_to_half(reference: Reference, factor: float = 1.0) -> list[Arrays]:
+    """The truth in float16, times a factor."""
+    scaled = [np.float16(truth["logits"]) * np.float32(factor) for truth in reference.truth]
+    return [{"logits": logits} for logits in scaled]
+
+
+def measured_in_half(reference: Reference, answers: list[Arrays]) -> Reference:
+    """The reference as if rounding to float16 gave these answers."""
+    indices = honest_samples(reference.probes, HALF_SAMPLES)
+    errors = measure_errors({index: answers[index] for index in indices}, reference)
+    return replace(reference, rounding={"fp16": errors})
+
+
+def test_a_reference_without_a_measurement_holds_float16_to_an_estimate(
     manifest: Manifest, reference: Reference
 ) -> None:
     half = manifest.model_copy(update={"precision": "fp16"})
-    rounded, wrong = [], []
-    for truth in reference.truth:
-        logits = np.float16(truth["logits"]).astype(np.float32)
-        rounded.append({"logits": logits})
-        wrong.append({"logits": logits * np.float32(1.02)})
-    assert all(result.ok for result in judged(half, reference, rounded))
-    assert any(result.ok is False for result in judged(half, reference, wrong))
+    old = replace(reference, rounding={})
+    results = judged(half, old, rounded_to_half(old))
+    assert results
+    assert all(result.ok and "by eager's own rounding" in result.detail for result in results)
+    wrong = judged(half, old, rounded_to_half(old, 1.02))
+    assert any(result.ok is False for result in wrong)
+
+
+def test_float16_is_held_to_what_the_model_has_in_float16(
+    manifest: Manifest, reference: Reference
+) -> None:
+    half = manifest.model_copy(update={"precision": "fp16"})
+    right = rounded_to_half(reference)
+    measured = measured_in_half(reference, right)
+    assert all(result.ok for result in judged(half, measured, right))
+    slightly_wrong = rounded_to_half(reference, 1.001)
+    assert all(
+        result.ok for result in judged(half, replace(reference, rounding={}), slightly_wrong)
+    )
+    failed = [result for result in judged(half, measured, slightly_wrong) if result.ok is False]
+    assert "the model has in fp16" in failed[0].detail
+
+
+def test_engines_that_add_up_in_half_are_held_to_neither(
+    manifest: Manifest, reference: Reference
+) -> None:
+    engine = manifest.model_copy(update={"precision": "fp16", "runtime": "tensorrt"})
+    assert judged(engine, reference, rounded_to_half(reference, 2.0)) == []
+
+
+def test_a_build_measures_both_half_precisions(reference: Reference) -> None:
+    fp16, bf16 = (reference.rounding[precision]["logits"] for precision in ("fp16", "bf16"))
+    assert 4 < (bf16.whole / fp16.whole) ** 0.5 < 16, "the unit is eight times as large"
+    assert len(fp16.axes[0]) == len(bf16.axes[0]) == 10
