@@ -25,17 +25,22 @@ Warn = Callable[[str], object]
 
 
 def probes(
-    recipe: Recipe, folder: Path, warn: Warn = lambda note: None, classes: int | None = None
+    recipe: Recipe,
+    folder: Path,
+    warn: Warn = lambda note: None,
+    classes: int | None = None,
+    work: int | None = None,
 ) -> list[Probe]:
     """Return the recipe's samples, or else seeded noise, with other sizes and unusual values.
 
-    `warn` is called for each sample that is left out; `classes` as in `evaluation_samples`.
+    `warn` is called for each sample that is left out; `classes` as in `evaluation_samples`, `work` as
+    in `with_limits`.
     """
     if recipe.data.evaluation is not None:
         samples = make_batches(recipe, evaluation_samples(recipe, folder, warn, classes))
     else:
         samples = _substitutes(recipe, folder, warn, classes)
-    return with_limits(samples, recipe.inputs, recipe.dims, recipe.seed, recipe.probes.sizes)
+    return with_limits(samples, recipe.inputs, recipe.dims, recipe.seed, recipe.probes.sizes, work)
 
 
 def _substitutes(recipe: Recipe, folder: Path, warn: Warn, classes: int | None) -> list[Probe]:

@@ -19,6 +19,7 @@ from converters.models.runs.undetermined import undetermined
 from runtimes.errors import UsageError
 from runtimes.registry import nearest
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec
+from runtimes.validator.defaults import SIZE_WORK
 from runtimes.validator.probes import Probe, synthetic_samples
 from runtimes.validator.reference import Reference
 
@@ -120,6 +121,26 @@ def count_classes(module: torch.nn.Module, inputs: Specs, dims: Dims) -> int | N
     [noise] = synthetic_samples(inputs, dims, count=1)
     scores = answer(module, noise.inputs).arrays[0]
     return int(scores.shape[-1]) if scores.ndim > 1 else None
+
+
+def estimate_work(module: torch.nn.Module, inputs: Specs, dims: Dims) -> int | None:
+    """Estimate the multiply-adds of a run at the best sizes, rather too high; None if it cannot run.
+
+    The larger of two numbers: what torch counts, which leaves out recurrent layers, and each
+    parameter times each element of the inputs. If this is beyond SIZE_WORK, nothing is counted.
+    """
+    [noise] = synthetic_samples(inputs, dims, count=1)
+    elements = sum(array.size for array in noise.inputs.values())
+    most = elements * sum(parameter.numel() for parameter in module.parameters())
+    if most > SIZE_WORK:
+        return most
+    before = snapshot(module)
+    try:
+        return max(most, (_flops(module, noise.inputs) or 0) // 2)
+    except Exception:  # study() runs the model too, and says what is wrong with it
+        return None
+    finally:
+        restore_buffers(module, before)
 
 
 def _half_notes(module: torch.nn.Module, first: Answer) -> list[str]:

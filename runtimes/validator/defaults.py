@@ -122,6 +122,16 @@ HELD_OUT_SHARE = 0.2
 # their inputs, in those of one sample at the best sizes.
 PROBED_SIZES = 48
 SIZE_COST = 64
+# A large batch beside another large dimension is dear, and a path of its own in some kernels: it is
+# tried with the third dimension small, and the batch as large as costs this much. Four such pairs
+# may be added to the cost of the others.
+LARGE_PAIR = 10.0
+PAIRS_COST = 4 * LARGE_PAIR
+# A model whose runs cost next to nothing is tried at more sizes: at so many, as far as they take this
+# many multiply-adds (a tenth of a second) and bytes of inputs, which travel with the build.
+FREE_SIZES = 256
+SIZE_WORK = 250_000_000
+SIZE_BYTES = 1 << 20
 
 # The SQNR in dB by which a probe at another size may be worse than all samples together: it has few
 # rows, which spread. A first value: a budget of 28 dB that holds on the samples is missed by 0.7 dB at

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from runtimes.spec import Arrays, Dims, Specs, best_sizes
-from runtimes.validator.defaults import PROBED_SIZES, SYNTHETIC_PROBES
+from runtimes.validator.defaults import SYNTHETIC_PROBES
+from runtimes.validator.inputs.design import Budget, design, size_budget
 from runtimes.validator.inputs.draws import draw, draw_all
 from runtimes.validator.inputs.ids import covering, roomy
 from runtimes.validator.inputs.regions import UNDECLARED, regions, with_nan
-from runtimes.validator.inputs.sizes import design, label
+from runtimes.validator.inputs.sizes import label
 
 ProbeKind = Literal["data", "noise", "size", "ids", "edge", "nan"]
 """data: real samples; noise: seeded; size: samples at other sizes; ids: noise with ids that samples
@@ -79,22 +80,24 @@ def with_limits(
     inputs: Specs,
     dims: Dims,
     seed: int = 0,
-    sizes: int = PROBED_SIZES,
+    sizes: int | None = None,
+    work: int | None = None,
 ) -> list[Probe]:
     """Return the samples, then probes at other sizes, then unusual values.
 
-    `sizes`: how many sizes to try beyond each dimension's ends and one that no exporter saw.
+    `sizes`: how many sizes to try beyond each dimension's ends and one that no exporter saw; `work`:
+    multiply-adds of a run at the best sizes: see `size_budget`.
     """
     rng = np.random.default_rng(seed + 1)
-    sized = _sized(samples, inputs, dims, rng, sizes)
+    sized = _sized(samples, inputs, dims, rng, size_budget(inputs, dims, sizes, work))
     return [*samples, *sized, *_unusual(samples, inputs, dims, rng)]
 
 
 def _sized(
-    samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator, count: int
+    samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator, budget: Budget
 ) -> Iterator[Probe]:
     best, batch = best_sizes(dims), batch_dimension(inputs)
-    for sizes in design(dims, batch, count):
+    for sizes in design(dims, batch, budget):
         if batch and {**sizes, batch: best[batch]} == best:
             yield _batch(samples, inputs, sizes, batch, rng)
         else:

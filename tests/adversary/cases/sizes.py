@@ -255,7 +255,6 @@ CASES = [
         PICTURES,
         _where("b > 4 and h > 64"),
         "parity",
-        limit="large sizes of two dimensions together cost more than the design may spend",
     ),
     Case("a mask that ends at row 64", DENSE, changed(_border), "parity"),
     Case("a mask transposed", DENSE, changed(_transposed), "shapes"),

@@ -1,0 +1,119 @@
+"""OpenVINO's models, run on the CPU."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mutation.changes import ir
+from mutation.changes.change import Array, Constant
+from mutation.changes.kinds import WEIGHTS
+from runtimes.artifact.artifact import Artifact
+from runtimes.engines.openvino.openvino import Compiler, OpenVinoSession, properties
+from runtimes.errors import ArtifactError
+from runtimes.session import Session
+from runtimes.spec import Dims, Specs
+
+_LENGTH = 8  # bytes of the number before the XML
+
+
+@dataclass
+class IrModel:
+    """An OpenVINO model that is to be changed, with what its user declared.
+
+    Attributes:
+        model: changed in place.
+        inputs, outputs, dims: of the artifact's manifest.
+    """
+
+    model: Any
+    inputs: Specs
+    outputs: Specs
+    dims: Dims
+
+    def nodes(self) -> list[Any]:
+        """Return all operations in an order that runs."""
+        return list(self.model.get_ordered_ops())
+
+    def constants(self) -> Iterator[Constant]:
+        """Yield the constants that something reads."""
+        for node in self.nodes():
+            readers = list(node.output(0).get_target_inputs()) if node.outputs() else []
+            if node.get_type_name() == "Constant" and readers and _is_plain(node):
+                kinds = [(port.get_node().get_type_name(), port.get_index()) for port in readers]
+                yield Constant(
+                    node.get_friendly_name(),
+                    np.asarray(node.data),
+                    partial(_write, node),
+                    bias=any(kind == "Add" for kind, _ in kinds),
+                    scale=any(kind == "FakeQuantize" and index for kind, index in kinds),
+                )
+
+    def serialize(self) -> bytes:
+        """Return XML and weights in one. Raises RuntimeError if the changed model is none."""
+        import openvino
+
+        self.model.validate_nodes_and_infer_types()
+        xml, weights = io.BytesIO(), io.BytesIO()
+        openvino.serialize(self.model, xml, weights)
+        return _pack(xml.getvalue(), weights.getvalue())
+
+
+class OpenVinoFormat:
+    """See `Format`."""
+
+    kinds = {**WEIGHTS, **ir.KINDS}
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._manifest = artifact.manifest
+        weights = artifact.entry.with_suffix(".bin")
+        self.content = _pack(artifact.entry.read_bytes(), weights.read_bytes())
+
+    def read(self) -> IrModel:
+        """Return the right model."""
+        manifest = self._manifest
+        model = _model(self.content)
+        return IrModel(model, manifest.inputs, manifest.outputs, manifest.dims)
+
+    def open(self, content: bytes) -> Session:
+        """Compile the model."""
+        import openvino
+
+        manifest = self._manifest
+        compiler = Compiler(openvino.Core(), "CPU", properties(manifest.build, threads=1))
+        try:
+            model = _model(content)
+            return OpenVinoSession(
+                compiler, model, manifest.inputs, manifest.outputs, manifest.dims
+            )
+        except Exception as error:  # openvino's exceptions share no base class
+            raise ArtifactError(f"OpenVINO cannot load it: {error}") from error
+
+
+def _model(content: bytes) -> Any:
+    import openvino
+
+    end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    return openvino.Core().read_model(content[_LENGTH:end], content[end:])
+
+
+def _pack(xml: bytes, weights: bytes) -> bytes:
+    return len(xml).to_bytes(_LENGTH, "little") + xml + weights
+
+
+def _is_plain(node: Any) -> bool:
+    """Return whether NumPy has the type of a constant's elements."""
+    return node.get_element_type().get_type_name() in ("f32", "f16", "i64", "i32", "i8", "u8")
+
+
+def _write(node: Any, array: Array) -> None:
+    from openvino import opset13
+
+    constant = opset13.constant(np.ascontiguousarray(array))
+    constant.set_friendly_name(node.get_friendly_name())
+    node.output(0).replace(constant.output(0))
