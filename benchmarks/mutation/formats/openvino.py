@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import io
+import math
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from runtimes.errors import ArtifactError
 from runtimes.session import Session
 from runtimes.spec import Dims, Specs
 
+_QUANTIZERS = ("scale_", "zero_point_")  # names that Burnish's quantizer gives
+_PASSING = ("Convert", "Multiply", "Reshape", "Unsqueeze")  # between a bias and its sum
 _LENGTH = 8  # bytes of the number before the XML
 
 
@@ -43,25 +47,26 @@ class IrModel:
     def constants(self) -> Iterator[Constant]:
         """Yield the constants that something reads."""
         for node in self.nodes():
-            readers = list(node.output(0).get_target_inputs()) if node.outputs() else []
-            if node.get_type_name() == "Constant" and readers and _is_plain(node):
-                kinds = [(port.get_node().get_type_name(), port.get_index()) for port in readers]
-                yield Constant(
-                    node.get_friendly_name(),
-                    np.asarray(node.data),
-                    partial(_write, node),
-                    bias=any(kind == "Add" for kind, _ in kinds),
-                    scale=any(kind == "FakeQuantize" and index for kind, index in kinds),
-                )
+            if node.get_type_name() == "Constant" and _is_plain(node):
+                port, name = node.output(0), node.get_friendly_name()
+                if port.get_target_inputs():
+                    yield Constant(
+                        name,
+                        np.asarray(node.data),
+                        partial(_write, node),
+                        bias=_is_added(port),
+                        scale=name.startswith(_QUANTIZERS) or _is_bound(port),
+                    )
 
     def serialize(self) -> bytes:
         """Return XML and weights in one. Raises RuntimeError if the changed model is none."""
         import openvino
 
         self.model.validate_nodes_and_infer_types()
-        xml, weights = io.BytesIO(), io.BytesIO()
-        openvino.serialize(self.model, xml, weights)
-        return _pack(xml.getvalue(), weights.getvalue())
+        with tempfile.TemporaryDirectory() as folder:
+            xml, weights = Path(folder, "model.xml"), Path(folder, "model.bin")
+            openvino.serialize(self.model, xml, weights)
+            return _pack(xml.read_bytes(), weights.read_bytes())
 
 
 class OpenVinoFormat:
@@ -109,6 +114,23 @@ def _pack(xml: bytes, weights: bytes) -> bytes:
 def _is_plain(node: Any) -> bool:
     """Return whether NumPy has the type of a constant's elements."""
     return node.get_element_type().get_type_name() in ("f32", "f16", "i64", "i32", "i8", "u8")
+
+
+def _is_added(port: Any) -> bool:
+    """Return whether the values of a constant are added to something, perhaps by way of others."""
+    readers = [reader.get_node() for reader in port.get_target_inputs()]
+    if any(node.get_type_name() == "Add" for node in readers):
+        return True
+    through = [node for node in readers if node.get_type_name() in _PASSING]
+    return bool(math.prod(port.get_shape()) > 1 and any(_is_added(n.output(0)) for n in through))
+
+
+def _is_bound(port: Any) -> bool:
+    """Return whether a constant is a bound of a quantization's range."""
+    return any(
+        reader.get_node().get_type_name() == "FakeQuantize" and reader.get_index()
+        for reader in port.get_target_inputs()
+    )
 
 
 def _write(node: Any, array: Array) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -67,7 +68,8 @@ class ScriptModel:
         """Return the archive."""
         self.module.graph.lint()
         stream = io.BytesIO()
-        torch.jit.save(self.module, stream)  # type: ignore[no-untyped-call]
+        with _without_deprecations():
+            torch.jit.save(self.module, stream)  # type: ignore[no-untyped-call]
         return stream.getvalue()
 
 
@@ -91,7 +93,8 @@ class TorchScriptFormat:
         try:
             module = _load(content)
             if manifest.build.get("optimize_for_inference", True):
-                module = torch.jit.optimize_for_inference(module)
+                with _without_deprecations():
+                    module = torch.jit.optimize_for_inference(module)
         except RuntimeError as error:
             raise ArtifactError(f"torch cannot load it: {error}") from error
         by_keyword = bool(manifest.build.get("by_keyword"))
@@ -100,9 +103,16 @@ class TorchScriptFormat:
         )
 
 
-def _load(content: bytes) -> Any:
+@contextlib.contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """Ignore that TorchScript is deprecated: the manifest says it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the deprecation is in the manifest
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _load(content: bytes) -> Any:
+    with _without_deprecations():
         return torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
 
 
