@@ -16,6 +16,7 @@ from runtimes.errors import InputError, UsageError
 from runtimes.progress import counted
 from runtimes.spec import Arrays, Specs, best_sizes
 from runtimes.validator.defaults import PICTURES
+from runtimes.validator.inputs.design import Work
 from runtimes.validator.probes import Probe, synthetic_samples, with_limits
 
 UNREADABLE_SHARE = 0.01
@@ -29,7 +30,7 @@ def probes(
     folder: Path,
     warn: Warn = lambda note: None,
     classes: int | None = None,
-    work: int | None = None,
+    work: Work | None = None,
 ) -> list[Probe]:
     """Return the recipe's samples, or else seeded noise, with other sizes and unusual values.
 

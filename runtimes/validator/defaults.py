@@ -127,10 +127,12 @@ SIZE_COST = 64
 # may be added to the cost of the others.
 LARGE_PAIR = 10.0
 PAIRS_COST = 4 * LARGE_PAIR
-# A model whose runs cost next to nothing is tried at more sizes: at so many, as far as they take this
-# many multiply-adds (a tenth of a second) and bytes of inputs, which travel with the build.
+# A model whose runs cost next to nothing is tried at more sizes: up to so many, as far as they take this
+# many multiply-adds (a tenth of a second), calls of eager's operators (some microseconds each), and
+# bytes of inputs, which travel with the build.
 FREE_SIZES = 256
 SIZE_WORK = 250_000_000
+SIZE_OPERATORS = 25_000
 SIZE_BYTES = 1 << 20
 
 # The SQNR in dB by which a probe at another size may be worse than all samples together: it has few

@@ -10,7 +10,7 @@ import numpy as np
 
 from runtimes.spec import Arrays, Dims, Specs, best_sizes
 from runtimes.validator.defaults import SYNTHETIC_PROBES
-from runtimes.validator.inputs.design import Budget, design, size_budget
+from runtimes.validator.inputs.design import Budget, Work, design, size_budget
 from runtimes.validator.inputs.draws import draw, draw_all
 from runtimes.validator.inputs.ids import covering, roomy
 from runtimes.validator.inputs.regions import UNDECLARED, regions, with_nan
@@ -81,12 +81,12 @@ def with_limits(
     dims: Dims,
     seed: int = 0,
     sizes: int | None = None,
-    work: int | None = None,
+    work: Work | None = None,
 ) -> list[Probe]:
     """Return the samples, then probes at other sizes, then unusual values.
 
     `sizes`: how many sizes to try beyond each dimension's ends and one that no exporter saw; `work`:
-    multiply-adds of a run at the best sizes: see `size_budget`.
+    of a run: see `size_budget`.
     """
     rng = np.random.default_rng(seed + 1)
     sized = _sized(samples, inputs, dims, rng, size_budget(inputs, dims, sizes, work))

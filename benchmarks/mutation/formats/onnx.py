@@ -21,9 +21,8 @@ from runtimes.validator.inputs.draws import draw_all
 class OnnxFormat:
     """See `Format`."""
 
-    kinds = KINDS
-
     def __init__(self, artifact: Artifact) -> None:
+        self.kinds = KINDS
         self._artifact = artifact
         self.content = artifact.entry.read_bytes()
         self._observed: dict[tuple[str, tuple[int, ...]], Array] = {}

@@ -72,9 +72,8 @@ class IrModel:
 class OpenVinoFormat:
     """See `Format`."""
 
-    kinds = {**WEIGHTS, **ir.KINDS}
-
     def __init__(self, artifact: Artifact) -> None:
+        self.kinds = {**WEIGHTS, **ir.KINDS}
         self._manifest = artifact.manifest
         weights = artifact.entry.with_suffix(".bin")
         self.content = _pack(artifact.entry.read_bytes(), weights.read_bytes())

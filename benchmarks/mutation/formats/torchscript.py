@@ -76,9 +76,8 @@ class ScriptModel:
 class TorchScriptFormat:
     """See `Format`."""
 
-    kinds = {**WEIGHTS, **script.KINDS}
-
     def __init__(self, artifact: Artifact) -> None:
+        self.kinds = {**WEIGHTS, **script.KINDS}
         self._manifest = artifact.manifest
         self.content = artifact.entry.read_bytes()
 

@@ -23,6 +23,7 @@ from runtimes.validator.defaults import (
     PROBED_SIZES,
     SIZE_BYTES,
     SIZE_COST,
+    SIZE_OPERATORS,
     SIZE_WORK,
 )
 from runtimes.validator.inputs.sizes import Sizes, candidates, unseen_size
@@ -43,22 +44,38 @@ class Budget:
     cost: float = SIZE_COST
 
 
-def size_budget(inputs: Specs, dims: Dims, count: int | None, work: int | None) -> Budget:
-    """Return the budget of a model: larger than the usual if its sizes are almost free.
+@dataclass(frozen=True)
+class Work:
+    """Work of one run of the eager model at the best sizes.
+
+    Attributes:
+        multiply_adds: an estimate, rather too high.
+        operators: calls of torch's operators.
+    """
+
+    multiply_adds: int
+    operators: int
+
+
+def size_budget(inputs: Specs, dims: Dims, count: int | None, work: Work | None) -> Budget:
+    """Return the budget of a model: larger than the usual if its runs are almost free.
 
     Args:
         inputs, dims: of the model.
-        count: largest number of sizes; None: PROBED_SIZES, or FREE_SIZES if they are almost free.
-        work: multiply-adds of one run at the best sizes; None if that is not known.
+        count: largest number of sizes; None: PROBED_SIZES, or up to FREE_SIZES if runs are almost free.
+        work: of a run; None if it is not known.
     """
+    if work is None:
+        return Budget(PROBED_SIZES if count is None else count)
     best = best_sizes(dims)
     size = sum(
         math.prod(spec.concrete(best)) * np.dtype(spec.dtype).itemsize for spec in inputs.values()
     )
-    free = min(SIZE_WORK / max(1, work), SIZE_BYTES / max(1, size)) if work is not None else 0.0
-    if free <= SIZE_COST:
-        return Budget(PROBED_SIZES if count is None else count)
-    return Budget(FREE_SIZES if count is None else count, free)
+    free = min(SIZE_WORK / max(1, work.multiply_adds), SIZE_BYTES / max(1, size))
+    most = PROBED_SIZES
+    if free > SIZE_COST:
+        most = max(most, min(FREE_SIZES, SIZE_OPERATORS // max(1, work.operators)))
+    return Budget(most if count is None else count, max(float(SIZE_COST), free))
 
 
 def design(dims: Dims, batch: str | None, budget: Budget) -> list[Sizes]:

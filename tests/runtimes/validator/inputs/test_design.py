@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runtimes.spec import DimRange, TensorSpec
 from runtimes.validator.defaults import FREE_SIZES, PROBED_SIZES, SIZE_COST
-from runtimes.validator.inputs.design import Budget, design, size_budget
+from runtimes.validator.inputs.design import Budget, Work, design, size_budget
 from tests.runtimes.validator.inputs.ranges import CACHE, PICTURE, ranges
 
 dims = st.dictionaries(st.sampled_from(["batch", "height", "width"]), ranges(), max_size=3)
@@ -106,31 +106,37 @@ SMALL = {"x": TensorSpec(shape=("batch", 20))}
 
 def test_a_model_that_costs_nothing_is_tried_at_each_batch() -> None:
     dims = {"batch": DimRange(max=64)}
-    budget = size_budget(SMALL, dims, None, work=2_000)
+    budget = size_budget(SMALL, dims, None, Work(2_000, 8))
     chosen = design(dims, "batch", budget)
     assert sorted(sizes["batch"] for sizes in chosen) == list(range(2, 65))
 
 
 def test_two_dimensions_of_a_model_that_costs_nothing_are_tried_whole() -> None:
     dims = {"batch": DimRange(max=8), "tokens": DimRange(opt=20, max=40)}
-    chosen = design(dims, "batch", size_budget(SMALL, dims, None, work=100_000))
+    chosen = design(dims, "batch", size_budget(SMALL, dims, None, Work(100_000, 60)))
     assert {sizes["tokens"] for sizes in chosen} == set(range(1, 41))
     assert len({tuple(sizes.values()) for sizes in chosen}) == len(chosen) > PROBED_SIZES
 
 
-@pytest.mark.parametrize("work", [None, 10**7, 10**12])
-def test_a_model_that_costs_something_has_the_usual_budget(work: int | None) -> None:
+@pytest.mark.parametrize("work", [None, Work(10**7, 8), Work(10**12, 8)])
+def test_a_model_that_costs_something_has_the_usual_budget(work: Work | None) -> None:
     assert size_budget(SMALL, {"batch": DimRange(max=64)}, None, work) == Budget()
     assert size_budget(SMALL, {"batch": DimRange(max=64)}, 7, work) == Budget(7, SIZE_COST)
 
 
 def test_inputs_of_a_megabyte_are_not_free_however_little_is_computed() -> None:
     inputs = {"x": TensorSpec(shape=("batch", 1 << 18))}
-    assert size_budget(inputs, {"batch": DimRange(max=64)}, None, work=1) == Budget()
+    assert size_budget(inputs, {"batch": DimRange(max=64)}, None, Work(1, 1)) == Budget()
 
 
 def test_a_count_of_the_user_is_the_most_also_for_a_model_that_costs_nothing() -> None:
     dims = {"batch": DimRange(max=64)}
     always = design(dims, "batch", Budget(0))
-    assert len(design(dims, "batch", size_budget(SMALL, dims, 5, work=10))) == len(always) + 5
-    assert len(design(dims, "batch", size_budget(SMALL, dims, None, work=10))) <= FREE_SIZES
+    assert len(design(dims, "batch", size_budget(SMALL, dims, 5, Work(10, 1)))) == len(always) + 5
+    assert len(design(dims, "batch", size_budget(SMALL, dims, None, Work(10, 1)))) <= FREE_SIZES
+
+
+def test_a_model_of_many_small_operators_is_tried_at_the_usual_number_of_sizes() -> None:
+    dims = {"batch": DimRange(max=64)}
+    assert size_budget(SMALL, dims, None, Work(10, 5_000)).count == PROBED_SIZES
+    assert PROBED_SIZES < size_budget(SMALL, dims, None, Work(10, 300)).count < FREE_SIZES
