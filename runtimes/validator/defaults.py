@@ -169,6 +169,10 @@ LARGER, DENORMAL = 30.0, 1e-40
 # structure, blocks of this many places, and inputs of another contrast and offset.
 BLOCK = 8
 FAINT, STRONG, OFFSET = 0.3, 3.0, 1.0
+# Pictures of one colour: what a network makes of them differs from one to the next more than of
+# noise (benchmarks/mutation: a unit that no noise switches on, one colour in four does), so a batch
+# has at least so many.
+REGION_ROWS = 8
 
 # Sets of inputs that are added so that each id of an embedding occurs once: 16 sets of 128 tokens
 # hold 2,048 ids. A batch is as large as it takes to hold so many, if a sample has fewer.

@@ -169,13 +169,13 @@ def _unusual(
     samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator
 ) -> Iterator[Probe]:
     """Yield ids that the samples lack, then regions of unusual values, then a NaN."""
-    sizes = best_sizes(dims)
+    batch = batch_dimension(inputs)
     contained = [sample.inputs for sample in samples]
-    wide = roomy(inputs, dims, batch_dimension(inputs))
+    wide = roomy(inputs, dims, batch)
     for number, arrays in enumerate(covering(inputs, wide, contained, rng)):
         yield Probe(f"ids {number}", arrays, "ids", wide)
-    for region, arrays in regions(inputs, sizes, rng):
+    for region, sizes, arrays in regions(inputs, dims, batch, rng):
         yield Probe(f"edge {region}", arrays, "edge", sizes)
-    broken = with_nan(inputs, sizes, rng)
+    broken = with_nan(inputs, best_sizes(dims), rng)
     if broken is not None:
-        yield Probe("a NaN", broken, "nan", sizes)
+        yield Probe("a NaN", broken, "nan", best_sizes(dims))
