@@ -1,4 +1,4 @@
-"""What a format has to offer to be mutated."""
+"""Protocols of a format whose models can be mutated."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _DEAR = 2.0  # cost beyond which the dimensions that a probe is not about shrink
 
 @dataclass(frozen=True)
 class Budget:
-    """What sizes beyond those that are always tried may cost together.
+    """Budget of the sizes beyond those that are always tried.
 
     Attributes:
         count: how many there may be.
