@@ -51,7 +51,7 @@ def count_calls(run: Callable[[], Any]) -> int:
     """Count the calls of torch's operators while a function runs."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Calls(TorchDispatchMode):
+    class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
         count = 0
 
         def __torch_dispatch__(
@@ -60,9 +60,9 @@ def count_calls(run: Callable[[], Any]) -> int:
             self.count += 1
             return func(*args, **(kwargs or {}))
 
-    with Calls() as calls:
+    with Calls() as calls:  # type: ignore[no-untyped-call]
         run()
-    return calls.count
+    return int(calls.count)
 
 
 def _counted(module: torch.nn.Module, run: Run) -> Operations:
