@@ -13,7 +13,7 @@ from pathlib import Path
 from options import option_parser
 
 PAGE = Path(__file__).with_suffix(".md")
-QUICK, WHOLE = 25, 120
+QUICK, WHOLE = 20, 60
 """Mutants of each artifact."""
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mutation.graphs import Array, Sizes
+from mutation.changes.change import Array
+from mutation.formats.graph import Sizes
 from mutation.subject import Subject
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec, best_sizes
 from runtimes.validator.inputs.draws import draw, draw_all, kind_of

@@ -8,13 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-import onnxruntime
 
-from mutation.changes.kinds import KINDS
-from mutation.graphs import Array, Graph, Sizes
 from mutation.subject import Subject
-from runtimes.validator.inputs.draws import draw_all
 
 _STALE = 6  # equal mutants in a row after which a kind has no more
 
@@ -39,14 +34,16 @@ class Factory:
     """Makes the mutants of one subject."""
 
     def __init__(self, subject: Subject, seed: int) -> None:
-        self._subject, self._seed = subject, seed
-        self._observed: dict[tuple[str, tuple[int, ...]], Array | None] = {}
+        self._format, self._seed = subject.format, seed
 
     def mutants(self, kinds: Sequence[str], count: int) -> Iterator[Mutant]:
-        """Yield different mutants, of each kind in turn, `count` in all if there are so many."""
+        """Yield different mutants, of each kind in turn, `count` in all if there are so many.
+
+        Kinds that the format lacks, or that have no place in the model, are left out.
+        """
         draws, stale = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
-        seen = {hashlib.sha256(self._graph().serialize()).digest()}
-        left = [kind for kind in kinds if self._places(kind)]
+        seen = {hashlib.sha256(self._format.read().serialize()).digest()}
+        left = [kind for kind in kinds if kind in self._format.kinds and self._places(kind)]
         while left:
             for kind in list(left):
                 mutant = self.make(kind, draws[kind])
@@ -65,8 +62,8 @@ class Factory:
 
     def make(self, kind: str, draw: int) -> Mutant:
         """Make one mutant; the same arguments make the same one."""
-        graph = self._graph()
-        places = list(KINDS[kind](graph))
+        graph = self._format.read()
+        places = list(self._format.kinds[kind](graph))
         rng = np.random.default_rng([self._seed, zlib.crc32(kind.encode()), draw])
         order = np.random.default_rng([self._seed, 0]).permutation(len(places))
         place = places[order[draw % len(places)]]
@@ -77,30 +74,4 @@ class Factory:
             return Mutant(kind, draw, f"{place.where}: {type(error).__name__}: {error}", None)
 
     def _places(self, kind: str) -> int:
-        return sum(1 for _ in KINDS[kind](self._graph()))
-
-    def _graph(self) -> Graph:
-        manifest = self._subject.artifact.manifest
-        return Graph.read(
-            self._subject.content, manifest.inputs, manifest.outputs, manifest.dims, self._observe
-        )
-
-    def _observe(self, name: str, sizes: Sizes) -> Array | None:
-        """Return an inner value of the right graph at these sizes, for noise."""
-        key = name, tuple(sizes.values())
-        if key not in self._observed:
-            self._observed[key] = self._run(name, sizes)
-        return self._observed[key]
-
-    def _run(self, name: str, sizes: Sizes) -> Array | None:
-        proto = onnx.load_from_string(self._subject.content)
-        proto.graph.output.append(onnx.ValueInfoProto(name=name))
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 4
-        session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), settings, providers=["CPUExecutionProvider"]
-        )
-        rng = np.random.default_rng(0)
-        specs = self._subject.artifact.manifest.inputs
-        inputs = draw_all(specs, sizes, rng)
-        return np.asarray(session.run([name], inputs)[0])
+        return sum(1 for _ in self._format.kinds[kind](self._format.read()))

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mutation.bank import ORDINARY, Entry, make_bank
-from mutation.graphs import Array
-from mutation.sessions import open_session
+from mutation.changes.change import Array
 from mutation.subject import Subject
 from runtimes.errors import BurnishError
 from runtimes.session import Session
@@ -58,10 +57,10 @@ class Oracle:
         if not self._lossless:
             legal = [entry for entry in self._bank if not entry.extreme]
             self._bank = legal[: ORDINARY + _LOSSY_SIZES]
-        self._right = _answers(open_session(subject.content, subject), self._bank)
+        self._right = _answers(subject.format.open(subject.format.content), self._bank)
         if not self._lossless:
-            exact = subject.exact
-            self._exact = _answers(open_session(exact.content, exact), self._bank)
+            exact = subject.exact.format
+            self._exact = _answers(exact.open(exact.content), self._bank)
         self._usual, self._edge = _rounding(subject)
 
     @property

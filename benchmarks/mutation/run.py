@@ -60,6 +60,7 @@ def _supervise(subject: Subject, settings: Settings) -> None:
         Results(settings.results).add(
             Result(
                 *(subject.name, kind, int(draw), words, "invalid"),
+                lossless=subject.lossless,
                 reason=reason,
                 digest=subject.digest,
             )

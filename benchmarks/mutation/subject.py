@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import runtimes.validator
+from mutation.formats.format import Format
+from mutation.formats.onnx import OnnxFormat
+from mutation.formats.openvino import OpenVinoFormat
+from mutation.formats.torchscript import TorchScriptFormat
 from runtimes.artifact.artifact import Artifact
 from runtimes.files.layout import REFERENCE_FILE
 from runtimes.results import Status
 from runtimes.validator.reference import Reference
 
 RECIPES = Path(__file__).with_name("subjects")
+FORMATS: dict[str, Callable[[Artifact], Format]] = {
+    "onnx": OnnxFormat,
+    "openvino": OpenVinoFormat,
+    "torchscript": TorchScriptFormat,
+}
 _CODE = (Path(__file__).parent, Path(runtimes.validator.__file__).parent)
 _NO_EVIDENCE = ("page.py", "run.py")  # code that no result depends on
 
@@ -42,9 +51,9 @@ class Subject:
         return Reference.load(self.build / REFERENCE_FILE)
 
     @cached_property
-    def content(self) -> bytes:
-        """The ONNX model."""
-        return self.artifact.entry.read_bytes()
+    def format(self) -> Format:
+        """The format, with the right model."""
+        return FORMATS[self.artifact.manifest.format](self.artifact)
 
     @property
     def lossless(self) -> bool:
@@ -58,8 +67,8 @@ class Subject:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all that a verdict depends on: graph, reference, the validator's code and ours."""
-        digest = hashlib.sha256(self.content)
+        """Digest of all that a verdict depends on: model, reference, the validator's code and ours."""
+        digest = hashlib.sha256(self.format.content)
         digest.update((self.build / REFERENCE_FILE).read_bytes())
         for folder in _CODE:
             for path in sorted(folder.rglob("*.py")):

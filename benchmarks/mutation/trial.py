@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mutation.mutants import Factory, Mutant
 from mutation.oracle import BEYOND_ROUNDING, Difference, Oracle
-from mutation.sessions import failed_gates, open_session
+from mutation.sessions import failed_gates
 from mutation.subject import Subject
 from runtimes.errors import ArtifactError, BurnishError
 from runtimes.results import GateResult
@@ -27,6 +27,7 @@ class Result:
         outcome: `invalid` (does not load or run), `equal` (the oracle sees no difference),
             `caught` or `survived`.
         gate: the first gate that failed, even if the mutant is equal; "" if none did.
+        lossless: whether it is a mutant of a float32 artifact.
         ratio, where: the oracle's difference; a ratio of -1 stands for infinity.
         reason: the verdict's, shortened.
         digest: of everything that the result depends on.
@@ -38,16 +39,12 @@ class Result:
     words: str
     outcome: str
     gate: str = ""
+    lossless: bool = True
     ratio: float = 0.0
     where: str = ""
     reason: str = ""
     digest: str = ""
     seconds: float = 0.0
-
-    @property
-    def lossless(self) -> bool:
-        """Whether it is a mutant of a float32 artifact."""
-        return self.subject.endswith("/onnx")
 
 
 class Results:
@@ -86,22 +83,26 @@ class Trial:
     def try_mutant(self, mutant: Mutant) -> Result:
         """Judge one mutant."""
         started = time.perf_counter()
-        blank = Result(self.subject.name, mutant.kind, mutant.draw, mutant.words, "invalid")
+        lossless = self.subject.lossless
+        blank = Result(
+            *(self.subject.name, mutant.kind, mutant.draw, mutant.words, "invalid"),
+            lossless=lossless,
+            digest=self.subject.digest,
+        )
         try:
             session = self._open(mutant)
         except BurnishError as error:
-            return _replaced(blank, reason=str(error)[:300], digest=self.subject.digest)
+            return replace(blank, reason=str(error)[:300])
         failed = failed_gates(session, self.subject)
         difference = self._oracle.compare(session)
         outcome = self._outcome(failed, difference)
-        return _replaced(
+        return replace(
             blank,
             outcome=outcome,
             gate=failed[0].gate if failed else "",
             ratio=difference.ratio if math.isfinite(difference.ratio) else -1.0,
             where=difference.where,
             reason="; ".join(result.detail for result in failed)[:300],
-            digest=self.subject.digest,
             seconds=round(time.perf_counter() - started, 3),
         )
 
@@ -114,7 +115,7 @@ class Trial:
         """Open a mutant. Raises BurnishError if it does not load, or runs at none of the sizes."""
         if mutant.content is None:
             raise ArtifactError("it could not be made")
-        session = open_session(mutant.content, self.subject)
+        session = self.subject.format.open(mutant.content)
         problems = []
         for inputs in _sized_inputs(self.subject):
             try:
@@ -131,7 +132,3 @@ def _sized_inputs(subject: Subject) -> list[Arrays]:
     for probe in subject.reference.probes:
         by_size.setdefault(tuple(probe.sizes.values()), probe.inputs)
     return list(by_size.values())
-
-
-def _replaced(result: Result, **fields: object) -> Result:
-    return Result(**{**asdict(result), **fields})  # type: ignore[arg-type]

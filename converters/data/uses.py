@@ -16,6 +16,7 @@ from runtimes.errors import InputError, UsageError
 from runtimes.progress import counted
 from runtimes.spec import Arrays, Specs, best_sizes
 from runtimes.validator.defaults import PICTURES
+from runtimes.validator.inputs.design import Work
 from runtimes.validator.probes import Probe, synthetic_samples, with_limits
 
 UNREADABLE_SHARE = 0.01
@@ -25,17 +26,22 @@ Warn = Callable[[str], object]
 
 
 def probes(
-    recipe: Recipe, folder: Path, warn: Warn = lambda note: None, classes: int | None = None
+    recipe: Recipe,
+    folder: Path,
+    warn: Warn = lambda note: None,
+    classes: int | None = None,
+    work: Work | None = None,
 ) -> list[Probe]:
     """Return the recipe's samples, or else seeded noise, with other sizes and unusual values.
 
-    `warn` is called for each sample that is left out; `classes` as in `evaluation_samples`.
+    `warn` is called for each sample that is left out; `classes` as in `evaluation_samples`, `work` as
+    in `with_limits`.
     """
     if recipe.data.evaluation is not None:
         samples = make_batches(recipe, evaluation_samples(recipe, folder, warn, classes))
     else:
         samples = _substitutes(recipe, folder, warn, classes)
-    return with_limits(samples, recipe.inputs, recipe.dims, recipe.seed, recipe.probes.sizes)
+    return with_limits(samples, recipe.inputs, recipe.dims, recipe.seed, recipe.probes.sizes, work)
 
 
 def _substitutes(recipe: Recipe, folder: Path, warn: Warn, classes: int | None) -> list[Probe]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from converters.models.call import call
 from converters.models.calls.binding import bind
-from converters.models.operations import count
+from converters.models.operations import count, count_calls
 from converters.models.runs.answers import Answer, answer, largest_difference, run_again, run_all
 from converters.models.runs.rounded import measure_rounding, rounded_answers
 from converters.models.runs.sequence import sequence
@@ -20,6 +20,8 @@ from converters.models.runs.undetermined import undetermined
 from runtimes.errors import UsageError
 from runtimes.registry import nearest
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec
+from runtimes.validator.defaults import SIZE_COST, SIZE_WORK
+from runtimes.validator.inputs.design import Work
 from runtimes.validator.probes import Probe, synthetic_samples
 from runtimes.validator.reference import Reference
 
@@ -124,6 +126,27 @@ def count_classes(module: torch.nn.Module, inputs: Specs, dims: Dims) -> int | N
     [noise] = synthetic_samples(inputs, dims, count=1)
     scores = answer(module, noise.inputs).arrays[0]
     return int(scores.shape[-1]) if scores.ndim > 1 else None
+
+
+def estimate_work(module: torch.nn.Module, inputs: Specs, dims: Dims) -> Work | None:
+    """Estimate the work of a run at the best sizes; None if it is much, or the model cannot run.
+
+    Multiply-adds are the larger of two numbers: what torch counts, which leaves out recurrent
+    layers, and each parameter times each element of the inputs.
+    """
+    [noise] = synthetic_samples(inputs, dims, count=1)
+    elements = sum(array.size for array in noise.inputs.values())
+    most = elements * sum(parameter.numel() for parameter in module.parameters())
+    if most > SIZE_WORK / SIZE_COST:
+        return None
+    before = snapshot(module)
+    try:
+        calls = count_calls(lambda: answer(module, noise.inputs))
+        return Work(max(most, (_flops(module, noise.inputs) or 0) // 2), calls)
+    except Exception:  # study() runs the model too, and says what is wrong with it
+        return None
+    finally:
+        restore_buffers(module, before)
 
 
 def _half_notes(module: torch.nn.Module, first: Answer) -> list[str]:

@@ -47,6 +47,24 @@ def count(module: torch.nn.Module, run: Run) -> Operations:
             return _counted(module, run)
 
 
+def count_calls(run: Callable[[], Any]) -> int:
+    """Count the calls of torch's operators while a function runs."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        count = 0
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            self.count += 1
+            return func(*args, **(kwargs or {}))
+
+    with Calls() as calls:  # type: ignore[no-untyped-call]
+        run()
+    return int(calls.count)
+
+
 def _counted(module: torch.nn.Module, run: Run) -> Operations:
     import torch
     from torch.utils.flop_counter import FlopCounterMode

@@ -16,7 +16,7 @@ from converters.data.uses import probes, some_samples
 from converters.exporters import EXPORTERS
 from converters.exporters.base import Exporter
 from converters.exporters.job import Exported, ExportJob
-from converters.models.facts import ModelFacts, count_classes, study
+from converters.models.facts import ModelFacts, count_classes, estimate_work, study
 from converters.passes.bench import Bench
 from converters.passes.change import Changed
 from converters.passes.quantize.run import Engine, Quantized
@@ -74,7 +74,8 @@ class Load:
         if names is not None and count not in (None, len(names)):
             raise UsageError(f"classes: {len(names)} names, but the model has {count} classes")
         notes: list[str] = []
-        samples = probes(recipe, self.source.folder, notes.append, count)
+        work = estimate_work(loaded.module, recipe.inputs, recipe.dims)
+        samples = probes(recipe, self.source.folder, notes.append, count, work)
         facts, reference = study(
             loaded.module,
             recipe.inputs,

@@ -133,6 +133,18 @@ HELD_OUT_SHARE = 0.2
 # their inputs, in those of one sample at the best sizes.
 PROBED_SIZES = 48
 SIZE_COST = 64
+# A large batch beside another large dimension is dear, and a path of its own in some kernels: it is
+# tried with the third dimension small, and the batch as large as costs this much. Four such pairs
+# may be added to the cost of the others.
+LARGE_PAIR = 10.0
+PAIRS_COST = 4 * LARGE_PAIR
+# A model whose runs cost next to nothing is tried at more sizes: up to so many, as far as they take this
+# many multiply-adds (a tenth of a second), calls of eager's operators (some microseconds each), and
+# bytes of inputs, which travel with the build.
+FREE_SIZES = 256
+SIZE_WORK = 250_000_000
+SIZE_OPERATORS = 25_000
+SIZE_BYTES = 1 << 20
 
 # The SQNR in dB by which a probe at another size may be worse than all samples together: it has few
 # rows, which spread. A first value: a budget of 28 dB that holds on the samples is missed by 0.7 dB at
@@ -168,6 +180,10 @@ LARGER, DENORMAL = 30.0, 1e-40
 # structure, blocks of this many places, and inputs of another contrast and offset.
 BLOCK = 8
 FAINT, STRONG, OFFSET = 0.3, 3.0, 1.0
+# Pictures of one colour: what a network makes of them differs from one to the next more than of
+# noise (benchmarks/mutation: a unit that no noise switches on, one colour in four does), so a batch
+# has at least so many.
+REGION_ROWS = 8
 
 # Sets of inputs that are added so that each id of an embedding occurs once: 16 sets of 128 tokens
 # hold 2,048 ids. A batch is as large as it takes to hold so many, if a sample has fewer.

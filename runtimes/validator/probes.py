@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from runtimes.spec import Arrays, Dims, Specs, best_sizes
-from runtimes.validator.defaults import PROBED_SIZES, SYNTHETIC_PROBES
+from runtimes.validator.defaults import SYNTHETIC_PROBES
+from runtimes.validator.inputs.design import Budget, Work, design, size_budget
 from runtimes.validator.inputs.draws import draw, draw_all
 from runtimes.validator.inputs.ids import covering, roomy
 from runtimes.validator.inputs.regions import UNDECLARED, regions, with_nan
-from runtimes.validator.inputs.sizes import design, label
+from runtimes.validator.inputs.sizes import label
 
 ProbeKind = Literal["data", "noise", "size", "ids", "edge", "nan"]
 """data: real samples; noise: seeded; size: samples at other sizes; ids: noise with ids that samples
@@ -79,22 +80,24 @@ def with_limits(
     inputs: Specs,
     dims: Dims,
     seed: int = 0,
-    sizes: int = PROBED_SIZES,
+    sizes: int | None = None,
+    work: Work | None = None,
 ) -> list[Probe]:
     """Return the samples, then probes at other sizes, then unusual values.
 
-    `sizes`: how many sizes to try beyond each dimension's ends and one that no exporter saw.
+    `sizes`: how many sizes to try beyond each dimension's ends and one that no exporter saw; `work`:
+    of a run: see `size_budget`.
     """
     rng = np.random.default_rng(seed + 1)
-    sized = _sized(samples, inputs, dims, rng, sizes)
+    sized = _sized(samples, inputs, dims, rng, size_budget(inputs, dims, sizes, work))
     return [*samples, *sized, *_unusual(samples, inputs, dims, rng)]
 
 
 def _sized(
-    samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator, count: int
+    samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator, budget: Budget
 ) -> Iterator[Probe]:
     best, batch = best_sizes(dims), batch_dimension(inputs)
-    for sizes in design(dims, batch, count):
+    for sizes in design(dims, batch, budget):
         if batch and {**sizes, batch: best[batch]} == best:
             yield _batch(samples, inputs, sizes, batch, rng)
         else:
@@ -166,13 +169,13 @@ def _unusual(
     samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator
 ) -> Iterator[Probe]:
     """Yield ids that the samples lack, then regions of unusual values, then a NaN."""
-    sizes = best_sizes(dims)
+    batch = batch_dimension(inputs)
     contained = [sample.inputs for sample in samples]
-    wide = roomy(inputs, dims, batch_dimension(inputs))
+    wide = roomy(inputs, dims, batch)
     for number, arrays in enumerate(covering(inputs, wide, contained, rng)):
         yield Probe(f"ids {number}", arrays, "ids", wide)
-    for region, arrays in regions(inputs, sizes, rng):
+    for region, sizes, arrays in regions(inputs, dims, batch, rng):
         yield Probe(f"edge {region}", arrays, "edge", sizes)
-    broken = with_nan(inputs, sizes, rng)
+    broken = with_nan(inputs, best_sizes(dims), rng)
     if broken is not None:
-        yield Probe("a NaN", broken, "nan", sizes)
+        yield Probe("a NaN", broken, "nan", best_sizes(dims))

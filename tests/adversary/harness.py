@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from converters.models.call import call
-from converters.models.facts import ModelFacts, study
+from converters.models.facts import ModelFacts, estimate_work, study
 from runtimes.artifact.artifact import Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.engines.torch.session import flatten
@@ -138,7 +138,8 @@ def _probes(subject: Subject) -> list[Probe]:
     samples = synthetic_samples(subject.inputs, subject.dims)
     if subject.samples is not None:
         samples = subject.samples()
-    return with_limits(samples, subject.inputs, subject.dims)
+    work = estimate_work(module_of(subject), subject.inputs, subject.dims)
+    return with_limits(samples, subject.inputs, subject.dims, work=work)
 
 
 def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from runtimes.session import Session
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COUNT = 40
 
@@ -20,7 +22,7 @@ def mutation() -> Iterator[SimpleNamespace]:
     """The benchmark's modules, imported as its script does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        names = ("mutants", "oracle", "page", "sessions", "subject", "trial")
+        names = ("mutants", "oracle", "page", "subject", "trial")
         modules = {name: import_module(f"mutation.{name}") for name in names}
         yield SimpleNamespace(**modules, kinds=import_module("mutation.changes.kinds").KINDS)
 
@@ -29,6 +31,15 @@ def mutation() -> Iterator[SimpleNamespace]:
 def trial(mutation: SimpleNamespace, small_build: Path) -> SimpleNamespace:
     """A trial of the small CNN's ONNX artifact."""
     return mutation.trial.Trial(mutation.subject.Subject("small/onnx", small_build), seed=3)
+
+
+def _open(subject: SimpleNamespace) -> Session:
+    """A session of the right model."""
+    return subject.format.open(subject.format.content)
+
+
+def _unchanged(mutation: SimpleNamespace, subject: SimpleNamespace) -> SimpleNamespace:
+    return mutation.mutants.Mutant("none", 0, "", subject.format.content)
 
 
 def test_every_unequal_mutant_of_a_seeded_sample_is_caught(
@@ -43,13 +54,59 @@ def test_every_unequal_mutant_of_a_seeded_sample_is_caught(
     assert [result for result in unequal if result.outcome == "survived"] == []
 
 
+def test_every_unequal_mutant_of_a_torchscript_archive_is_caught(
+    mutation: SimpleNamespace, small_build: Path
+) -> None:
+    trial = mutation.trial.Trial(mutation.subject.Subject("small/torchscript", small_build), seed=3)
+    unchanged = trial.try_mutant(_unchanged(mutation, trial.subject))
+    assert (unchanged.outcome, unchanged.gate) == ("equal", "")
+    kinds = ["weight scaled", "channel swapped", "attribute moved", "operator replaced"]
+    kinds += ["classes exchanged", "samples mixed", "value saturated"]
+    results = [trial.try_mutant(mutant) for mutant in trial.factory.mutants(kinds, 14)]
+    outcomes = [result.outcome for result in results]
+    assert outcomes.count("caught") >= 7
+    assert "survived" not in outcomes
+
+
+def test_every_unequal_mutant_of_an_openvino_artifact_is_caught(
+    mutation: SimpleNamespace, ir_build: Path
+) -> None:
+    trial = mutation.trial.Trial(mutation.subject.Subject("openvino/openvino", ir_build), 3)
+    unchanged = trial.try_mutant(_unchanged(mutation, trial.subject))
+    assert (unchanged.outcome, unchanged.gate) == ("equal", "")
+    kinds = ["weight scaled", "bias dropped", "attribute moved", "operator replaced"]
+    kinds += ["size conditional", "classes exchanged", "samples mixed", "value cast"]
+    results = [trial.try_mutant(mutant) for mutant in trial.factory.mutants(kinds, 16)]
+    outcomes = [result.outcome for result in results]
+    assert outcomes.count("caught") >= 8
+    assert "survived" not in outcomes
+
+
+def test_the_unchanged_openvino_artifact_in_int8_is_lossy_equal_and_passes(
+    mutation: SimpleNamespace, quantized_build: Path
+) -> None:
+    subject = mutation.subject.Subject("quantized/openvino-int8", quantized_build)
+    trial = mutation.trial.Trial(subject, seed=3)
+    result = trial.try_mutant(_unchanged(mutation, subject))
+    assert (result.outcome, result.gate, result.lossless) == ("equal", "", False)
+
+
+def test_formats_offer_only_kinds_of_the_page(
+    mutation: SimpleNamespace, small_build: Path, quantized_build: Path
+) -> None:
+    build = {"torchscript": small_build, "onnx": small_build, "openvino-int8": quantized_build}
+    for name, folder in build.items():
+        subject = mutation.subject.Subject(f"small/{name}", folder)
+        assert subject.format.kinds.keys() <= mutation.kinds.keys()
+        again = subject.format.read().serialize()
+        assert subject.format.open(again).inputs.keys() == {"image"}
+
+
 def test_the_unchanged_model_is_equal_and_passes(
     mutation: SimpleNamespace, trial: SimpleNamespace
 ) -> None:
-    session = mutation.sessions.open_session(trial.subject.content, trial.subject)
-    result = trial.try_mutant(mutation.mutants.Mutant("none", 0, "", trial.subject.content))
-    assert mutation.sessions.failed_gates(session, trial.subject) == []
-    assert (result.outcome, result.gate, result.ratio) == ("equal", "", 0.0)
+    result = trial.try_mutant(_unchanged(mutation, trial.subject))
+    assert (result.outcome, result.gate, result.ratio, result.reason) == ("equal", "", 0.0, "")
 
 
 def test_the_same_draw_makes_the_same_mutant(
@@ -59,7 +116,7 @@ def test_the_same_draw_makes_the_same_mutant(
     second = mutation.mutants.Factory(trial.subject, seed=3).make("weight scaled", 2)
     another = mutation.mutants.Factory(trial.subject, seed=4).make("weight scaled", 2)
     assert first == second
-    assert first.content not in (trial.subject.content, another.content)
+    assert first.content not in (trial.subject.format.content, another.content)
 
 
 def test_a_model_that_does_not_load_is_invalid(
@@ -74,7 +131,7 @@ def test_a_difference_in_one_class_at_one_size_is_seen_by_the_oracle(
     mutation: SimpleNamespace, trial: SimpleNamespace
 ) -> None:
     oracle = mutation.oracle.Oracle(trial.subject, seed=0)
-    session = mutation.sessions.open_session(trial.subject.content, trial.subject)
+    session = _open(trial.subject)
     name = next(iter(session.outputs))
     run = session.run
 
@@ -96,7 +153,7 @@ def test_a_lossy_artifact_differs_if_its_defect_is_larger_than_its_honest_error(
 ) -> None:
     subject = mutation.subject.Subject("quantized/onnx-int8", quantized_build)
     oracle = mutation.oracle.Oracle(subject, seed=0)
-    session = mutation.sessions.open_session(subject.content, subject)
+    session = _open(subject)
     name = next(iter(session.outputs))
     run = session.run
     for share, differs in ((1e-4, False), (0.5, True)):

@@ -9,22 +9,23 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from mutation.changes.change import Place
-from mutation.graphs import Array, Graph, is_float
+from mutation.changes.change import Constant, Place
+from mutation.formats.format import Editable
+from mutation.formats.graph import Graph, is_float
 
 _NARROW = {
     "float16": ir.DataType.FLOAT16,
     "bfloat16": ir.DataType.BFLOAT16,
     "int16": ir.DataType.INT16,
 }
-_BOUNDS = (4.0, 6.0, 127.0, 1000.0)
+BOUNDS = (4.0, 6.0, 127.0, 1000.0)
 
 
-def weight_cast(graph: Graph) -> Iterator[Place]:
+def weight_cast(graph: Editable) -> Iterator[Place]:
     """Round a tensor of weights to float16, bfloat16 or 256 steps."""
-    for value, array in graph.constants():
-        if array.dtype == np.float32 and array.size > 1:
-            yield Place(str(value.name), partial(_round, graph, value, array))
+    for constant in graph.constants():
+        if constant.array.dtype == np.float32 and constant.array.size > 1:
+            yield Place(constant.name, partial(_round, constant))
 
 
 def value_cast(graph: Graph) -> Iterator[Place]:
@@ -47,14 +48,15 @@ def _float_values(graph: Graph) -> Iterator[ir.Value]:
                 yield value
 
 
-def _round(graph: Graph, value: ir.Value, array: Array, rng: np.random.Generator) -> str:
+def _round(constant: Constant, rng: np.random.Generator) -> str:
+    array = constant.array
     form = str(rng.choice(["float16", "bfloat16", "256 steps"]))
     if form == "256 steps":
         step = float(np.abs(array).max()) / 127 or 1.0
         rounded = np.round(array / step) * step
     else:
         rounded = array.astype(np.float16 if form == "float16" else ml_dtypes.bfloat16)
-    graph.set_constant(value, rounded.astype(np.float32))
+    constant.write(rounded.astype(np.float32))
     return f"rounded to {form}"
 
 
@@ -70,7 +72,7 @@ def _cast(graph: Graph, value: ir.Value, name: str, rng: np.random.Generator) ->
 
 
 def _saturate(graph: Graph, value: ir.Value, rng: np.random.Generator) -> str:
-    bound = float(rng.choice(_BOUNDS))
+    bound = float(rng.choice(BOUNDS))
     dtype = np.float16 if value.dtype == ir.DataType.FLOAT16 else np.float32
     low, high = np.asarray(-bound, dtype), np.asarray(bound, dtype)
     graph.route(value, lambda builder: builder.op("Clip", value, low, high))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mutation.changes import attributes, casts, operators, sizes, weights, wiring
 from mutation.changes.change import Finder
 
-KINDS: dict[str, Finder] = {
+WEIGHTS: dict[str, Finder] = {
     "weight scaled": weights.weight_scaled,
     "weight zeroed": weights.weight_zeroed,
     "weight swapped": weights.weight_swapped,
@@ -15,6 +15,12 @@ KINDS: dict[str, Finder] = {
     "bias dropped": weights.bias_dropped,
     "constant moved": weights.constant_moved,
     "quantization moved": weights.scale_moved,
+    "weight cast": casts.weight_cast,
+}
+"""Those of constants: of any format."""
+
+KINDS: dict[str, Finder] = {
+    **WEIGHTS,
     "attribute moved": attributes.attribute_moved,
     "operator replaced": operators.operator_replaced,
     "operator removed": operators.operator_removed,
@@ -27,7 +33,7 @@ KINDS: dict[str, Finder] = {
     "classes exchanged": wiring.classes_exchanged,
     "state not passed on": wiring.state_not_passed_on,
     "samples mixed": wiring.samples_mixed,
-    "weight cast": casts.weight_cast,
     "value cast": casts.value_cast,
     "value saturated": casts.value_saturated,
 }
+"""Those of ONNX graphs: all that there are."""

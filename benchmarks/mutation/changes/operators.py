@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from mutation.changes.change import Place
-from mutation.graphs import Graph
+from mutation.formats.graph import Graph
 
 _NEAR: dict[str, tuple[str, ...]] = {
     "Relu": ("LeakyRelu", "Elu", "Softplus", "Gelu"),

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mutation.changes.change import Place
-from mutation.graphs import Builder, Graph, Sizes, is_float
+from mutation.formats.graph import Builder, Graph, Sizes, is_float
 from runtimes.spec import best_sizes, export_sizes
 
 

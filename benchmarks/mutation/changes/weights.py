@@ -6,89 +6,84 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
-import onnx_ir as ir
 
-from mutation.changes.change import Place
-from mutation.graphs import Array, Graph
+from mutation.changes.change import Array, Constant, Place
+from mutation.formats.format import Editable
 
 _FACTORS = (0.5, 0.9, 0.99, 1.05, 1.5, 2.0, -1.0)
 _SMALL = 8  # elements of a constant that is no table of weights
-_BIASED = ("Conv", "ConvTranspose", "Gemm", "QLinearConv")
 
 Edit = Callable[[Array, np.random.Generator], str]
 """Changes an array in place and returns how."""
 
 
-def weight_scaled(graph: Graph) -> Iterator[Place]:
+def weight_scaled(graph: Editable) -> Iterator[Place]:
     """Scale one weight."""
     yield from _on_weights(graph, _scale_one)
 
 
-def weight_zeroed(graph: Graph) -> Iterator[Place]:
+def weight_zeroed(graph: Editable) -> Iterator[Place]:
     """Set one weight to zero."""
     yield from _on_weights(graph, _zero_one)
 
 
-def weight_swapped(graph: Graph) -> Iterator[Place]:
+def weight_swapped(graph: Editable) -> Iterator[Place]:
     """Exchange two weights that lie side by side."""
     yield from _on_weights(graph, _swap_two)
 
 
-def channel_scaled(graph: Graph) -> Iterator[Place]:
+def channel_scaled(graph: Editable) -> Iterator[Place]:
     """Scale all weights of one channel."""
     yield from _on_weights(graph, _scale_channel)
 
 
-def channel_zeroed(graph: Graph) -> Iterator[Place]:
+def channel_zeroed(graph: Editable) -> Iterator[Place]:
     """Set all weights of one channel to zero."""
     yield from _on_weights(graph, _zero_channel)
 
 
-def channel_swapped(graph: Graph) -> Iterator[Place]:
+def channel_swapped(graph: Editable) -> Iterator[Place]:
     """Exchange two channels that lie side by side."""
     yield from _on_weights(graph, _swap_channels)
 
 
-def bias_dropped(graph: Graph) -> Iterator[Place]:
+def bias_dropped(graph: Editable) -> Iterator[Place]:
     """Set a bias to zero."""
-    for value, array in graph.constants():
-        if any(_adds(use.node, use.idx) for use in value.uses()) and array.any():
-            yield Place(str(value.name), partial(_edit, graph, value, _zero_all))
+    for constant in graph.constants():
+        if constant.bias and constant.array.any():
+            yield _place(constant, _zero_all)
 
 
-def constant_moved(graph: Graph) -> Iterator[Place]:
+def constant_moved(graph: Editable) -> Iterator[Place]:
     """Move a threshold, factor, index or scale."""
-    for value, array in graph.constants():
-        if array.size <= _SMALL and array.dtype.kind in "fiu" and array.size:
-            yield Place(str(value.name), partial(_edit, graph, value, _move))
+    for constant in graph.constants():
+        if 0 < constant.array.size <= _SMALL and constant.array.dtype.kind in "fiu":
+            yield _place(constant, _move)
 
 
-def scale_moved(graph: Graph) -> Iterator[Place]:
+def scale_moved(graph: Editable) -> Iterator[Place]:
     """Move a scale or a zero point of a quantization, or one of those of its channels."""
-    for value, array in graph.constants():
-        nodes = [use.node.op_type for use in value.uses() if use.idx in (1, 2)]
-        if any(kind in ("QuantizeLinear", "DequantizeLinear") for kind in nodes) and array.size:
-            yield Place(str(value.name), partial(_edit, graph, value, _move))
+    for constant in graph.constants():
+        if constant.scale and constant.array.size:
+            yield _place(constant, _move)
 
 
-def _on_weights(graph: Graph, edit: Edit) -> Iterator[Place]:
-    for value, array in graph.constants():
+def _on_weights(graph: Editable, edit: Edit) -> Iterator[Place]:
+    for constant in graph.constants():
+        array = constant.array
         if array.size > _SMALL and array.ndim >= 2 and array.dtype.kind in "fiu":
-            yield Place(str(value.name), partial(_edit, graph, value, edit))
+            yield _place(constant, edit)
 
 
-def _edit(graph: Graph, value: ir.Value, edit: Edit, rng: np.random.Generator) -> str:
-    assert value.const_value is not None
-    array = np.array(value.const_value.numpy())
+def _place(constant: Constant, edit: Edit) -> Place:
+    return Place(constant.name, partial(_edit, constant, edit))
+
+
+def _edit(constant: Constant, edit: Edit, rng: np.random.Generator) -> str:
+    array = np.array(constant.array)
     words = edit(array, rng)
-    graph.set_constant(value, array)
+    constant.write(array)
     return words
-
-
-def _adds(node: ir.Node, index: int) -> bool:
-    if node.op_type in _BIASED:
-        return index == len(node.inputs) - 1 and index >= 2
-    return node.op_type in ("Add", "LayerNormalization") and (node.op_type == "Add" or index == 2)
 
 
 def _write(array: Array, index: tuple[int | slice, ...], values: Array | float) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mutation.changes.change import Place
-from mutation.graphs import Builder, Graph, is_float
+from mutation.formats.graph import Builder, Graph, is_float
 from runtimes.validator.probes import batch_dimension
 
 _ORDERED = ("Sub", "Div", "MatMul", "Concat", "Pow", "Greater", "Less", "Gemm")

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.spec import Arrays, Specs, TensorSpec
+from runtimes.spec import (
+    Arrays,
+    Dims,
+    Specs,
+    TensorSpec,
+    best_sizes,
+    complete_sizes,
+    free_dims,
+)
 from runtimes.validator.defaults import (
     BLOCK,
     DENORMAL,
@@ -15,6 +23,7 @@ from runtimes.validator.defaults import (
     LARGE,
     LARGER,
     OFFSET,
+    REGION_ROWS,
     SMALL,
     STRONG,
 )
@@ -22,32 +31,45 @@ from runtimes.validator.inputs.draws import Values, draw, draw_all, kind_of, leg
 
 REGIONS = (
     *("zeros", "lowest", "highest", "constant", "negative"),
-    *("coarse", "faint", "strong", "larger", "large", "small", "denormal"),
+    *("plain", "coarse", "faint", "strong", "larger", "large", "small", "denormal"),
 )
 """Names of the regions. An input that has no such region gets ordinary noise."""
 
 UNDECLARED = (
-    *("constant", "negative", "coarse", "faint", "strong"),
+    *("constant", "negative", "plain", "coarse", "faint", "strong"),
     *("larger", "large", "small", "denormal"),
 )
 """Regions that are not the ends of a declared range."""
+
+MANY_ROWS = ("plain",)
+"""Regions whose rows differ much, so that a batch of them shows more than one row."""
 
 OVERFLOWING = ("larger", "large")
 """Regions where float16 may overflow although the model is right."""
 
 
 def regions(
-    inputs: Specs, sizes: Mapping[str, int], rng: np.random.Generator
-) -> Iterator[tuple[str, Arrays]]:
-    """Yield the name of each region that an input has, and the values of all inputs in it."""
+    inputs: Specs, dims: Dims, batch: str | None, rng: np.random.Generator
+) -> Iterator[tuple[str, dict[str, int], Arrays]]:
+    """Yield the name of each region that an input has, the sizes, and all inputs' values in it.
+
+    Sizes are the best ones; a region of MANY_ROWS has a batch of at least REGION_ROWS, if it may.
+    """
+    best = best_sizes(dims)
+    wide = dict(best)
+    if batch is not None and batch in free_dims(dims) and best[batch] < REGION_ROWS:
+        unit = dims[batch].multiple_of
+        rows = -(-REGION_ROWS // unit) * unit
+        wide = complete_sizes({**best, batch: min(rows, dims[batch].max)}, dims)
     for region in REGIONS:
+        sizes = wide if region in MANY_ROWS else best
         filled = {name: _fill(name, spec, sizes, region, rng) for name, spec in inputs.items()}
         if all(values is None for values in filled.values()):
             continue
         arrays: Arrays = {}
         for name, values in filled.items():
             arrays[name] = draw(name, inputs[name], sizes, rng) if values is None else values
-        yield region, arrays
+        yield region, sizes, arrays
 
 
 def with_nan(inputs: Specs, sizes: Mapping[str, int], rng: np.random.Generator) -> Arrays | None:
@@ -84,6 +106,7 @@ def _unbounded(
     values: dict[str, Any] = {
         "constant": np.full(shape, rng.uniform(0.5, 1.5)),
         "negative": -np.abs(noise),
+        "plain": _plain(2 * noise),
         "coarse": _coarse(noise),
         "faint": FAINT * noise + OFFSET,
         "strong": STRONG * noise - OFFSET,
@@ -103,12 +126,19 @@ def _bounded(
         values["zeros"] = 0.0
     if low < 0:
         values["negative"] = rng.uniform(low, min(high, 0.0), shape)
+    values["plain"] = _plain(rng.uniform(low, high, shape))
     values["coarse"] = _coarse(rng.uniform(low, high, shape))
     faint = FAINT * (high - low)
     start = rng.uniform(low, high - faint)
     values["faint"] = rng.uniform(start, start + faint, shape)
     filled = values.get(region)
     return None if filled is None else np.full(shape, filled, spec.dtype)
+
+
+def _plain(noise: Values) -> Values | None:
+    """Repeat one value of each channel over all its places: pictures of one colour."""
+    places = tuple(slice(1) if axis > 1 else slice(None) for axis in range(noise.ndim))
+    return np.broadcast_to(noise[places], noise.shape).copy() if noise.ndim > 2 else None
 
 
 def _coarse(noise: Values) -> Values:

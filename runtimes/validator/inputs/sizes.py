@@ -1,26 +1,19 @@
-"""Sizes to probe: a design that covers each dimension, and pairs of dimensions.
-
-Method: combinatorial interaction testing. Faults that depend on sizes show at one size of one
-dimension or at a pair (Kuhn, Wallace and Gallo, IEEE TSE 2004), so each candidate is tried once,
-and each pair of ends at least once.
-"""
+"""Sizes of dynamic dimensions: those at which implementations change, and accounts of them."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from runtimes.results import DimSizes, SizesTried
-from runtimes.spec import DimRange, Dims, best_sizes, complete_sizes, export_sizes, free_dims
-from runtimes.validator.defaults import SIZE_COST
+from runtimes.spec import DimRange, Dims, complete_sizes, export_sizes, free_dims
 
 Sizes = dict[str, int]
 """One size for each dynamic dimension."""
 _WHOLE = 32  # sizes of a range that is tried whole
 _MOST = 20_000  # combinations of sizes that a condition is evaluated for
-_DEAR = 2.0  # cost beyond which the dimensions that a probe is not about shrink
 
 
 def label(sizes: Mapping[str, int]) -> str:
@@ -86,37 +79,6 @@ def _is_prime(number: int) -> bool:
     return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
-def design(dims: Dims, batch: str | None, count: int) -> list[Sizes]:
-    """Return sizes to probe beside the best ones, the most important first.
-
-    Args:
-        dims: of the model.
-        batch: the dimension that is a batch, if there is one.
-        count: largest number of sizes, beyond those that are always tried: each dimension's unseen
-            size and its ends.
-
-    Together the others cost at most SIZE_COST samples at the best sizes, or twice as much as the
-    most expensive one that is always tried. Dimensions that follow from others have those sizes.
-    """
-    free = free_dims(dims)
-    return [complete_sizes(sizes, dims) for sizes in _design(free, batch, count)]
-
-
-def _design(dims: Dims, batch: str | None, count: int) -> list[Sizes]:
-    best = best_sizes(dims)
-    chosen = list(_always(dims, batch))
-    left = max(SIZE_COST, *(2 * _cost(sizes, best) for sizes in chosen)) if chosen else 0.0
-    extra = 0
-    for sizes in _interleaved(dims, batch):
-        cost = _cost(sizes, best)
-        if extra >= count or sizes == best or sizes in chosen or cost > left:
-            continue
-        chosen.append(sizes)
-        left -= cost
-        extra += 1
-    return chosen
-
-
 def legal_sizes(dims: Dims, names: Sequence[str], limit: int = _MOST) -> list[Sizes]:
     """Return the legal sizes of some dimensions together: all, or at most `limit` of them.
 
@@ -146,83 +108,3 @@ def legal_sizes(dims: Dims, names: Sequence[str], limit: int = _MOST) -> list[Si
         sizes = complete_sizes({**others, **dict(zip(roots, combination, strict=True))}, dims)
         result.append({name: sizes[name] for name in names})
     return result
-
-
-def _always(dims: Dims, batch: str | None) -> Iterator[Sizes]:
-    """Yield the unseen sizes and the ends: of all other dimensions at once, then of the batch."""
-    best, exported = best_sizes(dims), export_sizes(dims)
-    points: dict[str, tuple[int, int, int]] = {}
-    for name, dim in dims.items():
-        points[name] = unseen_size(dim, exported[name]), dim.min, dim.max
-    done = [best]
-    for index in range(3):
-        at_point = {name: sizes[index] for name, sizes in points.items() if name != batch}
-        batched = {batch: points[batch][index]} if batch else {}
-        for sizes in ({**best, **at_point}, {**best, **batched}):
-            if sizes not in done:
-                done.append(sizes)
-                yield sizes
-
-
-def _interleaved(dims: Dims, batch: str | None) -> Iterator[Sizes]:
-    """Yield pairs and candidates of single dimensions in turns, so that neither is left out."""
-    turns = [_pairs(dims, batch), *(_single(dims, name) for name in dims)]
-    for sizes in itertools.chain.from_iterable(itertools.zip_longest(*turns)):
-        if sizes is not None:
-            yield sizes
-
-
-def _single(dims: Dims, name: str) -> Iterator[Sizes]:
-    """Yield a dimension's candidates; the others take theirs in turn, shifted, where they differ."""
-    exported, best = export_sizes(dims), best_sizes(dims)
-    others = {other: candidates(dim, exported[other]) for other, dim in dims.items()}
-    for index, size in enumerate(candidates(dims[name], exported[name])):
-        sizes = dict(best)
-        for shift, (other, cycle) in enumerate(others.items()):
-            if other != name:
-                sizes[other] = cycle[(index * (shift + 2) + shift) % len(cycle)]
-        yield _affordable({**sizes, name: size}, (name,), dims)
-
-
-def _affordable(sizes: Sizes, varied: tuple[str, ...], dims: Dims) -> Sizes:
-    """Return sizes whose dimensions other than the varied ones shrink until the probe is cheap.
-
-    A fault of large batches shows on small pictures too.
-    """
-    exported, best, smaller = export_sizes(dims), best_sizes(dims), dict(sizes)
-    while _cost(smaller, best) > _DEAR:
-        left = [name for name in dims if name not in varied and smaller[name] > dims[name].min]
-        if not left:
-            break
-        name = max(left, key=lambda name: smaller[name] / best[name])
-        steps = candidates(dims[name], exported[name])
-        smaller[name] = max(step for step in steps if step < smaller[name])
-    return smaller
-
-
-def _pairs(dims: Dims, batch: str | None) -> Iterator[Sizes]:
-    """Yield opposite ends of each pair of dimensions, then unseen sizes with ends."""
-    best, exported = best_sizes(dims), export_sizes(dims)
-    pairs = sorted(itertools.combinations(dims, 2), key=lambda pair: batch in pair)
-    unseen = {name: unseen_size(dim, exported[name]) for name, dim in dims.items()}
-
-    def pair(first: tuple[str, int], second: tuple[str, int]) -> Sizes:
-        return _affordable({**best, **dict([first, second])}, (first[0], second[0]), dims)
-
-    for a, b in pairs:
-        yield pair((a, dims[a].min), (b, dims[b].max))
-        yield pair((a, dims[a].max), (b, dims[b].min))
-    for a, b in pairs:
-        yield pair((a, unseen[a]), (b, dims[b].max))
-        yield pair((a, dims[a].max), (b, unseen[b]))
-        if batch in (a, b):  # others are tried together already
-            yield pair((a, dims[a].min), (b, dims[b].min))
-            yield pair((a, unseen[a]), (b, unseen[b]))
-
-
-def _cost(sizes: Mapping[str, int], best: Mapping[str, int]) -> float:
-    """Return how many times as many elements a probe has as one at the best sizes."""
-    cost = 1.0
-    for name, size in sizes.items():
-        cost *= size / best[name]
-    return max(cost, 0.05)

@@ -76,6 +76,10 @@ PICTURE_RULES = {
     "a batch beside widths under 32": "b > 1 and w < 32",
     "a batch of portraits": "b > 1 and h > w",
     "an odd batch of odd heights": "b % 2 and b > 1 and h % 2",
+    "batches over 4 beside heights over 64": "b > 4 and h > 64",
+    "batches over 4 beside widths over 64": "b > 4 and w > 64",
+    "batches over 16 beside heights of 33 to 64": "b > 16 and 33 <= h <= 64",
+    "batches over 16 beside widths over 32": "b > 16 and w > 32",
 }
 BATCH_RULES = {
     "batches of 2": "b == 2",
@@ -250,13 +254,6 @@ CASES = [
     Case("odd heights refused", PICTURES, _refusing, "runs"),
     Case("only 32 tokens are read", WORDS, _frozen, "parity"),
     Case("places beyond 128 repeat", WORDS, _repeated_places, "parity"),
-    Case(
-        "wrong: batches over 4 beside heights over 64",
-        PICTURES,
-        _where("b > 4 and h > 64"),
-        "parity",
-        limit="large sizes of two dimensions together cost more than the design may spend",
-    ),
     Case("a mask that ends at row 64", DENSE, changed(_border), "parity"),
     Case("a mask transposed", DENSE, changed(_transposed), "shapes"),
     Case("a mask mirrored in portrait", DENSE, changed(_mirrored_portrait), "parity"),

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from converters.models.calls.half import widen
-from converters.models.facts import ModelFacts, count_classes, study
+from converters.models.facts import ModelFacts, count_classes, estimate_work, study
 from runtimes.errors import UsageError
 from runtimes.spec import DimRange, TensorSpec
 from runtimes.validator.defaults import REPEATED_PROBES
@@ -249,3 +249,49 @@ def test_several_inputs_go_in_order_where_forward_does_not_know_them() -> None:
     assert np.array_equal(
         reference.eager[0]["output"], probes[0].inputs["b"] - probes[0].inputs["a"]
     )
+
+
+def test_the_work_of_a_small_model_is_estimated_rather_too_high() -> None:
+    work = estimate_work(nn.Linear(4, 3), {"x": TensorSpec(shape=("batch", 4))}, BATCH)
+    assert work is not None
+    assert 12 <= work.multiply_adds <= 100
+    assert 1 <= work.operators <= 10
+
+
+def test_each_step_of_a_recurrent_layer_is_work() -> None:
+    lstm = nn.LSTM(4, 8, batch_first=True)
+    work = estimate_work(lstm, {"x": TensorSpec(shape=(1, 50, 4))}, {})
+    assert work is not None
+    assert work.multiply_adds >= 50 * 4 * 8 * 12
+
+
+def test_a_loop_in_python_is_many_operators() -> None:
+    def loop(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(500):
+            x = x + 1
+        return x
+
+    work = estimate_work(Call(loop), {"x": TensorSpec(shape=(1, 4))}, {})
+    assert work is not None
+    assert work.operators >= 500
+
+
+def test_the_work_of_a_large_model_and_of_one_that_does_not_run_is_not_known() -> None:
+    inputs = {"x": TensorSpec(shape=(1, 4096))}
+    assert estimate_work(nn.Linear(4096, 4096, device="meta"), inputs, {}) is None
+    assert estimate_work(nn.Linear(4, 3), inputs, {}) is None
+
+
+def test_estimating_the_work_leaves_the_model_as_it_was() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return x + self.calls
+
+    module = Counting()
+    estimate_work(module, {"x": TensorSpec(shape=(1, 4))}, {})
+    assert module.calls == 0

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from runtimes.spec import TensorSpec
+from runtimes.spec import DimRange, TensorSpec
 from runtimes.validator.inputs.regions import regions, with_nan
 
 
 def edges(spec: TensorSpec) -> dict[str, np.ndarray]:
     """The regions of one input, by name."""
     rng = np.random.default_rng(0)
-    return {f"edge {name}": arrays["x"] for name, arrays in regions({"x": spec}, {}, rng)}
+    filled = regions({"x": spec}, {}, None, rng)
+    return {f"edge {name}": arrays["x"] for name, _, arrays in filled}
 
 
 integers = st.sampled_from(["int64", "int32", "int16", "int8", "uint8"])
@@ -91,7 +92,8 @@ def test_inputs_that_have_no_such_region_are_drawn() -> None:
         "ids": TensorSpec(shape=(50,), dtype="int64", range=(0, 9)),
         "x": TensorSpec(shape=(50,)),
     }
-    arrays = dict(regions(inputs, {}, np.random.default_rng(0)))
+    filled = regions(inputs, {}, None, np.random.default_rng(0))
+    arrays = {name: values for name, _, values in filled}
     assert {"zeros", "lowest", "highest"} <= set(arrays)
     assert len(np.unique(arrays["zeros"]["ids"])) > 1
     assert not arrays["zeros"]["x"].any()
@@ -113,3 +115,28 @@ def test_one_value_of_each_float_input_is_nan() -> None:
     assert arrays is not None
     assert np.isnan(arrays["x"]).sum() == 1
     assert with_nan({"ids": inputs["ids"]}, {}, np.random.default_rng(0)) is None
+
+
+@pytest.mark.parametrize("range_", [None, (0, 255)])
+def test_plain_pictures_have_one_value_in_each_channel_and_differ_from_row_to_row(
+    range_: tuple[float, float] | None,
+) -> None:
+    inputs = {"x": TensorSpec(shape=("batch", 3, 9, 7), range=range_)}
+    dims = {"batch": DimRange(max=32)}
+    [plain] = [
+        (sizes, arrays["x"])
+        for name, sizes, arrays in regions(inputs, dims, "batch", np.random.default_rng(0))
+        if name == "plain"
+    ]
+    sizes, values = plain
+    assert sizes == {"batch": 8}
+    assert values.shape == (8, 3, 9, 7)
+    assert (values == values[:, :, :1, :1]).all()
+    assert len(np.unique(values)) == 8 * 3
+
+
+def test_a_batch_that_may_not_be_large_has_as_many_plain_rows_as_it_may() -> None:
+    inputs = {"x": TensorSpec(shape=("batch", 3, 9))}
+    dims = {"batch": DimRange(min=2, max=6, multiple_of=2)}
+    filled = regions(inputs, dims, "batch", np.random.default_rng(0))
+    assert {sizes["batch"] for name, sizes, _ in filled if name == "plain"} == {6}

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from mutation.changes.change import Array, Constant
 from runtimes.spec import Dims, Specs
 
-Array = np.ndarray[Any, Any]
 Sizes = dict[str, int]
 Observe = Callable[[str, Sizes], Array | None]
 """Returns a value of the right graph at these sizes, by its name; None if it cannot be had."""
 
 _SHAPE_READERS = ("Shape", "Size")
+_BIASED = ("Conv", "ConvTranspose", "Gemm", "QLinearConv")
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass
@@ -61,12 +63,21 @@ class Graph:
         """Yield all nodes, those of branches too."""
         yield from self.model.graph.all_nodes()
 
-    def constants(self) -> Iterator[tuple[ir.Value, Array]]:
+    def constants(self) -> Iterator[Constant]:
         """Yield the initializers of all graphs that something reads."""
         for graph in (self.model.graph, *self.model.graph.subgraphs()):
             for value in graph.initializers.values():
-                if value.const_value is not None and value.uses():
-                    yield value, np.asarray(value.const_value.numpy())
+                uses = [(use.node, use.idx) for use in value.uses()]
+                if value.const_value is not None and uses:
+                    yield Constant(
+                        str(value.name),
+                        np.asarray(value.const_value.numpy()),
+                        partial(_set_constant, value),
+                        bias=any(_adds(node, index) for node, index in uses),
+                        scale=any(
+                            node.op_type in _QUANTIZERS and index in (1, 2) for node, index in uses
+                        ),
+                    )
 
     def add_constant(self, array: Array) -> ir.Value:
         """Add an initializer to the outermost graph."""
@@ -77,10 +88,6 @@ class Graph:
         value.const_value = tensor
         self.model.graph.register_initializer(value)
         return value
-
-    def set_constant(self, value: ir.Value, array: Array) -> None:
-        """Replace an initializer's values; its dtype and shape stay."""
-        value.const_value = ir.Tensor(np.ascontiguousarray(array), name=value.name)
 
     def route(self, value: ir.Value, change: Callable[[Builder], ir.Value]) -> None:
         """Let everything that reads `value`, and the graph's output, read a computed one instead."""
@@ -117,6 +124,18 @@ class Graph:
                 kind = "data"
             kinds |= dict.fromkeys(node.outputs, kind)
         return [value for value, kind in kinds.items() if kind == "size" and value.uses()]
+
+
+def _set_constant(value: ir.Value, array: Array) -> None:
+    """Replace an initializer's values; its dtype and shape stay."""
+    value.const_value = ir.Tensor(np.ascontiguousarray(array), name=value.name)
+
+
+def _adds(node: ir.Node, index: int) -> bool:
+    """Return whether a node adds the input of this index."""
+    if node.op_type in _BIASED:
+        return index == len(node.inputs) - 1 and index >= 2
+    return node.op_type == "Add" or (node.op_type == "LayerNormalization" and index == 2)
 
 
 def _kind(value: ir.Value) -> str:
