@@ -55,9 +55,9 @@ HONEST_SAMPLES, HONEST_VALUES = 64, 16
 # 0.9 dB above (a ViT's attention in bfloat16), a part 1.2 dB. ONNX Runtime on x86 rounds less often:
 # the whole is 0.6 to 8 dB below, but a part was 3.0 dB above, of ten classes of a small classifier.
 # Rounded weights are one draw, and some part is exact by chance: so a part counts as at least this
-# share of its axis' mean. Over 11 subjects of benchmarks/mutants.py and of tests/adversary, and two
-# networks of torchvision. Rows that it is measured on: rounding makes an operation 3 to 10 times as
-# dear.
+# share of its axis' mean. Over 9 subjects of benchmarks/mutants.py, 5 models of tests/adversary and two
+# networks of torchvision, on 48 or 64 rows. Fewer are measured by default: rounding makes an operation 3
+# to 10 times as dear.
 HALF_DB = (3.0, 6.0)
 LEVELED_SHARE = 0.5
 HALF_SAMPLES = PART_SAMPLES
