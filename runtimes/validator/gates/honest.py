@@ -92,7 +92,7 @@ def explained(evidence: Evidence) -> Explained | None:
         origin = f"the model has in {manifest.precision}"
         return Explained(leveled, limits, origin, samples=HALF_SAMPLES)
     report = _quantization(manifest.build)
-    if EXPECTED not in report or _saturates(manifest):
+    if EXPECTED not in report or saturates(manifest):
         return None
     exact = manifest.runtime == "onnx"  # computes the graph's own codes
     limits = HONEST_DB if exact else OTHER_ENGINE_DB
@@ -127,7 +127,7 @@ def _expected(report: Mapping[str, Any]) -> dict[str, Errors]:
         raise ArtifactError(f"its manifest's {EXPECTED} cannot be read: {error}") from error
 
 
-def _saturates(manifest: Manifest) -> bool:
+def saturates(manifest: Manifest) -> bool:
     """Return whether the engine may add products of bytes in 16 bits on this CPU.
 
     ONNX Runtime can do without, unless a graph is final.
