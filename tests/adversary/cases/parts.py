@@ -79,6 +79,14 @@ def _rounded_to(step: float, middle: float = 0.0) -> Callable[[Values], Values]:
     return lambda array: np.round((array - middle) / step) * step + middle
 
 
+def _scores_less(share: float) -> Callable[[Values], Values]:
+    def change(array: Values) -> Values:
+        array[:, 4:] *= 1 - share
+        return array
+
+    return change
+
+
 def _second(array: Values) -> Values:
     """The best and the second best exchange their values."""
     order = np.argsort(array, axis=1)
@@ -173,6 +181,9 @@ _DETECTIONS = [
     *_each("scores of steps of the boxes", YOLO, _output(_rounded_to(640 / 127)), ("fp16", "int8")),
     *_each("heights are constant", YOLO, _output(_set(np.s_[:, 3], 320.0))),
     *_each("x and y exchanged", YOLO, _output(_swapped(0, 1))),
+    Case("1e-4 rms on scores", YOLO, _noisy(np.s_[:, 4:], 1e-4), "parity"),
+    Case("1e-4 rms on one score", YOLO, _noisy(np.s_[:, 6], 1e-4), "parity"),
+    Case("scores a five-thousandth less", YOLO, _of("boxes", _scores_less(2e-4)), "parity"),
     Case("scores through four bits", YOLO, _output(_rounded_to(1 / 8)), "parity", "fp16"),
 ]
 _LOGITS = [
