@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from runtimes.validator.inputs.sizes import Sizes, label
 
@@ -21,16 +22,56 @@ def describe_refusals(refused: Sequence[Sizes], accepted: Sequence[Sizes], error
     some = "; ".join(label(sizes) for sizes in refused[:_SHOWN])
     more = ", ..." if len(refused) > _SHOWN else ""
     counts = f"{len(refused)} of {len(refused) + len(accepted)} sizes of its own `dims:`"
+    advice = _advice(refused, accepted)
+    return f"the eager model refuses {counts}: {some}{more} ({error}); {advice}"
+
+
+def _advice(refused: Sequence[Sizes], accepted: Sequence[Sizes]) -> str:
+    """Return what to write: a relation that tells both kinds of sizes apart, or their unit."""
+    if relation := next(_relations(refused, accepted), None):
+        return f"those that it takes fit `{relation}`: state this relation in `dims:`"
     units = {name: _unit(name, refused, accepted) for name in refused[0]}
     fixes = [f"`{name}: {{multiple_of: {unit}}}`" for name, unit in units.items() if unit > 1]
     explained = all(any(sizes[name] % unit for name, unit in units.items()) for sizes in refused)
-    advice = "narrow `dims:`"
     if fixes and explained:
-        advice = f"those that it takes fit {', '.join(fixes)}: state this, or a smaller unit"
-    return f"the eager model refuses {counts}: {some}{more} ({error}); {advice}"
+        return f"those that it takes fit {', '.join(fixes)}: state this, or a smaller unit"
+    return "narrow `dims:`"
 
 
 def _unit(name: str, refused: Sequence[Sizes], accepted: Sequence[Sizes]) -> int:
     """Return the unit of all accepted sizes of a dimension, if some refused size lacks it; or 1."""
     unit = math.gcd(*(sizes[name] for sizes in accepted))
     return unit if unit and any(sizes[name] % unit for sizes in refused) else 1
+
+
+_Rule = Callable[[Mapping[str, int]], int]
+
+
+def _relations(refused: Sequence[Sizes], accepted: Sequence[Sizes]) -> Iterator[str]:
+    """Yield the relations that all accepted sizes fit and no refused one, the simplest first.
+
+    Dimensions that are written later follow from those before rather than the other way round. A size of 1 is broadcast, whatever the relation: such accepted sizes prove nothing.
+    """
+    for name in reversed(list(refused[0])):
+        telling = [sizes for sizes in accepted if sizes[name] > 1]
+        for text, rule in _candidates(name, telling):
+            fits = all(sizes[name] == rule(sizes) for sizes in telling)
+            if telling and fits and all(sizes[name] != rule(sizes) for sizes in refused):
+                yield f"{name}: {text}"
+
+
+def _candidates(name: str, accepted: Sequence[Sizes]) -> Iterator[tuple[str, _Rule]]:
+    """Yield relations of a dimension: to the sum of two others; to one, if two sizes agree on it."""
+    others = [other for other in (accepted[0] if accepted else ()) if other != name]
+    for first, second in itertools.combinations(others, 2):
+        yield f"{first} + {second}", lambda sizes, a=first, b=second: sizes[a] + sizes[b]
+    if len({sizes[name] for sizes in accepted}) < 2:
+        return
+    for other in others:
+        yield other, lambda sizes, a=other: sizes[a]
+        added = accepted[0][name] - accepted[0][other]
+        if added > 0:
+            yield f"{other} + {added}", lambda sizes, a=other, n=added: sizes[a] + n
+        times, rest = divmod(accepted[0][name], accepted[0][other])
+        if times > 1 and not rest:
+            yield f"{times} * {other}", lambda sizes, a=other, k=times: k * sizes[a]
