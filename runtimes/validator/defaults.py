@@ -42,6 +42,8 @@ OUTLIER_DB = 12.0
 OUTLIER_AXIS = 64
 OUTLIER_INDICES = 4
 OUTLIER_SQNR_DB = {"fp16": 40.0, "bf16": 25.0, "int8": 15.0, "int4": 12.0}
+# The same holds for a size among others (sizes.py), if there are so many.
+OUTLIER_SIZES = 8
 # Samples that a part's variation needs, indices of an axis beyond which its elements are points of
 # a field rather than channels, and the share of the output's magnitude below which nothing varies.
 PART_SAMPLES = 24
@@ -79,6 +81,10 @@ UNUSUAL_ERROR = {"fp16": 0.1, "bf16": 0.3, "int8": 1.5, "int4": 1.5}
 # noise decisions are close, and what is left is to be more than chance.
 LOSSY_EQUAL = 0.85
 LOSSY_EQUAL_ON_NOISE = 0.5
+
+# The share of lists (detections) that may have a row twice which eager has once: clipped boxes do now
+# and then.
+REPEATED_LISTS = 0.1
 
 # A pruned model that is no classifier keeps nine tenths of what varies in its outputs over real samples
 # (10 dB is an R2 of 0.9 against the model before). A first value: a denoiser that lost half of its

@@ -27,6 +27,8 @@ from runtimes.validator.gates.sequence import sequence
 from runtimes.validator.outputs.distance import error_scale, rms
 from runtimes.validator.outputs.lossless_parts import judge_part_noise
 from runtimes.validator.outputs.parts import judge_parts, measure_parts
+from runtimes.validator.outputs.repeats import judge_repeats
+from runtimes.validator.outputs.sizes import judge_sizes
 from runtimes.validator.outputs.unusual import on_unusual_values
 
 
@@ -138,6 +140,8 @@ def _common_limits(evidence: Evidence) -> Iterator[GateResult]:
         parts = measure_parts(evidence.first, evidence.reference)
         yield from judge_parts(parts, evidence.manifest.precision)
         precision = evidence.manifest.precision
+        yield from judge_repeats(evidence.first, evidence.reference)
+        yield from judge_sizes(evidence.first, evidence.reference, precision)
         yield from on_unusual_values(evidence.first, evidence.reference, precision)
         if sqnr is None or (measured.sqnr_db or 0.0) >= sqnr:  # one reason is enough
             yield from honest(evidence)
