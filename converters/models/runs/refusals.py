@@ -50,7 +50,8 @@ _Rule = Callable[[Mapping[str, int]], int]
 def _relations(refused: Sequence[Sizes], accepted: Sequence[Sizes]) -> Iterator[str]:
     """Yield the relations that all accepted sizes fit and no refused one, the simplest first.
 
-    Dimensions that are written later follow from those before rather than the other way round. A size of 1 is broadcast, whatever the relation: such accepted sizes prove nothing.
+    A dimension that is written later follows from those before rather than the other way round. A
+    size of 1 is broadcast, whatever the relation: such accepted sizes prove nothing.
     """
     for name in reversed(list(refused[0])):
         telling = [sizes for sizes in accepted if sizes[name] > 1]
