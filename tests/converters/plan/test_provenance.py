@@ -103,6 +103,7 @@ def test_the_steps_of_an_artifact_with_passes_are_in_order_with_their_defaults(
         "format": "openvino",
         "precision": "bf16",
         "hint": "latency",
+        "exporter": "auto",
         "opset": 20,
     }
 
