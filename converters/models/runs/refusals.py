@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
+from runtimes.relations import parse_relation
 from runtimes.validator.inputs.sizes import Sizes, label
 
 _SHOWN = 3  # refused sizes that a message names
@@ -44,9 +45,6 @@ def _unit(name: str, refused: Sequence[Sizes], accepted: Sequence[Sizes]) -> int
     return unit if unit and any(sizes[name] % unit for sizes in refused) else 1
 
 
-_Rule = Callable[[Mapping[str, int]], int]
-
-
 def _relations(refused: Sequence[Sizes], accepted: Sequence[Sizes]) -> Iterator[str]:
     """Yield the relations that all accepted sizes fit and no refused one, the simplest first.
 
@@ -55,24 +53,24 @@ def _relations(refused: Sequence[Sizes], accepted: Sequence[Sizes]) -> Iterator[
     """
     for name in reversed(list(refused[0])):
         telling = [sizes for sizes in accepted if sizes[name] > 1]
-        for text, rule in _candidates(name, telling):
-            fits = all(sizes[name] == rule(sizes) for sizes in telling)
-            if telling and fits and all(sizes[name] != rule(sizes) for sizes in refused):
+        for text in _candidates(name, telling):
+            size = parse_relation(text).size
+            fits = all(sizes[name] == size(sizes) for sizes in telling)
+            if telling and fits and all(sizes[name] != size(sizes) for sizes in refused):
                 yield f"{name}: {text}"
 
 
-def _candidates(name: str, accepted: Sequence[Sizes]) -> Iterator[tuple[str, _Rule]]:
+def _candidates(name: str, accepted: Sequence[Sizes]) -> Iterator[str]:
     """Yield relations of a dimension: to the sum of two others; to one, if two sizes agree on it."""
     others = [other for other in (accepted[0] if accepted else ()) if other != name]
     for first, second in itertools.combinations(others, 2):
-        yield f"{first} + {second}", lambda sizes, a=first, b=second: sizes[a] + sizes[b]
+        yield f"{first} + {second}"
     if len({sizes[name] for sizes in accepted}) < 2:
         return
     for other in others:
-        yield other, lambda sizes, a=other: sizes[a]
-        added = accepted[0][name] - accepted[0][other]
-        if added > 0:
-            yield f"{other} + {added}", lambda sizes, a=other, n=added: sizes[a] + n
+        yield other
+        if (added := accepted[0][name] - accepted[0][other]) > 0:
+            yield f"{other} + {added}"
         times, rest = divmod(accepted[0][name], accepted[0][other])
         if times > 1 and not rest:
-            yield f"{times} * {other}", lambda sizes, a=other, k=times: k * sizes[a]
+            yield f"{times} * {other}"

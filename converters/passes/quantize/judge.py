@@ -52,8 +52,8 @@ class UserJudge:
         labels: Sequence[int | None],
     ) -> UserJudge:
         """Measure the metric of the float graph. Raises BurnishError as the metric does."""
-        known = [label for label in labels if label is not None]
-        all_labels = np.array(known) if len(known) == len(inputs) else None
+        present = [label for label in labels if label is not None]
+        all_labels = np.array(present) if len(present) == len(inputs) else None
         unmeasured = cls(metric, tuple(names), stacked(inputs, "inputs"), all_labels, 0.0)
         eager = unmeasured.value(exact, inputs)
         return cls(metric, tuple(names), unmeasured.inputs, all_labels, eager)

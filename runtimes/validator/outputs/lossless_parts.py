@@ -106,7 +106,7 @@ def _units(
     here = _errors(eager, index, name, axis, reference)
     magnitude = _rms(truth, axis, _comparable(eager, truth))
     units = np.maximum.reduce([here, growth * usual, share * magnitude, np.full(len(usual), least)])
-    return np.where(usual > 0, units, np.maximum(units, whole))
+    return np.asarray(np.where(usual > 0, units, np.maximum(units, whole)))
 
 
 def _usual_errors(

@@ -24,6 +24,7 @@ from tests.adversary.subjects.pictures import DENSE
 from tests.adversary.subjects.vectors import (
     CLASSIFIER,
     KELVIN,
+    MASKED,
     OFFSET,
     ONE_LARGE,
     PROBABILITIES,
@@ -61,6 +62,23 @@ def _set(index: Any, value: Any) -> Callable[[Values], Values]:
         return array
 
     return change
+
+
+def _finite_set(index: int, value: float) -> Callable[[Values], Values]:
+    """Set a class where it is not masked."""
+
+    def change(array: Values) -> Values:
+        array[:, index] = np.where(np.isfinite(array[:, index]), value, array[:, index])
+        return array
+
+    return change
+
+
+def _finite_swap(array: Values) -> Values:
+    """Exchange two classes where neither is masked."""
+    both = np.isfinite(array[:, 8]) & np.isfinite(array[:, 9])
+    array[both, 8], array[both, 9] = array[both, 9], array[both, 8]
+    return array
 
 
 def _noisy(index: Any, scale: float) -> Artifact:
@@ -165,6 +183,7 @@ _RIGHT = [
         UNLABELLED,
         PROBABILITIES,
         KELVIN,
+        MASKED,
         OFFSET,
         TASKS,
         YOLO,
@@ -202,6 +221,8 @@ _LOGITS = [
     ),
     *_each("a logit of 1,000", CLASSIFIER, _output(_set(np.s_[:, 3], 1000.0)), ("fp32", *LOSSY)),
     *_each("a logit is always zero", CLASSIFIER, _output(_set(np.s_[:, 3], 0.0)), ("fp32", *LOSSY)),
+    *_each("a masked class is else zero", MASKED, _output(_finite_set(4, 0.0)), ("fp32", *LOSSY)),
+    *_each("two classes exchanged beside masks", MASKED, _output(_finite_swap)),
     *_each("a logit of 1,000", UNLABELLED, _output(_set(np.s_[:, 3], 1000.0))),
     *_each("the second likeliest is first", CLASSIFIER, _output(_second)),
     *_each("the second likeliest is first", UNLABELLED, _output(_second)),
