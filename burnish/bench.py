@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from runtimes.artifact.artifact import Artifact
+from runtimes.artifact.artifact import Artifact, Manifest
+from runtimes.errors import BurnishError
 from runtimes.process.process import Child, stopwatch
 from runtimes.progress import counted
 from runtimes.results import Speed
@@ -21,7 +22,15 @@ from runtimes.validator.evidence import Target
 from runtimes.validator.host import default_options, start
 from runtimes.validator.speed import speed
 from runtimes.validator.speed.alone import alone
+from runtimes.validator.speed.own_answers import first_answers, timed_problem
 from runtimes.validator.speed.ratio import summarize
+from runtimes.validator.speed.watch import Excerpts
+
+
+class WrongAnswers(BurnishError):
+    """A session answers otherwise while it is timed than without haste."""
+
+    exit_code = 1
 
 
 def bench(
@@ -44,6 +53,7 @@ def bench(
 
     Raises:
         UsageError, Unavailable: an artifact cannot be run here.
+        WrongAnswers: an artifact answers otherwise while it is timed.
         BurnishError: a session ended before it was timed.
     """
     targets = {str(path): _target(path, device)}
@@ -59,16 +69,28 @@ def bench(
         # Starting the sessions takes its part of the time that is left.
         left = (budget - afterwards - elapsed()) / (BENCH_LAUNCHES - number)
         with _sessions(targets, options) as children:
+            before = {
+                name: first_answers(child, targets[name].artifact.manifest)
+                for name, child in children.items()
+            }
             launches.append(_launch(children, left, base))
             if number + 1 < BENCH_LAUNCHES:
                 continue
             for name, target in targets.items():
-                latencies = _speed(launches, name, base)
+                latencies, child = _speed(launches, name, base), children[name]
                 manifest, share = target.artifact.manifest, afterwards / len(targets)
-                speeds[name] = alone(
-                    latencies, children[name], manifest, target.device, deadline_ms, share
-                )
+                speeds[name] = alone(latencies, child, manifest, target.device, deadline_ms, share)
+                _check_answers(name, child, manifest, before[name])
     return speeds
+
+
+def _check_answers(name: str, child: Child, manifest: Manifest, before: list[Excerpts]) -> None:
+    """Raise WrongAnswers if a session answered otherwise while it was timed, or does since then."""
+    if problem := timed_problem(child, manifest, before):
+        raise WrongAnswers(
+            f"{name}: {problem}. Its speed is that of wrong answers, and is not reported; "
+            "`burnish validate` compares them with the eager model's"
+        )
 
 
 def _target(path: Path, device: str | None) -> Target:

@@ -59,7 +59,7 @@ def _as_share(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-def _as_points(value: Any, info: ValidationInfo) -> Any:
+def as_points(value: Any, info: ValidationInfo) -> Any:
     """Return the number of points; a bare number is one, if a recipe leaves no doubt about it."""
     written = _parse(value)
     if written is not None:
@@ -73,17 +73,14 @@ def _as_points(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-_Text = Annotated[str, Field(pattern=rf"^{_WRITTEN.pattern}$")]
+WrittenPoints = Annotated[str, Field(pattern=rf"^{_WRITTEN.pattern}$")]
+"""A text such as `0.5%`."""
 _OfOne = Annotated[float, Field(ge=0, le=1)]
-_OfHundred = Annotated[float, Field(gt=0, lt=100)]
 
-Fraction = Annotated[_OfOne, BeforeValidator(_as_fraction, json_schema_input_type=_OfOne | _Text)]
+Fraction = Annotated[
+    _OfOne, BeforeValidator(_as_fraction, json_schema_input_type=_OfOne | WrittenPoints)
+]
 """A share of 0..1; recipes may write `98%`."""
 
-Share = Annotated[_OfOne, BeforeValidator(_as_share, json_schema_input_type=_OfOne | _Text)]
+Share = Annotated[_OfOne, BeforeValidator(_as_share, json_schema_input_type=_OfOne | WrittenPoints)]
 """A loss as a share of 0..1; recipes write `0.5%` or `0.5 points`."""
-
-Points = Annotated[
-    _OfHundred, BeforeValidator(_as_points, json_schema_input_type=_OfHundred | _Text)
-]
-"""A loss in percentage points; recipes write `0.5%` or `0.5 points`."""

@@ -145,12 +145,16 @@ class Parity(Record):
 
 
 class Deadline(Record):
-    """Latency and misses of single requests at a fixed rate, as of a camera or microphone."""
+    """Latency and misses of single requests at a fixed rate, as of a camera or microphone.
+
+    `slowest_ms`: of all requests; None in files of older versions.
+    """
 
     deadline_ms: float
     requests: int
     p99_ms: float
     misses_per_10000: float
+    slowest_ms: float | None = None
 
 
 class Parent(Record):

@@ -52,6 +52,15 @@ class MetricHost:
         return number
 
 
+def found_here(recipe: Recipe, folder: Path) -> UserMetric | None:
+    """Return the recipe's metric, to be called in this process; None if it has none."""
+    if recipe.metric is None:
+        return None
+    target = recipe.metric.function.removeprefix("python:")
+    host = _Opener(target, folder)()
+    return UserMetric(target.partition(":")[2], host.value, recipe.metric.better == "higher")
+
+
 @contextlib.contextmanager
 def opened(recipe: Recipe, folder: Path, log: Path | None = None) -> Iterator[UserMetric | None]:
     """Open the recipe's metric for the time of a `with` block; None if it has none."""

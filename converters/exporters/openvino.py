@@ -24,7 +24,7 @@ from converters.graph.names import module_path
 from converters.graph.qdq import count_float_products
 from converters.graph.unfused.openvino import find_unfused_in_openvino
 from converters.graph.unfused.report import listed, notes
-from converters.recipe.artifact import PrecisionOptions
+from converters.recipe.artifact import GraphExporter, PrecisionOptions
 from runtimes.engines.openvino.openvino import at_best_sizes, count_layers, lacking, properties
 from runtimes.machine.intel import INSTALL
 from runtimes.spec import Dims, Specs, graph_outputs
@@ -50,6 +50,7 @@ class OpenVinoOptions(PrecisionOptions):
         description="OpenVINO's performance hint. latency: one run at a time; throughput: for "
         "sessions that several threads run at once.",
     )
+    exporter: GraphExporter = "auto"
     opset: int = Field(20, ge=13, le=25, description="Opset of the ONNX graph.")
 
 
@@ -71,7 +72,7 @@ class OpenVinoExporter(Exporter):
 
     def graph_options(self, options: OpenVinoOptions) -> dict[str, Any]:
         """Return options of a float32 ONNX graph: precision is chosen when the IR is compiled."""
-        return {"opset": options.opset}
+        return {"exporter": options.exporter, "opset": options.opset}
 
     def unrepeatable(self, options: OpenVinoOptions) -> str | None:
         """Return None: nothing in the file depends on time or place."""

@@ -23,6 +23,10 @@ _NO_LABELS = (
     "`data: {evaluation: {labels: ...}}` (folder, prefix or a CSV file for images, the name of an "
     "array for arrays), or use metric: agreement, which needs no labels"
 )
+_NO_METRIC = (
+    "metric: user is the recipe's own `metric:`, and there is none: add `metric: "
+    "python:module:function`"
+)
 _NO_TRAINING_DATA = (
     "this pass needs training data: add `data: {training: {images: FOLDER}}` (or arrays: FILE, "
     "factory: python:module:function); labels are not needed"
@@ -98,8 +102,12 @@ def budget_problems(
             continue
         mark = document.mark(("artifacts", artifact.name, "passes"))
         key = f"artifacts.{artifact.name}.passes"
+        if quantize.metric == "user":
+            if recipe.metric is None:
+                yield Problem(mark, key, _NO_METRIC)
+            continue
         if recipe.task != "classification":
-            message = f"metric: {quantize.metric} {_NEEDS_CLASSIFIER}, or use metric: sqnr"
+            message = f"metric: {quantize.metric} {_NEEDS_CLASSIFIER}, or use metric: sqnr or user"
             yield Problem(mark, key, message)
         if quantize.metric == "top1" and not _may_have_labels(recipe.data.evaluation):
             yield Problem(mark, key, _NO_LABELS)

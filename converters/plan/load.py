@@ -167,6 +167,8 @@ def _budget_gate(quantize: QuantizeOptions | None) -> dict[str, float]:
     """Return the gate that proves an accuracy budget, which the search for it does not."""
     if quantize is None or quantize.max_drop is None:
         return {}
+    if quantize.metric == "user":
+        return {"metric_drop": quantize.max_drop}
     share = quantize.max_drop / 100
     if quantize.metric == "agreement":
         return {"top1_agreement": 1 - share}

@@ -202,6 +202,7 @@ class StepGraph:
         # An accuracy budget is measured in an engine, so each engine has a graph of its own, and
         # finds the calibration in the store. Without a budget the graph is one for all.
         budget_engine = engine if options.max_drop else None
+        metric = ("metric",) if options.max_drop and options.metric == "user" else ()
         key = f"{graph} {options.model_dump_json()} {budget_engine}"
         if key not in self._shared:
             store = Store(cache_folder() / "calibration")
@@ -213,7 +214,7 @@ class StepGraph:
                 {
                     "quantize": options.model_dump(mode="json"),
                     "engine": str(budget_engine),
-                    **_recipe_parameters(recipe, _SHAPES, _SAMPLES),
+                    **_recipe_parameters(recipe, _SHAPES, _SAMPLES, metric),
                 },
                 _unique(graph, facts),
                 machine=True,

@@ -181,8 +181,9 @@ class Quantize:
 
         graph = needs[self.graph]
         start = graph.folder / graph.result.entry
+        outputs = list(needs[self.facts].result.facts.outputs)
         quantized = quantize(
-            start, self.recipe, self.home, self.options, self.engine, folder, self.store
+            start, self.recipe, self.home, self.options, self.engine, folder, self.store, outputs
         )
         reference = Reference.load(needs[self.facts].folder / REFERENCE_FILE)
         integers = self.options.mode != "static"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,15 @@ from converters.recipe.quantize import MIXED_SHARE, QuantizeOptions
 from runtimes.artifact.gates import Gates
 from runtimes.spec import Strict
 from runtimes.validator.defaults import COMPUTE_SHARE
+
+GraphExporter = Annotated[
+    Literal["auto", "dynamo", "torchscript"],
+    Field(
+        description="PyTorch's ONNX exporter, for the graph. auto: dynamo, with torchscript (a "
+        "trace) as the fallback; the manifest says which and why."
+    ),
+]
+"""Option of a format that starts from an ONNX graph."""
 
 
 class ExporterOptions(Strict):

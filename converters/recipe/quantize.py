@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationInfo, model_validator
 
-from runtimes.points import Points
+from runtimes.points import WrittenPoints, as_points
 from runtimes.spec import Strict
 
 SHORT: dict[str, dict[str, str]] = {
@@ -20,6 +20,27 @@ SHORT: dict[str, dict[str, str]] = {
 MIXED_SHARE = 0.5
 """Share of the layers that an accuracy budget may keep float at most, and that must be quantized at
 least: beyond it hardly anything is quantized."""
+
+
+def _as_drop(value: Any, info: ValidationInfo) -> Any:
+    """Return percentage points, or a number in the unit of the user's metric."""
+    if info.data.get("metric") != "user":
+        number = as_points(value, info)
+        if isinstance(number, int | float) and number >= 100:
+            raise ValueError(
+                f"a loss of {number:g} points leaves nothing: it must be less than 100"
+            )
+        return number
+    if isinstance(value, str) and ("%" in value or "point" in value):
+        raise ValueError(f"is in the unit of the recipe's metric: write a number, not {value!r}")
+    return value
+
+
+Drop = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False),
+    BeforeValidator(_as_drop, json_schema_input_type=Annotated[float, Field(gt=0)] | WrittenPoints),
+]
 
 
 class QuantizeOptions(Strict):
@@ -57,15 +78,17 @@ class QuantizeOptions(Strict):
     group: PositiveInt = Field(
         32, description="Group size: number of weights that share a scale, for weight-only."
     )
-    max_drop: Points | None = Field(
-        None,
-        description="Accuracy budget: maximum loss of `metric`, such as `0.5%` or `0.5 points`. "
-        "Layers stay float until it holds. A bare number counts percentage points.",
-    )
-    metric: Literal["top1", "agreement", "sqnr"] = Field(
+    metric: Literal["top1", "agreement", "sqnr", "user"] = Field(
         "agreement",
         description="Metric of max_drop. top1: accuracy on labels; agreement: share of samples "
-        "with eager's best class; sqnr: RMS error as a percentage of the output's RMS.",
+        "with eager's best class; sqnr: RMS error as a percentage of the output's RMS; user: the "
+        "recipe's own `metric:`, in its unit.",
+    )
+    max_drop: Drop | None = Field(
+        None,
+        description="Accuracy budget: maximum loss of `metric`, such as `0.5%` or `0.5 points`. "
+        "Layers stay float until it holds. A bare number counts percentage points; with `metric: "
+        "user` it is in the unit of that metric.",
     )
 
     @model_validator(mode="before")

@@ -22,6 +22,7 @@ from runtimes.session import Session, SessionOptions, check_device, load, runtim
 from runtimes.spec import Arrays, best_sizes
 from runtimes.validator import defaults
 from runtimes.validator.conduct import Conduct
+from runtimes.validator.gates.speed import decide_deadline
 from runtimes.validator.probes import batch_dimension
 from runtimes.validator.speed.stream import InputStream
 from runtimes.validator.speed.watch import Excerpts, Ticket, Watch, WatchedAnswer, excerpt
@@ -178,16 +179,30 @@ class SessionHost:
         self._watch.look(ticket, answer)
         return float(np.median(times))
 
-    def meet(self, deadline: float) -> Deadline:
-        """Answer one request every `deadline` seconds and count those that took longer."""
-        count = max(1, min(defaults.DEADLINE_REQUESTS, int(defaults.DEADLINE_SECONDS / deadline)))
-        times, due = [], time.perf_counter()
+    def meet(self, deadline: float, seconds: float = 0.0) -> Deadline:
+        """Answer one request every `deadline` seconds and count those that took longer.
+
+        Further requests follow until it is decided whether the deadline is met, or for `seconds`, if
+        those are more than usual.
+        """
+        fewest = min(defaults.DEADLINE_REQUESTS, int(defaults.DEADLINE_SECONDS / deadline))
+        most = int(max(defaults.UNDECIDED_DEADLINE_SECONDS, seconds) / deadline)
+        times = self._requests(max(1, fewest), deadline)
+        while len(times) < most and decide_deadline(_deadline(times, deadline)) is None:
+            more = min(max(1, len(times) // 4), most - len(times))
+            times += self._requests(more, deadline)
+        return _deadline(times, deadline)
+
+    def _requests(self, count: int, interval: float) -> list[float]:
+        """Return the seconds of so many requests, sent at an interval in seconds."""
+        times: list[float] = []
+        due = time.perf_counter()
         for _ in range(count):
             time.sleep(max(0.0, due - time.perf_counter()))
             # A delay is not made up for.
-            due = max(due, time.perf_counter() - deadline) + deadline
+            due = max(due, time.perf_counter() - interval) + interval
             times += self._timed(1, watched=True)
-        return _deadline(times, deadline)
+        return times
 
     def watched_answers(self) -> Sequence[WatchedAnswer]:
         """Return answers that were given in the timed calls, and some given in haste after them."""
@@ -278,4 +293,5 @@ def _deadline(times: Sequence[float], deadline: float) -> Deadline:
         requests=len(times),
         p99_ms=float(np.percentile(times, 99) * 1e3),
         misses_per_10000=1e4 * missed / len(times),
+        slowest_ms=max(times) * 1e3,
     )

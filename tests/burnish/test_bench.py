@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.bench import bench
+from burnish.bench import WrongAnswers, bench
 from burnish.report.bench import show_bench
 from runtimes.errors import UsageError
 from runtimes.results import Speed
@@ -35,6 +35,19 @@ def test_an_unknown_artifact(tmp_path: Path, small_build: Path) -> None:
 def test_an_unknown_device(small_build: Path) -> None:
     with pytest.raises(UsageError, match="unknown device 'cup'; did you mean 'cpu'"):
         bench(small_build / "onnx", None, "cup", 0.5)
+
+
+def test_the_speed_of_wrong_answers_is_not_reported(
+    small_build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def problem(child: object, manifest: object, before: list[object]) -> str:
+        assert before, "it is asked before the timing"
+        return "3 of 8 answers while timed differ"
+
+    monkeypatch.setattr("burnish.bench.timed_problem", problem)
+    with pytest.raises(WrongAnswers, match="onnx: 3 of 8 answers while timed differ") as caught:
+        bench(small_build / "onnx", None, None, 0.5)
+    assert caught.value.exit_code == 1
 
 
 def test_the_table_marks_unstable_speeds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
-from runtimes.points import RECIPE, Fraction, Points, Share, points
+from runtimes.points import RECIPE, Fraction, Share, as_points, points
+
+Points = Annotated[float, BeforeValidator(as_points)]
 
 
 class Loss(BaseModel):

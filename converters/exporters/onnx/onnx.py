@@ -29,7 +29,7 @@ from converters.graph.ranges import cast_checked
 from converters.graph.sparsity import sparse_layers
 from converters.graph.unfused.onnxruntime import find_unfused_in_onnxruntime
 from converters.graph.unfused.report import listed, notes
-from converters.recipe.artifact import CastOptions
+from converters.recipe.artifact import CastOptions, GraphExporter
 from converters.recipe.quantize import MIXED_SHARE
 from runtimes.machine import machine
 from runtimes.machine.bound import vectors
@@ -46,11 +46,7 @@ _TARGET_NOTES = {
 class OnnxOptions(CastOptions):
     """Options of `format: onnx`."""
 
-    exporter: Literal["auto", "dynamo", "torchscript"] = Field(
-        "auto",
-        description="PyTorch's ONNX exporter. auto: dynamo, with torchscript as the fallback; the "
-        "manifest says which and why.",
-    )
+    exporter: GraphExporter = "auto"
     opset: int = Field(
         20, ge=13, le=25, description="ONNX operator set; for bf16 the default is 22."
     )
@@ -177,9 +173,8 @@ def _judge_trace(attempt: Attempt, options: OnnxOptions) -> list[str]:
     if attempt.name != "torchscript":
         return []
     chosen = options.exporter == "torchscript"
-    return judge(
-        attempt.result, chosen, "`exporter: torchscript` of onnx", attempt.errors.get("dynamo")
-    )
+    refusal = attempt.errors.get("dynamo")
+    return judge(attempt.result, chosen, "`exporter: torchscript`", refusal)
 
 
 def _sparsity(path: Path, options: OnnxOptions) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from converters.graph.sparsity import sparse_layers
 from converters.graph.unfused.report import listed, notes
 from converters.graph.unfused.tensorrt import find_unfused_in_tensorrt, listening_logger
 from converters.models.facts import ModelFacts
-from converters.recipe.artifact import CastOptions
+from converters.recipe.artifact import CastOptions, GraphExporter
 from converters.recipe.quantize import MIXED_SHARE
 from runtimes.engines.tensorrt import INSTALL, PACKAGES, missing_flavor, quiet_logger
 from runtimes.machine.devices import absent, gpus
@@ -49,6 +49,7 @@ class TensorRtOptions(CastOptions):
         description="TensorRT library. auto: the classic TensorRT if it and a GPU are available, "
         "otherwise TensorRT for RTX.",
     )
+    exporter: GraphExporter = "auto"
     opset: int | None = Field(
         None, ge=13, le=25, description="Opset of the ONNX graph; default 20, for bf16 22."
     )
@@ -106,7 +107,8 @@ class TensorRtExporter(Exporter):
 
     def graph_options(self, options: TensorRtOptions) -> dict[str, Any]:
         """Return options of a float32 ONNX graph; the cast is done here."""
-        return {"opset": options.opset or (BF16_OPSET if options.precision == "bf16" else 20)}
+        opset = options.opset or (BF16_OPSET if options.precision == "bf16" else 20)
+        return {"exporter": options.exporter, "opset": opset}
 
     def unrepeatable(self, options: TensorRtOptions) -> str | None:
         """Return why the classic one varies: it decides by timings, RTX only at loading."""

@@ -15,9 +15,10 @@ from zipfile import ZipFile
 
 from pydantic import Field
 
-from converters.errors import ExportError
+from converters.errors import ExportError, Refused
 from converters.exporters.base import Exporter, try_in_turn
 from converters.exporters.job import Exported, ExportJob
+from converters.exporters.torch.program import capture_program
 from converters.exporters.torch.tracing import Trace, judge, watched_trace
 from converters.models.calls.binding import bind
 from converters.recipe.artifact import ExporterOptions
@@ -73,7 +74,9 @@ class TorchScriptExporter(Exporter):
             warnings.simplefilter("ignore")
             attempt = try_in_turn(options.method, methods)
             written: _Written = attempt.result
-            notes = judge(written.trace, options.method == "trace", "`method: trace`")
+            chosen = options.method == "trace"
+            refusal = None if chosen else _refusal_of_sizes(job, written.trace)
+            notes = judge(written.trace, chosen, "`method: trace`", refusal)
             _save(written.module, job.folder / MODEL_FILE)
         build = {
             "method": attempt.name,
@@ -83,6 +86,22 @@ class TorchScriptExporter(Exporter):
             "operators": _operators(written.module),
         }
         return Exported(MODEL_FILE, build=build, notes=[DEPRECATED, *notes])
+
+
+def _refusal_of_sizes(job: ExportJob, trace: Trace) -> Refused | None:
+    """Return the sizes for which a trace is right, by the guards of torch.export, if not all.
+
+    None if code looked at no size, or torch.export cannot export the model: the probes judge it.
+    """
+    if not trace.sizes:
+        return None
+    try:
+        capture_program(job)
+    except Refused as refusal:
+        return refusal
+    except ExportError:
+        return None
+    return None
 
 
 @dataclass(frozen=True)

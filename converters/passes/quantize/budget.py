@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.graph.qdq import layers
+from converters.passes.quantize.judge import Judge, squared_error
 from converters.passes.quantize.restore import restore
 from converters.passes.quantize.trial import Trial, layer_times, trial
 from converters.recipe.quantize import MIXED_SHARE, QuantizeOptions
 from runtimes.progress import counted
 from runtimes.spec import Arrays
-from runtimes.validator.accuracy import paired, paired_interval
-from runtimes.validator.gates.decisions import wilson
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -39,67 +38,6 @@ _SENSITIVITY_SECONDS, _SENSITIVITY_SAMPLES = 10.0, 16
 # The least cost of a float layer, as a share of the whole latency: a profile does not distinguish
 # less from nothing, and the conversions on both sides of the layer are in no layer's time.
 _LEAST_COST = 0.01
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A loss of accuracy in percentage points, and the upper end of its 95 % interval."""
-
-    drop: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Held-out samples, with eager's float32 answers (by the float graph) and labels."""
-
-    inputs: Sequence[Arrays]
-    labels: Sequence[int | None]
-    truth: Sequence[Array]
-
-    def loss(self, candidate: Trial, metric: str) -> Loss:
-        """Return the loss of accuracy; see `QuantizeOptions.metric`."""
-        outputs = [candidate.run(inputs)[0] for inputs in self.inputs]
-        if metric == "sqnr":
-            share = float(np.sqrt(_error(outputs, self.truth) / _energy(self.truth)))
-            return Loss(100 * share, 100 * share)
-        after, before = _best_classes(outputs), _best_classes(self.truth)
-        if metric == "agreement":
-            return _disagreement(float(np.mean(after != before)), len(before))
-        labelled = np.array([label is not None for label in self.labels])
-        labels = np.array([label for label in self.labels if label is not None])
-        accuracy = paired(after[labelled], before[labelled], labels)
-        return Loss(100 * accuracy.drop, 100 * accuracy.ci95[1])
-
-    def least_provable(self, metric: str) -> float:
-        """Return the smallest loss that these samples can prove, in points."""
-        if metric == "sqnr":
-            return 0.0
-        if metric == "agreement":
-            return _disagreement(0.0, len(self.inputs)).high
-        labelled = sum(label is not None for label in self.labels)
-        return 100 * paired_interval(0, 0, labelled)[1]
-
-
-def _disagreement(share: float, samples: int) -> Loss:
-    return Loss(100 * share, 100 * (1 - wilson(1 - share, samples)[0]))
-
-
-def _best_classes(outputs: Sequence[Array]) -> Array:
-    return np.array([output.argmax(-1).reshape(-1)[0] for output in outputs])
-
-
-def _error(outputs: Sequence[Array], truth: Sequence[Array]) -> float:
-    errors = [np.float64(output) - exact for output, exact in zip(outputs, truth, strict=True)]
-    return _sum_of_squares(errors)
-
-
-def _energy(arrays: Sequence[Array]) -> float:
-    return _sum_of_squares(arrays) or 1.0
-
-
-def _sum_of_squares(arrays: Sequence[Array]) -> float:
-    return float(sum(np.square(np.float64(array)).sum() for array in arrays))
 
 
 @dataclass(frozen=True)
@@ -132,7 +70,7 @@ class Point:
     Attributes:
         kept: number of float layers.
         layer: the last of them.
-        drop: loss of accuracy in points; `high` is the upper end of its interval.
+        drop: loss, as of `Loss`; `high` is the upper end of its interval.
         milliseconds: of a run.
     """
 
@@ -242,7 +180,7 @@ def _errors(candidate: Trial, inputs: Sequence[Arrays], truth: Sequence[Array]) 
     """Return the energy of the error of each sample."""
     errors = []
     for sample, exact in zip(inputs, truth, strict=True):
-        errors.append(_error([candidate.run(sample)[0]], [exact]))
+        errors.append(squared_error([candidate.run(sample)[0]], [exact]))
     return np.array(errors)
 
 

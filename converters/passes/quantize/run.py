@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.data.calibration import CalibrationSamples
+from converters.data.metric import found_here
 from converters.data.uses import evaluation_samples
 from converters.errors import ExportError
 from converters.graph.names import module_path
 from converters.graph.qdq import COMPUTE, constant, float_products, layers
-from converters.passes.quantize.budget import Budget, Judge, hold_budget
+from converters.passes.quantize.budget import Budget, hold_budget
 from converters.passes.quantize.calibrate import CalibrationRequest, calibrate
+from converters.passes.quantize.judge import Judge, UserJudge
 from converters.passes.quantize.loose import quantize_loose
 from converters.passes.quantize.trial import trial
 from converters.recipe.quantize import QuantizeOptions
@@ -69,6 +71,7 @@ def quantize(
     engine: Engine,
     work: Path,
     store: Store,
+    outputs: Sequence[str] = (),
 ) -> Quantized:
     """Quantize an ONNX file.
 
@@ -80,6 +83,7 @@ def quantize(
         engine: the target of the graph; an accuracy budget is held there.
         work: folder for the new graph.
         store: of calibrations.
+        outputs: their names, in the graph's order, for a budget of the recipe's own metric.
 
     Raises:
         UsageError: the recipe has no samples for it, or names layers that do not exist.
@@ -110,6 +114,8 @@ def quantize(
     quantized = ir.load(str(target))
     if options.max_drop is not None:
         judge = _judge(model, recipe, folder)
+        if options.metric == "user":
+            judge = _with_metric(judge, model, recipe, folder, outputs)
         if recipe.data.evaluation is None:
             notes.append("the accuracy budget was held on noise: name data.evaluation")
         budget = hold_budget(quantized, model, engine.format, engine.precision, options, judge)
@@ -141,16 +147,27 @@ def _judge(model: ir.Model, recipe: Recipe, folder: Path) -> Judge:
     return Judge(inputs, labels, [exact.run(arrays)[0] for arrays in inputs])
 
 
+def _with_metric(
+    judge: Judge, model: ir.Model, recipe: Recipe, folder: Path, outputs: Sequence[str]
+) -> Judge:
+    """Return a judge by the recipe's own metric. The step's process may run the user's code."""
+    metric = found_here(recipe, folder)
+    assert metric is not None  # the plan has checked it
+    exact = trial("onnx", model, "fp32")
+    user = UserJudge.of(metric, outputs, exact, judge.inputs, judge.labels)
+    return replace(judge, user=user)
+
+
 def _summary(budget: Budget, options: QuantizeOptions, judge: Judge) -> str:
     """Return the result of a budget in a sentence: kept layers, loss, and what it proves."""
     chosen = next(point for point in budget.curve if point.kept == len(budget.kept))
     held = f"{len(budget.kept)} of {len(budget.sensitivity)} layers stay float"
     limit = options.max_drop or 0.0
+    samples = f"on {len(judge.inputs)} samples"
     unit = "% of the output's RMS" if options.metric == "sqnr" else " points"
-    drop = (
-        f"{options.metric} drops by {chosen.drop:.2f} of {limit:g}{unit} on {len(judge.inputs)} "
-        "samples"
-    )
+    drop = f"{options.metric} drops by {chosen.drop:.2f} of {limit:g}{unit} {samples}"
+    if judge.user is not None:
+        drop = f"{judge.user.metric.name} is worse by {chosen.drop:.3g} of {limit:g} {samples}"
     if not budget.met:
         return f"{held}: {drop}: the budget cannot be held"
     if budget.proven:

@@ -8,7 +8,7 @@ after the timing the first probes are answered once more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ from runtimes.validator.reference import Reference
 from runtimes.validator.speed.watch import Excerpts, WatchedAnswer
 
 Values = np.ndarray[Any, Any]
+_Allowance = Callable[[str, Values], float]
+"""From the name of an output and its right values to the allowed rms difference."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,39 @@ def answers(evidence: TimedEvidence) -> GateResult:
     )
 
 
+def own_problem(
+    timed: Sequence[WatchedAnswer],
+    slow: Sequence[Excerpts],
+    before: Sequence[Excerpts],
+    after: Sequence[Excerpts],
+) -> str | None:
+    """Return how a session answers otherwise while it is timed, if nobody knows the right answers.
+
+    Args:
+        timed: answers that were watched.
+        slow: the session's answers to the first of the same inputs, each after a pause.
+        before: answers to some inputs before the timing.
+        after: answers to the same inputs afterwards.
+    """
+    for problem in (*_overwritten(timed), *_hasty(timed, slow, _own_rounding)):
+        return problem
+    for first, later in zip(before, after, strict=True):
+        for name, part in first.items():
+            difference = _between(later, first, name)
+            if not difference <= _own_rounding(name, part.values):
+                return f"{name} differs by {difference:.3g} rms from the answer before the timing"
+    return None
+
+
+def _own_rounding(name: str, right: Values) -> float:
+    """Return the allowed difference between two answers of one session to the same inputs."""
+    return NOISE_FP32 * EDGE_ALLOWANCE * ERROR_FLOOR * _magnitude(right)
+
+
 def _problems(evidence: TimedEvidence) -> Iterator[str]:
     """Yield what is wrong, the plainest fault first."""
     yield from _overwritten(evidence.timed)
-    yield from _hasty(evidence)
+    yield from _hasty(evidence.timed, evidence.slow, _rounding(evidence.reference, NOISE_FP32))
     yield from _drifted(evidence)
     if evidence.eager is not None and evidence.precision == "fp32":
         yield from _unlike_eager(evidence, evidence.eager)
@@ -88,9 +119,11 @@ def _overwritten(timed: Sequence[WatchedAnswer]) -> Iterator[str]:
             )
 
 
-def _hasty(evidence: TimedEvidence) -> Iterator[str]:
+def _hasty(
+    timed: Sequence[WatchedAnswer], slow: Sequence[Excerpts], allowed: _Allowance
+) -> Iterator[str]:
     """Yield the output that is another if calls come quickly."""
-    differences = list(_differences(evidence, evidence.slow, NOISE_FP32))
+    differences = list(_differences(timed, slow, allowed))
     wrong = [difference for difference in differences if difference]
     if wrong:
         yield (
@@ -118,7 +151,8 @@ def _drifted(evidence: TimedEvidence) -> Iterator[str]:
 def _unlike_eager(evidence: TimedEvidence, eager: Sequence[Excerpts]) -> Iterator[str]:
     """Yield the output of a lossless artifact that is not eager's in too many answers."""
     noise = (evidence.gates.noise or NOISE_FP32) * EDGE_ALLOWANCE
-    differences = list(_differences(evidence, eager, noise, floats=True))
+    allowed = _rounding(evidence.reference, noise)
+    differences = list(_differences(evidence.timed, eager, allowed, floats=True))
     wrong = [difference for difference in differences if difference]
     if len(wrong) > max(1.0, STRAY_ANSWERS * len(differences)):
         yield (
@@ -163,27 +197,38 @@ def _pooled_sqnr(pairs: Sequence[tuple[Excerpts, Excerpts]], name: str) -> float
     return 20 * math.log10(signal / error) if signal and error else math.inf
 
 
+def _rounding(reference: Reference, units: float) -> _Allowance:
+    """Return the allowance of so many units of `noise`: eager's usual rounding error."""
+    shares = typical_errors(reference)
+
+    def allowed(name: str, right: Values) -> float:
+        rounding = max(shares.get(name, 0.0), ERROR_FLOOR) * _magnitude(right)
+        return units * max(rounding, reference.repeat_error)
+
+    return allowed
+
+
 def _differences(
-    evidence: TimedEvidence, right: Sequence[Excerpts], units: float, floats: bool = False
+    timed: Sequence[WatchedAnswer],
+    right: Sequence[Excerpts],
+    allowed: _Allowance,
+    floats: bool = False,
 ) -> Iterator[str]:
     """Yield for each compared answer the output that differs too much; an empty text if none does.
 
     Args:
-        evidence: with the timed answers.
+        timed: the answers.
         right: the answers that they should be.
-        units: allowed difference, in those of `noise`: eager's usual rounding error.
+        allowed: the allowed difference of each output.
         floats: leave integers out: a tie may decide them.
     """
-    reference = evidence.reference
-    shares = typical_errors(reference)
-    for answer, expected in zip(evidence.timed, right, strict=False):
+    for answer, expected in zip(timed, right, strict=False):
         worst = ""
         for name, part in expected.items():
             if floats and part.values.dtype.kind != "f":
                 continue
-            rounding = max(shares.get(name, 0.0), ERROR_FLOOR) * _magnitude(part.values)
             difference = _between(answer.outputs, expected, name)
-            if not difference <= units * max(rounding, reference.repeat_error):
+            if not difference <= allowed(name, part.values):
                 worst = f"{name} by {difference:.3g} rms"
         yield worst
 

@@ -25,7 +25,10 @@ from runtimes.validator.gates.original import from_original
 from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits, whole_numbers
 from runtimes.validator.gates.sequence import sequence
 from runtimes.validator.outputs.distance import error_scale, rms
+from runtimes.validator.outputs.lossless_parts import judge_part_noise
 from runtimes.validator.outputs.parts import judge_parts, measure_parts
+from runtimes.validator.outputs.repeats import judge_repeats
+from runtimes.validator.outputs.sizes import judge_sizes
 from runtimes.validator.outputs.unusual import on_unusual_values
 
 
@@ -128,12 +131,17 @@ def _common_limits(evidence: Evidence) -> Iterator[GateResult]:
     if noise is not None and measured.edge_where is not None:
         name, limit = f"noise ({measured.edge_where})", noise * EDGE_ALLOWANCE
         yield _limit("parity", name, measured.edge_noise, limit, at_most=True)
+    within = noise is not None and measured.noise is not None and measured.noise <= noise
+    if noise is not None and within and evidence.lossless:  # one reason is enough
+        yield from judge_part_noise(evidence.first, evidence.reference, noise)
     if sqnr is not None:
         yield _limit("parity", "SQNR in dB", measured.sqnr_db, sqnr, at_most=False)
     if not evidence.lossless and limits.sqnr_db is None:
         parts = measure_parts(evidence.first, evidence.reference)
         yield from judge_parts(parts, evidence.manifest.precision)
         precision = evidence.manifest.precision
+        yield from judge_repeats(evidence.first, evidence.reference)
+        yield from judge_sizes(evidence.first, evidence.reference, precision)
         yield from on_unusual_values(evidence.first, evidence.reference, precision)
         if sqnr is None or (measured.sqnr_db or 0.0) >= sqnr:  # one reason is enough
             yield from honest(evidence)

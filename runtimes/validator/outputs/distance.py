@@ -168,7 +168,7 @@ def measure_distances(
     ):
         if not probe.ordinary and (not edges or unanswered(probe, eager)):
             continue
-        growth = _growth(probe.inputs, reference.probes[0].inputs)
+        growth = size_growth(probe.inputs, reference.probes[0].inputs)
         for name, exact in truth.items():
             usual, values = growth * typical[name], outputs[name]
             distances.append(
@@ -177,7 +177,7 @@ def measure_distances(
     return distances
 
 
-def _growth(inputs: Arrays, sample: Arrays) -> float:
+def size_growth(inputs: Arrays, sample: Arrays) -> float:
     """Return how many times as many numbers a row has as one of a sample, at least 1.
 
     The error of a sum grows with its terms, and not every engine adds in pairs as eager does: the

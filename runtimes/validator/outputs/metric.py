@@ -25,6 +25,10 @@ class UserMetric:
     measure: Measure
     higher_is_better: bool
 
+    def worse_by(self, eager: float, artifact: float) -> float:
+        """Return by how much an artifact's value is worse than eager's."""
+        return eager - artifact if self.higher_is_better else artifact - eager
+
 
 def measured(metric: UserMetric, answers: Sequence[Arrays], reference: Reference) -> MetricResult:
     """Return the metric of an artifact and of eager (or the model before passes), over all samples.
@@ -32,20 +36,21 @@ def measured(metric: UserMetric, answers: Sequence[Arrays], reference: Reference
     Raises BurnishError if outputs differ in size from sample to sample, or what the metric raises.
     """
     indices = [index for index, probe in enumerate(reference.probes) if probe.sample]
-    inputs = _stacked([reference.probes[index].inputs for index in indices], "inputs")
+    inputs = stacked([reference.probes[index].inputs for index in indices], "inputs")
     labels = [label for index in indices for label in reference.probes[index].labels]
     all_labels = np.array(labels) if len(labels) == len(next(iter(inputs.values()))) else None
 
     def value(outputs: Sequence[Arrays]) -> float:
         chosen = [outputs[index] for index in indices]
-        return float(metric.measure(_stacked(chosen, "outputs"), inputs, all_labels))
+        return float(metric.measure(stacked(chosen, "outputs"), inputs, all_labels))
 
     eager, artifact = value(reference.decisions), value(answers)
-    worse = eager - artifact if metric.higher_is_better else artifact - eager
-    return MetricResult(name=metric.name, eager=eager, artifact=artifact, drop=worse)
+    drop = metric.worse_by(eager, artifact)
+    return MetricResult(name=metric.name, eager=eager, artifact=artifact, drop=drop)
 
 
-def _stacked(samples: Sequence[Arrays], what: str) -> Arrays:
+def stacked(samples: Sequence[Arrays], what: str) -> Arrays:
+    """Return sets of arrays as one, along the first axis. Raises BurnishError if sizes differ."""
     try:
         return {name: np.concatenate([arrays[name] for arrays in samples]) for name in samples[0]}
     except ValueError as error:

@@ -179,13 +179,45 @@ def _accept(
     place: tuple[int, slice],
     key: str,
 ) -> None:
-    """Accept other members of the last tie: rows that are not eager's become eager's, but the key."""
+    """Accept other members of the last tie: rows that are not eager's become eager's, but the key.
+
+    A row that repeats another one of the same list is no other member.
+    """
     content = [name for name in rows if name != key]
     ours = {name: rows[name][place] for name in content}
     theirs = {name: expected[name][place] for name in content}
     other = np.diagonal(_distances(ours, theirs, scales)) > _OTHER_ROW
+    row, tie = place
+    for name in content:
+        repeated = repeated_rows(rows[name][row][None], expected[name][row][None], 2)
+        other &= ~repeated[0, tie]
     for name in content:
         rows[name][place][other] = theirs[name][other]
+
+
+def repeated_rows(values: Values, eager: Values, dimensions: int) -> Values:
+    """Return which rows [lists, rows] have another row's values, where eager's do not.
+
+    Rows of one number, and of whole numbers, repeat by chance. Eager's own repeat if boxes are
+    clipped to the picture.
+
+    Args:
+        values, eager: an output of a ranking, of the artifact and of eager.
+        dimensions: of the ranking's key.
+    """
+    rows = _rows(values, dimensions)
+    if values.dtype.kind != "f" or rows.shape[-1] < 2:
+        return np.zeros(rows.shape[:2], bool)
+    return np.asarray(_equal_rows(rows) & ~_equal_rows(_rows(eager, dimensions)))
+
+
+def _equal_rows(rows: Values) -> Values:
+    """Return which rows of [lists, rows, content] equal another one of their list."""
+    equal = np.ones((*rows.shape[:2], rows.shape[1]), bool)
+    for column in range(rows.shape[2]):
+        values = rows[:, :, column]
+        equal &= values[:, :, None] == values[:, None]
+    return np.asarray(equal.sum(-1) > 1)
 
 
 def reconcile(

@@ -122,26 +122,32 @@ class _Sums:
 
 
 def _sums(name: str, answers: Sequence[Arrays], reference: Reference) -> _Sums | None:
-    """Sum over the real samples; None if the output is not one of floats of one size."""
+    """Sum over the real samples; None if the output is not one of floats of one size.
+
+    Values that are masked (-Inf) or NaN in the truth are left out, sample by sample.
+    """
     first = reference.truth[0][name]
     if first.dtype.kind != "f" or not first.ndim:
         return None
     shape = first.shape[1:]
-    total, squares, error = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    total, squares, error, counts = (np.zeros(shape) for _ in range(4))
     samples = 0
     for probe, outputs, truth in zip(reference.probes, answers, reference.truth, strict=True):
         if probe.kind != "data":
             continue
         exact, actual = truth[name].astype(np.float64), outputs[name].astype(np.float64)
-        if exact.shape[1:] != shape or not np.isfinite(exact).all():
+        if exact.shape[1:] != shape:
             return None
+        finite = np.isfinite(exact)
+        exact, actual = np.where(finite, exact, 0.0), np.where(finite, actual, 0.0)
         total += exact.sum(0)
         squares += np.square(exact).sum(0)
         error += np.square(actual - exact).sum(0)
+        counts += finite.sum(0)
         samples += len(exact)
-    if not samples:
+    if not counts.any():
         return None
-    variation = np.maximum(squares - np.square(total) / samples, 0.0)
+    variation = np.maximum(squares - np.square(total) / np.maximum(1, counts), 0.0)
     return _Sums(variation, error, float(squares.sum()), samples)
 
 

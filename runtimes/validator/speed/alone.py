@@ -17,6 +17,7 @@ def alone(
     device: str,
     deadline_ms: float | None,
     seconds: float,
+    deadline_seconds: float = 0.0,
 ) -> Speed:
     """Complete a Speed with the measurements that need no other session.
 
@@ -27,6 +28,7 @@ def alone(
         device: the compute share is measured on the CPU only.
         deadline_ms: also send single requests at this rate.
         seconds: budget of the throughput.
+        deadline_seconds: of requests, if it is more than usual and the deadline undecided.
 
     Raises:
         BurnishError: the session ended.
@@ -34,7 +36,9 @@ def alone(
     throughput = child.call("throughput", seconds, timeout=REQUEST_SECONDS)
     deadline = None
     if deadline_ms:
-        deadline = child.call("meet", deadline_ms / 1e3, timeout=REQUEST_SECONDS)
+        deadline = child.call(
+            "meet", deadline_ms / 1e3, deadline_seconds, timeout=REQUEST_SECONDS + deadline_seconds
+        )
     cold = child.call("cold_start", timeout=REQUEST_SECONDS)
     memory = child.call("peak_memory", timeout=REQUEST_SECONDS)
     return measured.model_copy(

@@ -139,7 +139,7 @@ class Timing:
         manifest, deadline_ms = target.artifact.manifest, target.gates.deadline_ms
         seconds = self.budget * AFTERWARDS_SHARE
         try:
-            speed = alone(speed, child, manifest, self.device, deadline_ms, seconds)
+            speed = alone(speed, child, manifest, self.device, deadline_ms, seconds, self.budget)
             return Measured(speed, _answers_gate(checked, eager))
         except BurnishError as error:
             return Measured(error)

@@ -181,6 +181,16 @@ _BOXES = [
         _output("boxes", lambda b: b[:, [*range(7), 6]]),
         "parity",
     ),
+    *(
+        Case(
+            "the last box repeats the one before",
+            BEST,
+            _output("boxes", lambda b: b[:, [*range(7), 6]]),
+            "parity",
+            precision,
+        )
+        for precision in ("fp16", "bf16", "int8")
+    ),
     Case("boxes cut to 320", BEST, _output("boxes", lambda b: b.clip(0, 320)), "parity"),
     Case("whole boxes", BEST, _output("boxes", np.round), "parity"),
     Case("the best cells (right)", BEST, right, None),

@@ -24,6 +24,7 @@ from tests.adversary.subjects.pictures import DENSE
 from tests.adversary.subjects.vectors import (
     CLASSIFIER,
     KELVIN,
+    MASKED,
     OFFSET,
     ONE_LARGE,
     PROBABILITIES,
@@ -63,6 +64,23 @@ def _set(index: Any, value: Any) -> Callable[[Values], Values]:
     return change
 
 
+def _finite_set(index: int, value: float) -> Callable[[Values], Values]:
+    """Set a class where it is not masked."""
+
+    def change(array: Values) -> Values:
+        array[:, index] = np.where(np.isfinite(array[:, index]), value, array[:, index])
+        return array
+
+    return change
+
+
+def _finite_swap(array: Values) -> Values:
+    """Exchange two classes where neither is masked."""
+    both = np.isfinite(array[:, 8]) & np.isfinite(array[:, 9])
+    array[both, 8], array[both, 9] = array[both, 9], array[both, 8]
+    return array
+
+
 def _noisy(index: Any, scale: float) -> Artifact:
     """Seeded noise on a part: the same for the same input."""
 
@@ -77,6 +95,14 @@ def _noisy(index: Any, scale: float) -> Artifact:
 
 def _rounded_to(step: float, middle: float = 0.0) -> Callable[[Values], Values]:
     return lambda array: np.round((array - middle) / step) * step + middle
+
+
+def _scores_less(share: float) -> Callable[[Values], Values]:
+    def change(array: Values) -> Values:
+        array[:, 4:] *= 1 - share
+        return array
+
+    return change
 
 
 def _second(array: Values) -> Values:
@@ -157,6 +183,7 @@ _RIGHT = [
         UNLABELLED,
         PROBABILITIES,
         KELVIN,
+        MASKED,
         OFFSET,
         TASKS,
         YOLO,
@@ -173,6 +200,9 @@ _DETECTIONS = [
     *_each("scores of steps of the boxes", YOLO, _output(_rounded_to(640 / 127)), ("fp16", "int8")),
     *_each("heights are constant", YOLO, _output(_set(np.s_[:, 3], 320.0))),
     *_each("x and y exchanged", YOLO, _output(_swapped(0, 1))),
+    Case("1e-4 rms on scores", YOLO, _noisy(np.s_[:, 4:], 1e-4), "parity"),
+    Case("1e-4 rms on one score", YOLO, _noisy(np.s_[:, 6], 1e-4), "parity"),
+    Case("scores a five-thousandth less", YOLO, _of("boxes", _scores_less(2e-4)), "parity"),
     Case("scores through four bits", YOLO, _output(_rounded_to(1 / 8)), "parity", "fp16"),
 ]
 _LOGITS = [
@@ -191,6 +221,8 @@ _LOGITS = [
     ),
     *_each("a logit of 1,000", CLASSIFIER, _output(_set(np.s_[:, 3], 1000.0)), ("fp32", *LOSSY)),
     *_each("a logit is always zero", CLASSIFIER, _output(_set(np.s_[:, 3], 0.0)), ("fp32", *LOSSY)),
+    *_each("a masked class is else zero", MASKED, _output(_finite_set(4, 0.0)), ("fp32", *LOSSY)),
+    *_each("two classes exchanged beside masks", MASKED, _output(_finite_swap)),
     *_each("a logit of 1,000", UNLABELLED, _output(_set(np.s_[:, 3], 1000.0))),
     *_each("the second likeliest is first", CLASSIFIER, _output(_second)),
     *_each("the second likeliest is first", UNLABELLED, _output(_second)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from runtimes.spec import Arrays
@@ -20,24 +22,27 @@ _ULPS = 1.5
 
 
 def _rounded() -> Artifact:
-    """Move each number by some units in the last place of the largest beside it."""
+    """Move each number by some units in the last place of those in its channel."""
 
     def apply(inputs: Arrays, outputs: Arrays) -> Arrays:
         rng = seeded(inputs)
         for name, array in outputs.items():
             if array.dtype.kind != "f":
                 continue
-            finite = np.isfinite(array)
-            size = (
-                np.sqrt(np.mean(np.square(array[finite], dtype=np.float64)))
-                if finite.any()
-                else 0.0
-            )
-            noise = _ULPS * 2.0**-24 * size * rng.standard_normal(array.shape)
+            noise = _ULPS * 2.0**-24 * _magnitude(array) * rng.standard_normal(array.shape)
             outputs[name] = (array + noise).astype(array.dtype)
         return outputs
 
     return changed(apply)
+
+
+def _magnitude(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the rms of each channel, the second axis, over its finite values."""
+    finite = np.isfinite(array)
+    squares = np.square(np.where(finite, array, 0.0), dtype=np.float64)
+    others = tuple(axis for axis in range(array.ndim) if axis != 1)
+    counts = np.maximum(1, finite.sum(others, keepdims=True))
+    return np.asarray(np.sqrt(squares.sum(others, keepdims=True) / counts))
 
 
 def _cases(subject: Subject) -> list[Case]:

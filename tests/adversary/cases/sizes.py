@@ -249,6 +249,11 @@ def _of_rules() -> list[Case]:
 
 CASES = [
     *_of_rules(),
+    *(
+        Case(f"wrong: {id}", PICTURES, _where(PICTURE_RULES[id]), "parity", "int8")
+        for id in ("odd heights", "odd widths", "a height of 65", "portrait")
+    ),
+    Case("rounding at each size (right)", PICTURES, lambda run: run, None, "int8"),
     Case("pictures padded to squares", PICTURES, _padded, "parity"),
     Case("pixels beyond 128 ignored", PICTURES, _cropped, "parity"),
     Case("odd heights refused", PICTURES, _refusing, "runs"),

@@ -71,6 +71,13 @@ class Probabilities(Nearest):
         return (4 * super().forward(features)).softmax(-1)
 
 
+class Masked(Nearest):
+    """Classes that a sample cannot have are masked: -Inf."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features).masked_fill(features[:, :CLASSES] > 1, float("-inf"))
+
+
 class OneLarge(Nearest):
     """One of the logits is about 1,000: a class that is always first."""
 
@@ -125,6 +132,7 @@ def _subject(name: str, build: Any, samples: Any = few, **fields: Any) -> Subjec
 CLASSIFIER = _subject("classifier", Nearest, labelled, task="classification", outputs=("logits",))
 UNLABELLED = _subject("unlabelled", Nearest, unlabelled, task="classification", outputs=("logits",))
 PROBABILITIES = _subject("probabilities", Probabilities, labelled, task="classification")
+MASKED = _subject("masked classes", Masked, unlabelled, outputs=("logits",))
 ONE_LARGE = _subject("one large logit", OneLarge, unlabelled, outputs=("logits",))
 KELVIN = _subject("kelvin", lambda: Regression(294, 1.4))
 OFFSET = _subject("offset", lambda: Regression(300, 1.0, 6))

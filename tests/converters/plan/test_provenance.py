@@ -97,12 +97,13 @@ def test_the_steps_of_an_artifact_with_passes_are_in_order_with_their_defaults(
     assert names == ["prune", "recover", "prune", "recover", "export-graph", "quantize", "export"]
     assert steps[0][1]["structured"] == pytest.approx(1 - 0.5**0.5)
     assert steps[1][1]["minutes"] == 0.5
-    assert steps[4][1] == {"format": "onnx", "opset": 20}
+    assert steps[4][1] == {"format": "onnx", "exporter": "auto", "opset": 20}
     assert (steps[5][1]["to"], steps[5][1]["calibrate"]) == ("int8", "auto")
     assert steps[6][1] == {
         "format": "openvino",
         "precision": "bf16",
         "hint": "latency",
+        "exporter": "auto",
         "opset": 20,
     }
 

@@ -171,6 +171,22 @@ def test_only_a_classifier_has_a_best_class(tmp_path: Path, metric: str) -> None
     budget(tmp_path, "", "", ", metric: sqnr")
 
 
+def test_the_users_metric_is_named_by_the_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"add `metric: python:module:function`"):
+        budget(tmp_path, "", "", ", metric: user")
+    budget(tmp_path, "metric: 'python:a:b'", "", ", metric: user")
+
+
+def test_the_users_metric_has_its_own_unit() -> None:
+    assert quantize({"max_drop": 0.01, "metric": "user"}).max_drop == 0.01
+    assert quantize({"max_drop": 250, "metric": "user"}).max_drop == 250
+    for value, words in (("1%", "in the unit of the recipe's metric"), (0, "greater than 0")):
+        with pytest.raises(ValidationError, match=words):
+            quantize({"max_drop": value, "metric": "user"})
+    with pytest.raises(ValidationError, match="must be less than 100"):
+        quantize({"max_drop": 100})
+
+
 def test_a_budget_is_a_gate() -> None:
     """A budget that a search has met is still proven by a gate."""
     from converters.plan.load import _budget_gate
@@ -178,4 +194,6 @@ def test_a_budget_is_a_gate() -> None:
     assert _budget_gate(quantize({"max_drop": 2})) == {"top1_agreement": 0.98}
     assert _budget_gate(quantize({"max_drop": 2, "metric": "top1"})) == {"accuracy_drop": 0.02}
     assert _budget_gate(quantize({"max_drop": 10, "metric": "sqnr"})) == {"sqnr_db": 20.0}
+    own = {"max_drop": 0.5, "metric": "user"}
+    assert _budget_gate(quantize(own)) == {"metric_drop": 0.5}
     assert _budget_gate(quantize("int8")) == {}

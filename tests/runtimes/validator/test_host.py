@@ -13,7 +13,7 @@ import pytest
 from runtimes.errors import BurnishError
 from runtimes.session import SessionOptions, load
 from runtimes.spec import Arrays
-from runtimes.validator.defaults import FEWEST_ANSWERS, WATCHED_ANSWERS
+from runtimes.validator.defaults import DEADLINE_REQUESTS, FEWEST_ANSWERS, WATCHED_ANSWERS
 from runtimes.validator.host import ArtifactOpener, SessionHost
 from runtimes.validator.reference import Reference
 from runtimes.validator.speed.watch import Ticket
@@ -44,6 +44,19 @@ def test_a_burst_tells_the_seconds_of_each_run(small_build: Path) -> None:
     times = host.burst(5)
     assert len(times) == 5
     assert min(times) > 0
+
+
+def test_requests_go_on_until_a_deadline_is_decided(
+    small_build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = SessionHost(partial(load, small_build / "onnx"))
+
+    def sent(milliseconds: float) -> int:
+        monkeypatch.setattr(host, "_timed", lambda runs, watched: [milliseconds / 1e3] * runs)
+        return host.meet(0.001).requests
+
+    assert sent(0.1) == sent(9.0) == DEADLINE_REQUESTS, "far within the deadline, or beyond it"
+    assert 381 <= sent(0.99) < 2 * DEADLINE_REQUESTS, "none is late, but the slowest nearly"
 
 
 def test_warming_up_ends_and_tells_the_best_run(small_build: Path) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from converters.errors import ExportError
 from converters.exporters.job import ExportJob
+from converters.exporters.torch.restrictions import NarrowSizes
 from converters.exporters.torch.torchscript import (
     DEPRECATED,
     TorchScriptExporter,
@@ -63,6 +64,38 @@ def test_auto_traces_what_cannot_be_scripted_and_records_why(make_job: MakeJob) 
     assert "Arguments for call are not valid" in exported.build["failed"]["script"]
     x = torch.randn(3, 4)
     assert torch.allclose(module(x), model(x))
+
+
+class Windows(Unscriptable):
+    """A branch on a size, which a trace freezes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] > 48:
+            return super().forward(x) * 2
+        return super().forward(x)
+
+
+class Grown(Unscriptable):
+    """A look at a size that never decides anything."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.shape[0] < 1000
+        return super().forward(x)
+
+
+def test_a_trace_that_auto_fell_back_to_holds_for_all_sizes_or_is_refused(
+    make_job: MakeJob,
+) -> None:
+    job = make_job(Windows(), {"x": ["batch", 4]}, {"batch": (1, 64)})
+    line = (
+        r"batch: only 1 to 48, of 1 to 64 \(test_torchscript.py, line \d+: `if x.shape\[0\] > 48:`"
+    )
+    with pytest.raises(NarrowSizes, match=line):
+        export(job)
+    assert export(job, method="trace")[0].build["method"] == "trace"
+    assert export(make_job(Windows(), {"x": ["batch", 4]}, {"batch": (1, 40)}))[0].build["failed"]
+    job = make_job(Grown(), {"x": ["batch", 4]}, {"batch": (1, 64)})
+    assert export(job)[0].build["method"] == "trace"
 
 
 def test_a_method_that_was_asked_for_is_the_only_one_tried(make_job: MakeJob) -> None:

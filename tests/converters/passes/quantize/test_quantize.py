@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from converters.build.build import build
 from converters.graph.unfused.openvino import find_unfused_in_openvino
-from converters.passes.quantize.budget import Judge, Point, choose
+from converters.passes.quantize.budget import Point, choose
+from converters.passes.quantize.judge import Judge, UserJudge
 from converters.passes.quantize.trial import Trial
 from converters.plan.load import load_recipe
 from runtimes.artifact.artifact import Artifact
@@ -21,6 +23,7 @@ from runtimes.engines.openvino.openvino import properties
 from runtimes.machine.machine import own_cpu, supports
 from runtimes.results import Build, Row, Status
 from runtimes.spec import Arrays
+from runtimes.validator.outputs.metric import UserMetric
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +228,81 @@ def test_the_signal_needs_no_interval() -> None:
     loss = judge_of(4).loss(Wrong(1), "sqnr")
     assert loss.drop == loss.high > 10
     assert judge_of(4).least_provable("sqnr") == 0
+
+
+class Exact(Wrong):
+    """Answers as eager does."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+def user_judge(samples: int, better: bool, labelled: bool = True) -> Judge:
+    """A judge by the share of the samples whose class is right, or wrong."""
+
+    def right(outputs: Arrays, inputs: Arrays, labels: np.ndarray[Any, Any] | None) -> float:
+        assert (labels is not None) is labelled
+        expected = inputs["x"].argmax(-1) if labels is None else labels
+        share = float(np.mean(outputs["y"].argmax(-1) == expected))
+        return share if better else 1 - share
+
+    judge = judge_of(samples, labelled)
+    metric = UserMetric("right", right, better)
+    user = UserJudge.of(metric, ["y"], Exact(), judge.inputs, judge.labels)
+    return replace(judge, user=user)
+
+
+@pytest.mark.parametrize("better", [True, False])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_loss_is_that_of_the_users_metric(better: bool, labelled: bool) -> None:
+    judge = user_judge(16, better, labelled)
+    assert judge.user is not None and judge.user.eager == (1.0 if better else 0.0)
+    loss = judge.loss(Wrong(4), "user")
+    assert loss.drop == loss.high == pytest.approx(0.25)
+    assert judge.least_provable("user") == 0
+
+
+METRIC = """\
+import numpy as np
+from torch import nn
+
+
+def build():
+    return nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 4))
+
+
+answers = []
+
+
+def error(outputs, inputs, labels):
+    assert labels is None and inputs["x"].shape == (32, 16)
+    answers.append(outputs["y"])  # eager's come first
+    return 1000 * float(np.abs(outputs["y"] - answers[0]).mean())
+"""
+
+
+@pytest.mark.parametrize(("limit", "status"), [(500, Status.PASSED), (1e-9, Status.FAILED)])
+def test_a_budget_of_the_recipes_own_metric_is_held_and_gated(
+    tmp_path: Path, limit: float, status: Status, own_imports: None
+) -> None:
+    (tmp_path / "user_budget.py").write_text(METRIC, encoding="utf-8")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((64, 16), np.float32))
+    recipe = tmp_path / "net.yaml"
+    recipe.write_text(
+        "model: python:user_budget:build\nweights: random:0\ninputs: {x: {shape: [batch, 16]}}\n"
+        "outputs: [y]\ndims: {batch: {max: 4}}\n"
+        "data: {calibration: {arrays: x.npy, samples: 32}, evaluation: {arrays: x.npy, samples: 32}}\n"
+        "metric: {function: 'python:user_budget:error', better: lower}\n"
+        "artifacts: {small: {format: onnx, passes: [{quantize: {to: int8, metric: user, "
+        f"max_drop: {limit}}}}}]}}}}\n",
+        encoding="utf-8",
+    )
+    row = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[0]
+    assert row.status is status, row.reason
+    kept = read_build(tmp_path / "out", "small")["passes"][0]["quantize"]["budget"]["kept"]
+    assert (len(kept) == 0) is (status is Status.PASSED)
+    assert any(gate.detail.startswith("error is ") for gate in row.gates)
+    assert any("error is worse by" in note for note in row.notes)
 
 
 def test_a_budget_is_spent_as_far_as_the_samples_prove_it() -> None:

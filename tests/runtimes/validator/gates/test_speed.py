@@ -13,7 +13,7 @@ from runtimes.artifact.gates import Gates
 from runtimes.results import Deadline, GateResult, Outcome, Parent, Speed
 from runtimes.validator import defaults
 from runtimes.validator.gates import speed as speed_gates
-from runtimes.validator.gates.speed import decide
+from runtimes.validator.gates.speed import decide, decide_deadline
 
 ratios = st.floats(0.01, 1000)
 
@@ -109,19 +109,70 @@ def test_speed_that_was_not_measured_or_not_required_is_not_judged() -> None:
     )
 
 
-def test_a_deadline_is_met_by_the_99th_percentile() -> None:
-    measured = Speed(
-        deadline=Deadline(deadline_ms=33, requests=100, p99_ms=33, misses_per_10000=100)
+def requests(count: int, late: int, slowest: float, p99: float = 33.0) -> Deadline:
+    """Requests at an interval of 33 ms, with so many late ones."""
+    share = 1e4 * late / count
+    return Deadline(
+        deadline_ms=33, requests=count, p99_ms=p99, misses_per_10000=share, slowest_ms=slowest
     )
-    late = Speed(deadline=Deadline(deadline_ms=33, requests=100, p99_ms=33.1, misses_per_10000=200))
+
+
+@pytest.mark.parametrize(
+    ("sent", "outcome"),
+    [
+        (requests(400, 0, 32.9), Outcome.HOLDS),
+        (requests(100, 0, 21.9), Outcome.HOLDS),
+        (requests(2000, 9, 60.0), Outcome.HOLDS),
+        (requests(300, 0, 32.9), Outcome.UNDECIDED),
+        (requests(400, 4, 40.0), Outcome.UNDECIDED),
+        (requests(100, 2, 40.0), Outcome.UNDECIDED),
+        (requests(300, 12, 40.0), Outcome.FAILS),
+        (requests(100, 100, 60.0), Outcome.FAILS),
+    ],
+)
+def test_a_deadline_holds_or_fails_if_the_share_of_late_requests_is_proven(
+    sent: Deadline, outcome: Outcome
+) -> None:
+    result = speed_gates.deadline(Speed(deadline=sent), Gates(deadline_ms=33))
+    assert result.outcome is outcome
+    assert result.required
+    assert (result.remedy is not None) is (outcome is Outcome.UNDECIDED)
+
+
+def test_a_deadline_says_what_was_measured_and_what_would_decide_it() -> None:
     limits = Gates(deadline_ms=33)
-    assert speed_gates.deadline(measured, limits).ok
-    assert speed_gates.deadline(late, limits) == GateResult(
-        gate="deadline",
-        ok=False,
-        detail="p99 33.1 ms of 100 requests, deadline 33 ms, 200 misses per 10,000",
-    )
-    assert speed_gates.deadline(measured, Gates()).ok is None
-    assert speed_gates.deadline(Speed(), limits) == GateResult(
+    late = speed_gates.deadline(Speed(deadline=requests(300, 12, 40.0, 33.1)), limits)
+    assert late.detail == "p99 33.1 ms of 300 requests, deadline 33 ms, 400 misses per 10,000"
+    few = speed_gates.deadline(Speed(deadline=requests(300, 0, 32.0)), limits).remedy or ""
+    seconds = re.fullmatch(r"about (\d+) requests may decide it: --seconds (\d+)", few)
+    assert seconds and 381 <= int(seconds[1]) <= 500
+    assert int(seconds[2]) == -(-int(seconds[1]) * 33 // 1000)
+    near = speed_gates.deadline(Speed(deadline=requests(400, 4, 40.0)), limits).remedy or ""
+    assert near.startswith("too near to 99 % in time for this machine")
+
+
+def test_late_requests_on_a_slow_machine_decide_only_far_beyond_the_deadline() -> None:
+    limits = Gates(deadline_ms=33)
+    near, far = requests(300, 30, 80.0, 40.0), requests(300, 300, 80.0, 70.0)
+    result = speed_gates.deadline(Speed(deadline=near, usual=False), limits)
+    assert result.outcome is Outcome.UNDECIDED
+    assert "quieter machine" in (result.remedy or "")
+    assert speed_gates.deadline(Speed(deadline=far, usual=False), limits).ok is False
+
+
+@given(st.integers(1, 5000), st.floats(0, 1), st.floats(1, 100))
+def test_no_deadline_both_holds_and_fails(count: int, share: float, slowest: float) -> None:
+    late = round(share * count) if slowest > 33 else 0
+    answer = decide_deadline(requests(count, late, slowest))
+    if answer is True:
+        assert late / count <= defaults.LATE_SHARE
+    if answer is False:
+        assert late / count > defaults.LATE_SHARE
+
+
+def test_a_deadline_that_was_not_measured_or_not_required_is_not_judged() -> None:
+    measured = Speed(deadline=requests(400, 0, 10.0))
+    assert speed_gates.deadline(measured, Gates()).outcome is Outcome.NOT_JUDGED
+    assert speed_gates.deadline(Speed(), Gates(deadline_ms=33)) == GateResult(
         gate="deadline", ok=None, detail="not measured"
     )

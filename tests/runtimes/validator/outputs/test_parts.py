@@ -71,6 +71,18 @@ def test_nan_fails() -> None:
     assert failed(measured(detections(), wrong))
 
 
+def test_masked_logits_are_judged_where_they_are_finite() -> None:
+    truth = detections()
+    masked = np.random.default_rng(1).random(truth.shape) < 0.3
+    truth[masked] = -np.inf
+    assert failed(measured(truth, truth)) == []
+    wrong = truth.copy()
+    wrong[:, 4][~masked[:, 4]] = 0.5
+    assert "boxes[:, 4, :]" in failed(measured(truth, wrong))[0]
+    truth[:] = -np.inf
+    assert measured(truth, truth) == []
+
+
 def test_noise_and_few_samples_are_not_judged_by_parts() -> None:
     truth = detections()
     assert measured(truth, 0 * truth, kind="noise") == []
