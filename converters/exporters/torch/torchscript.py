@@ -78,11 +78,17 @@ class TorchScriptExporter(Exporter):
             refusal = None if chosen else _refusal_of_sizes(job, written.trace)
             notes = judge(written.trace, chosen, "`method: trace`", refusal)
             _save(written.module, job.folder / MODEL_FILE)
+            by_keyword = _takes_names(job, attempt.name)
+            problem = ""
+            if options.optimize_for_inference:
+                problem = _problem_of_optimizing(job, by_keyword)
+        if problem:
+            notes.append(f"optimize_for_inference is off: PyTorch fails on the result ({problem})")
         build = {
             "method": attempt.name,
             "failed": attempt.failed,
-            "by_keyword": _takes_names(job, attempt.name),
-            "optimize_for_inference": options.optimize_for_inference,
+            "by_keyword": by_keyword,
+            "optimize_for_inference": options.optimize_for_inference and not problem,
             "operators": _operators(written.module),
         }
         return Exported(MODEL_FILE, build=build, notes=[DEPRECATED, *notes])
@@ -102,6 +108,24 @@ def _refusal_of_sizes(job: ExportJob, trace: Trace) -> Refused | None:
     except ExportError:
         return None
     return None
+
+
+def _problem_of_optimizing(job: ExportJob, by_keyword: bool) -> str:
+    """Return why the saved module cannot run after `optimize_for_inference`; "" if it can.
+
+    torch 2.14 has no MKL-DNN kernel for GELU by tanh, but takes one beside a convolution.
+    """
+    import torch
+
+    example = job.example()
+    try:
+        loaded = torch.jit.load(str(job.folder / MODEL_FILE))  # type: ignore[no-untyped-call]
+        optimized = torch.jit.optimize_for_inference(loaded)
+        with torch.inference_mode():
+            optimized(**example) if by_keyword else optimized(*example.values())
+    except (RuntimeError, TypeError) as error:
+        return " ".join(str(error).strip().splitlines()[-1:])
+    return ""
 
 
 @dataclass(frozen=True)

@@ -189,3 +189,26 @@ def test_the_file_has_no_source_line_of_the_author_and_loads(
     for folder in (Path(torch.__file__).parents[1], Path(__file__).parent):
         assert str(folder).encode() not in b"".join(content.values())
     assert [path.name for path in job.folder.iterdir()] == ["model.pt"]
+
+
+def test_a_module_that_cannot_run_optimized_is_not_optimized(make_job: MakeJob) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GELU(approximate="tanh"), nn.Flatten()).eval()
+    exported, module = export(make_job(model, {"x": ["batch", 3, 8, 8]}, {"batch": (1, 4)}))
+    if exported.build["optimize_for_inference"]:
+        module = torch.jit.optimize_for_inference(module)
+    else:
+        assert any("optimize_for_inference is off" in note for note in exported.notes)
+    picture = torch.randn(2, 3, 8, 8)
+    assert torch.allclose(module(picture), model(picture), atol=1e-5)
+
+
+def test_what_optimizing_fails_on_is_said(
+    make_job: MakeJob, branches: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(module: object) -> None:
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(torch.jit, "optimize_for_inference", fail)
+    exported, _ = export(make_job(branches, {"x": ["batch", 3]}, {"batch": (1, 4)}))
+    assert exported.build["optimize_for_inference"] is False
+    assert exported.notes[-1].endswith("PyTorch fails on the result (no kernel)")
