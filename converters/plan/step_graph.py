@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from converters.digest import Key
@@ -236,7 +237,7 @@ def _graphs_first(artifacts: tuple[ArtifactPlan, ...]) -> list[ArtifactPlan]:
 
 def _unique(*names: str | None) -> tuple[str, ...]:
     """Return the names in order, each once."""
-    return tuple(dict.fromkeys(name for name in names if name))
+    return tuple(dict.fromkeys(filter(None, names)))
 
 
 def _graph_key(options: OnnxOptions, model: ModelSteps) -> str:
@@ -267,5 +268,4 @@ def _hub_parameters(recipe: Recipe) -> dict[str, str]:
 
 def _recipe_parameters(recipe: Recipe, *groups: tuple[str, ...]) -> dict[str, Any]:
     """Return the values of these keys of the recipe, with defaults written out."""
-    names = {name for group in groups for name in group}
-    return recipe.model_dump(mode="json", include=names)
+    return recipe.model_dump(mode="json", include=set(chain.from_iterable(groups)))
