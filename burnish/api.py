@@ -60,7 +60,7 @@ def convert(
 
     plan = load_recipe(recipe, settings)
     devices = check_devices(devices)
-    check_required(require, (artifact.name for artifact in plan.artifacts))
+    check_required(require, plan.artifact_names)
     from converters.build.build import build
     from converters.build.options import BuildOptions
 

@@ -128,7 +128,10 @@ def _launch(children: Mapping[str, Child], seconds: float, base: str | None) -> 
 
 
 def _speed(launches: Sequence[speed.Collected], name: str, base: str | None) -> Speed:
-    times = [launch.times[name] for launch in launches]
-    base_times = [launch.times[base] for launch in launches] if base else []
-    usual = all(launch.usual for launch in launches)
+    times, base_times, usual = [], [], True
+    for launch in launches:
+        times.append(launch.times[name])
+        if base:
+            base_times.append(launch.times[base])
+        usual = usual and launch.usual
     return summarize(times, base_times, usual, BENCH_HALF_WIDTH)

@@ -34,7 +34,7 @@ def open_cache() -> StepCache:
 
 def entries(cache: StepCache) -> list[CacheEntry]:
     """Return every entry, the last used first."""
-    return [_entry(info) for info in cache.entries()]
+    return list(map(_entry, cache.entries()))
 
 
 def _entry(info: EntryInfo) -> CacheEntry:

@@ -26,7 +26,7 @@ class FormatSupport:
 def examine() -> tuple[dict[str, Any], list[FormatSupport]]:
     """Return the facts of this machine, with Intel's devices, and the support of each format."""
     facts = {**machine.describe(), "intel": _intel()}
-    return facts, [_examine(name) for name in EXPORTERS.names()]
+    return facts, list(map(_examine, EXPORTERS.names()))
 
 
 def _intel() -> dict[str, str]:

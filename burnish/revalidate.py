@@ -77,7 +77,9 @@ def revalidate(path: Path, options: RevalidateOptions, progress: Callable[[str],
             progress=progress,
             trust=options.trust,
         )
-    notes = [note for reference in judged_by for note in reference.notes]
+    notes = []
+    for reference in judged_by:
+        notes += reference.notes
     if options.budget and open_eager is None:
         notes.append(
             "speed was not compared with eager: that needs PyTorch, and a python: model --recipe"

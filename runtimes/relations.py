@@ -96,5 +96,6 @@ def _evaluate(node: ast.expr, values: Mapping[str, Any], number: Callable[[int],
     if isinstance(node, ast.Constant):
         return number(int(str(node.value)))
     assert isinstance(node, ast.BinOp)  # parse_relation() lets nothing else through
-    left, right = (_evaluate(side, values, number) for side in (node.left, node.right))
+    left = _evaluate(node.left, values, number)
+    right = _evaluate(node.right, values, number)
     return _OPERATORS[type(node.op)](left, right)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from runtimes.errors import UsageError
 from runtimes.facts import MachineFacts, WeightsFacts
@@ -15,31 +14,10 @@ from runtimes.files.atomic import write_atomically
 from runtimes.files.documents import read_json
 from runtimes.files.layout import BUILD_FILE
 from runtimes.registry import nearest
-
-
-class Status(StrEnum):
-    """The five words for the outcome of one artifact on one device."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    ERROR = "error"
-    BUILT = "built"
-    SKIPPED = "skipped"
-
-
-class Outcome(StrEnum):
-    """The answers of a gate."""
-
-    HOLDS = "holds"
-    FAILS = "fails"
-    UNDECIDED = "undecided"
-    NOT_JUDGED = "not judged"
-
-
-class Record(BaseModel):
-    """A part of build.json. Unknown keys are accepted, so that old readers read new files."""
-
-    model_config = ConfigDict(extra="ignore")
+from runtimes.verdict import GateResult as GateResult
+from runtimes.verdict import Outcome as Outcome
+from runtimes.verdict import Record as Record
+from runtimes.verdict import Status as Status
 
 
 class OutputParity(Record):
@@ -205,31 +183,6 @@ class Speed(Record):
     parent: Parent | None = None
 
 
-class GateResult(Record):
-    """Result of one gate.
-
-    Attributes:
-        gate: its name.
-        ok: whether it holds; None if it is undecided or not applicable.
-        detail: the measured value and its limit.
-        remedy: what would decide a gate that is undecided; None for all others.
-        required: whether the recipe asks for it. An undecided default fails nothing.
-    """
-
-    gate: str
-    ok: bool | None
-    detail: str
-    remedy: str | None = None
-    required: bool = True
-
-    @property
-    def outcome(self) -> Outcome:
-        """The gate's answer."""
-        if self.ok is None:
-            return Outcome.NOT_JUDGED if self.remedy is None else Outcome.UNDECIDED
-        return Outcome.HOLDS if self.ok else Outcome.FAILS
-
-
 class Row(Record):
     """The verdict on one artifact on one device. `judged`: date of an earlier build's verdict."""
 
@@ -250,13 +203,16 @@ class Row(Record):
     @property
     def undecided(self) -> bool:
         """Whether a gate is undecided: the measurement is not cached, but repeated."""
-        return any(result.outcome is Outcome.UNDECIDED for result in self.gates)
+        return Outcome.UNDECIDED in self._outcomes()
 
     @property
     def unproven(self) -> bool:
         """Whether the row failed, but only because gates that the recipe asks for are undecided."""
-        fails = any(result.outcome is Outcome.FAILS for result in self.gates)
+        fails = Outcome.FAILS in self._outcomes()
         return self.status is Status.FAILED and self.undecided and not fails
+
+    def _outcomes(self) -> set[Outcome]:
+        return {result.outcome for result in self.gates}
 
 
 class Build(Record):
@@ -320,6 +276,7 @@ def exit_code(rows: Iterable[Row], require: Iterable[str] = ()) -> int:
     error.
     """
     rows = list(rows)
-    if any(row.status is Status.ERROR for row in rows):
+    statuses = {row.status for row in rows}
+    if Status.ERROR in statuses:
         return 3
-    return 1 if unmet(rows, require) or any(row.status is Status.FAILED for row in rows) else 0
+    return 1 if unmet(rows, require) or Status.FAILED in statuses else 0

@@ -131,7 +131,7 @@ class TensorSpec(Strict):
         return tuple(sizes[size] if isinstance(size, str) else size for size in self.shape)
 
     def __str__(self) -> str:
-        return f"{self.dtype}[{', '.join(str(size) for size in self.shape)}]"
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
 def complete_sizes(sizes: Mapping[str, int], dims: Mapping[str, DimRange]) -> dict[str, int]:
@@ -195,7 +195,7 @@ def _related(name: str, text: str, ranges: Mapping[str, DimRange]) -> DimRange:
             raise ValueError(f"{name}: {text}: {other!r} has no range of its own in `dims:`")
     used = {other: ranges[other] for other in relation.names}
     low, high = relation.bounds({key: Interval(dim.min, dim.max) for key, dim in used.items()}).ends
-    best = relation.size({key: dim.best for key, dim in used.items()})
+    best = relation.size(best_sizes(used))
     if low < 1:
         raise ValueError(
             f"{name}: {text} can be {low}, and a size must be at least 1: write the largest "

@@ -129,13 +129,14 @@ artifacts:
 _MARKS = {"gpu": "cuda", "intel_gpu": "intel-gpu", "intel_npu": "intel-npu"}
 
 
-# Files of few tests that take long. Two processes share the files out: one that starts last would keep one waiting.
+# Files that take long. Two processes share the files out: one that starts last would keep one waiting.
 _FIRST = (
     "test_shipped_recipes.py",
     "test_killed.py",
     "test_deterministic.py",
     "test_injected.py",
     "test_build.py",
+    "test_cached_builds.py",
 )
 
 

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from burnish.cli.verb import (
+from burnish.cli.options import (
     ArtifactPath,
     JsonOption,
     OneDeviceOption,
     QuietOption,
     TrustedKeyOption,
     TrustOption,
-    print_json,
 )
+from burnish.cli.verb import print_json
 
 
 def bench(

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from burnish.cli.verb import JsonOption, QuietOption, complain, print_json
+from burnish.cli.options import JsonOption, QuietOption
+from burnish.cli.verb import complain, print_json
 
 _ACTIONS = ("show", "verify", "prune", "clear")
 

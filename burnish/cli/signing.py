@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from burnish.cli.verb import QuietOption
+from burnish.cli.options import QuietOption
 
 _Folder = Annotated[
     Path, typer.Argument(help="Folder of an artifact, or of a build.", metavar="DIR")

@@ -1,4 +1,4 @@
-"""The parts that all verbs share: common options, error messages, exit status."""
+"""The parts that all verbs share: error messages and exit status."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Any, ParamSpec
 
 import typer
 
@@ -27,60 +26,6 @@ app = typer.Typer(
 
 P = ParamSpec("P")
 INTERRUPTED, TERMINATED = 130, 143  # exit status of a program that SIGINT or SIGTERM ended
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing except errors.")]
-_DEVICES = "cpu, cuda, intel-gpu or intel-npu"
-DeviceOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--device",
-        help=f"Device to judge on: {_DEVICES}. Repeatable. Default: those of the recipe or build.",
-    ),
-]
-OneDeviceOption = Annotated[
-    str | None,
-    typer.Option("--device", help=f"Device to run on: {_DEVICES}. Default: the artifact's first."),
-]
-RequireOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--require",
-        metavar="NAME|all",
-        help="Exit with 1 unless this artifact (or every artifact) passed. Repeatable.",
-    ),
-]
-NoSpeedOption = Annotated[
-    bool, typer.Option("--no-speed", help="Do not measure speed; judge the numbers only.")
-]
-SecondsOption = Annotated[
-    float | None,
-    typer.Option(
-        "--seconds",
-        min=0.1,
-        metavar="N",
-        help="Time budget for measuring the speed of each artifact. Default: 8. More decides a "
-        "gate that is unproven.",
-    ),
-]
-TrustOption = Annotated[
-    bool,
-    typer.Option(
-        "--trust",
-        help="Open artifacts that are programs (all formats but onnx and openvino) even if you did "
-        "not build them here.",
-    ),
-]
-ArtifactPath = Annotated[Path, typer.Argument(help="Folder of an artifact.", metavar="ARTIFACT")]
-TrustedKeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--key",
-        metavar="PUBLIC",
-        help="File of a public key: refuse artifacts that it has not signed. Default: the file "
-        "that BURNISH_TRUSTED_KEY names, if any.",
-    ),
-]
 
 
 def verb(function: Callable[P, int | None]) -> Callable[P, None]:

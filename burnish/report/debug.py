@@ -24,7 +24,7 @@ def show_debug(result: DebugResult) -> None:
         out.print(Text(line(detail)), soft_wrap=True)
     if result.adders:
         out.print(Text(f"\nlayers that add most error, of {len(result.series)} measured:"))
-        show_table(_COLUMNS, [_cells(layer) for layer in result.adders], out)
+        show_table(_COLUMNS, list(map(_cells, result.adders)), out)
     for remark in remarks(result):
         out.print(Text(line(remark)), soft_wrap=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from burnish.doctor import FormatSupport
 from burnish.report.terminal import console, show_pairs, show_table
-from burnish.report.text import size
+from burnish.report.text import listed, size
 
 
 def as_data(machine: dict[str, Any], formats: Sequence[FormatSupport]) -> dict[str, Any]:
@@ -20,14 +20,13 @@ def show_doctor(machine: dict[str, Any], formats: Sequence[FormatSupport]) -> No
     """Show the machine, then for each format what works and what is missing."""
     out = console()
     isa = ", ".join(machine["isa"]) or "no SIMD found"
-    packages = [f"{name} {version}" for name, version in machine["versions"].items()]
     pairs = [
         ("processor", f"{machine['cpu']}, {machine['cores']} cores, {isa}"),
         ("memory", size(machine["memory_bytes"])),
         ("GPU", ", ".join(machine["gpus"]) or "none with a working driver"),
         *machine["intel"].items(),
         ("Python", machine["python"]),
-        ("packages", ", ".join(packages)),
+        ("packages", ", ".join(listed(machine["versions"]))),
     ]
     show_pairs(pairs, out)
     rows = []

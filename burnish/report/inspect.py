@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any
 
 from burnish.report.terminal import console, show_pairs
-from burnish.report.text import size, sizes
+from burnish.report.text import listed, size, sizes
 from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.artifact.keys import fingerprint
 from runtimes.artifact.signature import SIGNATURE, Signature, SignatureError
@@ -44,7 +46,7 @@ def show_artifact(artifact: Artifact) -> None:
         ("operators", _counts(build.get("operators"))),
         ("computing layers", _counts(build.get("compute_layers"))),
     ]
-    pairs += [("computes in float", line) for line in _unfused(build.get("unfused"))]
+    pairs += _labelled("computes in float", _unfused(build.get("unfused")))
     pairs += [
         ("made by", _versions(manifest)),
         ("deterministic", _deterministic(manifest)),
@@ -54,8 +56,13 @@ def show_artifact(artifact: Artifact) -> None:
     for key in _BUILD_KEYS:
         if build.get(key):
             pairs.append((key.replace("_", " "), _value(build[key])))
-    pairs += [("note", note) for note in build.get("notes", [])]
+    pairs += _labelled("note", build.get("notes", []))
     show_pairs([(name, value) for name, value in pairs if value], console())
+
+
+def _labelled(label: str, texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Return a line for each text, all with the same label."""
+    return list(zip(repeat(label), texts))
 
 
 def _summary(artifact: Artifact) -> str:
@@ -66,12 +73,11 @@ def _summary(artifact: Artifact) -> str:
 
 def _signature_of_model(manifest: Manifest) -> list[tuple[str, str]]:
     """Return the inputs, dimensions and outputs."""
-    pairs = [("input", f"{name}: {spec}") for name, spec in manifest.inputs.items()]
+    pairs = _labelled("input", listed(manifest.inputs, ": "))
     for name, dim in manifest.dims.items():
         related = f", {dim.equals}" if dim.equals else ""
         pairs.append(("dimension", f"{name}: {dim.min} to {dim.max}, best at {dim.best}{related}"))
-    pairs += [("output", f"{name}: {spec}") for name, spec in manifest.outputs.items()]
-    return pairs
+    return pairs + _labelled("output", listed(manifest.outputs, ": "))
 
 
 def _unfused(operators: list[dict[str, str]] | None) -> list[str]:
@@ -92,7 +98,7 @@ def _weights(record: dict[str, Any]) -> str:
 
 def _versions(manifest: Manifest) -> str:
     versions = manifest.build.get("versions") or {}
-    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    packages = ", ".join(listed(versions))
     return f"Burnish {manifest.burnish}; {packages}"
 
 
@@ -129,11 +135,11 @@ def _rests_on(artifact: Artifact) -> list[tuple[str, str]]:
             continue
         lines = []
         if tried := row.parity.sizes:
-            listed = [
-                f"{name}: {', '.join(map(str, dim.tried))}" for name, dim in tried.dims.items()
-            ]
-            lines.append(f"sizes: {sizes(tried)}; {'; '.join(listed)}")
-        return [("verdict rests on", line) for line in (*lines, *row.parity.rests_on)]
+            by_dim = []
+            for name, dim in tried.dims.items():
+                by_dim.append(f"{name}: {', '.join(map(str, dim.tried))}")
+            lines.append(f"sizes: {sizes(tried)}; {'; '.join(by_dim)}")
+        return _labelled("verdict rests on", [*lines, *row.parity.rests_on])
     return []
 
 

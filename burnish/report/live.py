@@ -222,7 +222,7 @@ def clock(seconds: float) -> str:
 def count_text(counts: Counts, both: bool) -> str:
     """Return the outermost count, with `both` followed by the innermost."""
     shown = (counts[0], counts[-1]) if both and len(counts) > 1 else counts[:1]
-    return ", ".join(_single_count(count) for count in shown)
+    return ", ".join(map(_single_count, shown))
 
 
 def _single_count(count: Count) -> str:

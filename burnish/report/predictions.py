@@ -36,7 +36,7 @@ def _array(array: np.ndarray[Any, Any]) -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     """Return nested lists with null in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return list(map(_finite, value))
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +18,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Text]], out: Cons
     """Print a table; each row as a record of its own if the terminal is too narrow."""
     least, most = [], []
     for cells in zip(map(Text, columns), *rows, strict=True):
-        least.append(max(_longest_word(cell) for cell in cells))
+        least.append(max(map(_longest_word, cells)))
         most.append(max(cell.cell_len for cell in cells))
     widths = fitting_widths(least, most, out.width - _GAP * len(columns) + _GAP - _EDGES)
     if widths is None:
@@ -48,7 +49,7 @@ def fitting_widths(least: Sequence[int], most: Sequence[int], room: int) -> list
 
 
 def _longest_word(cell: Text) -> int:
-    return max((Text(word).cell_len for word in cell.plain.split()), default=0)
+    return max(map(cell_len, cell.plain.split()), default=0)
 
 
 def _print_records(columns: Sequence[str], rows: Sequence[Sequence[Text]], out: Console) -> None:

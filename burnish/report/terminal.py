@@ -82,4 +82,7 @@ def show_pairs(pairs: Sequence[tuple[str, str]], out: Console) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], out: Console) -> None:
     """Show a plain table."""
-    print_rows(columns, [[Text(line(cell)) for cell in row] for row in rows], out)
+    texts = []
+    for row in rows:
+        texts.append([Text(line(cell)) for cell in row])
+    print_rows(columns, texts, out)

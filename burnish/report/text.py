@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from runtimes.results import Build, Parent, Row, SizesTried
 
 
@@ -17,6 +19,11 @@ def clean(text: object) -> str:
 def line(text: object) -> str:
     """Return a name or value as one line; with a line break it could pose as a message."""
     return clean(text).replace("\n", "\\x0a").replace("\t", "\\x09")
+
+
+def listed(values: Mapping[str, object], between: str = " ") -> list[str]:
+    """Return each name with its value, such as `torch 2.14`."""
+    return [f"{name}{between}{value}" for name, value in values.items()]
 
 
 def size(count: int | None) -> str:
@@ -102,11 +109,14 @@ def remarks(build: Build) -> list[str]:
     if eager:
         cpu, cores = line(build.machine.get("cpu")), build.machine.get("cores")
         lines.append(f"speed-up over eager ({latency(eager)} on {cpu}, {cores} threads)")
-    tried = {sizes(row.parity.sizes) for row in build.artifacts if row.parity.sizes}
-    lines += [f"sizes tried: {text}" for text in sorted(tried)]
+    tried = set()
+    for row in build.artifacts:
+        if row.parity.sizes:
+            tried.add(f"sizes tried: {sizes(row.parity.sizes)}")
+    lines += sorted(tried)
     for row in build.artifacts:
         lines += [f"{line(row.name)}: {remark}" for remark in _row_remarks(row)]
-    return lines + [clean(note) for note in build.notes]
+    return [*lines, *map(clean, build.notes)]
 
 
 def _row_remarks(row: Row) -> list[str]:
@@ -114,7 +124,7 @@ def _row_remarks(row: Row) -> list[str]:
     lines = [clean(row.reason)] if row.reason else []
     if row.speed.parent:
         lines.append(_beside(row, row.speed.parent))
-    return lines + [clean(note) for note in row.notes]
+    return [*lines, *map(clean, row.notes)]
 
 
 def _beside(row: Row, parent: Parent) -> str:

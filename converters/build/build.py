@@ -51,7 +51,7 @@ def steps_runner(
     logs.mkdir(parents=True, exist_ok=True)
     # The output folder as a whole is an input: a recipe and its code may lie in it.
     ignored = [logs, scratch, output / CHANGED]
-    ignored += [output / artifact.name for artifact in plan.artifacts]
+    ignored += map(output.joinpath, plan.artifact_names)
     cache = None
     if options.cache:
         cache = StepCache(machine.cache_folder() / "steps", plan.folder, CACHE_LIMIT)

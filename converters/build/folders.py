@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from converters.plan.plan import Plan
@@ -24,7 +24,7 @@ _LEFTOVER = re.compile(r"\.(.+\.old\.\d+|(build|steps)\.json\.\d+)$")
 
 def check_replaceable(plan: Plan, output: Path) -> None:
     """Raise UsageError if the build would replace something that Burnish did not make."""
-    existing = [artifact.name for artifact in plan.artifacts if (output / artifact.name).exists()]
+    existing = _existing(output, plan.artifact_names)
     foreign = [name for name in existing if not (output / name / MANIFEST).is_file()]
     if (output / BUILD_FILE).exists():
         try:
@@ -32,7 +32,7 @@ def check_replaceable(plan: Plan, output: Path) -> None:
         except UsageError:
             foreign.append(BUILD_FILE)
     elif not existing and not _is_unfinished_build(output):
-        foreign += [name for name in (REFERENCE_FILE, CHANGED) if (output / name).exists()]
+        foreign += _existing(output, (REFERENCE_FILE, CHANGED))
     elif _has_foreign_models(output / CHANGED):
         foreign.append(CHANGED)
     if foreign:
@@ -40,6 +40,10 @@ def check_replaceable(plan: Plan, output: Path) -> None:
             f"{output} holds {', '.join(foreign)}, which Burnish did not make and this build would "
             "replace: choose another --output, or remove it"
         )
+
+
+def _existing(folder: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if (folder / name).exists()]
 
 
 def _is_unfinished_build(output: Path) -> bool:

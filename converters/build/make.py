@@ -48,8 +48,8 @@ class Maker:
         artifacts = self.plan.artifacts
         with ThreadPoolExecutor(len(artifacts)) as pool:
             try:
-                futures = {artifact.name: pool.submit(make, artifact) for artifact in artifacts}
-                return {name: future.result() for name, future in futures.items()}
+                outcomes = list(pool.map(make, artifacts))
+                return dict(zip(self.plan.artifact_names, outcomes, strict=True))
             except BaseException:  # Ctrl-C, too
                 self.runner.stop()
                 raise

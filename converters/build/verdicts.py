@@ -146,7 +146,7 @@ def conditions(budget: float, eager: str, reference: Path) -> str:
         sha256(reference),
         machine.burnish_version(),
     ]
-    parts += [sha256(file) for file in sorted(Path(runtimes.__file__).parent.rglob("*.py"))]
+    parts += map(sha256, sorted(Path(runtimes.__file__).parent.rglob("*.py")))
     key = Key()
     for part in parts:
         key.add("part", part)

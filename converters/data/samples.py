@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from converters import user_code as python
+from converters.data.spread import spread
 from converters.recipe.data import SampleSource
 from converters.recipe.schema import Recipe
 from converters.steps.trace import depend
@@ -52,9 +53,7 @@ class Pool:
 
     def spread(self, count: int, without: Sequence[int] = ()) -> list[int]:
         """Return at most `count` indices spread evenly over those not in `without`."""
-        indices = sorted(set(range(len(self.names))) - set(without))
-        count = min(count, len(indices))
-        return [indices[index * len(indices) // count] for index in range(count)]
+        return spread(sorted(set(range(len(self.names))) - set(without)), count)
 
 
 def open_pool(recipe: Recipe, source: SampleSource, folder: Path) -> Pool:

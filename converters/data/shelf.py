@@ -63,7 +63,7 @@ class Shelf:
             return
         parts = []
         for group in groups:
-            order = list(group) if rng is None else [int(index) for index in rng.permutation(group)]
+            order = list(group) if rng is None else rng.permutation(group).tolist()
             parts += [order[start : start + size] for start in range(0, len(order), size)]
         for position in range(len(parts)) if rng is None else rng.permutation(len(parts)):
             yield parts[int(position)]

@@ -11,6 +11,7 @@ import numpy as np
 from converters.data.batches import make_batches
 from converters.data.samples import Pool, Sample, open_pool
 from converters.data.split import CALIBRATION, affordable, calibrating, judging
+from converters.data.spread import spread
 from converters.recipe.schema import Recipe
 from runtimes.errors import InputError, UsageError
 from runtimes.progress import counted
@@ -155,8 +156,8 @@ def calibration_batches(
         )
     pool = open_pool(recipe, source, folder)
     indices = pool.spread(source.samples or CALIBRATION)
-    used = min(count or len(indices), len(indices))
-    picked = [indices[index * len(indices) // used] for index in range(used)]
+    picked = spread(indices, count or len(indices))
+    used = len(picked)
     requested = count or source.samples or 0
     if requested > used:
         warn(f"calibrated with {used} samples: {requested} were requested, but there are no more")

@@ -75,7 +75,7 @@ def _channels(error: Values) -> list[int]:
         return []
     sizes = np.array([rms(error[:, number]) for number in range(error.shape[1])])
     wrong = sizes > 1e-3 * sizes.max(initial=0)
-    return [] if wrong.all() else [int(number) for number in np.flatnonzero(wrong)]
+    return [] if wrong.all() else np.flatnonzero(wrong).tolist()
 
 
 def _bound(values: Values, truth: Values) -> str | None:

@@ -97,7 +97,7 @@ class Eager:
         # later written over it.
         with torch.no_grad(), watch.on(module):
             outputs = flatten(call(module, tensors))
-        keys = [output_key(name) for name in self._outputs]
+        keys = list(map(output_key, self._outputs))
         return dict(zip(keys, outputs, strict=True))
 
 

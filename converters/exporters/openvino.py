@@ -20,7 +20,7 @@ from pydantic import Field
 from converters.errors import ExportError
 from converters.exporters.base import Exporter, check_precision
 from converters.exporters.job import Exported, ExportJob
-from converters.graph.names import module_path
+from converters.graph.names import metadata_of, module_path
 from converters.graph.qdq import count_float_products
 from converters.graph.unfused.openvino import find_unfused_in_openvino
 from converters.graph.unfused.report import listed, notes
@@ -169,7 +169,7 @@ def _note_modules(model: Any, graph: Path) -> dict[str, str]:
 
     origins: dict[str, str] = {}
     for node in onnx.load(str(graph), load_external_data=False).graph.node:
-        if path := module_path({entry.key: entry.value for entry in node.metadata_props}):
+        if path := module_path(metadata_of(node)):
             origins.update(dict.fromkeys(node.output, path))
     paths: dict[str, str | None] = {}
     for operation in reversed(model.get_ordered_ops()):

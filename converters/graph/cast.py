@@ -180,7 +180,7 @@ class _Cast:
         self._raise_inputs(node, self._indices(node.inputs, self.low))
         for value in node.outputs:
             if value.dtype == self.low:
-                uses = [(use.node, use.idx) for use in value.uses()]
+                uses = _uses(value)
                 value.dtype = self.high
                 lowered = self._cast_after(node, value, self.low)
                 self.raised[lowered] = value  # for the next island
@@ -219,7 +219,7 @@ class _Cast:
         return cast.outputs[0]
 
     def _cast_input(self, value: ir.Value) -> None:
-        uses = [(use.node, use.idx) for use in value.uses()]
+        uses = _uses(value)
         if not uses:
             return
         cast = self._cast_node(value, self.low)
@@ -247,6 +247,11 @@ class _Cast:
         name = f"{value.name}_{dtype.name.lower()}_{self.casts}"
         result = ir.Value(name=name, shape=value.shape, type=ir.TensorType(dtype))
         return ir.node("Cast", [value], {"to": int(dtype)}, outputs=[result], name=f"cast_{name}")
+
+
+def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
+    """Return the nodes that read a value, and at which input."""
+    return [(use.node, use.idx) for use in value.uses()]
 
 
 def _held(node: ir.Node) -> ir.TensorProtocol | None:

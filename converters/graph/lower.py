@@ -199,7 +199,7 @@ def _plain(node: ir.Node) -> bool:
     """Whether the bias is added as it is."""
     if node.op_type != "Gemm":
         return True
-    factors = [node.attributes.get(key) for key in ("alpha", "beta")]
+    factors = map(node.attributes.get, ("alpha", "beta"))
     return all(factor is None or factor.as_float() == 1.0 for factor in factors)
 
 

@@ -1,12 +1,26 @@
-"""The layer that an ONNX node comes from, as its author knows it."""
+"""Names in an ONNX graph: of its values, and of the layer that a node comes from."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
 
 # The dynamo exporter records the modules around a node here.
 _SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def value_names(values: Iterable[onnx.ValueInfoProto | onnx.TensorProto]) -> list[str]:
+    """Return the names of inputs, outputs or initializers, in order."""
+    return [value.name for value in values]
+
+
+def metadata_of(node: onnx.NodeProto) -> dict[str, str]:
+    """Return the entries that exporters note on a node."""
+    return {entry.key: entry.value for entry in node.metadata_props}
 
 
 def scopes(metadata: Mapping[str, str]) -> list[str]:
@@ -18,7 +32,7 @@ def scopes(metadata: Mapping[str, str]) -> list[str]:
         names = ast.literal_eval(metadata.get(_SCOPES, "[]"))
     except (ValueError, SyntaxError):
         return []
-    return [str(name) for name in names] if isinstance(names, list) else []
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def module_path(metadata: Mapping[str, str]) -> str:

@@ -65,26 +65,13 @@ def study(
     outputs = {}
     for name in names:
         outputs[name] = _spec(name, [answer[name] for answer in eager], probes)
-    binding = bind(module, list(inputs))
-    is_flat = not binding.plain or not all(each.plain for each in first_run)
-    facts = ModelFacts(
-        inputs,
-        outputs,
-        dims,
-        by_keyword=binding.by_keyword and not is_flat,
-        flat=is_flat,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-        flops=_flops(module, probes[0].inputs),
-    )
+    facts = _facts(module, inputs, outputs, dims, first_run, probes[0])
     rounded = rounded_answers(module, probes, names)
     restore_buffers(module, before)
     exact = truth(module, probes, names, eager)
-    notes = [*_half_notes(module, first_run[0]), *exact.notes, *refusals]
     repeat = largest_difference(first_run, second_run)
-    if state and not repeat:
-        notes.append(f"forward() writes {', '.join(state)}, on which no answer depends")
-    elif repeat:
-        notes.append(f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}")
+    half_notes = _half_notes(module, first_run[0])
+    notes = [*half_notes, *exact.notes, *refusals, *_repeat_notes(state, repeat)]
     reference = Reference(list(probes), eager, exact.outputs, exact.dtype, repeat, notes)
     return facts, replace(
         reference,
@@ -94,6 +81,39 @@ def study(
         steps=tuple(range(len(probes) - len(steps), len(probes))),
         rounding=measure_rounding(rounded, reference),
     )
+
+
+def _facts(
+    module: torch.nn.Module,
+    inputs: Specs,
+    outputs: Specs,
+    dims: Dims,
+    answers: Sequence[Answer],
+    probe: Probe,
+) -> ModelFacts:
+    """Return the facts of a model that gave these answers; its operations are counted on a probe."""
+    import torch
+
+    binding = bind(module, list(inputs))
+    is_flat = not binding.plain or not all(each.plain for each in answers)
+    return ModelFacts(
+        inputs,
+        outputs,
+        dims,
+        by_keyword=binding.by_keyword and not is_flat,
+        flat=is_flat,
+        parameters=sum(map(torch.numel, module.parameters())),
+        flops=_flops(module, probe.inputs),
+    )
+
+
+def _repeat_notes(state: Sequence[str], repeat: float) -> list[str]:
+    """Return a note if two runs differ, or if forward() writes state without such an effect."""
+    if repeat:
+        return [f"eager itself is not deterministic: two runs differ by up to {repeat:.3g}"]
+    if state:
+        return [f"forward() writes {', '.join(state)}, on which no answer depends"]
+    return []
 
 
 def _sequence(

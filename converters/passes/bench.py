@@ -12,6 +12,7 @@ from converters.models.examples import Examples
 from converters.models.facts import ModelFacts
 from converters.recipe.schema import Recipe
 from converters.sources.load import Source
+from runtimes.engines.torch.inputs import to_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -36,14 +37,13 @@ class Bench:
 
         Its sizes are those to be fastest at, or with `traced` those that exporters trace with.
         """
-        import torch
 
         examples = Examples(self.facts)
         if traced:
             tensors = examples.tensors()
         else:
             _, (arrays, *_) = examples.some_inputs(1)
-            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            tensors = to_tensors(arrays)
         return lambda module: call(module, tensors)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from converters.plan.plan import ArtifactPlan
@@ -11,7 +12,7 @@ from converters.recipe.document import Document, Problem
 from converters.recipe.schema import Recipe
 from converters.sources import torchvision_names
 from runtimes.registry import nearest
-from runtimes.spec import profile_shapes
+from runtimes.spec import TensorSpec, profile_shapes
 
 _NO_CALIBRATION_DATA = (
     "static quantization needs calibration data: add `data: {calibration: {images: FOLDER}}` (or "
@@ -158,15 +159,19 @@ def gate_problems(recipe: Recipe, document: Document) -> list[Problem]:
 
 def output_problems(recipe: Recipe, document: Document) -> list[Problem]:
     """Return the names of outputs that occur twice."""
-    names = tuple(recipe.outputs or ())
     mark = document.mark(("outputs",))
-    repeated = {name for name in names if names.count(name) > 1}
-    return [Problem(mark, "outputs", f"{name!r} is named twice") for name in repeated]
+    problems = []
+    for name, times in Counter(recipe.outputs or ()).items():
+        if times > 1:
+            problems.append(Problem(mark, "outputs", f"{name!r} is named twice"))
+    return problems
 
 
 def dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
     """Return dimensions without a range, ranges without a dimension, inputs that are too large."""
-    used = {size for spec in recipe.inputs.values() for size in spec.shape if isinstance(size, str)}
+    used: set[str] = set()
+    for spec in recipe.inputs.values():
+        used |= _dims_of(spec)
     problems = []
     for name in sorted(used - set(recipe.dims)):
         message = f"the dimension {name!r} has no range; add it to `dims:`"
@@ -178,12 +183,16 @@ def dim_problems(recipe: Recipe, document: Document) -> list[Problem]:
     return problems + _size_problems(recipe, document)
 
 
+def _dims_of(spec: TensorSpec) -> set[str]:
+    """Return the named dimensions of an input."""
+    return {size for size in spec.shape if isinstance(size, str)}
+
+
 def _size_problems(recipe: Recipe, document: Document) -> list[Problem]:
     """Return the inputs that are too large to run at the maximum of their dimensions."""
     problems = []
     for name, spec in recipe.inputs.items():
-        dims = {size for size in spec.shape if isinstance(size, str)}
-        if dims - set(recipe.dims):
+        if _dims_of(spec) - set(recipe.dims):
             continue  # reported already
         count = math.prod(profile_shapes(spec, recipe.dims)[-1])
         if count > _MAX_INPUT_VALUES:

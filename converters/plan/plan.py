@@ -38,6 +38,11 @@ class Plan:
         """Folder that the recipe's relative paths start from."""
         return self.document.path.resolve().parent
 
+    @property
+    def artifact_names(self) -> list[str]:
+        """Names of the artifacts, in the recipe's order."""
+        return [artifact.name for artifact in self.artifacts]
+
 
 def source_of(plan: Plan) -> Source:
     """Return the source of a recipe's model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from converters.digest import Key
@@ -27,6 +28,7 @@ _MODULE = ("model", "args")
 _SHAPES = ("inputs", "outputs", "dims", "task", "seed")
 _SAMPLES = ("data", "preprocess", "classes")
 _PROBES = ("probes", "state")
+_ACTIVITIES = {"prune": "pruning", "recover": "recovering"}
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,11 @@ class StepGraph:
     def chain(self, artifact: ArtifactPlan) -> Chain:
         """Return the steps of an artifact, after adding those that are new."""
         options = artifact.options
-        model = self._model(tuple(model_passes(options.passes)))
+        model = self._model(artifact.name, tuple(model_passes(options.passes)))
         graph_options = artifact.exporter.graph_options(options)
         graph = quantize = None
         if graph_options is not None:
-            graph = self._graph(OnnxOptions(format="onnx", **graph_options), model)
+            graph = self._graph(artifact.name, OnnxOptions(format="onnx", **graph_options), model)
             quantize = self._quantize(artifact, graph, model.facts) if options.quantize else None
         name = self._export(artifact, model, graph, quantize)
         if graph is None and isinstance(options, OnnxOptions):  # other artifacts may start from it
@@ -132,15 +134,20 @@ class StepGraph:
             name = f"{name}-{kind}"
         return name
 
-    def _model(self, passes: tuple[PassOptions, ...]) -> ModelSteps:
-        """Add the steps of the passes that change the model, and of the study of their result."""
+    def _model(self, artifact: str, passes: tuple[PassOptions, ...]) -> ModelSteps:
+        """Add the steps of the passes that change the model, and of the study of their result.
+
+        `artifact`: the first that needs them, for their descriptions.
+        """
         if not passes:
             return ModelSteps()
-        names = [self._change(passes[: count + 1]) for count in range(len(passes))]
+        names = []
+        for count in range(1, len(passes) + 1):
+            names.append(self._change(artifact, passes[:count]))
         key = _passes_key(passes)
         study = Step(
             f"study-{key}",
-            "studying the changed model",
+            f"studying the model for {artifact}",
             Study(self.source, self.plan.recipe, names[-1]),
             Studied,
             _recipe_parameters(self.plan.recipe, _MODULE, _SHAPES),
@@ -149,10 +156,10 @@ class StepGraph:
         )
         return ModelSteps(names[-1], self._add(study), tuple(names), key)
 
-    def _change(self, passes: tuple[PassOptions, ...]) -> str:
+    def _change(self, artifact: str, passes: tuple[PassOptions, ...]) -> str:
         """Add the step of the last of these passes; artifacts that begin with them share it."""
         options = passes[-1]
-        before = LOAD if len(passes) == 1 else self._change(passes[:-1])
+        before = LOAD if len(passes) == 1 else self._change(artifact, passes[:-1])
         name = f"{options.name}-{_passes_key(passes)}"
         if name in self.by_name:
             return name
@@ -161,7 +168,7 @@ class StepGraph:
         samples = _SAMPLES if uses_samples else ()
         step = Step(
             name,
-            f"{options.name} the model",
+            f"{_ACTIVITIES[options.name]} the model for {artifact}",
             Change(self.source, recipe, options, before, cache_folder() / "recover"),
             Changed,
             {
@@ -174,14 +181,14 @@ class StepGraph:
         )
         return self._add(step)
 
-    def _graph(self, options: OnnxOptions, model: ModelSteps) -> str:
+    def _graph(self, artifact: str, options: OnnxOptions, model: ModelSteps) -> str:
         """Return the step that exports an ONNX graph with these options, possibly an artifact's."""
         key = _graph_key(options, model)
         if key not in self._shared:
             recipe = self.plan.recipe
             step = Step(
                 self._free_name(key.replace(" ", "-"), "step"),
-                f"exporting an ONNX graph of opset {options.opset}",
+                f"exporting an ONNX graph for {artifact}",
                 Export(self.source, recipe, OnnxExporter.format, options, model.state, model.facts),
                 Exported,
                 {
@@ -237,7 +244,7 @@ def _graphs_first(artifacts: tuple[ArtifactPlan, ...]) -> list[ArtifactPlan]:
 
 def _unique(*names: str | None) -> tuple[str, ...]:
     """Return the names in order, each once."""
-    return tuple(dict.fromkeys(name for name in names if name))
+    return tuple(dict.fromkeys(filter(None, names)))
 
 
 def _graph_key(options: OnnxOptions, model: ModelSteps) -> str:
@@ -268,5 +275,4 @@ def _hub_parameters(recipe: Recipe) -> dict[str, str]:
 
 def _recipe_parameters(recipe: Recipe, *groups: tuple[str, ...]) -> dict[str, Any]:
     """Return the values of these keys of the recipe, with defaults written out."""
-    names = {name for group in groups for name in group}
-    return recipe.model_dump(mode="json", include=names)
+    return recipe.model_dump(mode="json", include=set(chain.from_iterable(groups)))

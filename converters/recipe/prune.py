@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -77,7 +78,7 @@ class PruneOptions(Strict):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        kinds = [name for name in KINDS if getattr(self, name) is not None]
+        kinds = list(self._named())
         if len(kinds) != 1:
             but = f", not {' and '.join(kinds)}" if kinds else ""
             raise ValueError(f"name one of {', '.join(KINDS)}{but}")
@@ -97,4 +98,10 @@ class PruneOptions(Strict):
     @property
     def kind(self) -> str:
         """Kind of pruning: one of KINDS."""
-        return next(name for name in KINDS if getattr(self, name) is not None)
+        return next(self._named())
+
+    def _named(self) -> Iterator[str]:
+        """Yield the kinds of pruning that are given."""
+        for name in KINDS:
+            if getattr(self, name) is not None:
+                yield name

@@ -11,6 +11,7 @@ from converters.models.call import call
 from converters.sources import torchvision
 from converters.sources.randomize import randomize
 from converters.sources.weights import LoadedState, WeightsRecord, find_weights, load_into
+from runtimes.engines.torch.inputs import to_tensors
 from runtimes.errors import UsageError
 from runtimes.spec import Dims, Specs, complete_sizes, free_dims
 from runtimes.validator.inputs.draws import draw_all
@@ -96,10 +97,9 @@ def load_model(source: Source) -> Loaded:
 
 def _forward_noise(module: torch.nn.Module, source: Source, loaded: LoadedState) -> None:
     import numpy as np
-    import torch
 
     rng = np.random.default_rng(loaded.random_seed)
     free = free_dims(source.dims).items()
     sizes = {name: max(dim.best, min(dim.max, _RANDOM_BATCH)) for name, dim in free}
     noise = draw_all(source.inputs, complete_sizes(sizes, source.dims), rng)
-    call(module, {name: torch.from_numpy(array) for name, array in noise.items()})
+    call(module, to_tensors(noise))

@@ -12,6 +12,7 @@ from converters.models.facts import ModelFacts
 from converters.sources.archive import check_zip
 from converters.sources.load import Source, build_module, load_model
 from runtimes.engines.torch.eager import eager_session
+from runtimes.engines.torch.inputs import to_tensors
 from runtimes.files.layout import STATE_FILE
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Dims, Specs
@@ -101,6 +102,6 @@ def _casts(module: torch.nn.Module, inputs: Specs, dims: Dims) -> bool:
     if not stored_in_half(module):
         return False
     [noise] = synthetic_samples(inputs, dims, count=1)
-    tensors = {name: torch.from_numpy(array) for name, array in noise.inputs.items()}
+    tensors = to_tensors(noise.inputs)
     with torch.inference_mode():
         return call_noting_casts(module, tensors)[1]

@@ -60,7 +60,7 @@ def _package_version(name: str) -> str:
     """Return the installed version of a package, or ABSENT."""
     # Only in the folders of installed packages: some packages bundle copies of others that only
     # they can import.
-    folders = [str(folder) for folder in installed_folders()]
+    folders = list(map(str, installed_folders()))
     for distribution in Distribution.discover(name=name, path=folders):
         return distribution.version
     return ABSENT
@@ -103,7 +103,7 @@ def installed_folders() -> tuple[Path, ...]:
     # Paths of modules keep their links: otherwise all of torch would count as the user's code in a
     # virtual environment that a link leads to.
     absolute = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100
-    return tuple({*absolute, *(folder.resolve() for folder in absolute)})
+    return tuple({*absolute, *map(Path.resolve, absolute)})
 
 
 @cache

@@ -20,6 +20,7 @@ from converters.steps.cache import StepCache
 from converters.steps.child import StepRun, describe
 from converters.steps.entry import DIGESTS, FILES, RESULT, Entry, seal
 from converters.steps.key import Parts, first_key, step_parts
+from converters.steps.places import Places
 from converters.steps.step import Step, StepOutput
 from converters.steps.workers.worker import Worker
 from runtimes.errors import BurnishError
@@ -70,7 +71,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
-        self._slots, self._door = threading.Semaphore(self.jobs), threading.Lock()
+        self._places = Places(self.jobs)
         self._outputs: dict[str, Future[StepOutput]] = {}
         self._verified: set[Path] = set()
         self._uncached: list[Path] = []
@@ -195,7 +196,7 @@ class Runner:
     def _run_in(
         self, step: Step, parts: Parts, first: str, needs: Mapping[str, StepOutput]
     ) -> StepOutput:
-        with self._room(step), self._folder() as folder:
+        with self._places.take(step.alone), self._folder() as folder:
             self._check_stopped()
             self.progress(step.description)
             with watched(self.progress, step.description, timed=step.alone) as line:
@@ -233,19 +234,6 @@ class Runner:
             cache = self.cache.folder
             why = f"{cache} was removed" if is_gone else f"the disk of {cache} is full"
             self._warn(f"no results are cached for the next build: {why}")
-
-    @contextmanager
-    def _room(self, step: Step) -> Iterator[None]:
-        """Wait until the step may run: beside `jobs` - 1 others, or alone."""
-        places = self.jobs if step.alone else 1
-        # In turn: two steps that each hold some places and wait for more would wait for ever.
-        with self._door:
-            for _ in range(places):
-                self._slots.acquire()
-        try:
-            yield
-        finally:
-            self._slots.release(places)
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:

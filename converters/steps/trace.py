@@ -95,11 +95,11 @@ class Trace:
         The keys are `file PATH`, `folder PATH`, `code PATH`, `package NAME` and `module NAME`.
         """
         modules = dict(_module_files())
-        names = {f"{FILE} {self._relative(path)}" for path in self._files(modules)}
-        names |= {f"{FOLDER} {self._relative(path)}" for path in self._folders()}
-        names |= self._code(modules)
-        names |= {f"{PACKAGE} {name}" for name in imported_packages() | self._named_modules}
-        names |= {f"{MODULE} {name}" for name in self._named_modules}
+        names = self._code(modules)
+        names |= _of_kind(FILE, map(self._relative, self._files(modules)))
+        names |= _of_kind(FOLDER, map(self._relative, self._folders()))
+        names |= _of_kind(PACKAGE, imported_packages() | self._named_modules)
+        names |= _of_kind(MODULE, self._named_modules)
         for name, path in modules.items():
             if self._is_user_module(path) and self._is_importable_from(name, path):
                 names.add(f"{MODULE} {name}")
@@ -116,7 +116,7 @@ class Trace:
         for path, before in self._named.items():
             if _changed_at(path) != before:
                 changed.add(path)
-        return sorted(self._relative(path) for path in changed)
+        return sorted(map(self._relative, changed))
 
     def _files(self, modules: dict[str, str]) -> set[str]:
         """Return the user's files: opened, imported, linked or named."""
@@ -218,7 +218,7 @@ def start(home: Path, ignored: Iterable[Path]) -> Trace:
     global _tracing
     if _tracing is None:
         sys.addaudithook(_hook)
-    _tracing = Trace(home.resolve(), tuple(folder.resolve() for folder in ignored))
+    _tracing = Trace(home.resolve(), tuple(map(Path.resolve, ignored)))
     return _tracing
 
 
@@ -288,3 +288,8 @@ def _module_files() -> Iterator[tuple[str, str]]:
 def _installed_prefixes() -> tuple[str, ...]:
     """Return the prefixes of the paths of system files and installed packages."""
     return (*_SYSTEM, *(f"{folder}{os.sep}" for folder in installed_folders()))
+
+
+def _of_kind(kind: str, names: Iterable[str]) -> set[str]:
+    """Return the keys of dependencies of one kind."""
+    return {f"{kind} {name}" for name in names}

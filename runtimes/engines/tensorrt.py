@@ -33,7 +33,7 @@ class TensorRtRuntime:
         if build.get("flavor", "rtx") not in PACKAGES:
             return f"there is no TensorRT of the flavor {build['flavor']!r}"
         flavors = [build["flavor"]] if "flavor" in build else list(PACKAGES)
-        problems = [missing_flavor(flavor) for flavor in flavors]
+        problems = list(map(missing_flavor, flavors))
         if all(problems):
             return problems[0]
         return missing_cuda_bindings()

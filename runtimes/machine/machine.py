@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 
 from runtimes.machine.devices import driver_version, gpus
-from runtimes.machine.instruction_sets import Architecture, check_name, of_kernel
+from runtimes.machine.instruction_sets import check_name, of_kernel
+from runtimes.machine.instruction_table import Architecture
 from runtimes.process.process import ALLOCATOR
 
 Cpu = Architecture
@@ -153,7 +154,7 @@ def supports(*names: str) -> bool:
 
     Raises ValueError for a name that is not in the table.
     """
-    return not instruction_sets().isdisjoint([check_name(name) for name in names])
+    return not instruction_sets().isdisjoint([*map(check_name, names)])
 
 
 def describe() -> dict[str, Any]:

@@ -14,10 +14,11 @@ from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.openvino import OpenVinoExporter, OpenVinoOptions
 from converters.exporters.torch.torchscript import TorchScriptExporter, TorchScriptOptions
-from runtimes.artifact.artifact import Manifest, publish
+from runtimes.artifact.artifact import publish
 from runtimes.session import SessionOptions, load
 from tests.adversary.harness import Subject, module_of, studied, verdict
 from tests.adversary.models import detection, language, signals, vision
+from tests.manifests import exported_manifest
 
 MODELS = (*vision.MODELS, *detection.MODELS, *language.MODELS, *signals.MODELS)
 BY_NAME = {model.name: model for model in MODELS}
@@ -60,20 +61,7 @@ def _problems(subject: Subject, folder: Path, format: str, dynamo: bool = False)
     """Return why a really exported artifact of a subject is not passed."""
     exported = _exported(subject, folder / "files", format, dynamo)
     facts = studied(subject).facts
-    manifest = Manifest(
-        burnish="test",
-        name=format,
-        format=format,
-        runtime=format,
-        entry=exported.entry,
-        devices=("cpu",),
-        model=subject.name,
-        inputs=facts.inputs,
-        outputs=facts.outputs,
-        dims=facts.dims,
-        task=subject.task,
-        build=exported.build,
-    )
+    manifest = exported_manifest(exported, facts, format, model=subject.name, task=subject.task)
     artifact = publish(folder / "files", folder / "published", manifest)
     with load(artifact.path, "cpu", SessionOptions(threads=1)) as session:
         failed = verdict(artifact.manifest, session, studied(subject).reference)

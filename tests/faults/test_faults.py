@@ -20,12 +20,13 @@ from converters.exporters.onnx.counts import count_nodes
 from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.torch.torchscript import TorchScriptExporter, TorchScriptOptions
 from converters.models.facts import ModelFacts, study
-from runtimes.artifact.artifact import Artifact, Manifest, publish
+from runtimes.artifact.artifact import Artifact, publish
 from runtimes.results import Row, Status
 from runtimes.spec import DimRange, TensorSpec
 from runtimes.validator.probes import synthetic_probes
 from runtimes.validator.reference import Reference
 from runtimes.validator.validate import Target, validate
+from tests.manifests import exported_manifest
 
 INPUTS = {"image": TensorSpec(shape=("batch", 3, 24, 24))}
 DIMS = {"batch": DimRange(min=1, max=6)}
@@ -93,20 +94,7 @@ def judged(
     case: Case, folder: Path, exported: Exported, format: str, precision: str = "fp32"
 ) -> Row:
     """The verdict on files in `folder`, wrapped as an artifact."""
-    manifest = Manifest(
-        burnish="test",
-        name=format,
-        format=format,
-        runtime=format,
-        entry=exported.entry,
-        devices=("cpu",),
-        precision=precision,
-        model="Net",
-        inputs=INPUTS,
-        outputs=case.facts.outputs,
-        dims=DIMS,
-        build=exported.build,
-    )
+    manifest = exported_manifest(exported, case.facts, format, precision=precision)
     artifact = publish(folder, folder.with_name("published"), manifest)
     return validate([Target(artifact, "cpu")], case.reference, lambda device: None, budget=0)[0]
 

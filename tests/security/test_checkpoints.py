@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from converters.sources.weights import read_state
+from converters.sources.checkpoint import read_state
 from tests.security.forgery import ESCAPES, Payload
 
 Refused = Callable[..., str]

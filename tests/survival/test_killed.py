@@ -101,7 +101,9 @@ BUILDS = 16 if LONG else 4
 def test_many_builds_share_a_cache_and_each_step_runs_once(lab: Any, tmp_path: Path) -> None:
     recipes = [
         lab.recipe(
-            "pass", f"  torchscript: {{}}\n  onnx: {{opset: {17 + number % 4}}}", f"recipe{number}"
+            "pass",
+            f"  torchscript: {{}}\n  onnx: {{exporter: torchscript, opset: {17 + number % 4}}}",
+            f"recipe{number}",
         )
         for number in range(BUILDS)
     ]

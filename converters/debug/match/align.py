@@ -54,12 +54,13 @@ def _layers(
         if call.key not in matching.candidates:
             continue
         chain = matching.chain(call.key)
+        nodes, makers = zip(*pairs[call.key], strict=True)
         layer = Layer(
             name=" + ".join(names[key] for key in chain),
             key=call.key,
             shape=call.shape,
-            nodes=tuple(node for node, _ in pairs[call.key]),
-            made_by=tuple(maker for _, maker in pairs[call.key]),
+            nodes=nodes,
+            made_by=makers,
             start=chain[0],
         )
         layers.append(layer)

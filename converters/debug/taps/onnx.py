@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from converters.debug.match.graph import Graph, Node
 from converters.debug.match.kinds import kind_of_operator
 from converters.debug.taps.onnx_forms import clamped, decoders, plain_name
+from converters.graph.names import metadata_of, value_names
 from converters.graph.names import scopes as scopes_of
 from runtimes.errors import ArtifactError
 from runtimes.spec import Arrays
@@ -46,7 +47,7 @@ class OnnxTaps:
             "values were read with ONNX Runtime's graph optimizations off: this judges the graph"
         ]
         nodes = list(nodes_of(self._model.graph, paths))
-        outputs = [value.name for value in self._model.graph.output]
+        outputs = value_names(self._model.graph.output)
         self.graph = Graph(nodes, outputs)
         self.graph = Graph(self._shaped(nodes, example), outputs)
 
@@ -58,7 +59,7 @@ class OnnxTaps:
         decoding: list[onnx.NodeProto] = []
         for value in dict.fromkeys(values):
             decoding += self._decoders.get(value, ())
-        names = [self._plain(value) for value in values]
+        names = list(map(self._plain, values))
         arrays = self._run(self._with_outputs(names, decoding), inputs, names)
         return {value: arrays[self._plain(value)] for value in values}
 
@@ -135,7 +136,7 @@ class OnnxTaps:
         shaped = []
         for node in nodes:
             if node.value:
-                shape = tuple(int(size) for size in shapes[names[node.value]])
+                shape = tuple(map(int, shapes[names[node.value]]))
                 node = replace(node, shape=shape)
             shaped.append(node)
         return shaped
@@ -143,15 +144,15 @@ class OnnxTaps:
 
 def nodes_of(graph: onnx.GraphProto, paths: Collection[str]) -> Iterator[Node]:
     """Yield the nodes of the main graph; a value computed from constants alone is a constant."""
-    varying = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    varying = set(value_names(graph.input)) - set(value_names(graph.initializer))
     positive = clamped(graph)
     for number, node in enumerate(graph.node):
         inputs = tuple(name for name in dict.fromkeys(_reads(node)) if name in varying)
         if not inputs:
             continue
-        outputs = tuple(name for name in node.output if name)
+        outputs = tuple(filter(None, node.output))
         varying.update(outputs)
-        scopes = scopes_of({entry.key: entry.value for entry in node.metadata_props})
+        scopes = scopes_of(metadata_of(node))
         path = next((path for path in _paths(node, scopes) if path in paths), None)
         if node.op_type in _QUANTIZERS:
             path = None  # named after the value that it rounds, yet no part of that module
@@ -181,7 +182,7 @@ def _fused(node: onnx.NodeProto) -> str:
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
     """Yield the inputs of a node, also of the branches of an If or the body of a Loop."""
-    yield from (name for name in node.input if name)
+    yield from filter(None, node.input)
     for attribute in node.attribute:
         for body in (attribute.g, *attribute.graphs):
             for inner in body.node:

@@ -53,8 +53,9 @@ def decoders(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
     """Return the nodes that decode each encoded value."""
     import onnx
 
-    decoders = {value: [node] for value, node in _dequantizers(graph).items()}
-    decoders |= {value: [node] for value, node in _unblockers(graph).items()}
+    decoders = {}
+    for value, node in (_dequantizers(graph) | _unblockers(graph)).items():
+        decoders[value] = [node]
     for value, rank in _channels_last(graph):
         nodes = decoders.setdefault(value, [])
         source = value

@@ -75,7 +75,7 @@ class OpenVinoTaps:
             arrays = compiled([inputs[name] for name in _names(part, inputs)]).to_tuple()
         except Exception as error:  # openvino's exceptions share no base class of their own
             raise ArtifactError(f"OpenVINO cannot run the graph: {error}") from error
-        return {name: np.array(array) for name, array in zip(names, arrays, strict=True)}
+        return dict(zip(names, map(np.array, arrays), strict=True))
 
     def runs_to(self, inputs: Arrays, index: int) -> bool:
         """Check that the nodes up to this one run, whatever input sizes the graph declares."""
@@ -100,11 +100,11 @@ class _Reader:
     def nodes(self, model: Any) -> Iterator[Node]:
         """Yield the nodes in order; a value computed from constants alone is a constant."""
         for operation in model.get_ordered_ops():
-            outputs = tuple(_value(port) for port in operation.outputs())
+            outputs = tuple(map(_value, operation.outputs()))
             if operation.get_type_name() == "Parameter":
                 self._varying.update(outputs)
             elif operation.get_type_name() not in _NO_VALUE:
-                sources = dict.fromkeys(_value(port) for port in operation.input_values())
+                sources = dict.fromkeys(map(_value, operation.input_values()))
                 inputs = tuple(value for value in sources if value in self._varying)
                 if inputs:
                     self._varying.update(outputs)
@@ -198,7 +198,7 @@ def _type(port: Any) -> str:
 def _feeds_integers(operation: Any) -> bool:
     """Whether an operation has users, and all of them convert its value to integers."""
     users = [port.get_node() for port in operation.output(0).get_target_inputs()]
-    return bool(users) and all(_converts_to_integers(user) for user in users)
+    return bool(users) and all(map(_converts_to_integers, users))
 
 
 def _converts_to_integers(operation: Any) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from converters.debug.match.graph import Graph, Node
 from converters.debug.taps.onnx import nodes_of
 from converters.debug.taps.tensorrt_graph import RebuiltGraph, TappedEngine
+from converters.graph.names import value_names
 from runtimes.engines.tensorrt import session_of
 from runtimes.errors import ArtifactError, BurnishError
 from runtimes.spec import Arrays, TensorSpec
@@ -91,7 +92,7 @@ def _graph(path: Path, paths: Collection[str], shapes: dict[str, tuple[int, ...]
 
     graph = onnx.load(str(path), load_external_data=False).graph
     nodes = list(_shaped(nodes_of(graph, paths), shapes))
-    return Graph(nodes, [value.name for value in graph.output])
+    return Graph(nodes, value_names(graph.output))
 
 
 def _shaped(nodes: Iterator[Node], shapes: dict[str, tuple[int, ...]]) -> Iterator[Node]:

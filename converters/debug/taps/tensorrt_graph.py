@@ -20,7 +20,7 @@ from converters.errors import ExportError
 from converters.exporters.job import ExportJob
 from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.tensorrt import tensorrt as exporter
-from converters.exporters.tensorrt.network import count_layers
+from converters.exporters.tensorrt.network import count_layers, parse_network
 from converters.exporters.tensorrt.tensorrt import Lowered, TensorRtExporter, TensorRtOptions
 from converters.models.examples import InputReader
 from converters.models.facts import ModelFacts
@@ -133,7 +133,7 @@ class RebuiltGraph:
     def _parsed(self, path: Path) -> tuple[Any, Any]:
         """Return a builder and its network. Raises ExportError if TensorRT refuses the graph."""
         builder = self.trt.Builder(quiet_logger(self.trt))
-        return builder, exporter.parse_network(self.trt, builder, path, self.lowered.names)
+        return builder, parse_network(self.trt, builder, path, self.lowered.names)
 
     def _built(self, builder: Any, network: Any, facts: ModelFacts) -> bytes | None:
         """Build the engine with the artifact's settings; return None if TensorRT does not."""

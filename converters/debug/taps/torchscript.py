@@ -7,12 +7,13 @@ chosen at run time cannot be read; the branch's result can.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from converters.debug.match.graph import Graph, Node
+from runtimes.engines.torch.inputs import to_tensors
 from runtimes.errors import ArtifactError
 from runtimes.spec import Arrays
 
@@ -47,7 +48,7 @@ class TorchScriptTaps:
         nodes = list(_nodes(self._saved))
         outputs: list[str] = []
         for value in self._saved.outputs():
-            outputs += [part.debugName() for part in _parts(value)]
+            outputs += _names(_parts(value))
         self.graph = Graph(nodes, outputs)
         self.graph = Graph(self._shaped(nodes, example), outputs)
 
@@ -114,9 +115,8 @@ class TorchScriptTaps:
 
     def _arguments(self, inputs: Arrays) -> list[Any]:
         """Return the module itself and all arguments of forward(), or their defaults."""
-        import torch
 
-        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        tensors = to_tensors(inputs)
         parameters = self._module.forward.schema.arguments[1:]
         if not self._by_keyword:
             names = [parameter.name for parameter in parameters]
@@ -139,24 +139,31 @@ class TorchScriptTaps:
 
 def _nodes(graph: Any) -> Iterator[Node]:
     """Yield the nodes at the top level; a value computed from constants alone is a constant."""
-    varying = {value.debugName() for value in list(graph.inputs())[1:]}
+    _, *arguments = graph.inputs()  # the first is the module
+    varying = set(_names(arguments))
     for node in graph.nodes():
         inputs = tuple(name for name in dict.fromkeys(_reads(node)) if name in varying)
         if node.kind() in _CONSTANT or not inputs:
             continue
         values = list(node.outputs())
-        outputs = tuple(value.debugName() for value in values)
+        outputs = tuple(_names(values))
         varying.update(outputs)
-        tensors = [value.debugName() for value in values if value.type().kind() == "TensorType"]
-        value = tensors[0] if tensors else ""
+        tensors = (value for value in values if value.type().kind() == "TensorType")
+        value = next(_names(tensors), "")
         yield Node(f"%{value}", node.kind(), inputs, outputs, value)
+
+
+def _names(values: Iterable[Any]) -> Iterator[str]:
+    """Yield the names of values in the graph."""
+    for value in values:
+        yield value.debugName()
 
 
 def _reads(node: Any) -> Iterator[str]:
     """Yield the inputs of a node, also inside its branches."""
-    yield from (value.debugName() for value in node.inputs())
+    yield from _names(node.inputs())
     for block in node.blocks():
-        yield from (value.debugName() for value in block.outputs())
+        yield from _names(block.outputs())
         for inner in block.nodes():
             yield from _reads(inner)
 

@@ -12,6 +12,7 @@ from converters.exporters.onnx.ends import name_ends
 from converters.exporters.onnx.limits import check_versions
 from converters.exporters.torch.program import capture_program
 from converters.exporters.torch.tracing import Trace, watched_trace
+from converters.graph.names import value_names
 from runtimes.spec import Specs, graph_outputs
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def check_graph(path: Path, inputs: Specs, outputs: Specs) -> int:
     check_versions(opset, model.ir_version)
     onnx.checker.check_model(str(path), full_check=path.stat().st_size < _EXTERNAL_DATA_BYTES)
     graph = model.graph
-    names = [value.name for value in graph.input], [value.name for value in graph.output]
+    names = value_names(graph.input), value_names(graph.output)
     wanted = list(inputs), list(graph_outputs(inputs, outputs).values())
     if names != wanted:
         raise ExportError(

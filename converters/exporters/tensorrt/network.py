@@ -1,15 +1,45 @@
-"""Precision of the layers of a TensorRT network, counted before anything is built."""
+"""A TensorRT network: read from a graph, its layers counted before anything is built."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from converters.errors import ExportError
 from converters.graph.unfused.tensorrt import node_names
+from runtimes.engines.tensorrt import quiet_logger
 
 _PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
 _COMPUTE = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", "ATTENTION_INPUT"}
+
+
+def parse_network(trt: Any, builder: Any, path: Path, names: Mapping[str, str]) -> Any:
+    """Parse an ONNX file into a strongly typed network. Raises ExportError as `parse` does."""
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parse(trt, network, path, names)
+    return network
+
+
+def parse(trt: Any, network: Any, path: Path, names: Mapping[str, str]) -> None:
+    """Parse an ONNX file into `network`.
+
+    Raises ExportError with the parser's message, node and layer.
+    """
+    parser = trt.OnnxParser(network, quiet_logger(trt))
+    if parser.parse_from_file(str(path)):
+        return
+    lines = []
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        name = error.node_name()
+        layer = f" (layer {names[name]})" if names.get(name) else ""
+        lines.append(
+            f"  {error.node_operator()} node {name!r}{layer}: {error.code().name}: {error.desc()}"
+        )
+    reasons = "\n".join(lines or ["  it does not say why"])
+    raise ExportError(f"TensorRT's parser refuses the graph:\n{reasons}")
 
 
 def count_layers(network: Any, trt: Any) -> dict[str, dict[str, int]]:
@@ -47,7 +77,7 @@ def integer_layers(network: Any, trt: Any) -> dict[str, str]:
 
 
 def _layers(network: Any) -> list[Any]:
-    return [network.get_layer(index) for index in range(network.num_layers)]
+    return list(map(network.get_layer, range(network.num_layers)))
 
 
 def _dequantized(layers: Sequence[Any], trt: Any) -> set[str]:

@@ -8,7 +8,6 @@ and is counted on the network before anything is built.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +20,7 @@ from converters.exporters.base import Exporter, check_precision
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.onnx import BF16_OPSET
 from converters.exporters.onnx.write import weight_bytes
-from converters.exporters.tensorrt.network import count_layers, integer_layers
+from converters.exporters.tensorrt.network import count_layers, integer_layers, parse_network
 from converters.exporters.tensorrt.timings import load_timings, save_timings, timings_file
 from converters.graph.names import module_path
 from converters.graph.qdq import count_float_products
@@ -213,33 +212,6 @@ def lower(graph: Path, job: ExportJob, options: TensorRtOptions) -> Lowered:
     big = weight_bytes(model) > 1 << 30
     onnx_ir.save(model, str(path), external_data="lowered.onnx.data" if big else None)
     return Lowered(path, rewrites, names, cast)
-
-
-def parse_network(trt: Any, builder: Any, path: Path, names: Mapping[str, str]) -> Any:
-    """Parse an ONNX file into a strongly typed network. Raises ExportError as `parse` does."""
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parse(trt, network, path, names)
-    return network
-
-
-def parse(trt: Any, network: Any, path: Path, names: Mapping[str, str]) -> None:
-    """Parse an ONNX file into `network`.
-
-    Raises ExportError with the parser's message, node and layer.
-    """
-    parser = trt.OnnxParser(network, quiet_logger(trt))
-    if parser.parse_from_file(str(path)):
-        return
-    lines = []
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        name = error.node_name()
-        layer = f" (layer {names[name]})" if names.get(name) else ""
-        lines.append(
-            f"  {error.node_operator()} node {name!r}{layer}: {error.code().name}: {error.desc()}"
-        )
-    reasons = "\n".join(lines or ["  it does not say why"])
-    raise ExportError(f"TensorRT's parser refuses the graph:\n{reasons}")
 
 
 def configure(

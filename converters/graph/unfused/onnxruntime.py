@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.errors import ExportError
-from converters.graph.names import module_path
+from converters.graph.names import metadata_of, module_path, value_names
 from converters.graph.qdq import COMPUTE, MOVERS
 from converters.graph.unfused.report import Unfused
 from runtimes.machine.machine import Cpu
@@ -80,7 +80,7 @@ def _module_paths(path: Path) -> dict[str, str]:
 
     paths: dict[str, str] = {}
     for node in onnx.load(str(path), load_external_data=False).graph.node:
-        path_of_node = module_path({entry.key: entry.value for entry in node.metadata_props})
+        path_of_node = module_path(metadata_of(node))
         paths.update(dict.fromkeys((node.name, *node.output), path_of_node))
     return paths
 
@@ -90,7 +90,7 @@ class _Graph:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.nodes = list(graph.node)
-        self._constants = {tensor.name for tensor in graph.initializer}
+        self._constants = set(value_names(graph.initializer))
         typed = (*graph.value_info, *graph.input, *graph.output)
         self._types = {value.name: value.type.tensor_type.elem_type for value in typed}
         self._makers: dict[str, onnx.NodeProto] = {}
@@ -106,7 +106,7 @@ class _Graph:
             return False
         is_layer = node.op_type.removeprefix("Fused") in COMPUTE
         kept_float = is_layer and node.input[1] in self._constants
-        return not kept_float and any(self._dequantized(name) for name in node.input)
+        return not kept_float and any(map(self._dequantized, node.input))
 
     def reason(self, node: onnx.NodeProto) -> str:
         """Return why ONNX Runtime fuses no pair with a node, as far as its neighbours show."""

@@ -57,7 +57,7 @@ def find_unfused_in_openvino(
     """
     operations = {operation.get_friendly_name(): operation for operation in model.get_ops()}
     pairs = set(_pairs(model))
-    layers = [_read(layer) for layer in compiled.get_runtime_model().get_ordered_ops()]
+    layers = list(map(_read, compiled.get_runtime_model().get_ordered_ops()))
     unfused = {}
     for layer in _readers(_unfused_pairs(layers, pairs), layers):
         names = [name for name in layer.operations if name not in pairs]
@@ -72,13 +72,15 @@ def find_unfused_in_openvino(
 def _read(layer: Any) -> _Layer:
     info = layer.get_rt_info()
     names = str(info["originalLayersNames"].value).split(",")
-    sources = [port.get_source_output().get_node() for port in layer.inputs()]
+    sources = []
+    for port in layer.inputs():
+        sources.append(port.get_source_output().get_node().get_friendly_name())
     return _Layer(
         name=layer.get_friendly_name(),
         kind=str(info["layerType"].value),
         gives=str(info["outputPrecisions"].value),
-        operations=tuple(name for name in names if name),
-        reads=tuple(source.get_friendly_name() for source in sources),
+        operations=tuple(filter(None, names)),
+        reads=tuple(sources),
     )
 
 

@@ -28,7 +28,7 @@ class Unfused:
 
 def listed(operators: Sequence[Unfused]) -> list[dict[str, Any]]:
     """Return entries for the manifest."""
-    return [asdict(operator) for operator in operators[:LISTED]]
+    return list(map(asdict, operators[:LISTED]))
 
 
 def notes(operators: Sequence[Unfused]) -> list[str]:

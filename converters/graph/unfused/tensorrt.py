@@ -60,7 +60,7 @@ def find_unfused_in_tensorrt(
 
     Returns None if the builder has not logged the layers.
     """
-    if not any(_LAYER.search(line) for line in layer_lines):
+    if not any(map(_LAYER.search, layer_lines)):
         return None
     unfused = []
     for name, kind in quantized.items():

@@ -231,12 +231,13 @@ class _Limits:
 
     def most(self, layer: str) -> float:
         """Return the share of a layer's units that may go."""
-        if any(matches(pattern, layer) for pattern in self._options.exclude):
+        if matches_any(self._options.exclude, layer):
             return 0.0
-        limits = [
-            limit for pattern, limit in self._options.limits.items() if matches(pattern, layer)
-        ]
-        return min([self._options.most, *limits])
+        most = self._options.most
+        for pattern, limit in self._options.limits.items():
+            if matches(pattern, layer):
+                most = min(most, limit)
+        return most
 
 
 def check_names(
@@ -260,3 +261,8 @@ def check_names(
 def matches(pattern: str, layer: str) -> bool:
     """Return whether a recipe's name means a layer: itself, by a pattern, or its parent."""
     return fnmatchcase(layer, pattern) or layer.startswith(f"{pattern}.")
+
+
+def matches_any(patterns: Iterable[str], layer: str) -> bool:
+    """Return whether one of several of a recipe's names means a layer."""
+    return any(matches(pattern, layer) for pattern in patterns)

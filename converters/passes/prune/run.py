@@ -23,6 +23,7 @@ from converters.passes.prune.zeros import prune_zeros
 from converters.recipe.passes import PassOptions
 from converters.recipe.prune import PruneOptions
 from converters.steps.store import Store
+from runtimes.engines.torch.inputs import to_tensors
 from runtimes.machine import machine
 from runtimes.process.child import tell
 from runtimes.progress import counted
@@ -112,7 +113,7 @@ def prepare_pruning(bench: Bench, step: PassOptions, original: nn.Module | None 
             arrays = shelf.batch(part)
             for name, array in arrays.items():
                 key.add(name, array.tobytes())
-            runs.append(_run({name: torch.from_numpy(array) for name, array in arrays.items()}))
+            runs.append(_run(to_tensors(arrays)))
         notes = shelf.notes
     if options.of == "latency":  # a measurement belongs to the machine that made it
         described = machine.describe()

@@ -26,7 +26,7 @@ def drop_unread(module: nn.Module, runs: Sequence[Run]) -> dict[str, int]:
     before without them (it uses something else than their weights), they stay.
     """
     with torch.no_grad():
-        before = [flatten(run(module)) for run in runs]
+        before = _outputs(module, runs)
         parts = {path: module.get_submodule(path) for path in find_unread(module, runs)}
         for path in parts:
             put(module, path, None)
@@ -87,12 +87,17 @@ class _Reading(TorchFunctionMode):
         return func(*args, **keywords)
 
 
+def _outputs(module: nn.Module, runs: Sequence[Run]) -> list[list[torch.Tensor]]:
+    """Return the output tensors of each run."""
+    return [flatten(run(module)) for run in runs]
+
+
 def _answers_as_before(
     module: nn.Module, runs: Sequence[Run], before: Sequence[Sequence[torch.Tensor]]
 ) -> bool:
     """Return whether the runs give the same outputs as before."""
     try:
-        after = [flatten(run(module)) for run in runs]
+        after = _outputs(module, runs)
     except Exception:  # whatever a forward pass raises that misses a part
         return False
     for outputs, expected in zip(after, before, strict=True):

@@ -10,7 +10,7 @@ from torch import nn
 from converters.models.attention import HeadAttention
 from converters.models.parts import LAYERS
 from converters.passes.prune.depgraph import is_computed
-from converters.passes.prune.groups import check_names, matches
+from converters.passes.prune.groups import check_names, matches_any
 from converters.recipe.prune import PruneOptions
 from runtimes.errors import UsageError
 
@@ -42,7 +42,7 @@ def _layers(module: nn.Module, options: PruneOptions) -> Iterator[tuple[str, tor
     check_names("prune.exclude", options.exclude, list(named), module)
     excluded, seen = set(), set()
     for name, (_, weight) in named.items():
-        if any(matches(pattern, name) for pattern in options.exclude):
+        if matches_any(options.exclude, name):
             excluded.add(name)
             seen.add(id(weight))
     for name, (layer, weight) in named.items():

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters.data.spread import spread
 from converters.graph.qdq import layers
 from converters.passes.quantize.judge import Judge, squared_error
 from converters.passes.quantize.restore import restore
@@ -173,7 +174,7 @@ def _ranked(
 def _affordable(inputs: Sequence[Arrays], seconds: float) -> Sequence[Arrays]:
     """Return as many samples, spread over all, as their time allows; `seconds` is that of each."""
     count = int(np.clip(_SENSITIVITY_SECONDS / seconds, _SENSITIVITY_SAMPLES, len(inputs)))
-    return [inputs[index * len(inputs) // count] for index in range(min(count, len(inputs)))]
+    return spread(inputs, count)
 
 
 def _errors(candidate: Trial, inputs: Sequence[Arrays], truth: Sequence[Array]) -> Array:

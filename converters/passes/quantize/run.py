@@ -100,15 +100,10 @@ def quantize(
         "excluded": sorted(exclude),
     }
     if options.mode != "static":
-        quantize_loose(graph, options, exclude, target)
-        if options.mode == "weight-only":
-            # Products of two computed values have no weights to quantize.
-            report["left_float"] = float_products(ir.load(str(target)))
-        return Quantized(target, report)
+        return Quantized(target, report | _quantize_loosely(graph, options, exclude, target))
     samples = CalibrationSamples(recipe, folder, options.samples)
-    calibration = calibrate(
-        CalibrationRequest(graph, model, options, exclude), samples, target, store
-    )
+    request = CalibrationRequest(graph, model, options, exclude)
+    calibration = calibrate(request, samples, target, store)
     report |= calibration.report
     notes = calibration.notes
     quantized = ir.load(str(target))
@@ -116,19 +111,34 @@ def quantize(
         judge = _judge(model, recipe, folder)
         if options.metric == "user":
             judge = _with_metric(judge, model, recipe, folder, outputs)
-        if recipe.data.evaluation is None:
-            notes.append("the accuracy budget was held on noise: name data.evaluation")
         budget = hold_budget(quantized, model, engine.format, engine.precision, options, judge)
         ir.save(quantized, str(target))
         report["budget"] = budget.report()
-        notes.append(_summary(budget, options, judge))
+        notes += _budget_notes(budget, options, judge, recipe)
+    return Quantized(target, report | _counts(quantized), notes)
+
+
+def _quantize_loosely(
+    graph: Path, options: QuantizeOptions, exclude: set[str], target: Path
+) -> dict[str, Any]:
+    """Quantize weights without calibration; return what the report says of it."""
+    import onnx_ir as ir
+
+    quantize_loose(graph, options, exclude, target)
+    if options.mode != "weight-only":
+        return {}
+    # Products of two computed values have no weights to quantize.
+    return {"left_float": float_products(ir.load(str(target)))}
+
+
+def _counts(quantized: ir.Model) -> dict[str, Any]:
+    """Count the layers, and those in integers; name the products that are left in float."""
     flags = [layer.quantized for layer in layers(quantized)]
-    counts = {
+    return {
         "layers": len(flags),
         "quantized_layers": sum(flags),
         "left_float": float_products(quantized),
     }
-    return Quantized(target, report | counts, notes)
 
 
 def _judge(model: ir.Model, recipe: Recipe, folder: Path) -> Judge:
@@ -156,6 +166,16 @@ def _with_metric(
     exact = trial("onnx", model, "fp32")
     user = UserJudge.of(metric, outputs, exact, judge.inputs, judge.labels)
     return replace(judge, user=user)
+
+
+def _budget_notes(
+    budget: Budget, options: QuantizeOptions, judge: Judge, recipe: Recipe
+) -> list[str]:
+    """Return what the report says of a budget, and of what it was held on."""
+    notes = [_summary(budget, options, judge)]
+    if recipe.data.evaluation is None:
+        notes.insert(0, "the accuracy budget was held on noise: name data.evaluation")
+    return notes
 
 
 def _summary(budget: Budget, options: QuantizeOptions, judge: Judge) -> str:

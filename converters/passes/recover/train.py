@@ -22,18 +22,18 @@ from converters.passes.recover.augment import augment
 from converters.passes.recover.checkpoint import Best, copy_state, resume, save
 from converters.passes.recover.course import Course
 from converters.passes.recover.distillation import Answers, Distillation, comparable_layers
+from converters.passes.recover.optimizer import make_optimizer, share_of_rate
 from converters.passes.recover.pulse import Pulse
 from converters.passes.recover.rounding import rounding
 from converters.passes.recover.teacher import Teacher, Tensors, autocast_bfloat16
 from converters.recipe.recover import RecoverOptions
+from runtimes.engines.torch.inputs import to_tensors
 from runtimes.errors import BurnishError, UsageError
 from runtimes.progress import counted
 
 Tell = Callable[[str], object]
 
 _STATISTICS = 32  # batches that BatchNorm statistics are estimated on
-_WARM_UP = 0.05  # share of the training in which the learning rate rises
-_DECAY = 1e-4  # of weights, not of biases and norms
 _ASTRAY = 1.2  # times the best loss: a learning rate that leads there is too high for this model
 _LOWERED = 0.25  # the reduced learning rate, as a share
 _RANGES = 8  # batches that find a rounded student's activation ranges before the training
@@ -139,7 +139,7 @@ class Training:
 
     def _train(self) -> None:
         course, options = self.course, self.options
-        optimizer = torch.optim.AdamW(self._parameters(), lr=options.rate)
+        optimizer = make_optimizer(self.student, options.rate)
         best = Best(
             self._rounded_loss() if options.aware else course.after, copy_state(self.student)
         )
@@ -219,7 +219,7 @@ class Training:
                 break
             done = (epoch + number / len(parts)) / self.options.epochs
             for group in optimizer.param_groups:
-                group["lr"] = self._highest_rate * _rate(max(done, spent))
+                group["lr"] = self._highest_rate * share_of_rate(max(done, spent))
             if not self._step(optimizer, part):
                 return False
             self.pulse(
@@ -256,16 +256,6 @@ class Training:
         )
         return weight
 
-    def _parameters(self) -> list[dict[str, Any]]:
-        matrices: list[nn.Parameter] = []
-        vectors: list[nn.Parameter] = []
-        for parameter in self.student.parameters():
-            (matrices if parameter.dim() > 1 else vectors).append(parameter)
-        return [
-            {"params": matrices, "weight_decay": _DECAY},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-
     @torch.no_grad()
     def _held_out_loss(self) -> float:
         """Return the mean loss over the held-out samples."""
@@ -282,8 +272,7 @@ class Training:
         return self.distillation.answers(self.student, lambda module: call(module, tensors))
 
     def _tensors(self, part: Sequence[int]) -> Tensors:
-        arrays = self.shelf.batch(part)
-        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+        return to_tensors(self.shelf.batch(part), self.device)
 
 
 def _split(indices: Sequence[int], options: RecoverOptions) -> tuple[list[int], list[int]]:
@@ -301,10 +290,3 @@ def _zero_masks(student: nn.Module) -> dict[str, torch.Tensor]:
         if parameter.dim() > 1 and int(torch.count_nonzero(parameter)) < parameter.numel():
             masks[name] = parameter.detach() != 0
     return masks
-
-
-def _rate(done: float) -> float:
-    """Return the share of the highest learning rate: warm-up, then half a cosine to zero."""
-    if done < _WARM_UP:
-        return max(0.01, done / _WARM_UP)
-    return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))

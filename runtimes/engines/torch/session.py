@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from runtimes.engines.torch.inputs import to_tensors
 from runtimes.engines.torch.outputs import flatten, widened
 from runtimes.errors import BurnishError
 from runtimes.session import Session
@@ -41,9 +42,7 @@ class TorchSession(Session):
             # Copies, since a model may write to its inputs. order="C": torch refuses negative
             # strides, which a flipped array has.
             arrays = {name: np.array(inputs[name], order="C") for name in self.inputs}
-            device = self._device
-            tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-            result = self._call(tensors)
+            result = self._call(to_tensors(arrays, self._device))
             outputs = [widened(tensor.detach()).cpu().numpy() for tensor in flatten(result)]
         if len(outputs) != len(self.outputs):
             raise BurnishError(

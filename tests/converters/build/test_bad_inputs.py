@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from converters.build.build import build
 from converters.errors import ExportError
 from converters.exporters.openvino import read_graph
-from converters.exporters.tensorrt.tensorrt import parse
+from converters.exporters.tensorrt.network import parse
 from converters.plan.load import load_recipe
 from runtimes.engines.tensorrt import quiet_logger
 from runtimes.errors import ArtifactError, UsageError

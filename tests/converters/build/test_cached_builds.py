@@ -31,6 +31,7 @@ from pieces import width
 def build():
     return nn.Sequential(nn.Linear(4, width()), nn.ReLU(), nn.Linear(width(), 3))
 """
+# ONNX by the exporter that takes a fraction of a second: these tests build some forty times.
 RECIPE = """
 model: python:whole:build
 weights: random:0
@@ -38,8 +39,8 @@ inputs: {x: {shape: [batch, 4]}}
 dims: {batch: {min: 1, max: 4}}
 artifacts:
   torchscript: {}
-  onnx: {}
-  older: {format: onnx, opset: 18}
+  onnx: {exporter: torchscript}
+  older: {format: onnx, exporter: torchscript, opset: 18}
 """
 
 
@@ -268,16 +269,20 @@ def test_damaged_verdicts_are_not_reused(ran: Ran, tmp_path: Path) -> None:
     assert len([row for row in result.artifacts if row.judged]) == 1
 
 
+@pytest.fixture
+def passed(small_build: Path) -> tuple[Target, Row]:
+    """An artifact that passed, and the row of its verdict."""
+    row = next(row for row in Build.read(small_build).artifacts if row.name == "onnx")
+    return Target(Artifact.open(small_build / "onnx"), "cpu"), row
+
+
 def test_an_artifact_that_can_run_now_is_judged(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    passed: tuple[Target, Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new driver changes nothing that the key of a verdict contains."""
-    built = build(
-        load_recipe(recipe), tmp_path / "out", budget=0, options=BuildOptions(cache=True)
-    ).artifacts[1]
-    target = Target(Artifact.open(tmp_path / "out" / "onnx"), "cpu")
+    target, row = passed
     verdicts = Verdicts(tmp_path / "verdicts", "conditions")
-    verdicts.put(target, built.model_copy(update={"status": Status.BUILT, "judged": None}))
+    verdicts.put(target, row.model_copy(update={"status": Status.BUILT, "judged": None}))
     assert verdicts.get(target) is None
     monkeypatch.setattr("converters.build.verdicts.unavailable", lambda *_: "no driver")
     assert verdicts.get(target) is not None
@@ -300,10 +305,9 @@ def undecided(row: Row, bursts: dict[str, list[float]], **speed: Any) -> Row:
 
 
 def test_an_undecided_measurement_is_repeated_and_added_to_the_next(
-    recipe: Path, tmp_path: Path
+    passed: tuple[Target, Row], tmp_path: Path
 ) -> None:
-    judged = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[1]
-    target = Target(Artifact.open(tmp_path / "out" / "onnx"), "cpu")
+    target, judged = passed
     verdicts = Verdicts(tmp_path / "verdicts", "eight seconds", "any")
     first, second = ({"own": [1.0, value], "eager": [2.0, 2.0]} for value in (1.1, 1.2))
     verdicts.put(target, undecided(judged, first))
@@ -319,18 +323,16 @@ def test_an_undecided_measurement_is_repeated_and_added_to_the_next(
     "spoilt", [{"usual": False}, {"rounds": 3}, {"ci95": (0.12, 298.95), "speedup": 52.83}]
 )
 def test_a_measurement_that_would_spoil_the_next_is_not_kept(
-    recipe: Path, tmp_path: Path, spoilt: dict[str, Any]
+    passed: tuple[Target, Row], tmp_path: Path, spoilt: dict[str, Any]
 ) -> None:
-    judged = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[1]
-    target = Target(Artifact.open(tmp_path / "out" / "onnx"), "cpu")
+    target, judged = passed
     verdicts = Verdicts(tmp_path / "verdicts", "a", "b")
     verdicts.put(target, undecided(judged, {"own": [1.0], "eager": [2.0]}, **spoilt))
     assert verdicts.earlier(target) == []
 
 
-def test_damaged_times_are_not_reused(recipe: Path, tmp_path: Path) -> None:
-    judged = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts[1]
-    target = Target(Artifact.open(tmp_path / "out" / "onnx"), "cpu")
+def test_damaged_times_are_not_reused(passed: tuple[Target, Row], tmp_path: Path) -> None:
+    target, judged = passed
     verdicts = Verdicts(tmp_path / "verdicts", "a", "b")
     verdicts.put(target, undecided(judged, {"own": [1.0], "eager": [2.0]}))
     [file] = (tmp_path / "verdicts").iterdir()

@@ -30,6 +30,7 @@ from converters.debug.taps.tensorrt import TensorRtTaps
 from converters.debug.taps.tensorrt_graph import RebuiltGraph, TappedEngine, rebuild_graph, refuse
 from converters.exporters.job import ExportJob
 from converters.exporters.tensorrt import tensorrt as exporter
+from converters.exporters.tensorrt.network import parse_network
 from converters.exporters.tensorrt.tensorrt import Lowered, TensorRtExporter, TensorRtOptions
 from converters.models.facts import ModelFacts
 from converters.plan.load import load_recipe
@@ -220,7 +221,7 @@ def test_values_become_outputs_beside_the_models_own(
     inner = [name for name, shape in shapes.items() if shape == (2, 8, 8, 8)]
     trt = graph.trt
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
-    network = exporter.parse_network(trt, builder, graph.lowered.path, {})
+    network = parse_network(trt, builder, graph.lowered.path, {})
     outputs = tensorrt_graph._mark(trt, network, [*inner, "a", inner[0]])
     marked = [network.get_output(index) for index in range(network.num_outputs)]
     network_outputs = {tensor.name: tensor for tensor in marked}

@@ -19,11 +19,12 @@ from converters.exporters.torch.aot_inductor import missing_compiler
 from converters.models.calls.half import widen
 from converters.models.facts import study
 from converters.sources.restore import open_eager
-from runtimes.artifact.artifact import Artifact, FileEntry, Manifest
+from runtimes.artifact.artifact import Artifact, FileEntry
 from runtimes.session import Session, SessionOptions, runtime_of
 from runtimes.spec import DimRange, Dims, Specs, TensorSpec
 from runtimes.validator.probes import synthetic_probes
 from runtimes.validator.reference import Reference
+from tests.manifests import exported_manifest
 
 DIMS = {"batch": DimRange(min=1, max=4)}
 FORMATS = ("torchscript", "torch-export", "onnx", "openvino")
@@ -148,19 +149,9 @@ class Studied:
         files = {}
         for path in folder.iterdir():
             files[path.name] = FileEntry(sha256="0" * 64, size=path.stat().st_size)
-        manifest = Manifest(
-            burnish="1",
-            name=name,
-            format=name,
-            runtime=exporter.runtime,
-            entry=exported.entry,
-            devices=("cpu",),
-            model="m",
-            inputs=facts.inputs,
-            outputs=facts.outputs,
-            dims=facts.dims,
-            build={"by_keyword": facts.by_keyword, **exported.build},
-            files=files,
+        build = {"by_keyword": facts.by_keyword, **exported.build}
+        manifest = exported_manifest(
+            exported, facts, name, runtime=exporter.runtime, build=build, files=files
         )
         return Artifact(folder, manifest)
 

@@ -167,3 +167,16 @@ def test_another_folder_of_torchvisions_weights_is_a_dependency(
     monkeypatch.setenv("TORCH_HOME", "/elsewhere")
     assert loading("random:0") == before["random:0"]
     assert loading("DEFAULT") != before["DEFAULT"]
+
+
+def test_steps_that_run_side_by_side_can_be_told_apart(steps: Callable[[str], StepGraph]) -> None:
+    graph = steps(
+        "torchscript: {}\n"
+        "onnx: {}\n"
+        "half: {format: onnx, passes: [{prune: {structured: 0.5}}, {quantize: int8}]}\n"
+        "third: {format: openvino, passes: [{prune: {structured: 0.3}}, {quantize: int8}]}"
+    )
+    descriptions = [step.description for step in graph.by_name.values()]
+    assert len(set(descriptions)) == len(descriptions)
+    assert "pruning the model for half" in descriptions
+    assert "studying the model for third" in descriptions

@@ -18,15 +18,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from converters.sources import torchvision, weights
+from converters.sources import torchvision
+from converters.sources.checkpoint import SUFFIXES, WeightsError, read_state
 from converters.sources.load import Source, load_model
-from converters.sources.weights import (
-    LoadedState,
-    WeightsError,
-    find_weights,
-    load_into,
-    read_state,
-)
+from converters.sources.weights import LoadedState, find_weights, load_into
 from runtimes.spec import TensorSpec
 
 
@@ -408,4 +403,4 @@ def test_every_source_kind_is_tried_before_any_model_is_built() -> None:
 
 
 def test_suffixes_and_prefixes_are_what_the_readme_says() -> None:
-    assert weights.SUFFIXES == (".pth", ".pt", ".th", ".pt2", ".safetensors")
+    assert SUFFIXES == (".pth", ".pt", ".th", ".pt2", ".safetensors")

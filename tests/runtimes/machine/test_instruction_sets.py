@@ -11,8 +11,6 @@ import pytest
 from runtimes.machine import machine
 from runtimes.machine.bound import lacking, recorded, vectors
 from runtimes.machine.instruction_sets import (
-    TABLE,
-    Architecture,
     check_name,
     hidden,
     names,
@@ -21,6 +19,7 @@ from runtimes.machine.instruction_sets import (
     of_option,
     of_torch,
 )
+from runtimes.machine.instruction_table import TABLE, Architecture
 from tests.cpus.recorded import flags, spellings
 
 pytestmark = pytest.mark.cpu_flags

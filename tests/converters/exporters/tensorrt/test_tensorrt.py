@@ -19,6 +19,7 @@ from converters.errors import ExportError
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.tensorrt import tensorrt as module
+from converters.exporters.tensorrt.network import parse
 from converters.exporters.tensorrt.tensorrt import (
     TensorRtExporter,
     TensorRtOptions,
@@ -298,7 +299,7 @@ def test_which_tensorrt_itself_refuses(from_nodes: Callable[..., ExportJob]) -> 
     job = from_nodes(*nodes, output=(2, 3, 4, 4))
     network = trt.Builder(trt.Logger(trt.Logger.ERROR)).create_network(0)
     with pytest.raises(ExportError, match=r"Einsum node 'attention': .*Invalid character"):
-        module.parse(trt, network, job.graph, {})
+        parse(trt, network, job.graph, {})
 
 
 @rtx
