@@ -113,16 +113,18 @@ def _names(axes: list[_Axis], environment: Any) -> dict[Any, tuple[str, int]]:
 
 def _guard(guard: Any, names: Mapping[Any, tuple[str, int]]) -> Guard:
     import sympy
+    import torch
     from torch.utils._sympy.printers import PythonPrinter
 
     symbols = sorted(guard.expr.free_symbols, key=str)
     used = {str(symbol): names[symbol] for symbol in symbols}
     code = compile(PythonPrinter().doprint(guard.expr), "<guard>", "eval")
+    modules = {"math": math, "torch": torch}  # roots and quotients are functions of torch
 
     def holds(sizes: Mapping[str, int]) -> bool:
         values = {symbol: sizes[name] // factor for symbol, (name, factor) in used.items()}
         try:
-            return bool(eval(code, {"math": math}, values))  # noqa: S307 - torch wrote the code
+            return bool(eval(code, modules, values))  # noqa: S307 - torch wrote the code
         except ZeroDivisionError:  # a size that the condition was never meant for
             return False
 

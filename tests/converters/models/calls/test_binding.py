@@ -82,6 +82,24 @@ def test_more_inputs_than_places() -> None:
         called(lambda self, *, scale: 0, ["scales"])
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["keys", "querys"], "no parameter 'keys'; did you mean 'key'.* it would be 'query'"),
+        (["keys"], "did you mean 'key'"),
+    ],
+)
+def test_misspelt_names_are_not_exchanged(names: list[str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        called(lambda self, query=None, key=None: 0, names)
+
+
+@pytest.mark.parametrize("names", [["querys", "keys"], ["input1", "input2"], ["keys", "image"]])
+def test_names_of_their_own_still_go_in_order(names: list[str]) -> None:
+    assert called(lambda self, query, key: 0, names) == (names, {})
+    assert called(lambda self, input_0, input_1: 0, names) == (names, {})
+
+
 def test_keyword_only_and_any_keywords() -> None:
     assert called(lambda self, *, x: 0, ["x"]) == ([], {"x": "x"})
     assert called(lambda self, **batch: 0, ["y", "x"]) == ([], {"y": "y", "x": "x"})
@@ -116,6 +134,18 @@ def test_positions_are_elements_of_a_list_or_tuple(hint: Any, expected: Any) -> 
 
     forward.__annotations__["xs"] = hint
     assert called(forward, ["xs.1", "xs.0"]) == ([], {"xs": expected})
+
+
+def test_the_elements_of_any_further_arguments_go_by_their_number() -> None:
+    def forward(self: Any, x: Any, *rest: Any, scale: Any = 1) -> None: ...
+
+    names = ["scale", "rest.1", "rest.0", "x"]
+    assert called(forward, names) == (["x", "rest.0", "rest.1"], {"scale": "scale"})
+    assert called(lambda self, *xs: 0, ["xs.1", "xs.0"]) == (["xs.0", "xs.1"], {})
+    with pytest.raises(UsageError, match=r"none 'y'.* Those for \*rest are rest\.0, rest\.1"):
+        called(forward, ["x", "y"])
+    with pytest.raises(UsageError, match="takes 'rest' by position only, after 'x'"):
+        called(forward, ["rest.0"])
 
 
 @pytest.mark.parametrize("made", [dict, Pair, Named])
