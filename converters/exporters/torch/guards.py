@@ -66,6 +66,14 @@ def find_guards(program: torch.export.ExportedProgram, facts: ModelFacts) -> lis
     return guards
 
 
+def names_of_symbols(
+    program: torch.export.ExportedProgram, facts: ModelFacts
+) -> Mapping[Any, tuple[str, int]]:
+    """Return the dimension of each symbol of a program, and the factor by which it is larger."""
+    axes = _symbolic_axes(program, facts)
+    return _names(axes, axes[0].size.node.shape_env) if axes else {}
+
+
 def drop_operators_guards(program: torch.export.ExportedProgram) -> None:
     """Drop guards by which operators set sizes 0 and 1 apart, after `check_sizes`.
 
