@@ -12,6 +12,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,16 +33,13 @@ class InexactSizes(Refused):
     """The graph would compute another size than the model for some legal sizes."""
 
 
-class _InFloat32:
-    """The functions of torch that sizes are written with, in float32."""
-
-    @staticmethod
-    def sym_float(number: Any) -> Any:
-        return np.float32(number)
-
-    @staticmethod
-    def _sym_sqrt(number: Any) -> Any:
-        return np.sqrt(np.float32(number))
+_IN_FLOAT32 = {
+    "math": SimpleNamespace(**{**vars(math), "trunc": int}),  # NumPy's float32 has no trunc
+    "torch": SimpleNamespace(
+        sym_float=np.float32, _sym_sqrt=lambda number: np.sqrt(np.float32(number))
+    ),
+}
+"""The modules that sizes are written with, in float32."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +92,11 @@ def _compiled(expression: Any) -> Callable[[dict[str, int], bool], int]:
     from torch.utils._sympy.printers import PythonPrinter
 
     code = compile(PythonPrinter().doprint(expression), "<size>", "eval")
-    modules = {
-        in_float32: {"math": math, "torch": _InFloat32 if in_float32 else torch}
-        for in_float32 in (False, True)
-    }
+    in_float64 = {"math": math, "torch": torch}
 
     def compute(values: dict[str, int], in_float32: bool) -> int:
-        return int(eval(code, modules[in_float32], values))  # noqa: S307 - torch wrote the code
+        modules = _IN_FLOAT32 if in_float32 else in_float64
+        return int(eval(code, modules, values))  # noqa: S307 - torch wrote the code
 
     return compute
 

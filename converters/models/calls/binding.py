@@ -89,6 +89,8 @@ def bind(module: torch.nn.Module, names: Sequence[str]) -> Binding:
     missing, or if it takes fewer arguments than there are inputs in order.
     """
     parameters = _parameters(module)
+    if parameters is None:
+        return Binding(tuple(names), {}, plain=True)
     roots = list(dict.fromkeys(name.split(".")[0] for name in names))
     rest = _rest(names, parameters)
     named = [root for root in roots if root == rest or _is_usual(parameters.get(root))]
@@ -98,16 +100,19 @@ def bind(module: torch.nn.Module, names: Sequence[str]) -> Binding:
     if not named and not only_names:
         _check_count(names, parameters)
         _check_order(names, parameters)
-        return Binding(tuple(names), {}, plain=True)
+        # torch.export takes *args for one argument.
+        plain = sum(parameter.kind in _IN_ORDER for parameter in parameters.values()) >= len(names)
+        return Binding(tuple(names), {}, plain)
     _check_names(roots, named, parameters, takes_any)
     return _by_name(module, names, roots, parameters, rest)
 
 
-def _parameters(module: torch.nn.Module) -> Mapping[str, inspect.Parameter]:
+def _parameters(module: torch.nn.Module) -> Mapping[str, inspect.Parameter] | None:
+    """Return the parameters of forward(); None for compiled code, which is called in order."""
     try:
         return inspect.signature(module.forward).parameters
-    except (ValueError, TypeError):  # compiled code has no signature: it is called in order
-        return inspect.signature(lambda *inputs: inputs).parameters
+    except (ValueError, TypeError):
+        return None
 
 
 def _is_variadic(parameter: inspect.Parameter) -> bool:

@@ -56,6 +56,12 @@ def test_names_that_forward_has_not_go_in_order() -> None:
     assert called(lambda self, *args, **kwargs: 0, ["b", "a"]) == (["b", "a"], {})
 
 
+def test_any_number_of_arguments_is_not_plain() -> None:
+    """torch.export counts *args as one."""
+    assert not bind(module_of(lambda self, *inputs: 0), ["a", "b"]).plain
+    assert bind(module_of(lambda self, x, y, *rest: 0), ["a", "b"]).plain
+
+
 def test_names_with_dots_go_in_order_if_forward_has_none_of_them() -> None:
     assert called(lambda self, x, y: 0, ["a.0", "a.1"]) == (["a.0", "a.1"], {})
 
