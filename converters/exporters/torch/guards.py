@@ -156,6 +156,7 @@ def _is_operators_choice(guard: Any) -> bool:
     sets_apart = isinstance(expression, sympy.Ne) and _sets_apart_0_or_1(expression)
     # What follows for a size that is not 0 or 1.
     sets_apart |= isinstance(expression, sympy.Ge) and expression.rhs in (1, 2)
+    sets_apart |= isinstance(expression, sympy.Lt) and expression.lhs in (0, 1)
     if not sets_apart or place is None or isinstance(place, str):
         return False
     folder = Path(torch.__file__).parent
@@ -166,8 +167,13 @@ def _is_operators_choice(guard: Any) -> bool:
 def _sets_apart_0_or_1(unequal: Any) -> bool:
     """Return whether `a != b` says of a size, or a product of sizes, that it is not 0, or not 1.
 
-    It may be multiplied by a constant, as a stride is: `48*length != 48`.
+    It may be multiplied by a constant, as a stride is: `48*length != 48`. A size may be a sum, as the
+    number of windows is (`(n - 6)//3 + 1 != 1`), but no remainder.
     """
+    from torch.utils._sympy.functions import Mod, PythonMod
+
+    if unequal.rhs in (-1, 0, 1) and not unequal.lhs.has(Mod, PythonMod):
+        return True
     _, primitive = (unequal.lhs - unequal.rhs).expand().as_content_primitive()
     constant, product = primitive.as_coeff_Add()
     return constant in (0, 1, -1) and not product.is_Add
