@@ -76,14 +76,16 @@ def _computed_with_floats(program: torch.export.ExportedProgram) -> Iterator[_Si
     import torch
     from torch.utils._sympy.functions import ToFloat
 
-    seen = set()
+    seen = set[Any]()
     for node in program.graph.nodes:
         value = node.meta.get("val")
         for size in value.shape if isinstance(value, torch.Tensor) else [value]:
-            if isinstance(size, torch.SymInt) and size.node._expr not in seen:
-                seen.add(size.node._expr)
-                if size.node._expr.has(ToFloat):
-                    yield _Size(size.node._expr, node)
+            if not isinstance(size, torch.SymInt):
+                continue
+            expression: Any = size.node._expr
+            if expression not in seen and expression.has(ToFloat):
+                yield _Size(expression, node)
+            seen.add(expression)
 
 
 def _compiled(expression: Any) -> Callable[[dict[str, int], bool], int]:
@@ -103,7 +105,7 @@ def _compiled(expression: Any) -> Callable[[dict[str, int], bool], int]:
 
 def _place(node: Any) -> str:
     """Return the line of the model's code that an operator comes from, in parentheses."""
-    frames = [frame for frame in _FRAME.findall(node.meta.get("stack_trace") or "")]
+    frames: list[tuple[str, str, str]] = _FRAME.findall(node.meta.get("stack_trace") or "")
     places = [cite(*frame) for frame in frames if is_users(frame[0])]
     return f" ({places[-1]})" if places else ""
 

@@ -58,7 +58,7 @@ def test_a_size_that_float32_rounds_otherwise_is_refused_with_its_line(make_job:
 def test_a_scaled_picture_too_and_no_trace_takes_over(make_job: MakeJob) -> None:
     dims = {"batch": (1, 4), "length": (16, 128, 32)}
     job = make_job(Smaller(), {"x": ["batch", 3, "length"]}, dims)
-    with pytest.raises(InexactSizes, match="at length=100 .* 29, the model 28"):
+    with pytest.raises(InexactSizes, match=r"at length=100 .* 29, the model 28"):
         OnnxExporter().export(job, OnnxOptions(format="onnx"))
 
 
