@@ -68,11 +68,12 @@ class Examples:
         import torch
 
         dims = {}
-        for name, dim in self.facts.dims.items():
+        for number, (name, dim) in enumerate(self.facts.dims.items()):
             if dim.min != dim.max and hints:
                 dims[name] = torch.export.Dim.AUTO(min=dim.min, max=dim.max)
             elif dim.min != dim.max:
-                dims[name] = _export_dim(name, dim)
+                # A recipe's name may be none in Python: `batch-size`.
+                dims[name] = _export_dim(f"size_{number}", dim)
         if not dims:
             return None
         shapes = {}

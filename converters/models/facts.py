@@ -71,7 +71,8 @@ def study(
     exact = truth(module, probes, names, eager)
     repeat = largest_difference(first_run, second_run)
     half_notes = _half_notes(module, first_run[0])
-    notes = [*half_notes, *exact.notes, *refusals, *_repeat_notes(state, repeat)]
+    notes = [*half_notes, *_rank_notes(eager, probes), *exact.notes, *refusals]
+    notes += _repeat_notes(state, repeat)
     reference = Reference(list(probes), eager, exact.outputs, exact.dtype, repeat, notes)
     return facts, replace(
         reference,
@@ -223,7 +224,12 @@ def _names(
 
 
 def _spec(name: str, arrays: Sequence[np.ndarray[Any, Any]], probes: Sequence[Probe]) -> TensorSpec:
-    """Return the spec of an output; dynamic dimensions get the names of the inputs' they follow."""
+    """Return the spec of an output; dynamic dimensions get the names of the inputs' they follow.
+
+    An output that has fewer axes at some sizes is described by the others: see `_rank_notes`.
+    """
+    alike = [index for index, array in enumerate(arrays) if array.ndim == arrays[0].ndim]
+    arrays, probes = [arrays[index] for index in alike], [probes[index] for index in alike]
     shape: list[int | str] = []
     for axis in range(arrays[0].ndim):
         sizes = [array.shape[axis] for array in arrays]
@@ -237,6 +243,21 @@ def _spec(name: str, arrays: Sequence[np.ndarray[Any, Any]], probes: Sequence[Pr
         raise UsageError(
             f"output {name!r} is {arrays[0].dtype}{shape}, which no exporter here can write"
         ) from error
+
+
+def _rank_notes(eager: Sequence[Arrays], probes: Sequence[Probe]) -> list[str]:
+    """Return notes on outputs whose number of axes depends on sizes, as after `squeeze()`."""
+    notes = []
+    for name, first in eager[0].items():
+        for outputs, probe in zip(eager, probes, strict=True):
+            if (axes := outputs[name].ndim) != first.ndim:
+                notes.append(
+                    f"output {name!r} has {first.ndim} axes at {probes[0].name}, {axes} at "
+                    f"{probe.name}, which not each engine can do: does forward() call squeeze() "
+                    "without a dimension?"
+                )
+                break
+    return notes
 
 
 def _followed_dim(sizes: Sequence[int], probes: Sequence[Probe]) -> str | None:

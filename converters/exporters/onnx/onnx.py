@@ -15,6 +15,7 @@ from converters.exporters.base import Attempt, Exporter, check_precision, try_in
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.counts import count_nodes
 from converters.exporters.onnx.optimize import optimize_graph
+from converters.exporters.onnx.sizes import InexactSizes
 from converters.exporters.onnx.write import (
     MODEL_FILE,
     check_graph,
@@ -174,6 +175,8 @@ def _judge_trace(attempt: Attempt, options: OnnxOptions) -> list[str]:
         return []
     chosen = options.exporter == "torchscript"
     refusal = attempt.errors.get("dynamo")
+    if isinstance(refusal, InexactSizes):  # the trace's Resize would compute the same
+        raise refusal
     return judge(attempt.result, chosen, "`exporter: torchscript`", refusal)
 
 

@@ -10,6 +10,7 @@ from converters.errors import ExportError
 from converters.exporters.job import ExportJob
 from converters.exporters.onnx.ends import name_ends
 from converters.exporters.onnx.limits import check_versions
+from converters.exporters.onnx.sizes import check_size_arithmetic, exact_division
 from converters.exporters.torch.program import capture_program
 from converters.exporters.torch.tracing import Trace, watched_trace
 from converters.graph.names import value_names
@@ -56,6 +57,7 @@ def export_dynamo(job: ExportJob, opset: int, path: Path) -> None:
 
     Raises:
         NarrowSizes: the graph would be right for fewer sizes than the recipe allows.
+        InexactSizes: it would compute some sizes otherwise than the model.
         ExportError, and any exception of torch's exporter.
     """
     import torch
@@ -69,11 +71,13 @@ def export_dynamo(job: ExportJob, opset: int, path: Path) -> None:
             stack.enter_context(register_lstm_while_loop_decomposition())
             stack.enter_context(register_gru_while_loop_decomposition())
         exported = capture_program(job, oblivious=True).result
+        check_size_arithmetic(exported, job.facts)
         program = torch.onnx.export(
             exported,
             dynamo=True,
             opset_version=opset,
             dynamic_shapes=_axis_names(job),
+            custom_translation_table=exact_division(exported),
             verbose=False,
         )
     if program is None:

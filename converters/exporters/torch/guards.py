@@ -66,6 +66,14 @@ def find_guards(program: torch.export.ExportedProgram, facts: ModelFacts) -> lis
     return guards
 
 
+def names_of_symbols(
+    program: torch.export.ExportedProgram, facts: ModelFacts
+) -> Mapping[Any, tuple[str, int]]:
+    """Return the dimension of each symbol of a program, and the factor by which it is larger."""
+    axes = _symbolic_axes(program, facts)
+    return _names(axes, axes[0].size.node.shape_env) if axes else {}
+
+
 def drop_operators_guards(program: torch.export.ExportedProgram) -> None:
     """Drop guards by which operators set sizes 0 and 1 apart, after `check_sizes`.
 
@@ -113,16 +121,18 @@ def _names(axes: list[_Axis], environment: Any) -> dict[Any, tuple[str, int]]:
 
 def _guard(guard: Any, names: Mapping[Any, tuple[str, int]]) -> Guard:
     import sympy
+    import torch
     from torch.utils._sympy.printers import PythonPrinter
 
     symbols = sorted(guard.expr.free_symbols, key=str)
     used = {str(symbol): names[symbol] for symbol in symbols}
     code = compile(PythonPrinter().doprint(guard.expr), "<guard>", "eval")
+    modules = {"math": math, "torch": torch}  # roots and quotients are functions of torch
 
     def holds(sizes: Mapping[str, int]) -> bool:
         values = {symbol: sizes[name] // factor for symbol, (name, factor) in used.items()}
         try:
-            return bool(eval(code, {"math": math}, values))  # noqa: S307 - torch wrote the code
+            return bool(eval(code, modules, values))  # noqa: S307 - torch wrote the code
         except ZeroDivisionError:  # a size that the condition was never meant for
             return False
 
@@ -146,6 +156,7 @@ def _is_operators_choice(guard: Any) -> bool:
     sets_apart = isinstance(expression, sympy.Ne) and _sets_apart_0_or_1(expression)
     # What follows for a size that is not 0 or 1.
     sets_apart |= isinstance(expression, sympy.Ge) and expression.rhs in (1, 2)
+    sets_apart |= isinstance(expression, sympy.Lt) and expression.lhs in (0, 1)
     if not sets_apart or place is None or isinstance(place, str):
         return False
     folder = Path(torch.__file__).parent
@@ -156,8 +167,13 @@ def _is_operators_choice(guard: Any) -> bool:
 def _sets_apart_0_or_1(unequal: Any) -> bool:
     """Return whether `a != b` says of a size, or a product of sizes, that it is not 0, or not 1.
 
-    It may be multiplied by a constant, as a stride is: `48*length != 48`.
+    It may be multiplied by a constant, as a stride is: `48*length != 48`. A size may be a sum, as the
+    number of windows is (`(n - 6)//3 + 1 != 1`), but no remainder.
     """
+    from torch.utils._sympy.functions import Mod, PythonMod
+
+    if unequal.rhs in (-1, 0, 1) and not unequal.lhs.has(Mod, PythonMod):
+        return True
     _, primitive = (unequal.lhs - unequal.rhs).expand().as_content_primitive()
     constant, product = primitive.as_coeff_Add()
     return constant in (0, 1, -1) and not product.is_Add

@@ -16,9 +16,6 @@ def user_frame() -> FrameType | None:
 
     Torch's own frames do not count, nor do those of Burnish that torch has called back.
     """
-    import torch
-
-    torch_folder = f"{Path(torch.__file__).parent}{os.sep}"
     frame: FrameType | None = sys._getframe(1)
     in_callback = True
     while frame is not None:
@@ -26,11 +23,18 @@ def user_frame() -> FrameType | None:
         is_burnish = path.startswith(_CONVERTERS)
         if is_burnish and not in_callback:
             return None
-        if not is_burnish and not path.startswith((torch_folder, "<")):
+        if not is_burnish and is_users(path):
             return frame
         in_callback = in_callback and is_burnish
         frame = frame.f_back
     return None
+
+
+def is_users(path: str) -> bool:
+    """Return whether a file is the model's code, not torch's."""
+    import torch
+
+    return not path.startswith((f"{Path(torch.__file__).parent}{os.sep}", "<"))
 
 
 def source_line() -> str | None:

@@ -26,6 +26,7 @@ _LOOKS = frozenset(
         "__bool__",
         "__complex__",
         "__contains__",
+        "__dlpack__",
         "__float__",
         "__index__",
         "__int__",
@@ -220,7 +221,7 @@ def depends_on_values(value: Any, inputs: int, only_size: bool = False) -> bool:
             if not only_size and _is_input(current, node, inputs):
                 return True
             continue
-        if only_size and (kind in _SIZED_BY_VALUES or _picks_by_mask(node)):
+        if only_size and _sized_by_values(node):
             return True
         for position, argument in enumerate(node.inputs()):
             of_size = _holds_tensors(argument) and (only_size or _reads_size(kind, position))
@@ -247,6 +248,13 @@ def _is_input(value: Any, node: Any, inputs: int) -> bool:
     tensors = [output for output in node.outputs() if output.type().kind() != "ClassType"]
     positions = [output.unique() for output in tensors]
     return positions.index(value.unique()) < inputs
+
+
+def _sized_by_values(node: Any) -> bool:
+    """Return whether the size of an operator's result depends on values."""
+    kind = node.kind()
+    only_condition = kind == "aten::where" and len(list(node.inputs())) == 1
+    return kind in _SIZED_BY_VALUES or only_condition or _picks_by_mask(node)
 
 
 def _picks_by_mask(node: Any) -> bool:

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import types
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from converters.models.calls.annotations import (
+    element_hints,
+    hints_of_fields,
+    hints_of_parameters,
+    is_tuple,
+    mapping_class,
+)
 from runtimes.errors import UsageError
 from runtimes.registry import nearest
 
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 _MISSPELT = 0.8
-"""Similarity from which a name for **kwargs counts as a parameter's: `atention_mask`."""
+"""Similarity from which a name counts as a misspelt parameter's: `atention_mask`."""
 _IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -84,27 +89,46 @@ def bind(module: torch.nn.Module, names: Sequence[str]) -> Binding:
     missing, or if it takes fewer arguments than there are inputs in order.
     """
     parameters = _parameters(module)
+    if parameters is None:
+        return Binding(tuple(names), {}, plain=True)
     roots = list(dict.fromkeys(name.split(".")[0] for name in names))
-    named = [root for root in roots if root in parameters and not _is_variadic(parameters[root])]
+    rest = _rest(names, parameters)
+    named = [root for root in roots if root == rest or _is_usual(parameters.get(root))]
     kinds = {parameter.kind for parameter in parameters.values()}
     takes_any = inspect.Parameter.VAR_KEYWORD in kinds
     only_names = takes_any and not kinds & {*_IN_ORDER, inspect.Parameter.VAR_POSITIONAL}
     if not named and not only_names:
         _check_count(names, parameters)
-        return Binding(tuple(names), {}, plain=True)
+        _check_order(names, parameters)
+        # torch.export takes *args for one argument.
+        plain = sum(parameter.kind in _IN_ORDER for parameter in parameters.values()) >= len(names)
+        return Binding(tuple(names), {}, plain)
     _check_names(roots, named, parameters, takes_any)
-    return _by_name(module, names, roots, parameters)
+    return _by_name(module, names, roots, parameters, rest)
 
 
-def _parameters(module: torch.nn.Module) -> Mapping[str, inspect.Parameter]:
+def _parameters(module: torch.nn.Module) -> Mapping[str, inspect.Parameter] | None:
+    """Return the parameters of forward(); None for compiled code, which is called in order."""
     try:
         return inspect.signature(module.forward).parameters
-    except (ValueError, TypeError):  # compiled code has no signature: it is called in order
-        return inspect.signature(lambda *inputs: inputs).parameters
+    except (ValueError, TypeError):
+        return None
 
 
 def _is_variadic(parameter: inspect.Parameter) -> bool:
     return parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _is_usual(parameter: inspect.Parameter | None) -> bool:
+    return parameter is not None and not _is_variadic(parameter)
+
+
+def _rest(names: Sequence[str], parameters: Mapping[str, inspect.Parameter]) -> str | None:
+    """Return the name of `*rest` if inputs are named after its elements: `rest.0`."""
+    for name, parameter in parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL and name not in names:
+            return name if any(each.startswith(f"{name}.") for each in names) else None
+    return None
 
 
 def _by_name(
@@ -112,11 +136,15 @@ def _by_name(
     names: Sequence[str],
     roots: Sequence[str],
     parameters: Mapping[str, inspect.Parameter],
+    rest: str | None,
 ) -> Binding:
-    """Return the binding by name; positional-only parameters go by position."""
-    hints = _hints(module)
+    """Return the binding by name; positional-only parameters go by position.
+
+    So do all those in front of `*rest`, if that gets inputs.
+    """
+    hints = hints_of_parameters(module)
     parts = {root: _part(root, names, hints.get(root)) for root in roots}
-    positional = _positional_only(roots, parameters)
+    positional = _positional_only(roots, parameters, rest)
     keyword = {root: part for root, part in parts.items() if root not in positional}
     usual = inspect.Parameter.POSITIONAL_OR_KEYWORD
     plain = all(
@@ -127,20 +155,25 @@ def _by_name(
     # have always taken it.
     if plain and len(names) == 1 and next(iter(parameters)) == names[0]:
         return Binding(tuple(names), {}, plain=True)
-    return Binding(tuple(parts[name] for name in positional), keyword, plain)
+    in_order: list[Part] = []
+    for name in positional:
+        part = parts[name]
+        in_order += part.parts.values() if name == rest and isinstance(part, Container) else [part]
+    return Binding(tuple(in_order), keyword, plain)
 
 
 def _positional_only(
-    roots: Sequence[str], parameters: Mapping[str, inspect.Parameter]
+    roots: Sequence[str], parameters: Mapping[str, inspect.Parameter], rest: str | None
 ) -> list[str]:
     """Return the names that can only go by position, in the order of forward().
 
     Raises UsageError if a parameter before one of them has no input.
     """
+    kinds = _IN_ORDER if rest else (inspect.Parameter.POSITIONAL_ONLY,)
     positional = []
     missing = ""
     for name, parameter in parameters.items():
-        if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
+        if parameter.kind not in kinds and name != rest:
             continue
         if name not in roots:
             missing = missing or name
@@ -174,11 +207,20 @@ def _check_names(
             continue
         if takes_any and not difflib.get_close_matches(root, free, 1, _MISSPELT):
             continue
+        hint = nearest(root, free)
         raise UsageError(
             f"inputs: forward({_listed(parameters)}) has a parameter {named[0]!r} but none "
-            f"{root!r}{nearest(root, free)}. Name all inputs after parameters of forward(), or "
-            "none: then they go in order"
+            f"{root!r}{hint}{'' if hint.endswith('?') else '.'} Name all inputs after parameters of "
+            f"forward(), or none: then they go in order{_of_rest(parameters)}"
         )
+
+
+def _of_rest(parameters: Mapping[str, inspect.Parameter]) -> str:
+    """Return a hint how inputs for `*rest` are named, if forward() has that."""
+    for name, parameter in parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            return f". Those for *{name} are {name}.0, {name}.1"
+    return ""
 
 
 def _check_count(names: Sequence[str], parameters: Mapping[str, inspect.Parameter]) -> None:
@@ -196,16 +238,29 @@ def _check_count(names: Sequence[str], parameters: Mapping[str, inspect.Paramete
     )
 
 
+def _check_order(names: Sequence[str], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Raise UsageError if all names look like misspelt parameters, and in order would be others.
+
+    `keys` and `querys` for forward(query, key) would be exchanged without a word.
+    """
+    usual = [name for name, parameter in parameters.items() if parameter.kind in _IN_ORDER]
+    meant = []
+    for name in names:
+        meant += difflib.get_close_matches(name, usual, 1, _MISSPELT)
+    if len(set(meant)) != len(names) or meant == usual[: len(names)]:
+        return
+    pairs = zip(names, meant, usual, strict=False)
+    wrong = [(name, close, place) for name, close, place in pairs if close != place]
+    name, close, place = wrong[0]
+    raise UsageError(
+        f"inputs: forward({_listed(parameters)}) has no parameter {name!r}; did you mean {close!r}? "
+        f"In order, as inputs go if forward() has none of their names, it would be {place!r}"
+    )
+
+
 def _listed(parameters: Mapping[str, inspect.Parameter]) -> str:
     bare = [parameter.replace(annotation=parameter.empty) for parameter in parameters.values()]
     return str(inspect.Signature(bare))[1:-1]
-
-
-def _hints(module: torch.nn.Module) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(module.forward)
-    except Exception:  # an annotation is code of the user's, which may refer to what is not there
-        return {}
 
 
 def _part(path: str, names: Sequence[str], hint: Any) -> Part:
@@ -221,62 +276,19 @@ def _part(path: str, names: Sequence[str], hint: Any) -> Part:
         raise UsageError(f"inputs: {path!r} is an input, and {prefix + below[0]!r} a part of it")
     keys = list(dict.fromkeys(name.split(".")[0] for name in below))
     if not all(key.isdecimal() for key in keys):
-        inner = _hints_of_fields(hint)
+        inner = hints_of_fields(hint)
         parts = {key: _part(prefix + key, names, inner.get(key)) for key in keys}
-        return Container(_mapping_class(hint), parts)
+        return Container(mapping_class(hint), parts)
     for index in range(len(keys)):
         if str(index) not in keys:
             raise UsageError(
                 f"inputs: there are {len(keys)} parts of {path!r}, but no {path}.{index}"
             )
-    element = _element_hints(hint, len(keys))
+    element = element_hints(hint, len(keys))
     ordered = {
         str(index): _part(f"{prefix}{index}", names, element[index]) for index in range(len(keys))
     }
-    return Container(tuple if _origin(hint) is tuple else list, ordered)
-
-
-def _candidates(hint: Any) -> Iterator[Any]:
-    """Yield an annotation, or the members of a union."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        for member in typing.get_args(hint):
-            yield from _candidates(member)
-    else:
-        yield hint
-
-
-def _origin(hint: Any) -> Any:
-    """Return the class of an annotation without its parameters; of a union, the first container."""
-    origins = [typing.get_origin(member) or member for member in _candidates(hint)]
-    return next((origin for origin in origins if origin in (list, tuple, dict)), None)
-
-
-def _mapping_class(hint: Any) -> Callable[..., Any]:
-    """Return dict, or the data class or named tuple that an annotation names."""
-    for member in _candidates(hint):
-        is_class = isinstance(member, type)
-        if is_class and (is_dataclass(member) or hasattr(member, "_fields")):
-            return typing.cast("Callable[..., Any]", member)
-    return dict
-
-
-def _hints_of_fields(hint: Any) -> dict[str, Any]:
-    container = _mapping_class(hint)
-    try:
-        return {} if container is dict else typing.get_type_hints(container)
-    except Exception:  # as in `_hints`
-        return {}
-
-
-def _element_hints(hint: Any, count: int) -> list[Any]:
-    """Return the annotations of the elements of a list or tuple."""
-    for member in _candidates(hint):
-        arguments = typing.get_args(member)
-        if len(arguments) == count and typing.get_origin(member) is tuple:
-            return list(arguments)
-        if arguments:
-            return [arguments[0]] * count
-    return [None] * count
+    return Container(tuple if is_tuple(hint) else list, ordered)
 
 
 def _filled(part: Part, tensors: Mapping[str, torch.Tensor]) -> Any:

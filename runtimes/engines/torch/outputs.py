@@ -72,7 +72,8 @@ def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, torch.Tensor]]:
     if children is None:
         place = f" in {'.'.join(map(str, path))}" if path else ""
         raise UsageError(
-            f"the model returns a {type(value).__name__}{place}; only tensors can be exported"
+            f"the model returns a {type(value).__name__}{place}; only tensors can be exported: "
+            "return None there, or leave it out in a module around the model"
         )
     for key, child in children:
         yield from _leaves(child, (*path, key))

@@ -55,6 +55,16 @@ def test_a_size_that_follows_no_input_gets_a_name_of_its_own() -> None:
     assert facts.outputs["output"].shape == ("output_0", 4)
 
 
+@pytest.mark.parametrize("best", [1, 2])
+def test_an_output_with_fewer_axes_at_some_sizes_is_noted(best: int) -> None:
+    module = nn.Sequential(nn.Linear(4, 1), Call(lambda x: x.squeeze()))
+    inputs, dims = {"x": TensorSpec(shape=("batch", 4))}, {"batch": DimRange(opt=best, max=4)}
+    probes = synthetic_probes(inputs, dims)
+    facts, reference = study(module, inputs, dims, probes, None, None)
+    assert facts.outputs["output"].shape == (() if best == 1 else ("batch",))
+    assert any("squeeze() without a dimension?" in note for note in reference.notes)
+
+
 def test_the_output_of_a_classifier_is_called_logits() -> None:
     assert list(facts_of(nn.Linear(4, 3), task="classification")[0].outputs) == ["logits"]
 

@@ -23,6 +23,25 @@ class Twice(nn.Module):
         return x * 2 if x.shape[1] < 100 else x
 
 
+class Rooted(nn.Module):
+    """A guard that torch writes with functions of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept = max(1, int(0.7 * x.shape[1]))
+        return x[:, :kept].sum(1)
+
+
+class Frames(nn.Module):
+    """A product over windows, of which the shortest input has one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.project(x.unfold(1, 6, 3))  # type: ignore[no-any-return]
+
+
 class Gram(nn.Module):
     """A product whose operator sets size 1 apart."""
 
@@ -67,6 +86,26 @@ def test_a_guard_has_the_dimension_and_the_line_of_its_condition(
     assert guard.source is not None
     assert guard.source.startswith("test_guards.py, line ")
     assert "x.shape[1] < 100" in guard.source
+
+
+@pytest.mark.parametrize("oblivious", [False, True])
+def test_an_operators_choice_at_a_single_window_restricts_nothing(
+    oblivious: bool, make_job: MakeJob
+) -> None:
+    job = make_job(Frames(), {"x": ["batch", "n"]}, {"batch": (1, 4), "n": (6, 40, 16)})
+    module = capture_program(job, oblivious=oblivious).result.module()
+    for size in (6, 8, 9, 11, 40):
+        x = torch.randn(1, size)
+        torch.testing.assert_close(module(x), job.module(x))
+
+
+def test_guards_with_quotients_of_sizes_are_evaluated(make_job: MakeJob) -> None:
+    dims = {"batch": (1, 4), "length": (8, 64, 16)}
+    job = make_job(Rooted(), {"x": ["batch", "length"]}, dims)
+    module = capture_program(job).result.module()
+    for size in (8, 9, 33, 64):
+        x = torch.randn(2, size)
+        torch.testing.assert_close(module(x), job.module(x))
 
 
 @pytest.mark.parametrize("method", ["non-strict", "strict"])

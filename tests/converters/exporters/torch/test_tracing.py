@@ -57,6 +57,14 @@ def counted(x: torch.Tensor) -> torch.Tensor:
     return x * len(torch.nonzero(x > 0))
 
 
+def located(x: torch.Tensor) -> torch.Tensor:
+    return x * 2 if torch.where(x > 0)[0].shape[0] > 3 else x
+
+
+def exchanged(x: torch.Tensor) -> torch.Tensor:
+    return x * float(np.from_dlpack(x.detach())[0, 0])
+
+
 def compared(x: torch.Tensor) -> torch.Tensor:
     return x * 2 if torch.equal(x, x.round()) else x
 
@@ -115,7 +123,10 @@ class Function(nn.Module):
         return self.function(x)
 
 
-VALUES = [branch, item, listed, array, copied, masked, counted, compared, filled]
+VALUES = [
+    *(branch, item, listed, array, copied),
+    *(masked, counted, located, exchanged, compared, filled),
+]
 SIZES = [size, size_of_parts, size_as_number, rows]
 NOTHING = [constant, zeros_like_it, aware]
 

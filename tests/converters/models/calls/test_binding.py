@@ -56,6 +56,12 @@ def test_names_that_forward_has_not_go_in_order() -> None:
     assert called(lambda self, *args, **kwargs: 0, ["b", "a"]) == (["b", "a"], {})
 
 
+def test_any_number_of_arguments_is_not_plain() -> None:
+    """torch.export counts *args as one."""
+    assert not bind(module_of(lambda self, *inputs: 0), ["a", "b"]).plain
+    assert bind(module_of(lambda self, x, y, *rest: 0), ["a", "b"]).plain
+
+
 def test_names_with_dots_go_in_order_if_forward_has_none_of_them() -> None:
     assert called(lambda self, x, y: 0, ["a.0", "a.1"]) == (["a.0", "a.1"], {})
 
@@ -80,6 +86,24 @@ def test_more_inputs_than_places() -> None:
         called(lambda self, features: 0, ["x", "y"])
     with pytest.raises(UsageError, match=r"in order it takes 0, not 1; did you mean 'scale'\?"):
         called(lambda self, *, scale: 0, ["scales"])
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["keys", "querys"], "no parameter 'keys'; did you mean 'key'.* it would be 'query'"),
+        (["keys"], "did you mean 'key'"),
+    ],
+)
+def test_misspelt_names_are_not_exchanged(names: list[str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        called(lambda self, query=None, key=None: 0, names)
+
+
+@pytest.mark.parametrize("names", [["querys", "keys"], ["input1", "input2"], ["keys", "image"]])
+def test_names_of_their_own_still_go_in_order(names: list[str]) -> None:
+    assert called(lambda self, query, key: 0, names) == (names, {})
+    assert called(lambda self, input_0, input_1: 0, names) == (names, {})
 
 
 def test_keyword_only_and_any_keywords() -> None:
@@ -116,6 +140,18 @@ def test_positions_are_elements_of_a_list_or_tuple(hint: Any, expected: Any) -> 
 
     forward.__annotations__["xs"] = hint
     assert called(forward, ["xs.1", "xs.0"]) == ([], {"xs": expected})
+
+
+def test_the_elements_of_any_further_arguments_go_by_their_number() -> None:
+    def forward(self: Any, x: Any, *rest: Any, scale: Any = 1) -> None: ...
+
+    names = ["scale", "rest.1", "rest.0", "x"]
+    assert called(forward, names) == (["x", "rest.0", "rest.1"], {"scale": "scale"})
+    assert called(lambda self, *xs: 0, ["xs.1", "xs.0"]) == (["xs.0", "xs.1"], {})
+    with pytest.raises(UsageError, match=r"none 'y'.* Those for \*rest are rest\.0, rest\.1"):
+        called(forward, ["x", "y"])
+    with pytest.raises(UsageError, match="takes 'rest' by position only, after 'x'"):
+        called(forward, ["rest.0"])
 
 
 @pytest.mark.parametrize("made", [dict, Pair, Named])

@@ -94,6 +94,13 @@ def test_a_model_whose_mask_is_as_long_as_two_inputs_is_told_so() -> None:
         study(Cached(), inputs, dims, synthetic_probes(inputs, dims), None, None)
 
 
+def test_two_dimensions_that_must_be_equal_are_named() -> None:
+    refused = [{"batch": 1, "n": 2, "m": 20}, {"batch": 2, "n": 3, "m": 2}]
+    accepted = [{"batch": 1, "n": 4, "m": 4}, {"batch": 3, "n": 20, "m": 20}]
+    message = describe_refusals(refused, accepted, "RuntimeError: no")
+    assert message.endswith("; those that it takes fit `m: n`: state this relation in `dims:`")
+
+
 def test_only_some_sizes_are_listed() -> None:
     refused = [{"n": size} for size in range(5, 15)]
     assert "n=5; n=6; n=7, ... (" in describe_refusals(refused, [{"n": 4}], "E: e")
