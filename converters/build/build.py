@@ -21,6 +21,7 @@ from converters.plan.step_graph import StepGraph
 from converters.plan.work import LOAD, LoadedFacts
 from converters.sources.load import code_notes
 from converters.steps.cache import CACHE_LIMIT, StepCache
+from converters.steps.dependencies import unseen_note
 from converters.steps.runner import Runner, StepFailed
 from converters.steps.workers.local import LocalWorker
 from runtimes.errors import BurnishError, Unavailable, UsageError
@@ -50,8 +51,10 @@ def steps_runner(
     logs, scratch = output / LOGS, scratch or output
     logs.mkdir(parents=True, exist_ok=True)
     # The output folder as a whole is an input: a recipe and its code may lie in it.
-    ignored = [logs, scratch, output / CHANGED]
-    ignored += [output / artifact.name for artifact in plan.artifacts]
+    ignored = [output / CHANGED]
+    if scratch != output:
+        ignored.append(scratch)
+    outputs = [logs, *(output / artifact.name for artifact in plan.artifacts)]
     cache = None
     if options.cache:
         cache = StepCache(machine.cache_folder() / "steps", plan.folder, CACHE_LIMIT)
@@ -61,6 +64,7 @@ def steps_runner(
         logs=logs,
         command=_reproduce_command(plan),
         ignored=tuple(ignored),
+        outputs=tuple(outputs),
         limits=options.limits,
         progress=progress,
         preloads="converters.build._preload",
@@ -193,6 +197,7 @@ class _BuildRun:
                 *code_notes(self.graph.source),
                 *loaded.notes,
                 *runner.notes,
+                *unseen_note(name for parts in runner.parts.values() for name in parts),
                 *cached_verdicts_note(rows),
             ],
             seconds={name: round(value, 3) for name, value in seconds.items()},

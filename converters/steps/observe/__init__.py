@@ -1,0 +1,1 @@
+"""What a step looks at while it runs."""
