@@ -188,7 +188,7 @@ class Trace:
         """Return whether an opened file is an input."""
         if self._is_users(path):
             return True
-        if path not in self.record.asked:
+        if path not in self.record.users_files:
             return False
         in_outputs = any(Path(path).is_relative_to(folder) for folder in self.outputs)
         return in_outputs or path.startswith(_SHARED)

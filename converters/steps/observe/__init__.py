@@ -1,1 +1,1 @@
-"""What a step looks at while it runs."""
+"""Observation of a step: the files, variables and modules that it looks at."""

@@ -1,7 +1,7 @@
 """Whose call it is: that of the user's code, of an installed package, or of Burnish.
 
-A library looks at hundreds of files and variables that are no input of a step. What counts is
-what the user's code looks at itself, or has a library look at. Python's own modules (`pathlib`,
+A library looks at hundreds of files and variables that are no input of a step. Those count that
+the user's code looks at itself, or has a library look at. Python's own modules (`pathlib`,
 `os.path`) act for their caller and are passed over.
 """
 

@@ -39,7 +39,7 @@ class Record:
 
     Attributes:
         opened, written, listed: absolute paths.
-        asked: those of the opened paths that the user's code opened, itself or through a package.
+        users_files: those of the opened paths that the user's code opened, itself or through a package.
         linked: libraries that were loaded by their path.
         existing: paths of which only the existence was asked for.
         statuses: paths whose size or times the user's code asked for.
@@ -53,7 +53,7 @@ class Record:
     opened: set[str] = field(default_factory=set)
     written: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
-    asked: set[str] = field(default_factory=set)
+    users_files: set[str] = field(default_factory=set)
     linked: set[str] = field(default_factory=set)
     existing: set[str] = field(default_factory=set)
     statuses: set[str] = field(default_factory=set)
@@ -79,8 +79,8 @@ class Record:
                 self.unseen.add(SYSTEM_STATE)
             return
         self.opened.add(name)
-        if name not in self.asked and serves_user():
-            self.asked.add(name)
+        if name not in self.users_files and serves_user():
+            self.users_files.add(name)
 
     def _is_read_too(self, name: str, flags: int) -> bool:
         """Return whether a file that is opened for writing had content from before the step."""
