@@ -10,7 +10,13 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from converters.build.folders import check_replaceable, output_folder, remove_changed_models
+from converters.build.folders import (
+    check_names,
+    check_replaceable,
+    lock_notes,
+    output_folder,
+    remove_changed_models,
+)
 from converters.build.make import Maker
 from converters.build.options import DEFAULTS, BuildOptions
 from converters.build.prove import Prover
@@ -55,10 +61,13 @@ def steps_runner(
     if scratch != output:
         ignored.append(scratch)
     outputs = [logs, *(output / artifact.name for artifact in plan.artifacts)]
-    cache = None
+    cache, notes = None, lock_notes(output)
     if options.cache:
         cache = StepCache(machine.cache_folder() / "steps", plan.folder, CACHE_LIMIT)
         ignored.append(cache.folder.parent)
+        if problem := cache.problem():
+            notes.append(f"no results are cached: {cache.folder}: {problem}")
+            cache = None
     worker = LocalWorker(
         home=plan.folder,
         logs=logs,
@@ -78,6 +87,7 @@ def steps_runner(
         jobs=options.most_jobs,
         progress=progress,
         fresh=options.fresh,
+        notes=notes,
     )
 
 
@@ -117,6 +127,7 @@ def build(
     if not find_spec("torch"):
         raise Unavailable("converting needs PyTorch: pip install 'burnish[convert]'")
     output = output.resolve()  # the user's factory may change the working directory
+    check_names(output, plan.folder)
     check_replaceable(plan, output)
     graph = StepGraph.of(plan, source_of(plan))
     with output_folder(output) as scratch:
