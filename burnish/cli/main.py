@@ -26,6 +26,7 @@ from burnish.cli.verb import (
     say,
     verb,
 )
+from runtimes.process.streams import open_streams
 
 _MIN_MEMORY = 200 * 10**6  # bytes: PyTorch alone needs more
 
@@ -253,4 +254,5 @@ for function in (bench, debug, inspect, run, cache, doctor, keygen, sign, verify
 
 def main() -> None:
     """Run the command line: the console script."""
+    open_streams()
     app()

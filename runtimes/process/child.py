@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from runtimes.errors import BurnishError
+from runtimes.machine.telemetry import refuse_telemetry
+from runtimes.process.leftovers import remove_server_folder, survive_group
+from runtimes.process.streams import open_streams
 from runtimes.progress import Counts, report_to
 
 _PR_SET_PDEATHSIG = 1
@@ -127,6 +130,8 @@ def _settle(log: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setsid()
+    open_streams()
+    refuse_telemetry()
     sys.stdout.flush()
     sys.stderr.flush()
     target = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -151,9 +156,12 @@ def ending_with_parent() -> Iterator[None]:
         yield
         return
     parent = os.getppid()
+    survive_group()
+    refuse_telemetry()
 
     def look(*_: object) -> None:
         if os.getppid() != parent:
+            remove_server_folder()
             os._exit(1)
 
     before = signal.signal(signal.SIGALRM, look)
@@ -164,7 +172,14 @@ def ending_with_parent() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         # The last registered function runs first. Tearing down all imports would take a second.
-        atexit.register(os._exit, 0)
+        atexit.register(_end, parent)
+
+
+def _end(parent: int) -> None:
+    """End the fork server without tearing down its imports; clean up if its parent was killed."""
+    if os.getppid() != parent:
+        remove_server_folder()
+    os._exit(0)
 
 
 def _all_cores() -> None:

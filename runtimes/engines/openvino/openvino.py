@@ -17,6 +17,7 @@ from runtimes.engines.openvino.safety import check_ir
 from runtimes.errors import ArtifactError, InputError
 from runtimes.machine.intel import INSTALL, PLUGINS
 from runtimes.machine.machine import cache_folder
+from runtimes.machine.telemetry import refuse_telemetry
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays, DimRange, Dims, Specs, best_sizes, mismatch
 
@@ -63,6 +64,7 @@ class OpenVinoRuntime:
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Read the IR and compile it for the sizes to be fastest at."""
+        refuse_telemetry()
         import openvino
 
         check_ir(artifact)
@@ -215,6 +217,7 @@ def properties(
 
 @cache
 def _capabilities(plugin: str) -> tuple[str, ...]:
+    refuse_telemetry()
     import openvino
 
     return tuple(openvino.Core().get_property(plugin, "OPTIMIZATION_CAPABILITIES"))
