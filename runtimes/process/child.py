@@ -172,13 +172,12 @@ def ending_with_parent() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         # The last registered function runs first. Tearing down all imports would take a second.
-        atexit.register(_end, parent)
+        atexit.register(_end)
 
 
-def _end(parent: int) -> None:
-    """End the fork server without tearing down its imports; clean up if its parent was killed."""
-    if os.getppid() != parent:
-        remove_server_folder()
+def _end() -> None:
+    """End the fork server, whose parent has ended, without tearing down its imports."""
+    remove_server_folder()
     os._exit(0)
 
 
