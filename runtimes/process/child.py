@@ -20,7 +20,7 @@ from typing import Any
 
 from runtimes.errors import BurnishError
 from runtimes.machine.telemetry import refuse_telemetry
-from runtimes.process.leftovers import remove_server_folder, survive_group
+from runtimes.process.leftovers import end_server, server_folder, survive_group
 from runtimes.process.streams import open_streams
 from runtimes.progress import Counts, report_to
 
@@ -155,14 +155,13 @@ def ending_with_parent() -> Iterator[None]:
     if not any("multiprocessing.forkserver" in argument for argument in sys.orig_argv):
         yield
         return
-    parent = os.getppid()
+    parent, folder = os.getppid(), server_folder()
     survive_group()
     refuse_telemetry()
 
     def look(*_: object) -> None:
         if os.getppid() != parent:
-            remove_server_folder()
-            os._exit(1)
+            end_server(folder)
 
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
@@ -172,13 +171,7 @@ def ending_with_parent() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         # The last registered function runs first. Tearing down all imports would take a second.
-        atexit.register(_end)
-
-
-def _end() -> None:
-    """End the fork server, whose parent has ended, without tearing down its imports."""
-    remove_server_folder()
-    os._exit(0)
+        atexit.register(end_server, folder)
 
 
 def _all_cores() -> None:

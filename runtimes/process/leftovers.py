@@ -13,6 +13,7 @@ import shutil
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 _PREFIX = "pymp-"
 _SERVER = re.compile(r"forkserver import main; main\((\d+)")
@@ -24,12 +25,19 @@ def survive_group() -> None:
         os.setsid()
 
 
-def remove_server_folder() -> None:
-    """Remove the folder of the socket at which this fork server listens."""
+def server_folder() -> Path | None:
+    """Return the folder of the socket at which this fork server listens, while it is open."""
     for argument in sys.orig_argv:
         if listening := _SERVER.search(argument):
             with contextlib.suppress(OSError):
                 with socket.socket(fileno=os.dup(int(listening[1]))) as listener:
                     folder = Path(listener.getsockname()).parent
-                if folder.name.startswith(_PREFIX):
-                    shutil.rmtree(folder)
+                return folder if folder.name.startswith(_PREFIX) else None
+    return None
+
+
+def end_server(folder: Path | None) -> NoReturn:
+    """End the fork server, whose parent has ended, without tearing down its imports."""
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
