@@ -98,8 +98,13 @@ class Compiler:
     blobs: BlobFolder | None = None
 
     def compile(self, model: Any) -> Any:
-        """Compile a model. Raises OpenVINO's errors."""
-        return self.core.compile_model(model, self.plugin, self.settings)
+        """Compile a model, or read it from the folder. Raises OpenVINO's errors."""
+        if self.blobs:
+            self.blobs.remove_damaged()
+        compiled = self.core.compile_model(model, self.plugin, self.settings)
+        if self.blobs:
+            self.blobs.keep_digests()
+        return compiled
 
 
 class OpenVinoSession(Session):
