@@ -30,6 +30,7 @@ from burnish.cli.options import (
 )
 from burnish.cli.signing import keygen, sign, verify
 from burnish.cli.verb import app, print_json, say, verb
+from runtimes.process.streams import open_streams
 
 _MIN_MEMORY = 200 * 10**6  # bytes: PyTorch alone needs more
 
@@ -207,4 +208,5 @@ for function in (bench, debug, inspect, run, cache, doctor, keygen, sign, verify
 
 def main() -> None:
     """Run the command line: the console script."""
+    open_streams()
     app()

@@ -10,7 +10,13 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from converters.build.folders import check_replaceable, output_folder, remove_changed_models
+from converters.build.folders import (
+    check_names,
+    check_replaceable,
+    lock_notes,
+    output_folder,
+    remove_changed_models,
+)
 from converters.build.make import Maker
 from converters.build.options import DEFAULTS, BuildOptions
 from converters.build.prove import Prover
@@ -21,6 +27,7 @@ from converters.plan.step_graph import StepGraph
 from converters.plan.work import LOAD, LoadedFacts
 from converters.sources.load import code_notes
 from converters.steps.cache import CACHE_LIMIT, StepCache
+from converters.steps.dependencies import unseen_note
 from converters.steps.runner import Runner, StepFailed
 from converters.steps.workers.local import LocalWorker
 from runtimes.errors import BurnishError, Unavailable, UsageError
@@ -50,17 +57,23 @@ def steps_runner(
     logs, scratch = output / LOGS, scratch or output
     logs.mkdir(parents=True, exist_ok=True)
     # The output folder as a whole is an input: a recipe and its code may lie in it.
-    ignored = [logs, scratch, output / CHANGED]
-    ignored += map(output.joinpath, plan.artifact_names)
-    cache = None
+    ignored = [output / CHANGED]
+    if scratch != output:
+        ignored.append(scratch)
+    outputs = [logs, *map(output.joinpath, plan.artifact_names)]
+    cache, notes = None, lock_notes(output)
     if options.cache:
         cache = StepCache(machine.cache_folder() / "steps", plan.folder, CACHE_LIMIT)
         ignored.append(cache.folder.parent)
+        if problem := cache.problem():
+            notes.append(f"no results are cached: {cache.folder}: {problem}")
+            cache = None
     worker = LocalWorker(
         home=plan.folder,
         logs=logs,
         command=_reproduce_command(plan),
         ignored=tuple(ignored),
+        outputs=tuple(outputs),
         limits=options.limits,
         progress=progress,
         preloads="converters.build._preload",
@@ -74,6 +87,7 @@ def steps_runner(
         jobs=options.most_jobs,
         progress=progress,
         fresh=options.fresh,
+        notes=notes,
     )
 
 
@@ -113,6 +127,7 @@ def build(
     if not find_spec("torch"):
         raise Unavailable("converting needs PyTorch: pip install 'burnish[convert]'")
     output = output.resolve()  # the user's factory may change the working directory
+    check_names(output, plan.folder)
     check_replaceable(plan, output)
     graph = StepGraph.of(plan, source_of(plan))
     with output_folder(output) as scratch:
@@ -193,6 +208,7 @@ class _BuildRun:
                 *code_notes(self.graph.source),
                 *loaded.notes,
                 *runner.notes,
+                *unseen_note(name for parts in runner.parts.values() for name in parts),
                 *cached_verdicts_note(rows),
             ],
             seconds={name: round(value, 3) for name, value in seconds.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import os
 import re
 import shutil
@@ -13,6 +13,7 @@ from pathlib import Path
 from converters.plan.plan import Plan
 from runtimes.artifact.artifact import MANIFEST
 from runtimes.errors import UsageError
+from runtimes.files.disks import has_inodes, has_locks, is_readable_name, try_lock
 from runtimes.files.layout import BUILD_FILE, CHANGED, LOGS, REFERENCE_FILE
 from runtimes.process.process import ChildDied
 from runtimes.results import Build
@@ -89,7 +90,10 @@ def output_folder(output: Path) -> Iterator[Path]:
             scratch.mkdir()
             (output / LOGS).mkdir(exist_ok=True)
         except OSError as error:
-            raise UsageError(f"cannot write to {output}: {error.strerror}") from error
+            why = str(error.strerror)
+            if error.errno == errno.ENOSPC and not has_inodes(output.parent):
+                why += " (no inode is free: remove some files)"
+            raise UsageError(f"cannot write to {output}: {why}") from error
         died = False
         try:
             yield scratch
@@ -118,12 +122,27 @@ def _lock(output: Path, stack: contextlib.ExitStack) -> None:
     """Lock the folder until the stack unwinds. Raises UsageError if another build holds it."""
     handle = os.open(output, os.O_RDONLY)
     stack.callback(os.close, handle)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if has_locks(output) and not try_lock(handle):
         raise UsageError(
             f"another build is writing into {output}: wait for it, or choose another --output"
-        ) from None
+        )
+
+
+def check_names(*folders: Path) -> None:
+    """Raise UsageError if the name of a folder is not UTF-8: no engine could open its files."""
+    for folder in folders:
+        if not is_readable_name(folder):
+            name = os.fsencode(folder).decode(errors="backslashreplace")
+            raise UsageError(f"the name of {name} is not UTF-8, which engines need: rename it")
+
+
+def lock_notes(output: Path) -> list[str]:
+    """Return a note if a second build into the folder would not be noticed."""
+    if has_locks(output):
+        return []
+    return [
+        f"{output} is on a file system without locks: run no other build into it at the same time"
+    ]
 
 
 def remove_changed_models(output: Path, keep: Collection[str]) -> None:

@@ -9,7 +9,6 @@ build uses an entry, it is locked against removal. Several builds may share a ca
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from converters.steps.dependencies import current_digests
 from converters.steps.entry import Entry, flush, read_description, read_entry, size_of
 from runtimes.errors import BurnishError
 from runtimes.files.atomic import write_atomically
+from runtimes.files.disks import has_locks, is_readable_name, try_lock
 
 CACHE_LIMIT = 20 << 30
 """Bytes of the cache: some fifty models of a hundred megabytes, with their graphs and artifacts."""
@@ -60,6 +60,13 @@ class StepCache:
     limit: int = CACHE_LIMIT
     _held: dict[Path, int] = field(default_factory=dict)
     _digests: dict[str, str] = field(default_factory=dict)
+
+    def problem(self) -> str:
+        """Return why nothing can be shared in this folder; "" if it can."""
+        if not is_readable_name(self.folder):
+            return "its name is not UTF-8"
+        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        return "" if has_locks(existing) else "its file system has no locks"
 
     def find(
         self, first: str, warn: Warn = lambda message: None
@@ -170,7 +177,7 @@ class StepCache:
             return
         try:
             waiting = False
-            while not _lock(handle, fcntl.LOCK_EX):
+            while not try_lock(handle):
                 if not waiting:
                     on_wait()
                 waiting = True
@@ -190,7 +197,7 @@ class StepCache:
             handle = os.open(self.folder / _LOCKS / entry.name, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError:  # read-only: nobody can remove anything
             return True
-        if not _lock(handle, fcntl.LOCK_SH):
+        if not try_lock(handle, shared=True):
             os.close(handle)
             return False
         self._held[entry] = handle
@@ -242,7 +249,7 @@ class StepCache:
         lock.parent.mkdir(exist_ok=True)
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not _lock(handle, fcntl.LOCK_EX):
+            if not try_lock(handle):
                 return False
             aside = self._scratch(_OLD)
             entry.rename(aside / entry.name)
@@ -262,11 +269,3 @@ def _key(first: str, read: Mapping[str, str]) -> str:
 
 def _children(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _lock(handle: int, operation: int) -> bool:
-    try:
-        fcntl.flock(handle, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

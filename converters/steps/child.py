@@ -23,11 +23,13 @@ class StepRequest:
         action: of the step.
         home: the recipe's folder.
         ignored: folders whose files are no input.
+        outputs: folders whose files are one only if the user's code reads them.
     """
 
     action: Action
     home: Path
     ignored: tuple[Path, ...]
+    outputs: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class StepHost:
 
     def run(self, request: StepRequest, folder: Path, needs: Mapping[str, StepOutput]) -> StepRun:
         """Run a step into `folder`."""
-        traced, clock = trace.start(request.home, (*request.ignored, folder)), stopwatch()
+        traced = trace.start(request.home, (*request.ignored, folder), request.outputs)
+        clock = stopwatch()
         result = request.action(folder, needs)
         seconds = clock()
         return StepRun(result, traced.collect_dependencies(), traced.disturbed, seconds)

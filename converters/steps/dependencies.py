@@ -17,6 +17,12 @@ from converters.digest import ROOT
 
 FILE, FOLDER, PACKAGE, CODE, MODULE = "file", "folder", "package", "code", "module"
 """Kinds of dependencies. `code` is Burnish's own; a `module` is recorded by its import name."""
+EXISTENCE, STATUS, LINK, VARIABLE = "existence", "status", "link", "variable"
+"""Further kinds: whether a path is there and as what, its size and times, its target; the environment."""
+WORKING_FOLDER = "working folder"
+"""The dependency on the working folder: code that uses relative paths."""
+UNSEEN = "unseen"
+"""Inputs that leave nothing to compare: they are reported, and never change."""
 ABSENT = "absent"
 """The digest of a dependency that does not exist."""
 
@@ -53,6 +59,15 @@ def _digest(name: str, home: Path, search_path: Sequence[str]) -> str:
         return _content_digest(file) if file else ABSENT
     if kind == PACKAGE:
         return _package_version(target)
+    if kind == UNSEEN:
+        return ""
+    if name == WORKING_FOLDER:
+        return os.path.relpath(Path.cwd(), home)
+    if kind == VARIABLE:
+        value = os.environ.get(target)
+        return ABSENT if value is None else hashlib.sha256(os.fsencode(value)).hexdigest()
+    if kind in _LOOKS:
+        return _LOOKS[kind](home / target)
     return _content_digest((ROOT if kind == CODE else home) / target)
 
 
@@ -78,6 +93,36 @@ def _content_digest(path: Path) -> str:
         return ABSENT
 
 
+def _existence(path: Path) -> str:
+    """Return what is at a path."""
+    if path.is_dir():
+        return "folder"
+    if path.exists():
+        return "file"
+    return "broken link" if path.is_symlink() else ABSENT
+
+
+def _status(path: Path) -> str:
+    """Return the size and the time of change of a file; what builds write changes those of folders."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ABSENT
+    if path.is_dir():
+        return f"folder {status.st_mode:o}"
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_mode:o}"
+
+
+def _link_target(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ABSENT
+
+
+_LOOKS = {EXISTENCE: _existence, STATUS: _status, LINK: _link_target}
+
+
 def module_file(name: str, search_path: Iterable[str | Path]) -> Path | None:
     """Return the file that a module is imported from, or None.
 
@@ -85,7 +130,7 @@ def module_file(name: str, search_path: Iterable[str | Path]) -> Path | None:
     """
     inner = Path(*name.split("."))
     candidates = [inner / "__init__.py"]
-    for suffix in (*EXTENSION_SUFFIXES, ".py"):
+    for suffix in (*EXTENSION_SUFFIXES, ".py", ".pyc"):
         candidates.append(inner.with_name(f"{inner.name}{suffix}"))
     for folder in search_path:
         for candidate in candidates:
@@ -124,6 +169,18 @@ def imported_packages() -> set[str]:
     return packages - {"burnish"}
 
 
+def unseen_note(read: Iterable[str]) -> list[str]:
+    """Return a line on inputs that leave nothing to compare later; none if there are none."""
+    inputs = sorted({name.partition(" ")[2] for name in read if name.startswith(f"{UNSEEN} ")})
+    if not inputs:
+        return []
+    listed = " and ".join(filter(None, (", ".join(inputs[:-1]), inputs[-1])))
+    return [
+        f"the recipe's code used {listed}: changes there are not noticed, and cached results are "
+        "used again; --fresh builds all of it"
+    ]
+
+
 def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Return in words which dependencies changed between two sets of digests of the same names."""
     changed = [name for name in before if before[name] != now[name]]
@@ -145,6 +202,12 @@ def _describe_change(name: str, before: str, now: str) -> str:
     kind, _, target = name.partition(" ")
     if kind == PACKAGE:
         return f"{target} changed {before} -> {now}"
+    if name == WORKING_FOLDER:
+        return "the working folder changed, and the code uses relative paths"
+    if kind == VARIABLE:
+        return f"the environment variable {target} changed"
+    if kind == LINK:
+        return f"{target} leads elsewhere"
     if before == ABSENT:
         return f"{target} appeared"
     return f"{target} is gone" if now == ABSENT else f"{target} changed"

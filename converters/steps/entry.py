@@ -89,10 +89,12 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def flush(path: Path) -> None:
-    """Flush a file or folder to the disk."""
+    """Flush a file or folder to the disk; not all file systems can flush a folder."""
     handle = os.open(path, os.O_RDONLY)
+    can_fail = path.is_dir()
     try:
-        os.fsync(handle)
+        with contextlib.suppress(*([OSError] if can_fail else [])):
+            os.fsync(handle)
     finally:
         os.close(handle)
 

@@ -24,6 +24,7 @@ from converters.steps.places import Places
 from converters.steps.step import Step, StepOutput
 from converters.steps.workers.worker import Worker
 from runtimes.errors import BurnishError
+from runtimes.files.disks import has_inodes
 from runtimes.process.process import stopwatch
 from runtimes.progress import Line, Tell, watched
 
@@ -229,7 +230,10 @@ class Runner:
         if self.cache is None or self._full or not folder.is_relative_to(self.cache.folder):
             return
         is_gone = not folder.is_dir()
-        if is_gone or shutil.disk_usage(folder).free < _MIN_FREE_BYTES:
+        is_full = not is_gone and (
+            shutil.disk_usage(folder).free < _MIN_FREE_BYTES or not has_inodes(folder)
+        )
+        if is_gone or is_full:
             self._full = True
             cache = self.cache.folder
             why = f"{cache} was removed" if is_gone else f"the disk of {cache} is full"

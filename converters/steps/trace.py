@@ -1,51 +1,52 @@
-"""Trace of the files that a step reads: the dependencies of its result, observed while it runs.
+"""Trace of what a step reads: the dependencies of its result, observed while it runs.
 
 A recipe's Python code may import and open anything, so the dependencies of a result are observed
-rather than guessed. The interpreter's audit events report which files were opened and which folders
-were listed; the loaded modules name the code and the packages. Files that native code opens by
-itself are not seen: `depend` names them.
+rather than guessed (`observe`). The loaded modules name the code and the packages. Files that
+native code opens by itself are not seen: `depend` names them.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from converters.digest import ROOT
 from converters.steps.dependencies import (
     CODE,
+    EXISTENCE,
     FILE,
     FOLDER,
+    LINK,
     MODULE,
     PACKAGE,
+    STATUS,
+    UNSEEN,
+    VARIABLE,
+    WORKING_FOLDER,
     current_digests,
     imported_packages,
     installed_folders,
     module_file,
 )
+from converters.steps.observe.callers import is_burnish
+from converters.steps.observe.hooks import listen
+from converters.steps.observe.record import Record
+from converters.steps.observe.source import unseen_inputs
 
-_PACKAGES = ("burnish", "converters", "runtimes")  # Burnish's own
-_SYSTEM = (
-    "/proc/",
-    "/sys/",
-    "/dev/",
-    "/etc/",
-    "/usr/lib/",
-    "/usr/share/",
-    "/lib/",
-    "/lib64/",
-)
+_SYSTEM = ("/proc/", "/sys/", "/dev/")
+# Files of the system count if the user's code reads them: a library looks for locales and mime types.
+_SHARED = ("/etc/", "/usr/lib/", "/usr/share/", "/lib/", "/lib64/", "/dev/shm/")
 # Parts of paths that are no input. The last is the file with OpenVINO's telemetry id of the user.
 _GENERATED = ("__pycache__/", ".egg-info/", ".dist-info/", "/openvino_ga_cid")
+_LIBRARY = re.compile(r"\.so(\.\d+)*$")
+_MAPPED = Path("/proc/self/maps")
 
 
 @dataclass
@@ -55,31 +56,18 @@ class Trace:
     Attributes:
         home: the recipe's folder; paths below it are recorded relative to it.
         ignored: folders whose files are no input: scratch folders, caches.
+        outputs: folders of the build, whose files are one only if the user's code reads them.
     """
 
     home: Path
     ignored: tuple[Path, ...]
-    _opened: set[str] = field(default_factory=set)
-    _listed: set[str] = field(default_factory=set)
-    _linked: set[str] = field(default_factory=set)
+    outputs: tuple[Path, ...] = ()
+    record: Record = field(default_factory=Record)
     _named: dict[str, int] = field(default_factory=dict)
     _named_modules: set[str] = field(default_factory=set)
-    _written: set[str] = field(default_factory=set)
     _started: int = field(default_factory=time.time_ns)
     _path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
-
-    def record_event(self, event: str, args: tuple[Any, ...]) -> None:
-        """Record an audit event of the interpreter."""
-        if event == "open":
-            path, _, flags = args
-            if isinstance(path, (str, bytes)):
-                writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
-                (self._written if writes else self._opened).add(_absolute(path))
-        elif event == "ctypes.dlopen":
-            if isinstance(args[0], (str, bytes)) and Path(os.fsdecode(args[0])).is_absolute():
-                self._linked.add(_absolute(args[0]))
-        elif args and isinstance(args[0], (str, bytes)) and not _is_import_running():
-            self._listed.add(_absolute(args[0]))  # os.listdir, os.scandir
+    _mapped: frozenset[str] = field(default_factory=lambda: frozenset(_mapped_libraries()))
 
     def depend(self, path: Path) -> None:
         """Record a file or folder that the result depends on, even if it does not exist."""
@@ -92,17 +80,16 @@ class Trace:
     def collect_dependencies(self) -> dict[str, str]:
         """Return everything that was read, each with the digest that it has now.
 
-        The keys are `file PATH`, `folder PATH`, `code PATH`, `package NAME` and `module NAME`.
+        The keys are a kind of `dependencies` and a path or name, such as `file PATH`.
         """
         modules = dict(_module_files())
         names = self._code(modules)
         names |= _of_kind(FILE, map(self._relative, self._files(modules)))
         names |= _of_kind(FOLDER, map(self._relative, self._folders()))
         names |= _of_kind(PACKAGE, imported_packages() | self._named_modules)
-        names |= _of_kind(MODULE, self._named_modules)
-        for name, path in modules.items():
-            if self._is_user_module(path) and self._is_importable_from(name, path):
-                names.add(f"{MODULE} {name}")
+        names |= _of_kind(MODULE, self._modules(modules))
+        names |= _of_kind(UNSEEN, self._unseen(modules))
+        names |= set(self._looks())
         return current_digests(sorted(names), self.home, python_path=self._path)
 
     @property
@@ -111,7 +98,7 @@ class Trace:
         read = self._opened_inputs() | set(dict(_module_files()).values())
         changed = set()
         for path in read:
-            if self._is_input(path) and _changed_at(path) > self._started:
+            if self._is_users(path) and _changed_at(path) > self._started:
                 changed.add(path)
         for path, before in self._named.items():
             if _changed_at(path) != before:
@@ -124,23 +111,57 @@ class Trace:
         for path in modules.values():
             if self._is_user_module(path) and Path(path).is_file():
                 files.add(path)
-        for path in self._linked:
+        for path in self.record.linked | (set(_mapped_libraries()) - self._mapped):
             if self._is_linked(path) and Path(path).is_file():
                 files.add(path)
         return files
 
     def _folders(self) -> Iterator[str]:
         """Yield the user's folders that were listed."""
-        for path in self._listed:
-            if self._is_input(path) and Path(path).is_dir():
+        for path in self.record.listed:
+            if self._is_users(path) and Path(path).is_dir():
                 yield path
+
+    def _modules(self, modules: dict[str, str]) -> Iterator[str]:
+        """Yield modules by the name that decides where they are found, and those that are missing."""
+        yield from self._named_modules
+        for name, path in modules.items():
+            if self._is_user_module(path) and self._is_importable_from(name, path):
+                yield name
+        for name in self.record.modules:
+            if sys.modules.get(name) is None:
+                yield name
+
+    def _looks(self) -> Iterator[str]:
+        """Yield what was looked at without reading it."""
+        by_kind = (
+            (EXISTENCE, self.record.existing),
+            (STATUS, self.record.statuses),
+            (LINK, self.record.links),
+        )
+        for kind, paths in by_kind:
+            for path in paths - self.record.written:
+                if self._is_users(path) and not self._is_gone(path):
+                    yield f"{kind} {self._relative(path)}"
+        for variable in self.record.variables:
+            yield f"{VARIABLE} {variable}"
+        if self.record.from_folder:
+            yield WORKING_FOLDER
+
+    def _unseen(self, modules: dict[str, str]) -> set[str]:
+        """Return the inputs of the user's code that leave nothing to compare later."""
+        unseen = set(self.record.unseen)
+        for path in modules.values():
+            if path.endswith(".py") and self._is_users(path):
+                unseen |= unseen_inputs(path)
+        return unseen
 
     @staticmethod
     def _code(modules: dict[str, str]) -> set[str]:
         """Return the modules of Burnish itself."""
         names = set()
         for path in modules.values():
-            if _is_burnish(path):
+            if is_burnish(path):
                 names.add(f"{CODE} {Path(path).relative_to(ROOT).as_posix()}")
         return names
 
@@ -158,34 +179,46 @@ class Trace:
         A missing file counts: if it appears, the result changes.
         """
         inputs = set()
-        for path in self._opened - self._written:
-            if self._is_input(path) and self._is_file_or_missing(path):
+        for path in self.record.opened - self.record.written:
+            if not _LIBRARY.search(path) and self._is_read(path) and self._is_file_or_missing(path):
                 inputs.add(path)
         return inputs
+
+    def _is_read(self, path: str) -> bool:
+        """Return whether an opened file is an input."""
+        if self._is_users(path):
+            return True
+        if path not in self.record.users_files:
+            return False
+        in_outputs = any(Path(path).is_relative_to(folder) for folder in self.outputs)
+        return in_outputs or path.startswith(_SHARED)
 
     def _is_file_or_missing(self, path: str) -> bool:
         if Path(path).exists():
             return Path(path).is_file()
-        return not self._is_temporary(path)
+        return not self._is_gone(path)
+
+    def _is_gone(self, path: str) -> bool:
+        """Return whether a path was a temporary one."""
+        return self._is_temporary(path) and not os.path.lexists(path)
 
     def _is_user_module(self, path: str) -> bool:
-        return self._is_linked(path) or self._is_input(path)
-
-    def _is_input(self, path: str) -> bool:
-        return not path.endswith((".pyc", ".so")) and self._is_users(path)
+        return self._is_linked(path) if _LIBRARY.search(path) else self._is_users(path)
 
     def _is_linked(self, path: str) -> bool:
         """Return whether a path is a user's library or extension module.
 
         Libraries that are compiled to a temporary folder and thrown away do not count.
         """
-        return path.endswith(".so") and self._is_users(path) and not self._is_temporary(path)
+        is_library = _LIBRARY.search(path) is not None
+        return is_library and self._is_users(path) and not self._is_temporary(path)
 
     def _is_users(self, path: str) -> bool:
         if path.startswith(_installed_prefixes()) or any(part in path for part in _GENERATED):
             return False
-        ignored = any(Path(path).is_relative_to(folder) for folder in self.ignored)
-        return not ignored and not _is_burnish(path)
+        aside = (*self.ignored, *self.outputs)
+        ignored = any(Path(path).is_relative_to(folder) for folder in aside)
+        return not ignored and not is_burnish(path)
 
     def _is_temporary(self, path: str) -> bool:
         in_temporary_folder = path.startswith(f"{tempfile.gettempdir()}{os.sep}")
@@ -203,22 +236,15 @@ def _absolute(path: str | bytes | Path) -> str:
     return os.path.abspath(os.fsdecode(path))  # noqa: PTH100
 
 
-def _is_burnish(path: str) -> bool:
-    """Return whether a file belongs to Burnish's own packages."""
-    file = Path(path)
-    return file.is_relative_to(ROOT) and file.relative_to(ROOT).parts[:1] in _PACKAGE_PARTS
-
-
-_PACKAGE_PARTS = tuple((name,) for name in _PACKAGES)
 _tracing: Trace | None = None
 
 
-def start(home: Path, ignored: Iterable[Path]) -> Trace:
-    """Start to trace this process, until it ends: an audit hook cannot be removed."""
+def start(home: Path, ignored: Iterable[Path], outputs: Iterable[Path] = ()) -> Trace:
+    """Start to trace this process, until it ends."""
     global _tracing
-    if _tracing is None:
-        sys.addaudithook(_hook)
-    _tracing = Trace(home.resolve(), tuple(map(Path.resolve, ignored)))
+    aside = tuple(map(Path.resolve, ignored))
+    _tracing = Trace(home.resolve(), aside, tuple(map(Path.resolve, outputs)))
+    listen(_tracing.record)
     return _tracing
 
 
@@ -234,39 +260,6 @@ def depend_on_module(module: str) -> None:
         _tracing.depend_on_module(module)
 
 
-_busy = threading.local()
-_EVENTS = ("open", "os.listdir", "os.scandir", "ctypes.dlopen")
-
-
-def _hook(event: str, args: tuple[Any, ...]) -> None:
-    if _tracing is not None and event in _EVENTS and not getattr(_busy, "now", False):
-        _busy.now = True  # what this very function opens is no input
-        try:
-            _tracing.record_event(event, args)
-        finally:
-            _busy.now = False
-
-
-def _is_import_running() -> bool:
-    """Return whether the import system lists a folder, for a module or for package metadata.
-
-    A user's module that lists a folder while it is imported does so itself: its frame comes first.
-    """
-    frame: FrameType | None = sys._getframe(3)  # of the code that raised the audit event
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if (
-            name.startswith("<frozen importlib")
-            or "/importlib/" in name
-            or "/pkg_resources/" in name
-        ):
-            return True
-        if not name.startswith(("<", *_installed_prefixes())):
-            return False
-        frame = frame.f_back
-    return False
-
-
 def _changed_at(path: str | Path) -> int:
     """Return when a file was changed or replaced, in nanoseconds; 0 if it does not exist."""
     try:
@@ -277,17 +270,32 @@ def _changed_at(path: str | Path) -> int:
 
 
 def _module_files() -> Iterator[tuple[str, str]]:
-    """Yield the names and files of all modules that this process has imported."""
+    """Yield the names and files of all modules that this process has imported.
+
+    A file of compiled code counts if it stands for its source.
+    """
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.endswith((".py", ".so")):
+        if isinstance(file, str) and file.endswith((".py", ".so", ".pyc")):
             yield name, _absolute(file)
+
+
+def _mapped_libraries() -> Iterator[str]:
+    """Yield the paths of the libraries that this process has loaded, in whatever way."""
+    try:
+        lines = _MAPPED.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, _, path = line.partition("/")
+        if path and _LIBRARY.search(path):
+            yield f"/{path}"
 
 
 @cache
 def _installed_prefixes() -> tuple[str, ...]:
     """Return the prefixes of the paths of system files and installed packages."""
-    return (*_SYSTEM, *(f"{folder}{os.sep}" for folder in installed_folders()))
+    return (*_SYSTEM, *_SHARED, *(f"{folder}{os.sep}" for folder in installed_folders()))
 
 
 def _of_kind(kind: str, names: Iterable[str]) -> set[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 
+from runtimes.machine.telemetry import refuse_telemetry
+
 INSTALL = "pip install 'burnish[openvino]'"
 PLUGINS = {"cpu": "CPU", "intel-gpu": "GPU", "intel-npu": "NPU"}
 """OpenVINO's names of the devices; of several GPUs, GPU is the first."""
@@ -21,6 +23,7 @@ def intel_devices() -> dict[str, str]:
     """Return the full names of this machine's Intel GPU and NPU by device; {} without OpenVINO."""
     if not find_spec("openvino"):
         return {}
+    refuse_telemetry()
     import openvino
 
     core = openvino.Core()

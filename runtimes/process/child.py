@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from runtimes.errors import BurnishError
+from runtimes.machine.telemetry import refuse_telemetry
+from runtimes.process.leftovers import end_server, server_folder, survive_group
+from runtimes.process.streams import open_streams
 from runtimes.progress import Counts, report_to
 
 _PR_SET_PDEATHSIG = 1
@@ -127,6 +130,8 @@ def _settle(log: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setsid()
+    open_streams()
+    refuse_telemetry()
     sys.stdout.flush()
     sys.stderr.flush()
     target = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -150,11 +155,13 @@ def ending_with_parent() -> Iterator[None]:
     if not any("multiprocessing.forkserver" in argument for argument in sys.orig_argv):
         yield
         return
-    parent = os.getppid()
+    parent, folder = os.getppid(), server_folder()
+    survive_group()
+    refuse_telemetry()
 
     def look(*_: object) -> None:
         if os.getppid() != parent:
-            os._exit(1)
+            end_server(folder)
 
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
@@ -164,7 +171,7 @@ def ending_with_parent() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         # The last registered function runs first. Tearing down all imports would take a second.
-        atexit.register(os._exit, 0)
+        atexit.register(end_server, folder)
 
 
 def _all_cores() -> None:

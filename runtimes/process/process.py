@@ -110,8 +110,18 @@ class Child:
             target=serve, args=(child_pipe, make, log, seconds), name=what, daemon=True
         )
         with _starting, _allocator(), _no_main():
-            self._process.start()
+            self._start()
         child_pipe.close()  # so that the child's death ends the wait
+
+    def _start(self) -> None:
+        """Start the process. Raises ChildDied if the server that forks it has been killed."""
+        try:
+            self._process.start()
+        except (EOFError, ConnectionError) as error:
+            raise ChildDied(
+                f"{self.what} could not be started: the process that imports PyTorch for all of them "
+                "was killed (is there enough memory? `--memory` limits a step)"
+            ) from error
 
     def call(self, method: str, *args: Any, timeout: float | None = None) -> Any:
         """Call a method of the child's object and return its result.

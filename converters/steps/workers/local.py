@@ -37,7 +37,8 @@ class LocalWorker:
         home: folder of the recipe.
         logs: folder for the log of each step.
         command: runs one step again; the step's name is appended.
-        ignored: paths that are no input of a step: output of the build itself, and the cache.
+        ignored: paths that are no input of a step: scratch folders, and the cache.
+        outputs: paths that the build writes, no input unless the user's code reads them.
         limits: of each step.
         progress: is called with messages, from any thread; a `Watcher` also gets counts.
         preloads: module that the server imports once for all steps.
@@ -48,6 +49,7 @@ class LocalWorker:
     logs: Path
     command: tuple[str, ...]
     ignored: tuple[Path, ...]
+    outputs: tuple[Path, ...]
     limits: Limits
     progress: Tell
     preloads: str
@@ -66,7 +68,7 @@ class LocalWorker:
         self._start_server()
         log = self.logs / f"{step.name}.log"
         log.unlink(missing_ok=True)
-        request = StepRequest(step.action, self.home, self.ignored)
+        request = StepRequest(step.action, self.home, self.ignored, self.outputs)
         child = Child(
             StepHost,
             what=f"the step {step.name!r}",

@@ -14,6 +14,9 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from runtimes.artifact.artifact import sha256
+from runtimes.files.atomic import write_atomically
+
 try:
     import fcntl
 except ImportError:  # Windows: nothing is locked there, and nothing pruned
@@ -27,6 +30,7 @@ A compiled model is as large as its weights, and an artifact has two
 MobileNetV2's.
 """
 
+_BLOB, _DIGEST = ".blob", ".sha256"
 _ATTEMPTS = 100  # each fails only if another process removes the folder at that moment
 
 
@@ -46,6 +50,28 @@ class BlobFolder:
     def current(self) -> bool:
         """Return whether the locked folder is at its path: it may have been removed before."""
         return self._descriptor is None or _is_at(self._descriptor, self.path)
+
+    def remove_damaged(self) -> None:
+        """Remove the blobs that differ from what was written: the engine would read them as they are."""
+        for blob in self._blobs():
+            listed = blob.with_name(f"{blob.name}{_DIGEST}")
+            with contextlib.suppress(OSError):  # another process was faster
+                if not listed.is_file() or listed.read_text(encoding="ascii") != sha256(blob):
+                    blob.unlink()
+                    listed.unlink(missing_ok=True)
+
+    def keep_digests(self) -> None:
+        """Write the digests of new blobs beside them."""
+        for blob in self._blobs():
+            listed = blob.with_name(f"{blob.name}{_DIGEST}")
+            with contextlib.suppress(OSError):  # the next session makes the blob again
+                if not listed.exists():
+                    write_atomically(listed, sha256(blob))
+
+    def _blobs(self) -> list[Path]:
+        with contextlib.suppress(OSError):
+            return [path for path in self.path.rglob("*") if path.suffix == _BLOB]
+        return []
 
     def close(self) -> None:
         """Let others remove the folder. Closing twice does nothing."""

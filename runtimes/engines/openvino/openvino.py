@@ -17,6 +17,7 @@ from runtimes.engines.openvino.safety import check_ir
 from runtimes.errors import ArtifactError, InputError
 from runtimes.machine.intel import INSTALL, PLUGINS
 from runtimes.machine.machine import cache_folder
+from runtimes.machine.telemetry import refuse_telemetry
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays, DimRange, Dims, Specs, best_sizes, mismatch
 
@@ -63,6 +64,7 @@ class OpenVinoRuntime:
 
     def open(self, artifact: Artifact, device: str, options: SessionOptions) -> Session:
         """Read the IR and compile it for the sizes to be fastest at."""
+        refuse_telemetry()
         import openvino
 
         check_ir(artifact)
@@ -96,8 +98,13 @@ class Compiler:
     blobs: BlobFolder | None = None
 
     def compile(self, model: Any) -> Any:
-        """Compile a model. Raises OpenVINO's errors."""
-        return self.core.compile_model(model, self.plugin, self.settings)
+        """Compile a model, or read it from the folder. Raises OpenVINO's errors."""
+        if self.blobs:
+            self.blobs.remove_damaged()
+        compiled = self.core.compile_model(model, self.plugin, self.settings)
+        if self.blobs:
+            self.blobs.keep_digests()
+        return compiled
 
 
 class OpenVinoSession(Session):
@@ -215,6 +222,7 @@ def properties(
 
 @cache
 def _capabilities(plugin: str) -> tuple[str, ...]:
+    refuse_telemetry()
     import openvino
 
     return tuple(openvino.Core().get_property(plugin, "OPTIMIZATION_CAPABILITIES"))

@@ -33,8 +33,8 @@ def test_packages_are_no_input_of_a_step_by_either_name(
 ) -> None:
     recorded = trace.Trace(tmp_path, ())
     for folder in environments:
-        recorded.record_event("open", (str(folder / "package" / "module.py"), "r", 0))
+        recorded.record.opened_file(*(str(folder / "package" / "module.py"), "r", 0))
     (tmp_path / "user.py").write_text("", encoding="utf-8")
-    recorded.record_event("open", (str(tmp_path / "user.py"), "r", 0))
-    inputs = [path for path in recorded._opened if recorded._is_input(path)]
+    recorded.record.opened_file(*(str(tmp_path / "user.py"), "r", 0))
+    inputs = [path for path in recorded.record.opened if recorded._is_users(path)]
     assert inputs == [str(tmp_path / "user.py")]

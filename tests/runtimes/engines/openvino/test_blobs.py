@@ -163,3 +163,22 @@ def test_a_folder_that_cannot_be_made_is_none(tmp_path: Path) -> None:
 def test_a_cache_that_is_not_there_needs_no_pruning(tmp_path: Path) -> None:
     prune(tmp_path / "nothing", 0)
     assert names(tmp_path) == []
+
+
+def test_a_blob_that_differs_from_what_was_written_is_removed(tmp_path: Path) -> None:
+    folder = use(tmp_path, "used")
+    assert folder is not None
+    intact, damaged = folder.path / "intact.blob", folder.path / "damaged.blob"
+    unknown = folder.path / "unknown.blob"
+    for blob in (intact, damaged):
+        blob.write_bytes(b"compiled")
+    folder.keep_digests()
+    damaged.write_bytes(b"compileD")
+    unknown.write_bytes(b"compiled")
+    folder.remove_damaged()
+    assert [path.exists() for path in (intact, damaged, unknown)] == [True, False, False]
+    damaged.write_bytes(b"compiled again")
+    folder.keep_digests()
+    folder.remove_damaged()
+    assert damaged.exists()
+    folder.close()

@@ -286,6 +286,19 @@ def test_a_damaged_cache_is_rebuilt(ir_build: Path, caches: Path, damage: bytes 
         assert np.array_equal(session.run(noise())["logits"], wanted)
 
 
+def test_a_flipped_bit_in_the_cache_changes_no_answer(ir_build: Path, caches: Path) -> None:
+    options = SessionOptions(cache=True)
+    with load(ir_build / "openvino", options=options) as session:
+        wanted = session.run(noise())["logits"]
+    (blob,) = caches.glob("*/*.blob")
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 64
+    blob.write_bytes(content)
+    with load(ir_build / "openvino", options=options) as session:
+        assert not session._fixed.get_property("LOADED_FROM_CACHE")
+        assert np.array_equal(session.run(noise())["logits"], wanted)
+
+
 def test_a_cache_folder_that_cannot_be_made_is_done_without(ir_build: Path, caches: Path) -> None:
     caches.parent.mkdir(parents=True)
     caches.write_text("a file where a folder should be")

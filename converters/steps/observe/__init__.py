@@ -1,0 +1,1 @@
+"""Observation of a step: the files, variables and modules that it looks at."""
