@@ -12,12 +12,12 @@ from runtimes.spec import Arrays, Dims, Specs, best_sizes
 from runtimes.validator.defaults import PROBED_SIZES, SYNTHETIC_PROBES
 from runtimes.validator.inputs.draws import draw, draw_all
 from runtimes.validator.inputs.ids import covering, roomy
-from runtimes.validator.inputs.regions import UNDECLARED, regions, with_nan
+from runtimes.validator.inputs.regions import UNDECLARED, not_finite, regions
 from runtimes.validator.inputs.sizes import design, label
 
 ProbeKind = Literal["data", "noise", "size", "ids", "edge", "nan"]
 """data: real samples; noise: seeded; size: samples at other sizes; ids: noise with ids that samples
-lack; edge: unusual legal values; nan: noise with a NaN in it."""
+lack; edge: unusual legal values; nan: noise with a NaN or an Inf in it."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def batch_dimension(inputs: Specs) -> str | None:
 def _unusual(
     samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator
 ) -> Iterator[Probe]:
-    """Yield ids that the samples lack, then regions of unusual values, then a NaN."""
+    """Yield ids that the samples lack, then regions of unusual values, then NaN and Inf."""
     sizes = best_sizes(dims)
     contained = [sample.inputs for sample in samples]
     wide = roomy(inputs, dims, batch_dimension(inputs))
@@ -173,6 +173,5 @@ def _unusual(
         yield Probe(f"ids {number}", arrays, "ids", wide)
     for region, arrays in regions(inputs, sizes, rng):
         yield Probe(f"edge {region}", arrays, "edge", sizes)
-    broken = with_nan(inputs, sizes, rng)
-    if broken is not None:
-        yield Probe("a NaN", broken, "nan", sizes)
+    for name, arrays in not_finite(inputs, sizes, rng):
+        yield Probe(name, arrays, "nan", sizes)

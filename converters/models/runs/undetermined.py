@@ -58,6 +58,6 @@ def _shaken(arrays: Arrays, scales: dict[str, float], rng: np.random.Generator) 
     shaken: Arrays = {}
     for name, scale in scales.items():
         array = arrays[name]
-        size = np.maximum(np.abs(array), scale) * _ULPS
+        size = np.where(np.isfinite(array), np.maximum(np.abs(array), scale) * _ULPS, 0.0)
         shaken[name] = np.asarray(array + size * rng.standard_normal(array.shape), array.dtype)
     return shaken

@@ -26,8 +26,8 @@ from converters.passes.quantize.trial import Trial, layer_times, trial
 from converters.recipe.quantize import MIXED_SHARE, QuantizeOptions
 from runtimes.progress import counted
 from runtimes.spec import Arrays
-from runtimes.validator.accuracy import paired, paired_interval
-from runtimes.validator.gates.decisions import wilson
+from runtimes.validator.accuracy import paired, paired_interval, wilson
+from runtimes.validator.outputs.classes import are_probabilities, class_scores
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -63,7 +63,9 @@ class Judge:
         if metric == "sqnr":
             share = float(np.sqrt(_error(outputs, self.truth) / _energy(self.truth)))
             return Loss(100 * share, 100 * share)
-        after, before = _best_classes(outputs), _best_classes(self.truth)
+        probabilities = are_probabilities(self.truth)
+        after = _best_classes(outputs, probabilities)
+        before = _best_classes(self.truth, probabilities)
         if metric == "agreement":
             return _disagreement(float(np.mean(after != before)), len(before))
         labelled = np.array([label is not None for label in self.labels])
@@ -85,8 +87,8 @@ def _disagreement(share: float, samples: int) -> Loss:
     return Loss(100 * share, 100 * (1 - wilson(1 - share, samples)[0]))
 
 
-def _best_classes(outputs: Sequence[Array]) -> Array:
-    return np.array([output.argmax(-1).reshape(-1)[0] for output in outputs])
+def _best_classes(outputs: Sequence[Array], probabilities: bool) -> Array:
+    return np.array([class_scores(output, probabilities)[0].argmax() for output in outputs])
 
 
 def _error(outputs: Sequence[Array], truth: Sequence[Array]) -> float:

@@ -22,10 +22,12 @@ from runtimes.validator.gates.finite import finite, not_comparable
 from runtimes.validator.gates.honest import honest
 from runtimes.validator.gates.metric import metric
 from runtimes.validator.gates.original import from_original
-from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits, whole_numbers
+from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits
 from runtimes.validator.gates.sequence import sequence
 from runtimes.validator.outputs.distance import error_scale, rms
+from runtimes.validator.outputs.numbers import exact_numbers, judge_numbers, whole_numbers
 from runtimes.validator.outputs.parts import judge_parts, measure_parts
+from runtimes.validator.outputs.selected import judge_selected
 from runtimes.validator.outputs.unusual import on_unusual_values
 
 
@@ -78,7 +80,7 @@ def meaningful(evidence: Evidence) -> GateResult:
             "reference",
             f"eager's output {', '.join(constant)} is the same for every probe, so agreement with "
             "it proves nothing; give the model real weights (or random:SEED, with which such heads "
-            "vary)",
+            "vary), or leave out what is a constant: `outputs: {NAME: {ignore: true}}`",
         )
     truth = reference.truth[0].values()
     magnitude = max(rms(np.where(np.isfinite(values), values, 0.0)) for values in truth)
@@ -103,11 +105,17 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
     """Yield noise for float32, SQNR for lossy precisions, and the recipe's further requirements."""
     single = [name for name, limits in evidence.gates.outputs.items() if limits.limits]
     yield from own_limits(evidence.gates, evidence.parity.outputs)
-    numbers = []
-    if not evidence.lossless:
-        numbers = [name for name in whole_numbers(evidence.reference) if name not in single]
+    numbers = [name for name in whole_numbers(evidence.reference) if name not in single]
+    if evidence.lossless:
+        if evidence.gates.noise is None:
+            yield from exact_numbers(evidence.first, evidence.reference, numbers)
+        common = apart_from(evidence, single)
+    else:
         yield from equal_shares(evidence.first, evidence.reference, numbers)
-    common = apart_from(evidence, [*single, *numbers])
+        precision = evidence.manifest.precision
+        yield from judge_numbers(evidence.first, evidence.reference, numbers, precision)
+        yield from judge_selected(evidence.unordered, evidence.reference, precision)
+        common = apart_from(evidence, [*single, *numbers])
     if common.reference.eager[0]:
         yield from _common_limits(common)
     yield from decisions(evidence)

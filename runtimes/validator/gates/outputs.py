@@ -47,11 +47,6 @@ def apart_from(evidence: Evidence, names: Sequence[str]) -> Evidence:
     return replace(evidence, reference=reference, first=first, parity=parity)
 
 
-def whole_numbers(reference: Reference) -> list[str]:
-    """Return the names of outputs of integers or booleans."""
-    return [name for name, array in reference.eager[0].items() if array.dtype.kind != "f"]
-
-
 def own_limits(limits: Gates, measured: Sequence[OutputParity]) -> Iterator[GateResult]:
     """Yield a result for each limit that the recipe sets on a single output."""
     for output in measured:
