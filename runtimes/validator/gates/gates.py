@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -25,7 +25,12 @@ from runtimes.validator.gates.original import from_original
 from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits
 from runtimes.validator.gates.sequence import sequence
 from runtimes.validator.outputs.distance import error_scale, rms
-from runtimes.validator.outputs.numbers import exact_numbers, judge_numbers, whole_numbers
+from runtimes.validator.outputs.numbers import (
+    exact_numbers,
+    integers,
+    judge_numbers,
+    whole_numbers,
+)
 from runtimes.validator.outputs.parts import judge_parts, measure_parts
 from runtimes.validator.outputs.selected import judge_selected
 from runtimes.validator.outputs.unusual import on_unusual_values
@@ -107,14 +112,12 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
     yield from own_limits(evidence.gates, evidence.parity.outputs)
     numbers = [name for name in whole_numbers(evidence.reference) if name not in single]
     if evidence.lossless:
-        if evidence.gates.noise is None:
-            yield from exact_numbers(evidence.first, evidence.reference, numbers)
+        yield from _exact(evidence, numbers)
         common = apart_from(evidence, single)
     else:
-        yield from equal_shares(evidence.first, evidence.reference, numbers)
-        precision = evidence.manifest.precision
-        yield from judge_numbers(evidence.first, evidence.reference, numbers, precision)
-        yield from judge_selected(evidence.unordered, evidence.reference, precision)
+        if evidence.gates.sqnr_db is not None:  # judges all floats, a mask too
+            numbers = integers(numbers, evidence.reference)
+        yield from _numbers(evidence, numbers)
         common = apart_from(evidence, [*single, *numbers])
     if common.reference.eager[0]:
         yield from _common_limits(common)
@@ -122,6 +125,21 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
     yield from from_original(evidence)
     yield from sequence(evidence)
     yield from metric(evidence)
+
+
+def _exact(evidence: Evidence, numbers: Sequence[str]) -> Iterator[GateResult]:
+    """Yield the results of whole numbers in float32; a noise of the recipe's own judges them alone."""
+    if evidence.gates.noise is None:
+        yield from exact_numbers(evidence.first, evidence.reference, numbers)
+
+
+def _numbers(evidence: Evidence, numbers: Sequence[str]) -> Iterator[GateResult]:
+    """Yield the results of whole numbers, and of rows that are selected, in a lossy artifact."""
+    reference, precision = evidence.reference, evidence.manifest.precision
+    yield from equal_shares(evidence.first, reference, numbers)
+    if evidence.gates.sqnr_db is None:
+        yield from judge_numbers(evidence.first, reference, numbers, precision)
+        yield from judge_selected(evidence.unordered, reference, precision)
 
 
 def _common_limits(evidence: Evidence) -> Iterator[GateResult]:

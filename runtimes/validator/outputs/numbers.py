@@ -30,8 +30,42 @@ Values = np.ndarray[Any, Any]
 
 
 def whole_numbers(reference: Reference) -> list[str]:
-    """Return the names of outputs of integers or booleans."""
-    return [name for name, array in reference.eager[0].items() if array.dtype.kind != "f"]
+    """Return the names of outputs of integers or booleans, or of floats that are a mask."""
+    ordinary = [
+        outputs
+        for probe, outputs in zip(reference.probes, reference.eager, strict=True)
+        if probe.ordinary
+    ]
+    names = list(reference.eager[0])
+    return [name for name in names if are_whole([outputs[name] for outputs in ordinary])]
+
+
+def integers(names: Sequence[str], reference: Reference) -> list[str]:
+    """Return those of some outputs that are of integers or booleans."""
+    return [name for name in names if reference.eager[0][name].dtype.kind != "f"]
+
+
+def are_whole(outputs: Sequence[Values]) -> bool:
+    """Return whether arrays are of integers or booleans, or of floats of two whole values."""
+    if not outputs or outputs[0].dtype.kind != "f":
+        return True
+    values: set[float] = set()
+    for array in outputs:
+        if not (np.isfinite(array).all() and np.array_equal(array, np.rint(array))):
+            return False
+        values.update(np.unique(array).tolist())
+        if len(values) > _MASK_VALUES:
+            return False
+    return len(values) == _MASK_VALUES
+
+
+_MASK_VALUES = 2
+
+
+def equal(actual: Values, eager: Values) -> Values:
+    """Return which whole numbers are equal; floats may be off by less than a half."""
+    rounded = np.rint(actual) if actual.dtype.kind == "f" else actual
+    return np.asarray(rounded == eager)
 
 
 def exact_numbers(
@@ -42,10 +76,11 @@ def exact_numbers(
     As far as eager's own are off, since they were rounded from floats, others may be too. Numbers
     that rounding decides are eager's already.
     """
+    exact = integers(names, reference)
     for index, probe in enumerate(reference.probes):
         if not probe.ordinary:
             continue
-        for name in names:
+        for name in exact:
             actual = answers[index][name]
             eager, truth = reference.eager[index][name], reference.truth[index][name]
             if wrong := int(np.sum(_wrong(actual, eager, truth))):
@@ -121,7 +156,7 @@ def _beyond_constant(actual: Values, eager: Values) -> float | None:
     varying = eager.size - int(counts.max(initial=0))
     if varying < NUMBERS_VARYING:
         return None
-    return 1 - int(np.sum(actual != eager)) / varying
+    return 1 - int(np.sum(~equal(actual, eager))) / varying
 
 
 def _lost_values(name: str, actual: Values, eager: Values, least: float) -> Iterator[GateResult]:
@@ -129,12 +164,13 @@ def _lost_values(name: str, actual: Values, eager: Values, least: float) -> Iter
     values, places, counts = np.unique(eager, return_inverse=True, return_counts=True)
     if len(values) > PART_AXIS:
         return
-    equal = np.bincount(places.reshape(-1), (actual == eager).reshape(-1), len(values))
-    shares = [wilson(right / count, count)[1] for right, count in zip(equal, counts, strict=True)]
+    hits = equal(actual, eager).reshape(-1)
+    found = np.bincount(places.reshape(-1), hits, len(values))
+    shares = [wilson(right / count, count)[1] for right, count in zip(found, counts, strict=True)]
     worst = int(np.argmin(shares))
     if shares[worst] < least:
         detail = (
             f"where eager's {name} is {values[worst]} ({counts[worst]} times), it is found in "
-            f"{equal[worst] / counts[worst]:.1%}, at least {least:.0%}"
+            f"{found[worst] / counts[worst]:.1%}, at least {least:.0%}"
         )
         yield GateResult(gate="parity", ok=False, detail=detail)
