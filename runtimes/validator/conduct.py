@@ -54,7 +54,7 @@ class Conduct:
 
 
 def _digests(arrays: Arrays) -> Digests:
-    return {name: zlib.crc32(np.asarray(array, order="C")) for name, array in arrays.items()}
+    return {name: zlib.crc32(array.tobytes()) for name, array in arrays.items()}
 
 
 def _changed(arrays: Arrays, digests: Digests) -> list[str]:

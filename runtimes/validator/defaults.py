@@ -81,9 +81,6 @@ LOSSY_EQUAL_ON_NOISE = 0.5
 NUMBERS_BEYOND_CONSTANT = {"fp16": 0.7, "bf16": 0.5, "int8": 0.2, "int4": 0.2}
 NUMBERS_FOUND = {"fp16": 0.7, "bf16": 0.5, "int8": 0.3, "int4": 0.3}
 NUMBERS_VARYING = 16
-# Each row of a ranking is found in so many samples: honest int8 finds nine tenths of them
-# (tests/adversary), one that drops a box none.
-SELECTED_FOUND = {"fp16": 0.7, "bf16": 0.5, "int8": 0.5, "int4": 0.5}
 
 # A pruned model that is no classifier keeps nine tenths of what varies in its outputs over real samples
 # (10 dB is an R2 of 0.9 against the model before). A first value: a denoiser that lost half of its

@@ -70,7 +70,6 @@ class Evidence:
             reports it.
         problems: what the session did to arrays that are not its own.
         sequence: the answers to `reference.steps` on the session's own state.
-        unordered: `first` before its rows were put in eager's order; empty if there is no order.
     """
 
     manifest: Manifest
@@ -82,7 +81,6 @@ class Evidence:
     layers: dict[str, int] | None = None
     problems: Sequence[str] = ()
     sequence: Sequence[Arrays] = ()
-    unordered: Sequence[Arrays] = ()
 
     @cached_property
     def typical(self) -> dict[str, float]:

@@ -117,7 +117,6 @@ def judge(
         answers.layers,
         answers.problems,
         answers.sequence,
-        without(answers.first, ignored),
     )
     loads = GateResult(gate="loads", ok=True, detail="loaded and run")
     return parity, [loads, *gates.judge(evidence)]

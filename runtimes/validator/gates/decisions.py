@@ -113,7 +113,9 @@ def _agreement(evidence: Evidence, share: float | None, limit: float, rule: Rule
     return _result(decide(1.0), detail, samples, lambda factor: decide(factor) is not None)
 
 
-_LABELS = "labels of this model's classes, in their order, and of more than one class would decide it"
+_LABELS = (
+    "labels of this model's classes, in their order, and of more than one class would decide it"
+)
 
 
 def _accuracy(accuracy: Accuracy | None, limit: float, rule: Rule) -> GateResult:
@@ -136,7 +138,9 @@ def _accuracy(accuracy: Accuracy | None, limit: float, rule: Rule) -> GateResult
         return decide(paired_interval(*counts, accuracy.samples * factor)) is not None
 
     if rule == "written" and not is_above_chance(accuracy):
-        detail += f"; eager's is no more than chance ({accuracy.chance:.1%}), so its loss shows nothing"
+        detail += (
+            f"; eager's is no more than chance ({accuracy.chance:.1%}), so its loss shows nothing"
+        )
         return GateResult(gate="parity", ok=None, detail=detail, remedy=_LABELS)
     holds = decide(accuracy.ci95)
     if holds and high > limit:

@@ -84,8 +84,12 @@ def exact_numbers(
             actual = answers[index][name]
             eager, truth = reference.eager[index][name], reference.truth[index][name]
             if wrong := int(np.sum(_wrong(actual, eager, truth))):
-                detail = f"{wrong} of {actual.size} values of {name} at {probe.name} are not eager's"
-                yield GateResult(gate="parity", ok=False, detail=f"{detail}: they are whole numbers")
+                detail = (
+                    f"{wrong} of {actual.size} values of {name} at {probe.name} are not eager's"
+                )
+                yield GateResult(
+                    gate="parity", ok=False, detail=f"{detail}: they are whole numbers"
+                )
                 return
 
 
@@ -165,12 +169,12 @@ def _lost_values(name: str, actual: Values, eager: Values, least: float) -> Iter
     if len(values) > PART_AXIS:
         return
     hits = equal(actual, eager).reshape(-1)
-    found = np.bincount(places.reshape(-1), hits, len(values))
-    shares = [wilson(right / count, count)[1] for right, count in zip(found, counts, strict=True)]
+    right = np.bincount(places.reshape(-1), hits, len(values))
+    shares = [wilson(hit / count, count)[1] for hit, count in zip(right, counts, strict=True)]
     worst = int(np.argmin(shares))
     if shares[worst] < least:
         detail = (
             f"where eager's {name} is {values[worst]} ({counts[worst]} times), it is found in "
-            f"{found[worst] / counts[worst]:.1%}, at least {least:.0%}"
+            f"{right[worst] / counts[worst]:.1%}, at least {least:.0%}"
         )
         yield GateResult(gate="parity", ok=False, detail=detail)

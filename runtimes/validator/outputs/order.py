@@ -109,9 +109,9 @@ def in_eagers_order(
     scores = eager[ranking.key]
     width = scores.shape[-1]
     matched = {name: np.array(outputs[name]) for name in ranking.members}
-    rows = {name: rows_of(matched[name], scores.ndim) for name in ranking.members}
-    expected = {name: rows_of(eager[name], scores.ndim) for name in ranking.members}
-    scales = {name: scale_of(eager[name]) for name in ranking.members}
+    rows = {name: _rows(matched[name], scores.ndim) for name in ranking.members}
+    expected = {name: _rows(eager[name], scores.ndim) for name in ranking.members}
+    scales = {name: _scale(eager[name]) for name in ranking.members}
     for row, ranked in enumerate(scores.reshape(-1, width)):
         ties = _ties(ranked, tolerance)
         if cut and (not ties or ties[-1][1] < width):
@@ -128,13 +128,13 @@ def in_eagers_order(
     return {**outputs, **matched}
 
 
-def rows_of(values: Values, dimensions: int) -> Values:
+def _rows(values: Values, dimensions: int) -> Values:
     """View an output as [outer, rows, content]."""
     shape = values.shape
     return values.reshape(-1, shape[dimensions - 1], int(np.prod(shape[dimensions:])))
 
 
-def scale_of(values: Values) -> float:
+def _scale(values: Values) -> float:
     """Return the magnitude of an output, by which distances are divided; 0 for numbers that count."""
     if values.dtype.kind != "f":
         return 0.0
@@ -153,7 +153,7 @@ def _ties(scores: Values, tolerance: float) -> list[tuple[int, int]]:
 
 def _match(ours: dict[str, Values], theirs: dict[str, Values], scales: dict[str, float]) -> Values:
     """Return which of our rows stands for each of theirs: the nearest pairs first."""
-    cost = distances(ours, theirs, scales)
+    cost = _distances(ours, theirs, scales)
     count = len(cost)
     order = np.full(count, -1)
     free = np.ones(count, bool)
@@ -164,7 +164,7 @@ def _match(ours: dict[str, Values], theirs: dict[str, Values], scales: dict[str,
     return order
 
 
-def distances(
+def _distances(
     ours: dict[str, Values], theirs: dict[str, Values], scales: dict[str, float]
 ) -> Values:
     """Return the distance of each of their rows [n, 1] from each of ours [1, n]."""
@@ -192,7 +192,7 @@ def _accept(
     content = [name for name in rows if name != key]
     ours = {name: rows[name][place] for name in content}
     theirs = {name: expected[name][place] for name in content}
-    other = np.diagonal(distances(ours, theirs, scales)) > _OTHER_ROW
+    other = np.diagonal(_distances(ours, theirs, scales)) > _OTHER_ROW
     for name in content:
         rows[name][place][other] = theirs[name][other]
 

@@ -38,11 +38,9 @@ def labelled() -> list[Probe]:
     return real_batches("features", rows, classes, TEN["batch"].best)
 
 
-def of_two_classes() -> list[Probe]:
-    """500 samples, of the first class if the nearest centre is one of the last five."""
-    features, classes = _samples(500)
-    rows = np.concatenate([arrays["features"] for arrays in features])
-    return real_batches("features", rows, [int(label < 5) for label in classes], 10)
+def bare() -> list[Probe]:
+    """500 samples without labels."""
+    return [replace(probe, labels=()) for probe in labelled()]
 
 
 def repeated() -> list[Probe]:
@@ -99,7 +97,7 @@ class Binary(Nearest):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         logits = super().forward(features)
-        return 4 * (logits[:, :5].amax(1, keepdim=True) - logits[:, 5:].amax(1, keepdim=True))
+        return logits[:, :1] - logits[:, 5:6]
 
 
 class Counted(Nearest):
@@ -172,7 +170,7 @@ DECISIONS = _subject("decisions", Decisions, unlabelled, outputs=("best", "posit
 MANY_DECISIONS = _subject(
     "many decisions", Decisions, labelled, outputs=("best", "positive", "score")
 )
-BINARY = _subject("binary", Binary, of_two_classes, task="classification", outputs=("logits",))
+BINARY = _subject("binary", Binary, bare, task="classification", outputs=("logits",))
 COUNTED = _subject("counted", Counted, outputs=("logits", "count"))
 REPEATED = _subject("repeated", Nearest, repeated, task="classification", outputs=("logits",))
 RELABELLED = _subject(

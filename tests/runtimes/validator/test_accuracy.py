@@ -152,7 +152,9 @@ def test_labels_of_another_model_are_right_by_chance() -> None:
     assert right.chance == pytest.approx(0.1)
     assert is_above_chance(right)
     assert not is_above_chance(paired(classes, classes, (classes + 1) % 10))
-    assert not is_above_chance(paired(classes, classes, np.random.default_rng(0).permutation(classes)))
+    assert not is_above_chance(
+        paired(classes, classes, np.random.default_rng(0).permutation(classes))
+    )
 
 
 def test_labels_of_a_single_class_show_nothing() -> None:
