@@ -199,7 +199,9 @@ def _check_claims(manifest: Manifest, location: _Location, folder: Path) -> None
 
     Another precision has more lenient gates, and only a classifier's classes are compared.
     """
-    claims = [("precision", manifest.precision, row.precision) for row in location.rows(folder)]
+    claims: list[tuple[str, str | None, str | None]] = []
+    for row in location.rows(folder):
+        claims.append(("precision", manifest.precision, row.precision))
     if location.build is not None and "task" in location.build.recipe:
         claims.append(("task", manifest.task, location.build.recipe["task"]))
     for name, claimed, built in claims:
