@@ -18,7 +18,9 @@ def metric(evidence: Evidence) -> Iterator[GateResult]:
         yield GateResult(gate="parity", ok=False, detail=detail)
         return
     if evidence.reference.synthetic and not evidence.lossless:
-        detail = f"{result.name} was measured on noise, which shows nothing of real inputs"
+        detail = (
+            f"the metric {result.name} was measured on noise, which shows nothing of real inputs"
+        )
         remedy = "real samples would decide it: add data.evaluation to the recipe"
         yield GateResult(gate="parity", ok=None, detail=detail, remedy=remedy)
         return
