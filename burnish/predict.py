@@ -15,6 +15,7 @@ from runtimes.preprocess.image import read_image
 from runtimes.progress import counted
 from runtimes.session import SessionOptions, load
 from runtimes.spec import Arrays
+from runtimes.validator.outputs.classes import are_probabilities, class_scores
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def predict(
 
 def best_classes(outputs: Arrays, manifest: Manifest, top: int) -> list[tuple[str, float]]:
     """Return the most probable classes of the first sample, with their softmax probabilities."""
-    logits = np.asarray(next(iter(outputs.values())), np.float64)
-    logits = logits.reshape(-1, logits.shape[-1])[0]
+    output = next(iter(outputs.values()))
+    logits = class_scores(output, are_probabilities([output]))[0]
     exponentials = np.exp(logits - logits.max())
     probabilities = exponentials / exponentials.sum()
     names = manifest.classes or ()

@@ -183,6 +183,7 @@ def _targets(
     for folder in location.artifacts:
         try:
             artifact = Artifact.open(folder, options.signer)
+            _check_claims(artifact.manifest, location, folder)
             reference = references.of(artifact)
             limits, notes = _limits(artifact, plan)
         except (ArtifactError, UsageError) as error:
@@ -193,6 +194,24 @@ def _targets(
             target = Target(artifact, device, parent, reference, limits=limits, notes=notes)
             targets.append(target)
     return targets, broken
+
+
+def _check_claims(manifest: Manifest, location: _Location, folder: Path) -> None:
+    """Raise ArtifactError if a manifest says otherwise than the build by what it is to be judged.
+
+    Another precision has more lenient gates, and only a classifier's classes are compared.
+    """
+    claims: list[tuple[str, str | None, str | None]] = []
+    for row in location.rows(folder):
+        claims.append(("precision", manifest.precision, row.precision))
+    if location.build is not None and "task" in location.build.recipe:
+        claims.append(("task", manifest.task, location.build.recipe["task"]))
+    for name, claimed, built in claims:
+        if built is not None and claimed != built:
+            raise ArtifactError(
+                f"its manifest says `{name}: {claimed}`, the {BUILD_FILE} beside it {built}: one of "
+                "them was changed; convert it again"
+            )
 
 
 def _limits(artifact: Artifact, plan: Plan | None) -> tuple[Gates | None, tuple[str, ...]]:

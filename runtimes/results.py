@@ -65,6 +65,7 @@ class Accuracy(Record):
     Attributes:
         lost: samples that only eager has right.
         won: samples that only the artifact has right.
+        chance: accuracy of eager's classes in a random order; None in older files.
     """
 
     samples: int
@@ -75,6 +76,7 @@ class Accuracy(Record):
     mcnemar_p: float
     lost: int = 0
     won: int = 0
+    chance: float | None = None
 
 
 class MetricResult(Record):

@@ -85,7 +85,9 @@ class Session(ABC):
         if problem := mismatch(inputs, self.inputs, self.dims):
             raise InputError(problem)
         try:
-            return _independent(self._run(dict(inputs)), inputs)
+            # An engine may read memory in order; a view of another array has another order.
+            arrays = {name: np.asarray(array, order="C") for name, array in inputs.items()}
+            return _independent(self._run(arrays), inputs)
         except BurnishError:
             raise
         except (

@@ -22,6 +22,7 @@ from runtimes.registry import nearest
 from runtimes.spec import Arrays, Dims, Specs, TensorSpec
 from runtimes.validator.defaults import SIZE_COST, SIZE_WORK
 from runtimes.validator.inputs.design import Work
+from runtimes.validator.outputs.classes import is_single
 from runtimes.validator.probes import Probe, synthetic_samples
 from runtimes.validator.reference import Reference
 
@@ -140,13 +141,17 @@ def _sequence(
 
 
 def count_classes(module: torch.nn.Module, inputs: Specs, dims: Dims) -> int | None:
-    """Count a classifier's classes: the last axis of its first output; None if it has no such axis.
+    """Count a classifier's classes: the last axis of its first output; two if that has one score.
+
+    None if it has no axis.
 
     Raises UsageError if the model does not take the recipe's inputs.
     """
     [noise] = synthetic_samples(inputs, dims, count=1)
     scores = answer(module, noise.inputs).arrays[0]
-    return int(scores.shape[-1]) if scores.ndim > 1 else None
+    if not scores.ndim:
+        return None
+    return 2 if is_single(scores) else int(scores.shape[-1])
 
 
 def estimate_work(module: torch.nn.Module, inputs: Specs, dims: Dims) -> Work | None:

@@ -44,7 +44,29 @@ def paired(
         mcnemar_p=_mcnemar(lost, won),
         lost=lost,
         won=won,
+        chance=_chance(expected, labels),
     )
+
+
+def _chance(classes: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """Return the expected share of right classes if they were dealt out at random.
+
+    Method: the expected agreement of Cohen's kappa (Educational and Psychological Measurement,
+    1960).
+    """
+    shares = [np.mean(classes == label) * np.mean(labels == label) for label in np.unique(labels)]
+    return float(np.sum(shares))
+
+
+def is_above_chance(accuracy: Accuracy) -> bool:
+    """Return whether eager's accuracy is proven to be more than chance.
+
+    Otherwise its loss shows nothing: the labels are another model's, or all of one class.
+    """
+    if accuracy.chance is None:
+        return True
+    spread = math.sqrt(accuracy.chance * (1 - accuracy.chance) / accuracy.samples)
+    return accuracy.eager > accuracy.chance + Z95 * spread
 
 
 def paired_interval(lost: float, won: float, samples: float) -> tuple[float, float]:
@@ -59,6 +81,14 @@ def paired_interval(lost: float, won: float, samples: float) -> tuple[float, flo
     middle = (b - c) / n
     half = Z95 * math.sqrt(max(b + c - (b - c) ** 2 / n, 0)) / n
     return max(-1.0, middle - half), min(1.0, middle + half)
+
+
+def wilson(share: float, samples: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share of so many samples (JASA, 1927)."""
+    square = Z95**2 / samples
+    middle = (share + square / 2) / (1 + square)
+    half = math.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _mcnemar(lost: int, won: int) -> float:

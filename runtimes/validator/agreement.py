@@ -11,8 +11,12 @@ import numpy as np
 from runtimes.results import Accuracy
 from runtimes.spec import Arrays
 from runtimes.validator.accuracy import paired
+from runtimes.validator.inputs.distinct import new_rows
+from runtimes.validator.outputs.classes import are_probabilities, class_scores
+from runtimes.validator.probes import Probe
 from runtimes.validator.reference import Reference
 
+Values = np.ndarray[Any, Any]
 _TOP = 5
 
 
@@ -37,23 +41,49 @@ class Agreement:
 def agreement(answers: Sequence[Arrays], reference: Reference) -> Agreement:
     """Compare decisions over the first output's last axis with those of the model before any pass.
 
-    Only samples count: batches at other sizes repeat them, and edge values are no samples.
+    Only samples count: batches at other sizes repeat them, and edge values are no samples. Nor does
+    a sample count twice that occurs twice in the data.
     """
     name = next(iter(reference.eager[0]))
     samples = [index for index, probe in enumerate(reference.probes) if probe.sample]
-    logits = np.concatenate([_rows(answers[index][name]) for index in samples])
-    expected = np.concatenate([_rows(reference.decisions[index][name]) for index in samples])
+    probes = [reference.probes[index] for index in samples]
+    decisions = [reference.decisions[index][name] for index in samples]
+    probabilities = are_probabilities(decisions)
+    new = new_rows([probe.inputs for probe in probes])
+    scores = [
+        _Scores(
+            class_scores(answers[index][name], probabilities),
+            class_scores(eager, probabilities),
+            rows,
+        )
+        for index, eager, rows in zip(samples, decisions, new, strict=True)
+    ]
+    logits = np.concatenate([each.artifact[each.new] for each in scores])
+    expected = np.concatenate([each.eager[each.new] for each in scores])
     return Agreement(
         top1=float(np.mean(logits.argmax(-1) == expected.argmax(-1))),
         top5=_top5(logits, expected),
         kl=float(np.mean(_divergence(_log_softmax(expected), _log_softmax(logits)))),
         samples=len(logits),
-        accuracy=_accuracy(answers, reference, name),
+        accuracy=_accuracy(scores, probes),
     )
 
 
-def _rows(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.asarray(logits, np.float64).reshape(-1, logits.shape[-1] if logits.ndim else 1)
+@dataclass(frozen=True)
+class _Scores:
+    """Scores of both classifiers for one batch, and which of its samples are new."""
+
+    artifact: Values
+    eager: Values
+    rows: Values
+
+    @property
+    def new(self) -> Values:
+        """Which rows of scores are those of new samples; all if samples cannot be told apart."""
+        count = len(self.eager)
+        if not len(self.rows) or count % len(self.rows):
+            return np.ones(count, bool)
+        return np.repeat(self.rows, count // len(self.rows))
 
 
 def _top5(logits: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
@@ -91,19 +121,18 @@ def _divergence(log_p: np.ndarray[Any, Any], log_q: np.ndarray[Any, Any]) -> np.
     return rows
 
 
-def _accuracy(answers: Sequence[Arrays], reference: Reference, name: str) -> Accuracy | None:
-    labels: list[int] = []
-    classes: list[np.ndarray[Any, Any]] = []
-    expected: list[np.ndarray[Any, Any]] = []
-    for probe, outputs, decisions in zip(
-        reference.probes, answers, reference.decisions, strict=True
-    ):
+def _accuracy(scores: Sequence[_Scores], probes: Sequence[Probe]) -> Accuracy | None:
+    labels: list[Values] = []
+    classes: list[Values] = []
+    expected: list[Values] = []
+    for each, probe in zip(scores, probes, strict=True):
         if probe.kind != "data" or not probe.labels:
             continue
         count = len(probe.labels)  # the rows that fill up the last batch have none
-        labels += probe.labels
-        classes.append(_rows(outputs[name])[:count].argmax(-1))
-        expected.append(_rows(decisions[name])[:count].argmax(-1))
+        new = each.new[:count]
+        labels.append(np.array(probe.labels)[new])
+        classes.append(each.artifact[:count].argmax(-1)[new])
+        expected.append(each.eager[:count].argmax(-1)[new])
     if not labels:
         return None
-    return paired(np.concatenate(classes), np.concatenate(expected), np.array(labels))
+    return paired(*map(np.concatenate, (classes, expected, labels)))

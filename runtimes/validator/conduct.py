@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from runtimes.spec import Arrays
-from runtimes.validator.defaults import REPEATED_COST, REPEATED_PROBES
+from runtimes.validator.defaults import REMEMBERED_ANSWERS, REPEATED_COST, REPEATED_PROBES
 from runtimes.validator.probes import Probe
+
+Digests = dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """An answer as it was given to the probe `name`."""
+
+    name: str
+    outputs: Arrays
+    digests: Digests
 
 
 @dataclass
@@ -20,19 +33,18 @@ class Conduct:
     """
 
     problems: list[str] = field(default_factory=list)
-    _last: tuple[str, Arrays, Arrays] | None = None
+    _given: deque[_Given] = field(default_factory=lambda: deque(maxlen=REMEMBERED_ANSWERS))
 
     def run(self, run: Callable[[Arrays], Arrays], name: str, inputs: Arrays) -> Arrays:
         """Return the outputs for the inputs of the probe `name`."""
-        before = _copies(inputs)
+        before = _digests(inputs)
         outputs = run(inputs)
-        for changed in _differing(inputs, before):
+        for changed in _changed(inputs, before):
             self._note(f"it changes the array of its caller's input {changed} (at {name})")
-        if self._last is not None:
-            previous, kept, copies = self._last
-            for changed in _differing(kept, copies):
-                self._note(f"the next call overwrites its answer {changed} to {previous}")
-        self._last = name, outputs, _copies(outputs)
+        for given in self._given:
+            for changed in _changed(given.outputs, given.digests):
+                self._note(f"a later call overwrites its answer {changed} to {given.name}")
+        self._given.append(_Given(name, outputs, _digests(outputs)))
         return outputs
 
     def _note(self, problem: str) -> None:
@@ -41,13 +53,61 @@ class Conduct:
             self.problems.append(problem)
 
 
-def _copies(arrays: Arrays) -> Arrays:
-    return {name: array.copy() for name, array in arrays.items()}
+def _digests(arrays: Arrays) -> Digests:
+    return {name: zlib.crc32(array.tobytes()) for name, array in arrays.items()}
 
 
-def _differing(arrays: Arrays, copies: Arrays) -> list[str]:
-    """Return the names of arrays whose bytes are no longer those of their copies."""
-    return [name for name, array in arrays.items() if array.tobytes() != copies[name].tobytes()]
+def _changed(arrays: Arrays, digests: Digests) -> list[str]:
+    """Return the names of arrays whose bytes are no longer those of these digests."""
+    return [name for name, digest in _digests(arrays).items() if digest != digests[name]]
+
+
+@dataclass(frozen=True)
+class HandledAnswer:
+    """The answer to one of some inputs, by its place among them, and how the call was made."""
+
+    place: int
+    outputs: Arrays
+    how: str
+
+
+def as_callers_do(
+    run: Callable[[Arrays], Arrays], inputs: Sequence[Arrays]
+) -> Iterator[HandledAnswer]:
+    """Answer inputs that are handled as programs handle their arrays.
+
+    They are views of other arrays, are filled again for the next call, and the answers are worked on
+    in place.
+    """
+    yield _answered(run, 0, _with_gaps(inputs[0]), "from arrays that are not contiguous")
+    reused = {name: array.copy() for name, array in inputs[0].items()}
+    for place, arrays in enumerate(inputs):
+        if any(array.shape != reused[name].shape for name, array in arrays.items()):
+            continue
+        for name, array in arrays.items():
+            reused[name][...] = array
+        yield _answered(run, place, reused, "from arrays that held other inputs before")
+    for array in run(inputs[0]).values():
+        if array.flags.writeable:
+            array[...] = 0
+    yield _answered(run, 0, inputs[0], "after its caller wrote to an earlier answer")
+
+
+def _answered(
+    run: Callable[[Arrays], Arrays], place: int, inputs: Arrays, how: str
+) -> HandledAnswer:
+    outputs = {name: array.copy() for name, array in run(inputs).items()}
+    return HandledAnswer(place, outputs, how)
+
+
+def _with_gaps(arrays: Arrays) -> Arrays:
+    """Return the same numbers with their axes in another order in memory, and others between them."""
+    views = {}
+    for name, array in arrays.items():
+        wide = np.zeros((*array.shape[::-1], 2), array.dtype)
+        views[name] = wide[..., 0].transpose()
+        views[name][...] = array
+    return views
 
 
 def repeated(probes: Sequence[Probe]) -> list[int]:

@@ -97,6 +97,14 @@ LOSSY_EQUAL_ON_NOISE = 0.5
 # and then.
 REPEATED_LISTS = 0.1
 
+# On real samples whole numbers are also compared with a constant, the most frequent value of a part:
+# this share of its errors is avoided (int8 as PART_SQNR_DB: to be more than a constant), if so many
+# numbers differ from it. And each value that eager gives is found in so many of its places, as far as
+# a 95 % interval shows. First values.
+NUMBERS_BEYOND_CONSTANT = {"fp16": 0.7, "bf16": 0.5, "int8": 0.2, "int4": 0.2}
+NUMBERS_FOUND = {"fp16": 0.7, "bf16": 0.5, "int8": 0.3, "int4": 0.3}
+NUMBERS_VARYING = 16
+
 # A pruned model that is no classifier keeps nine tenths of what varies in its outputs over real samples
 # (10 dB is an R2 of 0.9 against the model before). A first value: a denoiser that lost half of its
 # multiply-adds without recovery is at 6 dB, and hardly better than its noisy input.
@@ -168,6 +176,9 @@ SIZE_ALLOWANCE_DB = 3.0
 REPEATED_PROBES = 6
 REPEATED_COST = 4
 CALLING_THREADS = 3
+# Answers that are looked at again after each later call: an engine may return the same two or three
+# arrays in turn.
+REMEMBERED_ANSWERS = 4
 # Of the first probes it is also asked after the timing.
 FIRST_PROBES = 2
 

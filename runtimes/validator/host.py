@@ -21,7 +21,7 @@ from runtimes.results import Deadline
 from runtimes.session import Session, SessionOptions, check_device, load, runtime_of
 from runtimes.spec import Arrays, best_sizes
 from runtimes.validator import defaults
-from runtimes.validator.conduct import Conduct
+from runtimes.validator.conduct import Conduct, HandledAnswer, as_callers_do
 from runtimes.validator.gates.speed import decide_deadline
 from runtimes.validator.probes import batch_dimension
 from runtimes.validator.speed.stream import InputStream
@@ -88,6 +88,10 @@ class SessionHost:
         """Return the outputs for each named set of inputs, from several threads at once."""
         with ThreadPoolExecutor(defaults.CALLING_THREADS) as threads:
             return list(threads.map(self._run, [arrays for _, arrays in probes]))
+
+    def answer_handled(self, inputs: list[Arrays]) -> list[HandledAnswer]:
+        """Return answers to inputs that are views, reused, or whose answers were written to."""
+        return list(as_callers_do(self._run, inputs))
 
     def follow(self, probes: list[tuple[str, Arrays]], feedback: dict[str, str]) -> list[Arrays]:
         """Return the outputs of calls in a row, each on the state that the one before returned."""

@@ -12,7 +12,7 @@ from runtimes.progress import Advance, task
 from runtimes.results import GateResult, Parity
 from runtimes.spec import Arrays
 from runtimes.validator.conduct import repeated
-from runtimes.validator.defaults import PROBES_PER_CALL, REQUEST_SECONDS
+from runtimes.validator.defaults import FIRST_PROBES, PROBES_PER_CALL, REQUEST_SECONDS
 from runtimes.validator.evidence import Evidence, Repeat
 from runtimes.validator.gates import gates
 from runtimes.validator.gates.outputs import judged_outputs, without
@@ -37,24 +37,35 @@ class Answers:
 
 
 def collect(child: Child, reference: Reference) -> Answers:
-    """Run all probes, then some of them again: twice in another order, and from several threads."""
+    """Run all probes, then some of them again: see `_repeats`."""
     probes = reference.probes
     indices = repeated(probes)
-    again = [*indices, *reversed(indices)]
-    with task("probes", len(probes) + len(again) + len(indices)) as advance:
+    with task("probes", len(probes) + 3 * len(indices)) as advance:
         first = _answers(child, probes, advance)
-        later = _answers(child, [probes[index] for index in again], advance)
-        inputs = [(probes[index].name, probes[index].inputs) for index in indices]
-        at_once = child.call("answer_at_once", inputs, timeout=REQUEST_SECONDS)
-        advance(len(indices))
-    repeats = [Repeat(index, outputs) for index, outputs in zip(again, later, strict=True)]
-    for index, outputs in zip(indices, at_once, strict=True):
-        repeats.append(Repeat(index, outputs, "beside calls from other threads"))
+        repeats = _repeats(child, probes, indices, advance)
     steps: list[Arrays] = []
     if reference.steps:
         inputs = [(probes[index].name, probes[index].inputs) for index in reference.steps]
         steps = child.call("follow", inputs, reference.feedback, timeout=REQUEST_SECONDS)
     return Answers(first, repeats, child.call("compute_layers"), child.call("problems"), steps)
+
+
+def _repeats(
+    child: Child, probes: Sequence[Probe], indices: Sequence[int], advance: Advance
+) -> list[Repeat]:
+    """Run probes again: twice in another order, from several threads, and as callers handle arrays."""
+    again = [*indices, *reversed(indices)]
+    later = _answers(child, [probes[index] for index in again], advance)
+    repeats = [Repeat(index, outputs) for index, outputs in zip(again, later, strict=True)]
+    inputs = [(probes[index].name, probes[index].inputs) for index in indices]
+    at_once = child.call("answer_at_once", inputs, timeout=REQUEST_SECONDS)
+    for index, outputs in zip(indices, at_once, strict=True):
+        repeats.append(Repeat(index, outputs, "beside calls from other threads"))
+    advance(len(indices))
+    samples = [probe.inputs for probe in probes[:FIRST_PROBES]]
+    for handled in child.call("answer_handled", samples, timeout=REQUEST_SECONDS):
+        repeats.append(Repeat(handled.place, handled.outputs, handled.how))
+    return repeats
 
 
 def _answers(child: Child, probes: Sequence[Probe], advance: Advance) -> list[Arrays]:

@@ -13,12 +13,12 @@ from runtimes.validator.defaults import SYNTHETIC_PROBES
 from runtimes.validator.inputs.design import Budget, Work, design, size_budget
 from runtimes.validator.inputs.draws import draw, draw_all
 from runtimes.validator.inputs.ids import covering, roomy
-from runtimes.validator.inputs.regions import UNDECLARED, regions, with_nan
+from runtimes.validator.inputs.regions import UNDECLARED, not_finite, regions
 from runtimes.validator.inputs.sizes import label
 
 ProbeKind = Literal["data", "noise", "size", "ids", "edge", "nan"]
 """data: real samples; noise: seeded; size: samples at other sizes; ids: noise with ids that samples
-lack; edge: unusual legal values; nan: noise with a NaN in it."""
+lack; edge: unusual legal values; nan: noise with a NaN or an Inf in it."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def batch_dimension(inputs: Specs) -> str | None:
 def _unusual(
     samples: Sequence[Probe], inputs: Specs, dims: Dims, rng: np.random.Generator
 ) -> Iterator[Probe]:
-    """Yield ids that the samples lack, then regions of unusual values, then a NaN."""
+    """Yield ids that the samples lack, then regions of unusual values, then NaN and Inf."""
     batch = batch_dimension(inputs)
     contained = [sample.inputs for sample in samples]
     wide = roomy(inputs, dims, batch)
@@ -176,6 +176,6 @@ def _unusual(
         yield Probe(f"ids {number}", arrays, "ids", wide)
     for region, sizes, arrays in regions(inputs, dims, batch, rng):
         yield Probe(f"edge {region}", arrays, "edge", sizes)
-    broken = with_nan(inputs, best_sizes(dims), rng)
-    if broken is not None:
-        yield Probe("a NaN", broken, "nan", best_sizes(dims))
+    best = best_sizes(dims)
+    for name, arrays in not_finite(inputs, best, rng):
+        yield Probe(name, arrays, "nan", best)

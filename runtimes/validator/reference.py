@@ -70,12 +70,19 @@ class Reference:
         return not any(probe.kind == "data" for probe in self.probes)
 
     def constant_outputs(self) -> list[str]:
-        """Return the names of outputs that do not depend on the input: agreement proves nothing."""
+        """Return the names of outputs that do not depend on the input: agreement proves nothing.
+
+        A whole number beside others that vary may be one (a count of detections, a size): weights
+        that are missing would show in the others.
+        """
         judged = []
         for probe, truth in zip(self.probes, self.truth, strict=True):
             if probe.ordinary:
                 judged.append(truth)
-        return [name for name in self.truth[0] if _constant([outputs[name] for outputs in judged])]
+        names = [name for name in self.truth[0] if _constant([outputs[name] for outputs in judged])]
+        if len(names) == len(self.truth[0]):
+            return names
+        return [name for name in names if self.truth[0][name].dtype.kind == "f"]
 
     def save(self, path: Path) -> None:
         """Write everything to one safetensors file."""
@@ -214,11 +221,13 @@ def _constant(outputs: list[np.ndarray[Any, Any]]) -> bool:
     rows: list[np.ndarray[Any, Any]] = []
     for output in outputs:
         if output.ndim:
-            rows += list(np.asarray(output, np.float64))
+            rows += list(output)
     rows = [row for row in rows if row.shape == rows[0].shape]
     if len(rows) < 2:
         return False
-    stack = np.stack(rows)
+    if rows[0].dtype.kind != "f":
+        return all(np.array_equal(row, rows[0]) for row in rows)
+    stack = np.stack(rows).astype(np.float64)
     stack = np.where(np.isfinite(stack), stack, 0.0)  # only finite values are compared
     rms = math.sqrt(float(np.mean(np.square(stack))))
     return bool(np.ptp(stack, axis=0).max(initial=0.0) <= CONSTANT_SPREAD * rms)

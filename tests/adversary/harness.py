@@ -20,7 +20,7 @@ from runtimes.artifact.artifact import Manifest
 from runtimes.artifact.gates import Gates
 from runtimes.engines.torch.session import flatten
 from runtimes.errors import BurnishError
-from runtimes.results import GateResult
+from runtimes.results import GateResult, Outcome
 from runtimes.session import Session
 from runtimes.spec import Arrays, Dims, Specs
 from runtimes.validator.host import SessionHost
@@ -211,7 +211,11 @@ def verdict(
     except BurnishError as error:
         return [GateResult(gate="runs", ok=False, detail=str(error))]
     results = judge(manifest, gates or Gates(), reference, answers)[1]
-    return [result for result in results if result.ok is False]
+    return [result for result in results if result.outcome in _NOT_PASSED]
+
+
+# All limits here are a recipe's own or decided: what is unproven does not pass either.
+_NOT_PASSED = (Outcome.FAILS, Outcome.UNDECIDED)
 
 
 def real(arrays: Sequence[Arrays], labels: Sequence[int] | None = None) -> list[Probe]:

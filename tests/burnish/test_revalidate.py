@@ -126,3 +126,13 @@ def test_a_pipe_among_the_changed_models_is_not_waited_on(build_copy: Path) -> N
     os.mkfifo(build_copy / "models" / "0123456789ab" / "reference.safetensors")
     build = burnish.validate(build_copy / "onnx", speed=False)
     assert [row.status for row in build.artifacts] == [Status.PASSED]
+
+
+@pytest.mark.parametrize(("name", "value"), [("precision", "int8"), ("task", None)])
+def test_a_manifest_that_claims_to_be_judged_otherwise_than_its_build(
+    build_copy: Path, edit_json: EditJson, name: str, value: str | None
+) -> None:
+    edit_json(build_copy / "onnx" / "manifest.json", **{name: value})
+    row = judged(build_copy)["onnx"]
+    assert row.status is Status.ERROR
+    assert f"its manifest says `{name}: {value}`, the build.json beside it" in str(row.reason)

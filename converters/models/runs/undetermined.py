@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from runtimes.spec import Arrays
+from runtimes.validator.outputs.numbers import are_whole
 from runtimes.validator.probes import Probe
 
 _ULPS = 2.0**-22  # of an input's magnitude: a few roundings of float32
@@ -30,7 +31,9 @@ def undetermined(
         For each probe booleans of the shapes of those outputs; empty without such outputs, or
         without floating-point inputs.
     """
-    names = [name for name, array in eager[0].items() if array.dtype.kind != "f"]
+    pairs = zip(probes, eager, strict=True)
+    ordinary = [outputs for probe, outputs in pairs if probe.ordinary]
+    names = [name for name in eager[0] if are_whole([outputs[name] for outputs in ordinary])]
     floats = [name for name, array in probes[0].inputs.items() if array.dtype.kind == "f"]
     if not names or not floats:
         return [{} for _ in probes]
@@ -58,6 +61,6 @@ def _shaken(arrays: Arrays, scales: dict[str, float], rng: np.random.Generator) 
     shaken: Arrays = {}
     for name, scale in scales.items():
         array = arrays[name]
-        size = np.maximum(np.abs(array), scale) * _ULPS
+        size = np.where(np.isfinite(array), np.maximum(np.abs(array), scale) * _ULPS, 0.0)
         shaken[name] = np.asarray(array + size * rng.standard_normal(array.shape), array.dtype)
     return shaken

@@ -44,9 +44,17 @@ def accumulate_gradients(module: nn.Module, runs: Sequence[Run], classification:
     for run in counted(runs, "batches"):
         outputs = flatten(run(module))
         if classification:
-            logits = outputs[0].flatten(0, -2)
+            logits = _class_scores(outputs[0])
             loss = functional.cross_entropy(logits, logits.argmax(-1))
         else:
             floats = [output for output in outputs if output.is_floating_point()]
             loss = torch.stack([0.5 * output.square().mean() for output in floats]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _class_scores(output: torch.Tensor) -> torch.Tensor:
+    """Return scores [samples, classes]; of a single score those of two classes."""
+    if output.ndim < 2 or output.shape[-1] == 1:
+        score = output.reshape(-1, 1)
+        return torch.cat([torch.zeros_like(score), score], -1)
+    return output.flatten(0, -2)

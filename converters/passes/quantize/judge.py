@@ -10,8 +10,8 @@ import numpy as np
 
 from converters.passes.quantize.trial import Trial
 from runtimes.spec import Arrays
-from runtimes.validator.accuracy import paired, paired_interval
-from runtimes.validator.gates.decisions import wilson
+from runtimes.validator.accuracy import paired, paired_interval, wilson
+from runtimes.validator.outputs.classes import are_probabilities, class_scores
 from runtimes.validator.outputs.metric import UserMetric, stacked
 
 Array = np.ndarray[Any, Any]
@@ -89,7 +89,9 @@ class Judge:
         if metric == "sqnr":
             share = float(np.sqrt(squared_error(outputs, self.truth) / _energy(self.truth)))
             return Loss(100 * share, 100 * share)
-        after, before = _best_classes(outputs), _best_classes(self.truth)
+        probabilities = are_probabilities(self.truth)
+        after = _best_classes(outputs, probabilities)
+        before = _best_classes(self.truth, probabilities)
         if metric == "agreement":
             return _disagreement(float(np.mean(after != before)), len(before))
         labelled = np.array([label is not None for label in self.labels])
@@ -111,8 +113,8 @@ def _disagreement(share: float, samples: int) -> Loss:
     return Loss(100 * share, 100 * (1 - wilson(1 - share, samples)[0]))
 
 
-def _best_classes(outputs: Sequence[Array]) -> Array:
-    return np.array([output.argmax(-1).reshape(-1)[0] for output in outputs])
+def _best_classes(outputs: Sequence[Array], probabilities: bool) -> Array:
+    return np.array([class_scores(output, probabilities)[0].argmax() for output in outputs])
 
 
 def squared_error(outputs: Sequence[Array], truth: Sequence[Array]) -> float:

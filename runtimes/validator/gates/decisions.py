@@ -15,7 +15,7 @@ from typing import Literal
 
 from runtimes.points import points
 from runtimes.results import Accuracy, GateResult
-from runtimes.validator.accuracy import Z95, paired_interval
+from runtimes.validator.accuracy import is_above_chance, paired_interval, wilson
 from runtimes.validator.defaults import (
     LOSSY_ACCURACY_DROP,
     LOSSY_AGREEMENT,
@@ -49,7 +49,7 @@ def decisions(evidence: Evidence) -> Iterator[GateResult]:
     if evidence.reference.synthetic or (evidence.lossless and not pruned):
         return  # noise has no classes to lose, and parity judges float32
     rule: Rule = "measured" if pruned else "proven worse"
-    if measured.accuracy is not None:
+    if measured.accuracy is not None and is_above_chance(measured.accuracy):
         limit = PRUNED_ACCURACY_DROP if pruned else LOSSY_ACCURACY_DROP
         yield _accuracy(measured.accuracy, limit, rule)
     elif measured.top1_agreement is not None:
@@ -113,12 +113,9 @@ def _agreement(evidence: Evidence, share: float | None, limit: float, rule: Rule
     return _result(decide(1.0), detail, samples, lambda factor: decide(factor) is not None)
 
 
-def wilson(share: float, samples: float) -> Interval:
-    """Return Wilson's 95 % interval of a share of so many samples (JASA, 1927)."""
-    square = Z95**2 / samples
-    middle = (share + square / 2) / (1 + square)
-    half = math.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
+_LABELS = (
+    "labels of this model's classes, in their order, and of more than one class would decide it"
+)
 
 
 def _accuracy(accuracy: Accuracy | None, limit: float, rule: Rule) -> GateResult:
@@ -140,6 +137,11 @@ def _accuracy(accuracy: Accuracy | None, limit: float, rule: Rule) -> GateResult
         counts = accuracy.lost * factor, accuracy.won * factor
         return decide(paired_interval(*counts, accuracy.samples * factor)) is not None
 
+    if rule == "written" and not is_above_chance(accuracy):
+        detail += (
+            f"; eager's is no more than chance ({accuracy.chance:.1%}), so its loss shows nothing"
+        )
+        return GateResult(gate="parity", ok=None, detail=detail, remedy=_LABELS)
     holds = decide(accuracy.ci95)
     if holds and high > limit:
         detail += "; too few samples to prove it"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -22,10 +22,16 @@ from runtimes.validator.gates.finite import finite, not_comparable
 from runtimes.validator.gates.honest import honest
 from runtimes.validator.gates.metric import metric
 from runtimes.validator.gates.original import from_original
-from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits, whole_numbers
+from runtimes.validator.gates.outputs import apart_from, equal_shares, own_limits
 from runtimes.validator.gates.sequence import sequence
 from runtimes.validator.outputs.distance import error_scale, rms
 from runtimes.validator.outputs.lossless_parts import judge_part_noise
+from runtimes.validator.outputs.numbers import (
+    exact_numbers,
+    integers,
+    judge_numbers,
+    whole_numbers,
+)
 from runtimes.validator.outputs.parts import judge_parts, measure_parts
 from runtimes.validator.outputs.repeats import judge_repeats
 from runtimes.validator.outputs.sizes import judge_sizes
@@ -81,7 +87,7 @@ def meaningful(evidence: Evidence) -> GateResult:
             "reference",
             f"eager's output {', '.join(constant)} is the same for every probe, so agreement with "
             "it proves nothing; give the model real weights (or random:SEED, with which such heads "
-            "vary)",
+            "vary), or leave out what is a constant: `outputs: {NAME: {ignore: true}}`",
         )
     truth = reference.truth[0].values()
     magnitude = max(rms(np.where(np.isfinite(values), values, 0.0)) for values in truth)
@@ -106,17 +112,35 @@ def parity(evidence: Evidence) -> Iterator[GateResult]:
     """Yield noise for float32, SQNR for lossy precisions, and the recipe's further requirements."""
     single = [name for name, limits in evidence.gates.outputs.items() if limits.limits]
     yield from own_limits(evidence.gates, evidence.parity.outputs)
-    numbers = []
-    if not evidence.lossless:
-        numbers = [name for name in whole_numbers(evidence.reference) if name not in single]
-        yield from equal_shares(evidence.first, evidence.reference, numbers)
-    common = apart_from(evidence, [*single, *numbers])
+    numbers = [name for name in whole_numbers(evidence.reference) if name not in single]
+    if evidence.lossless:
+        yield from _exact(evidence, numbers)
+        common = apart_from(evidence, single)
+    else:
+        if evidence.gates.sqnr_db is not None:  # judges all floats, a mask too
+            numbers = integers(numbers, evidence.reference)
+        yield from _numbers(evidence, numbers)
+        common = apart_from(evidence, [*single, *numbers])
     if common.reference.eager[0]:
         yield from _common_limits(common)
     yield from decisions(evidence)
     yield from from_original(evidence)
     yield from sequence(evidence)
     yield from metric(evidence)
+
+
+def _exact(evidence: Evidence, numbers: Sequence[str]) -> Iterator[GateResult]:
+    """Yield the results of whole numbers in float32; a noise of the recipe's own judges them alone."""
+    if evidence.gates.noise is None:
+        yield from exact_numbers(evidence.first, evidence.reference, numbers)
+
+
+def _numbers(evidence: Evidence, numbers: Sequence[str]) -> Iterator[GateResult]:
+    """Yield the results of whole numbers in a lossy artifact; an SQNR of the recipe's own replaces some."""
+    reference, precision = evidence.reference, evidence.manifest.precision
+    yield from equal_shares(evidence.first, reference, numbers)
+    if evidence.gates.sqnr_db is None:
+        yield from judge_numbers(evidence.first, reference, numbers, precision)
 
 
 def _common_limits(evidence: Evidence) -> Iterator[GateResult]:

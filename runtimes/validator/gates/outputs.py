@@ -12,6 +12,7 @@ from runtimes.results import GateResult, OutputParity
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import LOSSY_EQUAL, LOSSY_EQUAL_ON_NOISE
 from runtimes.validator.evidence import Evidence
+from runtimes.validator.outputs.numbers import equal
 from runtimes.validator.parity import summarize
 from runtimes.validator.reference import Reference
 
@@ -47,11 +48,6 @@ def apart_from(evidence: Evidence, names: Sequence[str]) -> Evidence:
     return replace(evidence, reference=reference, first=first, parity=parity)
 
 
-def whole_numbers(reference: Reference) -> list[str]:
-    """Return the names of outputs of integers or booleans."""
-    return [name for name, array in reference.eager[0].items() if array.dtype.kind != "f"]
-
-
 def own_limits(limits: Gates, measured: Sequence[OutputParity]) -> Iterator[GateResult]:
     """Yield a result for each limit that the recipe sets on a single output."""
     for output in measured:
@@ -72,11 +68,11 @@ def equal_shares(
     """Yield, for outputs of whole numbers of a lossy artifact, the share that equals eager's."""
     limit = LOSSY_EQUAL_ON_NOISE if reference.synthetic else LOSSY_EQUAL
     for name in names:
-        equal = total = 0
+        right = total = 0
         for probe, outputs, eager in zip(reference.probes, answers, reference.eager, strict=True):
             if probe.sample:
-                equal += int(np.sum(outputs[name] == eager[name]))
+                right += int(np.sum(equal(outputs[name], eager[name])))
                 total += eager[name].size
-        share = equal / total if total else 1.0
+        share = right / total if total else 1.0
         detail = f"{share:.1%} of {name} equals eager's, at least {limit:.0%}"
         yield GateResult(gate="parity", ok=share >= limit, detail=detail)

@@ -6,8 +6,9 @@ import math
 
 from runtimes.artifact.gates import Gates
 from runtimes.results import Deadline, GateResult, Speed
+from runtimes.validator.accuracy import wilson
 from runtimes.validator.defaults import LATE_SHARE, LONGEST_SECONDS, MIN_ROUNDS, UNSURE_FACTOR
-from runtimes.validator.gates.decisions import samples_needed, wilson
+from runtimes.validator.gates.decisions import samples_needed
 
 Interval = tuple[float, float]
 

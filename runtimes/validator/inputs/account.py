@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from runtimes.spec import Arrays, Specs
+from runtimes.validator.inputs.distinct import new_rows
 from runtimes.validator.inputs.ids import coverage
 from runtimes.validator.reference import Reference
 
@@ -23,7 +26,9 @@ def account(reference: Reference, inputs: Specs, repeats: Sequence[str]) -> list
     source = "seeded noise" if reference.synthetic else "real data"
     labels = sum(len(probe.labels) for probe in samples)
     labelled = f", {labels} labelled" if labels else ""
-    lines = [f"{rows} samples of {source}{labelled}"]
+    again = sum(int(np.sum(~mask)) for mask in new_rows([probe.inputs for probe in samples]))
+    repeated = f", {again} of which occur again and count once" if again else ""
+    lines = [f"{rows} samples of {source}{labelled}{repeated}"]
     lines += [str(report) for report in coverage(inputs, [p.inputs for p in reference.probes])]
     unusual = [probe.name.removeprefix("edge ") for probe in reference.probes if not probe.ordinary]
     if unusual:

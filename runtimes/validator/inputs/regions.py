@@ -72,13 +72,21 @@ def regions(
         yield region, sizes, arrays
 
 
-def with_nan(inputs: Specs, sizes: Mapping[str, int], rng: np.random.Generator) -> Arrays | None:
-    """Return noise with a NaN in each floating-point input; None if there is no such input."""
-    arrays = draw_all(inputs, sizes, rng)
-    floating = [array for array in arrays.values() if array.dtype.kind == "f" and array.size]
-    for array in floating:
-        array.reshape(-1)[rng.integers(array.size)] = np.nan
-    return arrays if floating else None
+def not_finite(
+    inputs: Specs, sizes: Mapping[str, int], rng: np.random.Generator
+) -> Iterator[tuple[str, Arrays]]:
+    """Yield noise with a NaN in each floating-point input, and noise with an Inf and a -Inf.
+
+    Nothing if there is no such input.
+    """
+    for name, values in (("a NaN", (np.nan,)), ("an Inf", (np.inf, -np.inf))):
+        arrays = draw_all(inputs, sizes, rng)
+        floating = [array for array in arrays.values() if array.dtype.kind == "f" and array.size]
+        for array in floating:
+            places = rng.choice(array.size, min(len(values), array.size), replace=False)
+            array.reshape(-1)[places] = values[: len(places)]
+        if floating:
+            yield name, arrays
 
 
 def _fill(

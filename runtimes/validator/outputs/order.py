@@ -59,6 +59,15 @@ def rankings(reference: Reference) -> list[Ranking]:
     return ranked
 
 
+def ranked_axes(reference: Reference) -> dict[str, int]:
+    """Return the axis, after the first, along which an output is sorted by a score."""
+    axes = {}
+    for ranking in rankings(reference):
+        axis = reference.truth[0][ranking.key].ndim - 2
+        axes.update(dict.fromkeys(ranking.members, axis))
+    return axes
+
+
 def _same_rows(key: str, reference: Reference) -> tuple[str, ...]:
     """Return the outputs whose shapes begin with the key's on every probe."""
     members = []

@@ -28,7 +28,7 @@ from runtimes.validator.defaults import (
     VARIATION_SHARE,
     VARIATION_SQNR_DB,
 )
-from runtimes.validator.outputs.order import rankings
+from runtimes.validator.outputs.order import ranked_axes
 from runtimes.validator.reference import Reference
 
 Values = np.ndarray[Any, Any]
@@ -62,7 +62,7 @@ def measure_parts(
     there are fewer than `least` samples.
     """
     parts: list[Part] = []
-    ranked = _ranked_axes(reference)
+    ranked = ranked_axes(reference)
     for name in reference.truth[0]:
         sums = _sums(name, answers, reference)
         if sums is None or sums.samples < least:
@@ -100,15 +100,6 @@ def judge_parts(parts: Sequence[Part], precision: str) -> Iterator[GateResult]:
                 f"has at least {limit:g}"
             )
             yield GateResult(gate="parity", ok=False, detail=detail)
-
-
-def _ranked_axes(reference: Reference) -> dict[str, int]:
-    """Return the axis, after the first, along which an output is sorted by a score."""
-    axes = {}
-    for ranking in rankings(reference):
-        axis = reference.truth[0][ranking.key].ndim - 2
-        axes.update(dict.fromkeys(ranking.members, axis))
-    return axes
 
 
 @dataclass(frozen=True)

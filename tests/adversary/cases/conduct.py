@@ -181,6 +181,50 @@ def _two_buffers(run: Run) -> Run:
     return answer
 
 
+def _in_turn(count: int) -> Artifact:
+    """Some buffers hold the answers of a shape in turn."""
+
+    def artifact(run: Run) -> Run:
+        buffers: dict[object, Arrays] = {}
+        calls = iter(range(10**9))
+
+        def answer(inputs: Arrays) -> Arrays:
+            outputs = run(inputs)
+            key = (next(calls) % count, *(array.shape for array in outputs.values()))
+            kept = buffers.setdefault(key, outputs)
+            for name, array in outputs.items():
+                kept[name][...] = array
+            return dict(kept)
+
+        return answer
+
+    return artifact
+
+
+def _by_identity(run: Run) -> Run:
+    """Answers as before if it is given the very same array."""
+    last: dict[str, Arrays] = {}
+
+    def answer(inputs: Arrays) -> Arrays:
+        before = last.get("inputs")
+        if before is None or any(before[name] is not array for name, array in inputs.items()):
+            last.update(inputs=dict(inputs), outputs=run(inputs))
+        return {name: array.copy() for name, array in last["outputs"].items()}
+
+    return answer
+
+
+def _looked_up(run: Run) -> Run:
+    """Looks up what it has answered before, and returns that very array."""
+    answers: dict[object, Arrays] = {}
+
+    def answer(inputs: Arrays) -> Arrays:
+        key = tuple((array.shape, array.tobytes()) for array in inputs.values())
+        return dict(answers.setdefault(key, run(inputs)))
+
+    return answer
+
+
 def _random(scale: float) -> Artifact:
     def artifact(run: Run) -> Run:
         rng = np.random.default_rng(0)
@@ -240,6 +284,11 @@ CASES = [
     Case("writes to its state", STEP, _writing("state", lambda state: state + 1), "deterministic"),
     Case("writes to its input", PLAIN, _writing("x", np.tanh), "deterministic", "fp16"),
     Case("one buffer for all answers", PLAIN, _one_buffer, "deterministic"),
+    Case("two buffers in turn", PLAIN, _in_turn(2), "deterministic"),
+    Case("three buffers in turn", PLAIN, _in_turn(3), "deterministic"),
+    Case("knows arrays by identity", PLAIN, _by_identity, "deterministic"),
+    Case("returns an array that it keeps", PLAIN, _looked_up, "deterministic"),
+    Case("returns an array that it keeps", PLAIN, _looked_up, "deterministic", "int8"),
     Case("one buffer for the state", STEP, _two_buffers, "deterministic"),
     Case("a little random", PLAIN, _random(1e-4), "deterministic"),
     Case("random", PLAIN, _random(0.1), "deterministic", "int8"),

@@ -11,8 +11,9 @@ import numpy as np
 from runtimes.spec import Arrays
 from tests.adversary.cases.finite import right
 from tests.adversary.harness import Artifact, Case, Run, changed, seeded
-from tests.adversary.subjects.detectors import BEST, SEGMENTS, TIED
-from tests.adversary.subjects.vectors import DECISIONS
+from tests.adversary.subjects.detectors import BEST, FOREGROUND, MASK, SEGMENTS, TIED
+from tests.adversary.subjects.sequences import CODES, HUGE, SECONDS
+from tests.adversary.subjects.vectors import COUNTED, DECISIONS, MANY_DECISIONS
 
 Values = np.ndarray[Any, Any]
 
@@ -125,6 +126,31 @@ def _subtly(right_run: Run) -> Run:
     return run
 
 
+def _fifth_dropped(inputs: Arrays, outputs: Arrays) -> Arrays:
+    """The sixth stands for the fifth, too."""
+    for array in outputs.values():
+        array[:, 4] = array[:, 5]
+    return outputs
+
+
+def _row(place: int, value: Any) -> Callable[[Values], Values]:
+    """A row of pixels is of one class."""
+
+    def change(values: Values) -> Values:
+        values = values.copy()
+        values[:, place] = value
+        return values
+
+    return change
+
+
+def _fourth_more(inputs: Arrays, outputs: Arrays) -> Arrays:
+    """One of the numbers of each row is one more."""
+    for array in outputs.values():
+        array[:, 3] += 1
+    return outputs
+
+
 _BOXES = [
     Case("equal scores in another order (right)", TIED, _ties(_reverse_all), None),
     Case("another member of the last tie (right)", TIED, changed(_other_member), None),
@@ -193,6 +219,10 @@ _BOXES = [
     ),
     Case("boxes cut to 320", BEST, _output("boxes", lambda b: b.clip(0, 320)), "parity"),
     Case("whole boxes", BEST, _output("boxes", np.round), "parity"),
+    *[
+        Case("the fifth is dropped", BEST, changed(_fifth_dropped), "parity", precision)
+        for precision in ("fp32", "fp16")
+    ],
     Case("the best cells (right)", BEST, right, None),
     Case("the best cells (right)", BEST, right, None, "fp16"),
     Case("the best cells (right)", BEST, right, None, "int8"),
@@ -256,4 +286,58 @@ _NUMBERS = [
         gates={"outputs": {"best": {"ignore": True}}},
     ),
 ]
-CASES = [*_BOXES, *_NUMBERS]
+_MASKS = [
+    case
+    for subject in (FOREGROUND, MASK)
+    for precision in ("fp16", "bf16", "int8")
+    for case in (
+        Case("a rare foreground (right)", subject, right, None, precision),
+        Case("nothing is foreground", subject, _output("mask", np.zeros_like), "parity", precision),
+        Case("the last row is empty", subject, _output("mask", _row(-1, 0)), "parity", precision),
+    )
+]
+_LARGE = [
+    Case("codes (right)", CODES, right, None),
+    Case("one of 512 codes is one more", CODES, changed(_fourth_more), "parity"),
+    Case("seconds of the epoch (right)", SECONDS, right, None),
+    Case("one of 512 is a second more", SECONDS, changed(_fourth_more), "parity"),
+    Case("codes that float64 does not hold (right)", HUGE, right, None),
+    Case("one of 512 such codes is one more", HUGE, changed(_fourth_more), "parity"),
+    Case("a constant count (right)", COUNTED, right, None),
+    Case("a constant count (right)", COUNTED, right, None, "int8"),
+    Case("a constant count is one more", COUNTED, _output("count", lambda c: c + 1), "parity"),
+    Case(
+        "a constant count is one more",
+        COUNTED,
+        _output("count", lambda c: c + 1),
+        "parity",
+        "int8",
+    ),
+    *[
+        Case(
+            f"class {lost} is never found",
+            SEGMENTS,
+            _output("classes", lambda c, lost=lost: np.where(c == lost, (lost + 1) % 4, c)),  # type: ignore[misc]
+            "parity",
+            "int8",
+        )
+        for lost in range(4)
+    ],
+    Case("the last row is class 0", SEGMENTS, _output("classes", _row(-1, 0)), "parity", "int8"),
+    Case(
+        "one class is never the best",
+        MANY_DECISIONS,
+        _output("best", lambda b: np.where(b == 3, 4, b)),
+        "parity",
+        "int8",
+    ),
+    Case(
+        "one class is never positive",
+        MANY_DECISIONS,
+        _output("positive", _one_place(False)),
+        "parity",
+        "int8",
+    ),
+    Case("many decisions (right)", MANY_DECISIONS, right, None, "int8"),
+]
+CASES = [*_BOXES, *_NUMBERS, *_MASKS, *_LARGE]

@@ -22,12 +22,15 @@ from tests.adversary.harness import (
 from tests.adversary.subjects.detectors import DAMAGED, DENOISER, LIGHTLY_PRUNED, PRUNED, YOLO
 from tests.adversary.subjects.pictures import DENSE
 from tests.adversary.subjects.vectors import (
+    BINARY,
     CLASSIFIER,
     KELVIN,
     MASKED,
     OFFSET,
     ONE_LARGE,
     PROBABILITIES,
+    RELABELLED,
+    REPEATED,
     TASKS,
     UNLABELLED,
 )
@@ -242,6 +245,34 @@ _LOGITS = [
     *_each("negated", CLASSIFIER, _output(np.negative)),
     *_each("one answer for all", CLASSIFIER, _constant_of(CLASSIFIER)),
 ]
+_LABELS = [
+    Case("two classes by one score (right)", BINARY, right, None, "int8"),
+    Case(
+        "two classes, the second seldom",
+        BINARY,
+        _output(lambda a: a - np.float32(0.5)),
+        "parity",
+        "int8",
+        {"sqnr_db": -20.0},
+    ),
+    Case(
+        "twenty samples prove half a point, a hundred times",
+        REPEATED,
+        right,
+        "parity",
+        "int8",
+        {"accuracy_drop": 0.005},
+    ),
+    Case(
+        "labels of another model prove a point",
+        RELABELLED,
+        right,
+        "parity",
+        "int8",
+        {"accuracy_drop": 0.01},
+    ),
+    Case("labels of another model (right)", RELABELLED, right, None, "int8"),
+]
 _NUMBERS = [
     *_each("three answers", KELVIN, _output(_rounded_to(1.1, 294.0))),
     *_each("whole numbers", KELVIN, _output(np.round)),
@@ -299,4 +330,4 @@ _PRECISION = [
     Case("fp16 called float32", CLASSIFIER, lambda run: right_run(CLASSIFIER, "fp16"), "parity"),
     Case("int8 called fp16", DENOISER, lambda run: right_run(DENOISER, "int8"), "parity", "fp16"),
 ]
-CASES = [*_RIGHT, *_DETECTIONS, *_LOGITS, *_NUMBERS, *_PICTURES, *_PRECISION]
+CASES = [*_RIGHT, *_DETECTIONS, *_LOGITS, *_LABELS, *_NUMBERS, *_PICTURES, *_PRECISION]

@@ -9,7 +9,7 @@ import numpy as np
 
 from runtimes.spec import Arrays
 from tests.adversary.harness import Artifact, Case, Condition, Run, the_only, wrong_where
-from tests.adversary.subjects.pictures import BYTES, CLEANED, PICTURES, PIXELS, SIGNED
+from tests.adversary.subjects.pictures import BYTES, CLAMPED, CLEANED, PICTURES, PIXELS, SIGNED
 from tests.adversary.subjects.sequences import ENCODER, POINTER, RECURRENT, VOCABULARY, WORDS
 
 Values = np.ndarray[Any, Any]
@@ -174,6 +174,8 @@ def _of_conditions() -> list[Case]:
     cases.append(
         Case("NaN in the input is not taken for zero", CLEANED, _spreading_nan, "finite"),
     )
+    infinite = _of(lambda x: np.isinf(x).any())
+    cases.append(Case("wrong: an infinite value", CLAMPED, wrong_where(infinite), "parity"))
     return cases
 
 

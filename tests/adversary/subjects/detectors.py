@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -78,6 +80,22 @@ class Segments(nn.Module):
         return classes, classes > 0
 
 
+class Foreground(nn.Module):
+    """Whether a pixel is bright: one of fifteen is."""
+
+    def __init__(self, floats: bool = False) -> None:
+        super().__init__()
+        self.smooth = nn.Conv2d(3, 1, 5, padding=2)
+        self.floats = floats
+        with torch.no_grad():
+            self.smooth.weight.fill_(1 / 75)
+            self.smooth.bias.zero_()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        mask = self.smooth(image)[:, 0] > 1.2
+        return mask.to(image.dtype) if self.floats else mask
+
+
 class Denoiser(nn.Module):
     """A smoothed picture: a residual of two convolutions."""
 
@@ -112,7 +130,7 @@ class Damaged(Denoiser):
             self.mix.weight.add_(0.5 * torch.randn_like(self.mix.weight))
 
 
-def _subject(name: str, build: type[nn.Module], **fields: object) -> Subject:
+def _subject(name: str, build: Callable[[], nn.Module], **fields: object) -> Subject:
     return Subject(name, build, _INPUTS, _DIMS, samples=pictures, **fields)  # type: ignore[arg-type]
 
 
@@ -121,6 +139,8 @@ YOLO = _subject("yolo", Yolo, outputs=("boxes",))
 BEST = _subject("best cells", Best, outputs=BEST_OUTPUTS)
 TIED = _subject("tied cells", Rounded, outputs=BEST_OUTPUTS)
 SEGMENTS = _subject("segments", Segments, outputs=("classes", "foreground"))
+FOREGROUND = _subject("foreground", Foreground, outputs=("mask",))
+MASK = _subject("a mask of floats", lambda: Foreground(floats=True), outputs=("mask",))
 DENOISER = _subject("denoiser", Denoiser, outputs=("image",))
 PRUNED = _subject("pruned denoiser", Pruned, before=Denoiser)
 DAMAGED = _subject("damaged denoiser", Damaged, before=Denoiser)

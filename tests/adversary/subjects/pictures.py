@@ -55,6 +55,13 @@ class Cleaned(Classes):
         return super().forward(torch.nan_to_num(image))
 
 
+class Clamped(Classes):
+    """Takes any number for one of -4 to 4."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return super().forward(image.clamp(-4, 4))
+
+
 def _spec(**fields: object) -> dict[str, TensorSpec]:
     return {"image": TensorSpec.model_validate({"shape": PICTURE, **fields})}
 
@@ -99,3 +106,4 @@ CLEANED = Subject(
     {"image": TensorSpec(shape=("batch", 3, 24, 24))},
     {"batch": DimRange(max=4)},
 )
+CLAMPED = Subject("clamped", Clamped, CLEANED.inputs, CLEANED.dims)

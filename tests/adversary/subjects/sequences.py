@@ -46,6 +46,18 @@ class Words(nn.Module):
         return self.head(self.tokens(ids).mean(1))
 
 
+class Codes(nn.Module):
+    """The code of each word: a large whole number, a little more than `first`."""
+
+    def __init__(self, step: int, first: int = 0) -> None:
+        super().__init__()
+        self.tokens, self.head = nn.Embedding(500, WIDTH), nn.Linear(WIDTH, 60)
+        self.step, self.first = step, first
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.first + self.step * self.head(self.tokens(ids)).argmax(-1)
+
+
 class Pointer(nn.Module):
     """Logits over the places of a sequence, -Inf where it is masked."""
 
@@ -95,6 +107,10 @@ VOCABULARY = Subject(
     {"ids": TensorSpec(shape=("batch", "time"), dtype="int64", range=(0, 69_999))},
     _DIMS,
 )
+_LONG = {"ids": TensorSpec(shape=("batch", 512), dtype="int64", range=(0, 499))}
+CODES = Subject("codes", lambda: Codes(2000), _LONG, {"batch": DimRange(max=4)})
+SECONDS = Subject("seconds", lambda: Codes(1, 1_700_000_000), _LONG, {"batch": DimRange(max=4)})
+HUGE = Subject("huge codes", lambda: Codes(1, 2**60), _LONG, {"batch": DimRange(max=4)})
 POINTER = Subject(
     "pointer",
     Pointer,

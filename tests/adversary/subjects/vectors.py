@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,26 @@ def labelled() -> list[Probe]:
     features, classes = _samples(500)
     rows = np.concatenate([arrays["features"] for arrays in features])
     return real_batches("features", rows, classes, TEN["batch"].best)
+
+
+def bare() -> list[Probe]:
+    """500 samples without labels."""
+    return [replace(probe, labels=()) for probe in labelled()]
+
+
+def repeated() -> list[Probe]:
+    """20 samples, each of them 100 times."""
+    features, classes = _samples(20)
+    rows = np.concatenate([arrays["features"] for arrays in features] * 100)
+    return real_batches("features", rows, classes * 100, 10)
+
+
+def of_another_model() -> list[Probe]:
+    """500 samples whose labels count from one."""
+    return [
+        replace(probe, labels=tuple((label + 1) % CLASSES for label in probe.labels))
+        for probe in labelled()
+    ]
 
 
 def unlabelled() -> list[Probe]:
@@ -76,6 +97,22 @@ class Masked(Nearest):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return super().forward(features).masked_fill(features[:, :CLASSES] > 1, float("-inf"))
+
+
+class Binary(Nearest):
+    """One score for two classes: the second if it is above zero."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(features)
+        return logits[:, :1] - logits[:, 5:6]
+
+
+class Counted(Nearest):
+    """Logits, and how many they are: a constant."""
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = super().forward(features)
+        return logits, torch.full((len(features),), logits.shape[1])
 
 
 class OneLarge(Nearest):
@@ -125,7 +162,7 @@ class Decisions(nn.Module):
 
 
 def _subject(name: str, build: Any, samples: Any = few, **fields: Any) -> Subject:
-    dims = TEN if samples is labelled else _DIMS
+    dims = _DIMS if samples in (few, unlabelled) else TEN
     return Subject(name, build, _INPUTS, dims, samples=samples, **fields)
 
 
@@ -138,3 +175,12 @@ KELVIN = _subject("kelvin", lambda: Regression(294, 1.4))
 OFFSET = _subject("offset", lambda: Regression(300, 1.0, 6))
 TASKS = _subject("tasks", Tasks, outputs=("large", "small", "tiny"))
 DECISIONS = _subject("decisions", Decisions, unlabelled, outputs=("best", "positive", "score"))
+MANY_DECISIONS = _subject(
+    "many decisions", Decisions, labelled, outputs=("best", "positive", "score")
+)
+BINARY = _subject("binary", Binary, bare, task="classification", outputs=("logits",))
+COUNTED = _subject("counted", Counted, outputs=("logits", "count"))
+REPEATED = _subject("repeated", Nearest, repeated, task="classification", outputs=("logits",))
+RELABELLED = _subject(
+    "relabelled", Nearest, of_another_model, task="classification", outputs=("logits",)
+)

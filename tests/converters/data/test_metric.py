@@ -12,11 +12,11 @@ from converters.data.metric import opened
 from converters.recipe.schema import Recipe
 from runtimes.artifact.gates import Gates
 from runtimes.errors import BurnishError
-from runtimes.results import GateResult
+from runtimes.results import GateResult, Outcome
 from runtimes.spec import Arrays, TensorSpec
 from runtimes.validator.judge import Answers, judge
 from runtimes.validator.outputs.metric import UserMetric
-from runtimes.validator.probes import Probe
+from runtimes.validator.probes import Probe, ProbeKind
 from runtimes.validator.reference import Reference
 from tests.runtimes.validator.gates.manifests import manifest_of
 
@@ -73,17 +73,23 @@ def test_a_function_that_is_not_there_is_named(folder: Path) -> None:
         metric.measure({"y": np.ones((1, 3))}, {"x": np.ones((1, 3))}, None)
 
 
-def results(metric: UserMetric | None, moved: float, limit: float | None) -> list[GateResult]:
+def results(
+    metric: UserMetric | None,
+    moved: float,
+    limit: float | None,
+    kind: ProbeKind = "data",
+    precision: str = "fp32",
+) -> list[GateResult]:
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal((1, 3)).astype(np.float32) for _ in range(8)]
     probes = [
-        Probe(f"s {n}", {"x": x}, "data", labels=(int(x.argmax()),)) for n, x in enumerate(inputs)
+        Probe(f"s {n}", {"x": x}, kind, labels=(int(x.argmax()),)) for n, x in enumerate(inputs)
     ]
     eager: list[Arrays] = [{"y": x} for x in inputs]
     reference = Reference(probes, eager, [{"y": x.astype(np.float64)} for x in inputs])
     answers = Answers([{"y": x + np.float32(moved)} for x in inputs])
-    gates = Gates(metric_drop=limit, noise=1e9)
-    manifest = manifest_of({"x": SPEC}, {"y": SPEC})
+    gates = Gates(metric_drop=limit, noise=1e9, sqnr_db=-50)
+    manifest = manifest_of({"x": SPEC}, {"y": SPEC}, precision=precision)
     _, results = judge(manifest, gates, reference, answers, metric)
     return [
         result for result in results if "worse by" in result.detail or "metric" in result.detail
@@ -109,3 +115,14 @@ def test_a_limit_without_the_metric_fails_and_says_what_to_do() -> None:
     [result] = results(None, 0.0, 0.1)
     assert result.ok is False
     assert "name the recipe (--recipe)" in result.detail
+
+
+def test_on_noise_a_metric_of_a_lossy_artifact_proves_nothing(folder: Path) -> None:
+    spec = {"function": "python:my_metrics_of_tests:error", "better": "lower"}
+    with opened(recipe(spec), folder) as metric:
+        [result] = results(metric, 0.1, 0.2, kind="noise", precision="int8")
+        [lossless] = results(metric, 0.1, 0.2, kind="noise")
+    assert result.outcome is Outcome.UNDECIDED
+    assert result.remedy is not None
+    assert "data.evaluation" in result.remedy
+    assert lossless.ok is True, "parity proves the numbers"

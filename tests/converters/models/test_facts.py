@@ -218,7 +218,8 @@ def test_a_model_that_does_not_take_the_recipes_inputs() -> None:
         (lambda x: x, 4),
         (lambda x: (x[:, :2], x), 2),
         (lambda x: {"logits": x[:, :3], "features": x}, 3),
-        (lambda x: x[:, 0], None),
+        (lambda x: x[:, 0], 2),
+        (lambda x: x[:, :1], 2),
         (lambda x: x.sum(), None),
     ],
 )

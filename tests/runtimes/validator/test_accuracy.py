@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes.results import Accuracy, GateResult
-from runtimes.validator.accuracy import paired
+from runtimes.validator.accuracy import is_above_chance, paired
 from runtimes.validator.gates import decisions
 
 Outcomes = list[tuple[bool, bool]]
@@ -64,7 +64,8 @@ def test_the_same_outcomes_on_more_samples_leave_less_doubt(outcomes: Outcomes, 
 
 @given(outcomes)
 def test_the_order_of_the_samples_does_not_matter(outcomes: Outcomes) -> None:
-    assert compared(sorted(outcomes)) == compared(outcomes)
+    first, second = compared(sorted(outcomes)), compared(outcomes)
+    assert first.model_copy(update={"chance": second.chance}) == second, "labels go by the order"
 
 
 @given(outcomes)
@@ -143,3 +144,19 @@ def test_the_gate_follows_the_drop_and_the_words_follow_the_interval(
     assert result.ok is (accuracy.drop <= limit + 1e-9)
     unproven = accuracy.drop <= limit + 1e-9 and limit < accuracy.ci95[1]
     assert result.detail.endswith("too few samples to prove it") is unproven
+
+
+def test_labels_of_another_model_are_right_by_chance() -> None:
+    classes = np.arange(200) % 10
+    right = paired(classes, classes, classes)
+    assert right.chance == pytest.approx(0.1)
+    assert is_above_chance(right)
+    assert not is_above_chance(paired(classes, classes, (classes + 1) % 10))
+    assert not is_above_chance(
+        paired(classes, classes, np.random.default_rng(0).permutation(classes))
+    )
+
+
+def test_labels_of_a_single_class_show_nothing() -> None:
+    same = np.full(50, 3)
+    assert not is_above_chance(paired(same, same, same))

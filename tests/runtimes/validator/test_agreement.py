@@ -61,7 +61,7 @@ def test_equal_logits_agree_in_everything(logits: Array) -> None:
     assert (agreed.top1, agreed.top5, agreed.kl, agreed.samples) == (1, 1, 0, len(logits))
 
 
-@given(logits, st.floats(-100, 100))
+@given(logits.filter(lambda scores: scores.shape[1] > 1), st.floats(-100, 100))
 def test_a_constant_added_to_all_logits_changes_no_probability(logits: Array, shift: float) -> None:
     assert compare(logits + shift, logits).kl == pytest.approx(0, abs=1e-9)
 
@@ -134,3 +134,36 @@ def test_accuracy_counts_each_labelled_sample_once() -> None:
 def test_without_labels_there_is_no_accuracy() -> None:
     reference = labelled(("data", (0, 1), ()), ("size", (1,), (1,)))
     assert agreement(reference.eager, reference).accuracy is None
+
+
+def test_a_single_score_decides_between_two_classes() -> None:
+    eager = np.array([[-2.0], [-0.1], [0.1], [3.0]])
+    agreed = compare(eager + 0.5, eager)
+    assert (agreed.top1, agreed.samples) == (3 / 4, 4), "-0.1 becomes 0.4: the other class"
+    assert compare(eager[:, 0] + 0.5, eager[:, 0]).top1 == 3 / 4, "also without an axis of classes"
+
+
+def test_a_single_probability_decides_at_one_half() -> None:
+    eager = np.array([[0.2], [0.45], [0.55], [0.9]])
+    assert compare(eager + 0.1, eager).top1 == 3 / 4
+    assert compare(np.full((4, 1), 0.4), eager).top1 == 1 / 2
+
+
+def repeated(values: list[int], eager: Array) -> Reference:
+    """Labelled samples of one number each; equal numbers are one sample that occurs again."""
+    probes = [
+        Probe(str(index), {"x": np.array([[value]])}, "data", {}, (), (int(scores.argmax()),))
+        for index, (value, scores) in enumerate(zip(values, eager, strict=True))
+    ]
+    outputs = [{"logits": scores[None]} for scores in eager]
+    return Reference(probes, outputs, outputs)
+
+
+def test_a_sample_that_occurs_again_proves_nothing_more() -> None:
+    values, best = [1, 2, 1, 1, 3], (0, 1, 0, 0, 2)
+    reference = repeated(values, classes(*best))
+    wrong = [{"logits": scores[None]} for scores in classes(1, 1, 1, 1, 2)]
+    agreed = agreement(wrong, reference)
+    assert (agreed.samples, agreed.top1) == (3, pytest.approx(2 / 3))
+    assert agreed.accuracy is not None
+    assert (agreed.accuracy.samples, agreed.accuracy.lost) == (3, 1)

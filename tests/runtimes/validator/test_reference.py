@@ -158,6 +158,24 @@ def test_all_zeros_are_constant_as_the_untrained_heads_are() -> None:
     assert Reference([Probe("a", {}), Probe("b", {})], outputs, outputs).constant_outputs() == ["y"]
 
 
+def test_whole_numbers_that_vary_a_little_around_a_large_one_vary() -> None:
+    """Seconds of the epoch, and ids that float64 does not tell apart."""
+    for offset in (1_700_000_000, 2**60):
+        outputs = [{"y": np.array([[offset + value]])} for value in range(3)]
+        probes = [Probe(str(index), {}) for index in range(3)]
+        assert Reference(probes, outputs, outputs).constant_outputs() == []
+
+
+def test_a_count_may_be_constant_beside_what_varies() -> None:
+    outputs = [{"y": np.array([[float(v)]]), "count": np.array([[10]])} for v in range(3)]
+    probes = [Probe(str(index), {}) for index in range(3)]
+    assert Reference(probes, outputs, outputs).constant_outputs() == []
+    alone = [{"count": each["count"]} for each in outputs]
+    assert Reference(probes, alone, alone).constant_outputs() == ["count"]
+    heads = [{**each, "head": np.zeros((1, 2))} for each in outputs]
+    assert Reference(probes, heads, heads).constant_outputs() == ["head"]
+
+
 def test_what_varies_only_at_edge_values_is_constant() -> None:
     outputs = [{"y": np.array([[value]])} for value in (1.0, 1.0, 5.0)]
     kinds: tuple[ProbeKind, ...] = ("noise", "noise", "edge")

@@ -75,6 +75,14 @@ def test_a_sequence_on_its_own_state_stays_near_eagers() -> None:
     assert failures(drifted, "int8") == []
 
 
+def test_each_step_counts_and_not_only_the_last() -> None:
+    judged = reference()
+    answers = [judged.eager[index] for index in judged.steps]
+    answers[2] = {name: values * np.float32(1.5) for name, values in answers[2].items()}
+    [detail] = failures(answers)
+    assert detail.startswith("SQNR in dB of now after 3 calls on its own state is 6.0")
+
+
 def test_a_reference_keeps_its_sequence(tmp_path: Path) -> None:
     judged = reference()
     judged.save(tmp_path / "reference.safetensors")

@@ -54,3 +54,18 @@ def test_a_model_of_floats_needs_none() -> None:
     inputs = {"x": TensorSpec(shape=(1, 4))}
     judged = study(nn.Linear(4, 2), inputs, {}, synthetic_probes(inputs, {}), None, None)[1]
     assert not any(judged.loose)
+
+
+class Mask(Best):
+    """What is above zero, as floats."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return (self.layer(x) > 0).float()
+
+
+def test_a_mask_of_floats_is_decided_by_rounding_too() -> None:
+    inputs = {"x": TensorSpec(shape=(1, 4))}
+    judged = study(Mask(), inputs, {}, synthetic_probes(inputs, {}), ["mask"], None)[1]
+    by_probe = masks(judged)
+    assert by_probe["edge zeros"]["mask"].any()
+    assert not by_probe["noise 0"]["mask"].any()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from runtimes.artifact.gates import Gates
 from runtimes.results import GateResult, Outcome
 from runtimes.spec import Arrays, TensorSpec
+from runtimes.validator.accuracy import wilson
 from runtimes.validator.evidence import Evidence
-from runtimes.validator.gates.decisions import decide_loss, decisions, wilson
+from runtimes.validator.gates.decisions import decide_loss, decisions
 from runtimes.validator.parity import summarize
 from runtimes.validator.probes import Probe, ProbeKind
 from runtimes.validator.reference import Reference
@@ -31,8 +32,12 @@ def results(
     kind: ProbeKind = "data",
     limits: Gates | None = None,
     pruned: bool = False,
+    shift: int = 0,
 ) -> list[GateResult]:
-    """Judge an artifact that takes another class than eager on `wrong` of the samples."""
+    """Judge an artifact that takes another class than eager on `wrong` of the samples.
+
+    `shift`: of the labels, that are another model's then.
+    """
     rng = np.random.default_rng(0)
     eager: list[Arrays] = [{"logits": rng.normal(0, 1, (1, 4))} for _ in range(samples)]
     answers = [{"logits": outputs["logits"].copy()} for outputs in eager]
@@ -40,7 +45,7 @@ def results(
         outputs["logits"][0] = np.roll(outputs["logits"][0], 1)
     probes = []
     for index, outputs in enumerate(eager):
-        labels = (int(outputs["logits"].argmax()),) * labelled
+        labels = (int(outputs["logits"].argmax() + shift) % 4,) * labelled
         probes.append(Probe(f"sample {index}", {}, kind, labels=labels))
     reference = Reference(probes, eager, eager, original=eager if pruned else None)
     manifest = manifest_of(SPEC, SPEC, precision=precision)
@@ -168,3 +173,18 @@ def test_wilsons_interval_holds_the_share_and_narrows(samples: int, data: st.Dat
 def test_wilsons_interval_as_published() -> None:
     """81 of 263 in Newcombe, Statistics in Medicine 1998: 0.2553 to 0.3662."""
     assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_a_limit_on_labels_of_another_model_is_unproven() -> None:
+    limits = Gates(accuracy_drop=0.02)
+    [result] = results(400, 0, labelled=True, shift=1, limits=limits)
+    assert result.outcome is Outcome.UNDECIDED
+    assert "eager's is no more than chance" in result.detail
+    assert result.remedy is not None
+    assert result.remedy.startswith("labels of this model's classes")
+
+
+def test_by_default_such_labels_leave_the_judgement_to_the_agreement() -> None:
+    [result] = results(400, 390, labelled=True, shift=1)
+    assert result.ok is False
+    assert "top-1 agreement" in result.detail

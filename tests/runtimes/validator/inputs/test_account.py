@@ -29,13 +29,21 @@ def test_noise_ids_values_and_batches_are_counted() -> None:
     assert lines[0] == "8 samples of seeded noise"
     assert lines[1].endswith(" of 10,000 ids of ids")
     assert lines[2].startswith("unusual values: zeros, lowest, highest, constant, negative")
-    assert lines[2].endswith("a NaN")
+    assert lines[2].endswith("a NaN, an Inf")
     assert lines[3].endswith(" batches whose rows equal the same samples alone")
     assert lines[4:] == ["3 further answers after other calls", "1 further answers beside others"]
 
 
 def test_real_samples_and_their_labels_are_named() -> None:
     assert account(reference("data"), INPUTS, [])[0] == "8 samples of real data, 8 labelled"
+
+
+def test_samples_that_occur_again_are_counted() -> None:
+    judged = reference("data")
+    again = replace(judged, probes=[judged.probes[0], *judged.probes])
+    assert account(again, INPUTS, [])[0] == (
+        "9 samples of real data, 9 labelled, 1 of which occur again and count once"
+    )
 
 
 def test_a_sequence_is_named() -> None:

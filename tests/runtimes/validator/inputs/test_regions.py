@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from runtimes.spec import DimRange, TensorSpec
-from runtimes.validator.inputs.regions import regions, with_nan
+from runtimes.validator.inputs.regions import not_finite, regions
 
 
 def edges(spec: TensorSpec) -> dict[str, np.ndarray]:
@@ -109,12 +109,20 @@ def test_a_mask_keeps_one_1_in_each_row_and_is_all_ones_once() -> None:
     }
 
 
-def test_one_value_of_each_float_input_is_nan() -> None:
+def test_each_float_input_has_a_nan_or_an_infinity_of_each_sign() -> None:
     inputs = {"x": TensorSpec(shape=(5, 5)), "ids": TensorSpec(shape=(5,), dtype="int64")}
-    arrays = with_nan(inputs, {}, np.random.default_rng(0))
-    assert arrays is not None
-    assert np.isnan(arrays["x"]).sum() == 1
-    assert with_nan({"ids": inputs["ids"]}, {}, np.random.default_rng(0)) is None
+    arrays = dict(not_finite(inputs, {}, np.random.default_rng(0)))
+    assert np.isnan(arrays["a NaN"]["x"]).sum() == 1
+    infinite = arrays["an Inf"]["x"][np.isinf(arrays["an Inf"]["x"])]
+    assert sorted(infinite) == [-np.inf, np.inf]
+
+
+def test_a_single_number_is_infinite_once_and_integers_are_not() -> None:
+    number = {"x": TensorSpec(shape=(1,))}
+    arrays = dict(not_finite(number, {}, np.random.default_rng(0)))
+    assert np.isposinf(arrays["an Inf"]["x"]).all()
+    ids = {"ids": TensorSpec(shape=(5,), dtype="int64")}
+    assert list(not_finite(ids, {}, np.random.default_rng(0))) == []
 
 
 @pytest.mark.parametrize("range_", [None, (0, 255)])
