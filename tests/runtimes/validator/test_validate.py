@@ -32,6 +32,7 @@ GATES = [
     "reference",
     "parity",
     "parity",
+    "parity",
     "batch",
     "deterministic",
 ]
@@ -340,7 +341,7 @@ def test_inputs_that_were_seen_are_not_seen_again(
     ]
     rows = validate(targets, linear_reference, lambda device: eager, budget=0.5)
     assert [row.status for row in rows] == [Status.FAILED] * 2
-    assert all(row.reason and row.reason.startswith("speed: ") for row in rows)
+    assert all(row.reason and "speed: " in row.reason for row in rows), [row.reason for row in rows]
     details = [gate.detail for row in rows for gate in row.gates if gate.gate == "answers"]
     assert all("answers given while timed are eager's" in detail for detail in details)
 
