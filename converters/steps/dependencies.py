@@ -72,7 +72,7 @@ def _content_digest(path: Path) -> str:
         if path.is_dir():
             names = sorted(entry.name for entry in path.iterdir())
             return hashlib.sha256("\0".join(names).encode()).hexdigest()
-        with path.open("rb") as file:
+        with open_regular(path) as file:  # a pipe is no input
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ABSENT

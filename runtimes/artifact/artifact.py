@@ -22,6 +22,7 @@ from runtimes.files.atomic import write_atomically
 from runtimes.files.documents import parse_json, read_bytes
 from runtimes.files.filenames import MOST_FILES, collision, outside, unfit
 from runtimes.files.layout import BUILD_FILE
+from runtimes.files.regular import open_regular
 from runtimes.preprocess.image import Preprocess
 from runtimes.spec import RelatedDims, Specs, Strict
 
@@ -207,8 +208,8 @@ def inside(build: Path, name: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Return the hex digest of a file's content."""
-    with path.open("rb") as file:
+    """Return the hex digest of a file's content. Raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
