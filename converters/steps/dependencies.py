@@ -14,6 +14,7 @@ from importlib.metadata import Distribution, packages_distributions
 from pathlib import Path
 
 from converters.digest import ROOT
+from runtimes.files.regular import open_regular
 
 FILE, FOLDER, PACKAGE, CODE, MODULE = "file", "folder", "package", "code", "module"
 """Kinds of dependencies. `code` is Burnish's own; a `module` is recorded by its import name."""
