@@ -64,6 +64,8 @@ def session_of(
 class TensorRtSession(Session):
     """An execution context with a stream and buffers that grow to the largest request so far."""
 
+    shares_memory = False  # inputs and outputs are copied to the device and from it
+
     def __init__(self, trt: Any, engine: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
         super().__init__(inputs, outputs, dims)
         self._trt, self._engine = trt, engine
@@ -121,6 +123,10 @@ class TensorRtSession(Session):
         return address
 
     def _close(self) -> None:
+        with self._running:  # a call in another thread ends first
+            self._free()
+
+    def _free(self) -> None:
         for address, _ in self._buffers.values():
             self._cuda.check("cudaFree", address)
         self._buffers.clear()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class TorchSession(Session):
     """A callable torch module on one device."""
 
+    shares_memory = False  # `_run` copies both ways
+
     def __init__(
         self,
         module: Any,
@@ -38,13 +40,13 @@ class TorchSession(Session):
         import torch
 
         with torch.inference_mode():
-            # Copies, since a model may write to its inputs. order="C": torch refuses negative
-            # strides, which a flipped array has.
+            # Copies, since a model may write to its inputs, and return a buffer that it keeps.
+            # order="C": torch refuses negative strides, which a flipped array has.
             arrays = {name: np.array(inputs[name], order="C") for name in self.inputs}
             device = self._device
             tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
             result = self._call(tensors)
-            outputs = [widened(tensor.detach()).cpu().numpy() for tensor in flatten(result)]
+            outputs = [_array(tensor) for tensor in flatten(result)]
         if len(outputs) != len(self.outputs):
             raise BurnishError(
                 f"the model returned {len(outputs)} tensors, but {len(self.outputs)} were expected "
@@ -57,6 +59,12 @@ class TorchSession(Session):
 
     def _close(self) -> None:
         self._module = None
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """Return a tensor as an array whose memory is the caller's alone."""
+    array: np.ndarray[Any, Any] = widened(tensor.detach()).cpu().resolve_conj().numpy()
+    return array.copy()
 
 
 def use_threads(threads: int | None) -> None:
