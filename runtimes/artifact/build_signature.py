@@ -101,8 +101,9 @@ def _listing(build: Path, trust: Trust) -> dict[str, str]:
             text = file.read(MOST_BYTES).decode()
     except FileNotFoundError as error:
         raise SignatureError(
-            f"{build} is not signed as a whole: it has no {BUILD_SIGNATURE}, which earlier versions "
-            f"of Burnish did not write. Its artifacts verify one by one; {_SIGN_IT}"
+            f"{build} is not signed as a whole: it has no {BUILD_SIGNATURE}; perhaps it was "
+            "converted again since, or signed by an earlier Burnish, which wrote none. Its artifacts "
+            f"verify one by one; {_SIGN_IT}"
         ) from error
     except OSError as error:
         raise SignatureError(

@@ -161,7 +161,8 @@ def test_a_build_that_was_signed_by_an_earlier_burnish_says_so_and_its_artifacts
     for name in NAMES:
         Artifact.open(build / name, trust).verify()
     (message,) = problems(build, trust).values()
-    assert "it has no build.sig, which earlier versions of Burnish did not write" in message
+    assert "it has no build.sig" in message
+    assert "signed by an earlier Burnish, which wrote none" in message
     assert "Its artifacts verify one by one; `burnish sign BUILD` signs it" in message
 
 
