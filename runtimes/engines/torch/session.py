@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +41,7 @@ class TorchSession(Session):
     def _run(self, inputs: Arrays) -> Arrays:
         import torch
 
+        _mind_forks()
         with torch.inference_mode():
             # Copies, since a model may write to its inputs, and return a buffer that it keeps.
             # order="C": torch refuses negative strides, which a flipped array has.
@@ -68,11 +71,33 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def use_threads(threads: int | None) -> None:
-    """Set torch's intra-operator threads for this process."""
+    """Set torch's intra-operator threads for this process; in a forked one they stay at one."""
     import torch
 
-    if threads:
+    if threads and not _threads_lost:
         torch.set_num_threads(threads)
+
+
+_threads_lost = False
+"""Whether this process was forked from one whose sessions had computed on OpenMP's threads."""
+
+
+@cache
+def _mind_forks() -> None:
+    """Have processes that are forked from now on compute on one thread, and so not hang.
+
+    OpenMP's other threads stay in the parent, and libgomp waits for them in the child. Threads that
+    never computed are no loss: a fork server that only imports torch gives children that have all.
+    """
+    os.register_at_fork(after_in_child=_lose_threads)
+
+
+def _lose_threads() -> None:
+    import torch
+
+    global _threads_lost
+    _threads_lost = True
+    torch.set_num_threads(1)
 
 
 def no_tf32() -> None:
