@@ -25,7 +25,7 @@ def open_regular(path: str | Path, follow: bool = True) -> BinaryIO:
     """
     check_regular(path, follow)
     # The flags are for what may take the file's place meanwhile.
-    file = open(path, "rb", opener=lambda name, _: os.open(name, _flags(follow)))  # noqa: PTH123, SIM115
+    file = open(path, "rb", opener=lambda name, _: os.open(name, _flags(follow)))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise _irregular(path)

@@ -24,7 +24,17 @@ import burnish
 from runtimes.errors import ArtifactError, InputError, UsageError
 from runtimes.session import MOST_THREADS, Session, SessionOptions
 from runtimes.spec import Arrays, TensorSpec
-from tests.edges.conftest import FORMATS, ROWS, WIDTH, network, samples, save_exported, save_onnx, save_torchscript, weight_arrays
+from tests.edges.conftest import (
+    FORMATS,
+    ROWS,
+    WIDTH,
+    network,
+    samples,
+    save_exported,
+    save_onnx,
+    save_torchscript,
+    weight_arrays,
+)
 
 every_format = pytest.mark.parametrize("name", FORMATS)
 Paths = dict[str, Path]
