@@ -206,7 +206,9 @@ def test_masked_arrays_are_refused(artifacts: Paths, name: str) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1, MOST_THREADS + 1, 5000, 2**31, 2**63])
 def test_threads_without_sense_are_refused_with_the_limit(artifacts: Paths, threads: int) -> None:
-    with pytest.raises(UsageError, match=rf"threads={threads}: must be 1 to {MOST_THREADS} on this"):
+    with pytest.raises(
+        UsageError, match=rf"threads={threads}: must be 1 to {MOST_THREADS} on this"
+    ):
         burnish.load(artifacts["onnx"], threads=threads)
 
 
@@ -405,5 +407,3 @@ def test_a_fork_before_anything_was_computed_keeps_all_threads() -> None:
     """
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", dedent(code)], check=True, cwd=root, timeout=100)
-
-

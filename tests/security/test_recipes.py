@@ -125,9 +125,7 @@ def test_long_recipes_are_refused_in_a_few_words(
     ids=["steps", "letters", "value", "deep", "long key", "twice"],
 )
 @pytest.mark.timeout(60)
-def test_settings_that_are_traps(
-    recipe: Write, refused: Refused, setting: str, words: str
-) -> None:
+def test_settings_that_are_traps(recipe: Write, refused: Refused, setting: str, words: str) -> None:
     assert words in (message := refused(load_recipe, recipe(RECIPE), [setting]))
     assert len(message) < 500
 

@@ -31,7 +31,9 @@ def test_two_labels_for_one_picture_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("digits", [19, 4301, 10_000, 1_000_000])
 def test_a_label_of_thousands_of_digits_is_an_error(tmp_path: Path, digits: int) -> None:
-    with pytest.raises(UsageError, match=r"labels\.csv, row 2: (a label of|.* is not a CSV)|field") as caught:
+    with pytest.raises(
+        UsageError, match=r"labels\.csv, row 2: (a label of|.* is not a CSV)|field"
+    ) as caught:
         read_label_table(table(tmp_path, f"a.png,1\nb.png,{'9' * digits}\n"))
     assert len(str(caught.value)) < 500
 

@@ -31,8 +31,16 @@ def make_build(folder: Path, weights: float = 1.0) -> Path:
         files = {"model.onnx": graph().SerializeToString()}
         facts = {**manifest("onnx", files, "model.onnx"), "name": name, "burnish": str(weights)}
         write_artifact(folder / name, files, json.dumps(facts))
-        rows.append({"name": name, "format": "onnx", "device": "cpu", "status": "passed", "path": name})
-    build = {"recipe": {}, "model": "m", "weights": {"w": weights}, "machine": {}, "artifacts": rows}
+        rows.append(
+            {"name": name, "format": "onnx", "device": "cpu", "status": "passed", "path": name}
+        )
+    build = {
+        "recipe": {},
+        "model": "m",
+        "weights": {"w": weights},
+        "machine": {},
+        "artifacts": rows,
+    }
     (folder / BUILD_FILE).write_text(json.dumps(build), encoding="utf-8")
     return folder
 

@@ -209,9 +209,7 @@ def test_honest_keys_are_not_weak() -> None:
 
 
 @pytest.mark.parametrize("form", [PEM, SSH], ids=["pem", "ssh"])
-def test_a_weak_key_is_refused_in_every_file(
-    tmp_path: Path, form: serialization.Encoding
-) -> None:
+def test_a_weak_key_is_refused_in_every_file(tmp_path: Path, form: serialization.Encoding) -> None:
     identity = ed25519.Ed25519PublicKey.from_public_bytes(bytes([1]) + bytes(31))
     identity.verify(bytes([1]) + bytes(63), b"whatever one likes")  # or it would not be weak
     layout = (

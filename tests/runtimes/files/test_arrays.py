@@ -23,7 +23,9 @@ DTYPES = st.sampled_from(["<f4", ">f8", "<f2", "i8", "u1", "?", "<c8", "<U3"])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(arrays.arrays(DTYPES, arrays.array_shapes(min_dims=0, min_side=0, max_side=4)), st.booleans())
+@given(
+    arrays.arrays(DTYPES, arrays.array_shapes(min_dims=0, min_side=0, max_side=4)), st.booleans()
+)
 def test_it_reads_what_numpy_writes(
     tmp_path: Path, array: np.ndarray[Any, Any], columns_first: bool
 ) -> None:
@@ -32,7 +34,9 @@ def test_it_reads_what_numpy_writes(
     assert (back.dtype, back.shape) == (array.dtype, array.shape)
     assert back.tobytes() == array.tobytes()
     np.savez(tmp_path / "a.npz", a=array, b=array)
-    assert [entry.tobytes() for entry in read_npz(tmp_path / "a.npz").values()] == [array.tobytes()] * 2
+    assert [entry.tobytes() for entry in read_npz(tmp_path / "a.npz").values()] == [
+        array.tobytes()
+    ] * 2
 
 
 def npy(header: str, data: bytes = b"", version: int = 1) -> bytes:
@@ -43,8 +47,14 @@ def npy(header: str, data: bytes = b"", version: int = 1) -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4,)}", bytes(8)), "and the file 8"),
-        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,)}"), "and the file 0"),
+        (
+            npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4,)}", bytes(8)),
+            "and the file 8",
+        ),
+        (
+            npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,)}"),
+            "and the file 0",
+        ),
         (
             npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296, 4)}"),
             "and the file 0",
