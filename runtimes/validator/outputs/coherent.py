@@ -83,5 +83,5 @@ def _facts(probe: Probe, count: int) -> Iterator[str]:
         )
     if any(not 0 <= label < _MOST_CLASSES for label in probe.labels):
         yield f"{probe.name}: a label is no class (0, 1, ...)"
-    if any(not 0 < size < 1 << 40 for size in probe.sizes.values()):
+    if any(not 0 <= size < 1 << 40 for size in probe.sizes.values()):
         yield f"{probe.name}: a size is none"

@@ -62,7 +62,7 @@ def test_a_reference_in_order_is_read(tmp_path: Path) -> None:
         (changed(0, labels=(-1,)), "a: a label is no class"),
         (changed(0, labels=(10**30,)), "a: a label is no class"),
         (changed(0, labels=(1, 2)), "a: has 2 labels, and y 1 rows"),
-        (changed(0, sizes={"batch": 0}), "a: a size is none"),
+        (changed(0, sizes={"batch": -1}), "a: a size is none"),
         (changed(1, inputs={"x": ones(4)}), "b: its inputs have other dtypes or ranks"),
         (changed(1, inputs={"x": ones(1, 4, dtype="int64")}), "b: its inputs have other dtypes"),
         (answered("eager", 1, ones(1, 2)), "b: eager's answer y is [1, 2], its truth [1, 3]"),
