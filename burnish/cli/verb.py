@@ -133,10 +133,10 @@ def _clean_messages_of_libraries() -> None:
         return _indented(show(*args, **kwargs))
 
     def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        made = make(*args, **kwargs)
+        entry = make(*args, **kwargs)
         with contextlib.suppress(TypeError, ValueError):  # a library's own mistake stays its own
-            made.msg, made.args = _indented(made.getMessage()), ()
-        return made
+            entry.msg, entry.args = _indented(entry.getMessage()), ()
+        return entry
 
     formatted.is_clean = True  # type: ignore[attr-defined]
     warnings.formatwarning = formatted

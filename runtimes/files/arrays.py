@@ -33,11 +33,11 @@ def read_npy(path: str | Path) -> Array:
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(file)  # type: ignore[no-untyped-call]
+    version = npy.read_magic(file)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"it has the version {version} of the format, which holds no numbers")
-    shape, columns_first, dtype = read(file)  # type: ignore[no-untyped-call]
+    shape, columns_first, dtype = read(file)
     if dtype.hasobject:
         raise ValueError("it holds objects of Python, which would have to be unpickled")
     if min(shape, default=0) < 0:

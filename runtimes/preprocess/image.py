@@ -79,7 +79,7 @@ def read_image(path: str | Path, how: Preprocess) -> np.ndarray[Any, np.dtype[np
 
 def _decode(path: str | Path, mode: str) -> Any:
     """Return the picture in a file, in Pillow's `mode`. Raises InputError as `read_image` does."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     # Pillow's readers raise all of these for damaged files, mostly OSError.
     damaged = (
@@ -94,7 +94,7 @@ def _decode(path: str | Path, mode: str) -> Any:
         with open_regular(path) as file, Image.open(file, formats=_FORMATS) as image:
             _check_size(image.size, path, "it ")
             return image.convert(mode)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         kinds = "JPEG, PNG, WebP, BMP, GIF or TIFF"
         raise InputError(
             f"cannot read {path} as a picture: it is no {kinds} file, whatever its name says; "

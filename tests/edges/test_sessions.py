@@ -278,9 +278,10 @@ def test_answers_of_a_real_engine_are_compared_too(tmp_path: Path, node: Any, wo
 @pytest.mark.parametrize("save", [save_torchscript, save_exported])
 def test_answers_of_torch_are_compared_too(tmp_path: Path, save: Callable[..., Path]) -> None:
     outputs = {"y": {"shape": [ROWS, WIDTH, 1]}}
-    with opened(save(network(), tmp_path / "n", outputs=outputs)) as session:
-        with pytest.raises(ArtifactError, match=r"'y' is float32\[64, 256\], expected .*, 1\]"):
-            session.run({"x": samples()})
+    path = save(network(), tmp_path / "n", outputs=outputs)
+    words = r"'y' is float32\[64, 256\], expected .*, 1\]"
+    with opened(path) as session, pytest.raises(ArtifactError, match=words):
+        session.run({"x": samples()})
 
 
 # Threads, processes, event loops

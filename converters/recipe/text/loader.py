@@ -38,7 +38,7 @@ class LimitedLoader(yaml.SafeLoader):
         """Compose the next node; `index` is its key in `parent`, None for a key. Raises Unread."""
         self._left -= 1
         if self._left < 0:
-            line = self.peek_event().start_mark.line + 1
+            line = self.line + 1
             raise Unread("too large or too deeply nested for a recipe", line)
         steps = len(self._path)
         if index is not None:
