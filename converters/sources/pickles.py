@@ -28,9 +28,15 @@ _CALLS = {"REDUCE": 2, "NEWOBJ": 2, "NEWOBJ_EX": 3, "BUILD": 2}
 
 
 def check_pickles(file: BinaryIO) -> None:
-    """Raise ArchiveError if one of the pickles of a legacy checkpoint is a trap."""
+    """Raise ArchiveError if one of the pickles of a legacy checkpoint is a trap.
+
+    A file of fewer pickles is none of torch's, and its reader says so.
+    """
+    whole = file.seek(0, 2)
+    file.seek(0)
     for _ in range(_LEGACY_PICKLES):
-        check_pickle(file)
+        if file.tell() < whole:
+            check_pickle(file)
 
 
 def check_zipped_pickle(path: Path) -> None:

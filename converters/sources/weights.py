@@ -221,7 +221,6 @@ def _read_torch(path: Path, trust: bool) -> Any:
             start = file.read(2)
             kind = check_zip(file) if start == b"PK" else "checkpoint"
             if start.startswith(b"\x80"):
-                file.seek(0)
                 check_pickles(file)
         # Otherwise torch takes any text for a forbidden pickle.
         if not start.startswith((b"PK", b"\x80")):
