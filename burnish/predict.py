@@ -11,6 +11,7 @@ import numpy as np
 
 from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.errors import InputError
+from runtimes.files.arrays import read_npy
 from runtimes.preprocess.image import read_image
 from runtimes.progress import counted
 from runtimes.session import SessionOptions, load
@@ -117,8 +118,11 @@ def _arrays(manifest: Manifest, files: Sequence[str]) -> Arrays:
 
 def _read_array(file: str) -> np.ndarray[Any, Any]:
     try:
-        array: np.ndarray[Any, Any] = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = read_npy(file)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{file} is not a readable .npy array: {reason}") from error
+    except (ValueError, MemoryError) as error:
         raise InputError(f"{file} is not a readable .npy array: {error}") from error
     return array
 

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 
+def printable(text: object) -> str:
+    """Return a text with control characters (escapes, writing direction) made visible.
+
+    Every text from a file, an engine or a library passes through here on its way to a terminal.
+    Line breaks and tabs stay, for Burnish's own messages.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(text))
+
+
 class BurnishError(Exception):
-    """An error whose message says what is wrong, why, and what to do next."""
+    """An error whose message says what is wrong, why, and what to do next.
+
+    Its text is harmless on a terminal, also in the traceback of a program that uses Burnish.
+    """
 
     exit_code = 3
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(BurnishError):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from runtimes.answers import copies, independent, output_mismatch
 from runtimes.artifact import trust
 from runtimes.artifact.artifact import MANIFEST, Artifact
 from runtimes.artifact.signature import KeySource
@@ -41,12 +45,20 @@ RUNTIMES = Registry(
 )
 
 
+MOST_THREADS = max(64, os.cpu_count() or 1)
+"""CPU threads that a session may have. Engines start all at once, and spin: with thousands of them
+the process ends or hangs. More than a machine's processors only cost; 64 of them do no harm."""
+
+
 @dataclass(frozen=True)
 class SessionOptions:
     """Resources that a session may use.
 
+    Raises UsageError for threads that no engine can be given.
+
     Attributes:
-        threads: CPU threads inside one operator; None leaves the engine's default.
+        threads: CPU threads inside one operator, 1 to MOST_THREADS; None leaves the engine's
+            default.
         cache: keep compiled models in the user's cache folder, so that the next load is faster
             (OpenVINO).
         trust: also open artifacts that are programs and were not built here by this user
@@ -57,14 +69,36 @@ class SessionOptions:
     cache: bool = False
     trust: bool = False
 
+    def __post_init__(self) -> None:
+        """Check the number of threads."""
+        number = self.threads
+        if number is None:
+            return
+        if isinstance(number, bool) or not isinstance(number, Integral):
+            raise UsageError(f"threads must be a whole number, not {number!r}")
+        if not 1 <= number <= MOST_THREADS:
+            raise UsageError(
+                f"threads={number}: must be 1 to {MOST_THREADS} on this machine; leave it out for "
+                "the engine's own choice"
+            )
+
 
 class Session(ABC):
-    """A model that can be run. Use it as a context manager, or close it when done."""
+    """A model that can be run. Use it as a context manager, or close it when done.
+
+    Attributes:
+        shares_memory: whether the engine may write to the arrays that it is given, keep them, or
+            return buffers of its own. Then `run` copies both ways. False only for engines that
+            provably do none of it.
+    """
+
+    shares_memory: ClassVar[bool] = True
 
     def __init__(self, inputs: Specs, outputs: Specs, dims: Dims) -> None:
         """`inputs` and `outputs` name the tensors in order; `dims` bounds dynamic dimensions."""
         self.inputs, self.outputs, self.dims = inputs, outputs, dims
         self._closed = False
+        self._closing = threading.Lock()
 
     def run(self, inputs: Mapping[str, Any]) -> Arrays:
         """Run the model on one set of inputs.
@@ -73,26 +107,43 @@ class Session(ABC):
             inputs: one NumPy array for each name in `self.inputs`, of its dtype and shape.
 
         Returns:
-            One NumPy array for each name in `self.outputs`.
+            One NumPy array for each name in `self.outputs`. They share no memory with the inputs,
+            with each other, or with the session: later calls leave them as they are.
 
         Raises:
             InputError: a name, dtype or shape does not match the artifact's inputs.
             UsageError: the session was closed.
+            ArtifactError: the engine's answer is not what the manifest promises (rank, dtype).
             BurnishError: the engine refused the values.
         """
+        outputs = self.answer(copies(inputs) if self.shares_memory else inputs)
+        if problem := output_mismatch(outputs, self.outputs):
+            raise ArtifactError(
+                f"the engine's answer is not what the artifact's manifest promises: {problem}. "
+                "Validate the artifact, and build it again"
+            )
+        return copies(outputs) if self.shares_memory else outputs
+
+    def answer(self, inputs: Mapping[str, Any]) -> Arrays:
+        """Return what the engine itself answers, for a validator: not compared with the manifest.
+
+        Arguments and errors are those of `run`.
+        """
         if self._closed:
-            raise UsageError("the session is closed; load the artifact again")
+            raise UsageError(_CLOSED)
         if problem := mismatch(inputs, self.inputs, self.dims):
             raise InputError(problem)
         try:
             # An engine may read memory in order; a view of another array has another order.
             arrays = {name: np.asarray(array, order="C") for name, array in inputs.items()}
-            return _independent(self._run(arrays), inputs)
+            return independent(self._run(arrays), inputs)
         except BurnishError:
             raise
         except (
             Exception
         ) as error:  # engines refuse values (an index out of range) by errors of their own
+            if self._closed:  # by another thread, since this call began
+                raise UsageError(_CLOSED) from error
             raise BurnishError(
                 f"the engine could not run these inputs: {type(error).__name__}: {error}"
             ) from error
@@ -107,8 +158,9 @@ class Session(ABC):
 
     def close(self) -> None:
         """Release the engine's resources; the session cannot run afterwards. Idempotent."""
-        if not self._closed:
-            self._closed = True
+        with self._closing:
+            already, self._closed = self._closed, True
+        if not already:
             self._close()
 
     def _close(self) -> None:  # noqa: B027 - an engine may have nothing to release
@@ -126,14 +178,7 @@ class Session(ABC):
         self.close()
 
 
-def _independent(outputs: Arrays, inputs: Mapping[str, Any]) -> Arrays:
-    """Return outputs that share no memory with the caller's arrays or with each other."""
-    taken = list(inputs.values())
-    for name, array in outputs.items():
-        if any(np.may_share_memory(array, other) for other in taken):
-            outputs[name] = array.copy()
-        taken.append(outputs[name])
-    return outputs
+_CLOSED = "the session is closed; load the artifact again"
 
 
 class Runtime(Protocol):

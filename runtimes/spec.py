@@ -242,6 +242,8 @@ def _relation_mismatch(sizes: Mapping[str, int], dims: Dims) -> str | None:
 def _tensor_mismatch(array: Any, spec: TensorSpec, dims: Dims, sizes: dict[str, int]) -> str | None:
     if not isinstance(array, np.ndarray):
         return f"is a {type(array).__name__}, not a NumPy array"
+    if isinstance(array, np.ma.MaskedArray):  # engines would read the masked values
+        return "is a masked array, and models know no mask: fill it (`array.filled(value)`)"
     if array.dtype != spec.dtype:
         return f"has dtype {array.dtype}"
     if array.ndim != len(spec.shape):

@@ -176,11 +176,16 @@ def compare(
 
     Without a baseline, the exit status is that of convert.
     """
+    from runtimes.artifact.build_signature import check_build
+    from runtimes.artifact.signature import trusted
     from runtimes.errors import UsageError
     from runtimes.results import Build, exit_code
 
     if baseline is None and (update or force):
         raise UsageError("--update and --force need --baseline FILE")
+    trust = trusted()
+    for path in paths:
+        check_build(path, trust)
     builds = list(map(Build.read, paths))
     if as_json:
         print_json([build.model_dump(mode="json") for build in builds])

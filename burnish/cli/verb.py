@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -40,6 +42,7 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         from runtimes.errors import BurnishError
 
+        _clean_messages_of_libraries()
         with contextlib.suppress(ValueError):  # not in the main thread: the host owns the signals
             signal.signal(signal.SIGTERM, _terminate)
         try:
@@ -63,6 +66,34 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
         raise typer.Exit(code)
 
     return wrapper
+
+
+def _clean_messages_of_libraries() -> None:
+    """Have warnings and log records of libraries reach the terminal without escape sequences."""
+    show, make = warnings.formatwarning, logging.getLogRecordFactory()
+    if getattr(show, "is_clean", False):
+        return
+
+    def formatted(*args: Any, **kwargs: Any) -> str:
+        return _indented(show(*args, **kwargs))
+
+    def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        entry = make(*args, **kwargs)
+        with contextlib.suppress(TypeError, ValueError):  # a library's own mistake stays its own
+            entry.msg, entry.args = _indented(entry.getMessage()), ()
+        return entry
+
+    formatted.is_clean = True  # type: ignore[attr-defined]
+    warnings.formatwarning = formatted
+    logging.setLogRecordFactory(record)
+
+
+def _indented(text: str) -> str:
+    """Return a harmless text whose further lines cannot pose as messages."""
+    from runtimes.errors import printable
+
+    body = text.rstrip("\n")
+    return printable(body).replace("\n", "\n  ") + text[len(body) :]
 
 
 def _terminate(*_: object) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runtimes.errors import printable
 from runtimes.results import Build, Parent, Row, SizesTried
 
 
 def clean(text: object) -> str:
-    """Return a text with control characters (escapes, writing direction) made visible.
+    """Return a text that is harmless on a terminal, as `printable` does.
 
-    Line breaks and tabs stay, for Burnish's own messages. Use `line` for names and values from
-    elsewhere.
+    Use `line` for names and values from elsewhere: here line breaks and tabs stay.
     """
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(text))
+    return printable(text)
 
 
 def line(text: object) -> str:

@@ -32,7 +32,7 @@ from converters.steps.runner import Runner, StepFailed
 from converters.steps.workers.local import LocalWorker
 from runtimes.errors import BurnishError, Unavailable, UsageError
 from runtimes.files.atomic import write_atomically
-from runtimes.files.layout import BUILD_FILE, CHANGED, LOGS, STEPS_FILE
+from runtimes.files.layout import BUILD_FILE, BUILD_SIGNATURE, CHANGED, LOGS, STEPS_FILE
 from runtimes.machine import machine
 from runtimes.process.process import stopwatch
 from runtimes.progress import Tell, watched
@@ -183,7 +183,8 @@ class _BuildRun:
 
     def _maker(self, loaded: LoadedFacts) -> Maker:
         """Return the maker of the artifacts, after publishing the reference."""
-        (self.output / BUILD_FILE).unlink(missing_ok=True)
+        for name in (BUILD_FILE, BUILD_SIGNATURE):  # which are of the build before
+            (self.output / name).unlink(missing_ok=True)
         publisher = Publisher(self.plan, self.output, self.scratch, self.runner, loaded)
         # Before the first artifact, so that finished artifacts can be judged whatever happens then.
         publisher.publish_reference(LOAD, self.output)

@@ -20,7 +20,7 @@ from runtimes.results import Build
 
 _SCRATCH = ".work"
 _MODEL_KEY = re.compile("[0-9a-f]{12}")  # names of changed models: the keys of their passes
-_LEFTOVER = re.compile(r"\.(.+\.old\.\d+|(build|steps)\.json\.\d+)$")
+_LEFTOVER = re.compile(r"\.(.+\.old\.\d+|(build\.json|build\.sig|steps\.json)\.\d+)$")
 
 
 def check_replaceable(plan: Plan, output: Path) -> None:

@@ -5,7 +5,6 @@ Samples are read on request.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,18 +15,20 @@ from typing import Any
 import numpy as np
 
 from converters import user_code as python
+from converters.data.label_table import read_label_table
 from converters.data.spread import spread
 from converters.recipe.data import SampleSource
 from converters.recipe.schema import Recipe
 from converters.steps.trace import depend
 from runtimes.errors import InputError, UsageError
+from runtimes.files.arrays import read_npy, read_npz
+from runtimes.files.regular import check_regular
 from runtimes.preprocess.image import Preprocess, read_image
 from runtimes.spec import Arrays, Specs, best_sizes
 from runtimes.validator.inputs.draws import draw_all
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _PREFIX = re.compile(r"^(\d+)")
-_INTEGER = re.compile(r"^\s*-?\d+\s*$")
 
 
 @dataclass(frozen=True)
@@ -145,19 +146,21 @@ def _load(path: Path, inputs: Specs) -> dict[str, Any]:
     try:
         if path.suffix == ".npy":
             name = _single_input(inputs, "the samples of a .npy file")
-            return {name: np.load(path, mmap_mode="r", allow_pickle=False)}
+            return {name: read_npy(path)}
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
+            return dict(read_npz(path))
         if path.suffix == ".safetensors":
             from safetensors.numpy import load_file
 
+            check_regular(path)
             depend(path)  # native code opens it
             return dict(load_file(path))
     except UsageError:
         raise
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # each of the three formats has errors of its own
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        raise UsageError(f"{path} cannot be read: {str(error)[:300]}") from error
     raise UsageError(f"{path}: arrays must be in a .npy, .npz or .safetensors file")
 
 
@@ -248,7 +251,7 @@ def read_labels(root: Path, files: Sequence[Path], scheme: str | None, folder: P
     elif scheme == "prefix":
         labels = _labels_by_prefix(files)
     else:
-        labels = _labels_by_table(root, files, _read_csv(folder / scheme))
+        labels = _labels_by_table(root, files, read_label_table(folder / scheme))
     if missing := [file.name for file in files if file not in labels]:
         raise UsageError(
             f"labels: {scheme} gives no label to {len(missing)} pictures, the first is {missing[0]}"
@@ -282,16 +285,3 @@ def _labels_by_table(
         if name in table:
             labels[file] = table[name]
     return labels
-
-
-def _read_csv(path: Path) -> dict[str, int]:
-    try:
-        with path.open(
-            encoding="utf-8-sig", newline=""
-        ) as file:  # spreadsheets write a byte order mark
-            rows = [row for row in csv.reader(file) if len(row) >= 2 and _INTEGER.match(row[1])]
-    except OSError as error:
-        raise UsageError(f"labels: cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"labels: {path} is not a CSV file in UTF-8: {error}") from error
-    return {row[0].strip(): int(row[1]) for row in rows}

@@ -10,7 +10,9 @@ from typing import Any, Self
 
 import yaml
 
+from converters.recipe.text.loader import LimitedLoader, Unread
 from runtimes.errors import UsageError
+from runtimes.files.regular import open_regular
 
 Keys = tuple[str | int, ...]
 """Path of a value: ("artifacts", "onnx", "opset")."""
@@ -18,6 +20,9 @@ Keys = tuple[str | int, ...]
 _SIZE_LIMIT = 1 << 18  # bytes: a long recipe has some kilobytes, and this takes PyYAML seconds
 _NODE_LIMIT = 20_000  # values after aliases are expanded: an alias bomb stops here
 _DEPTH_LIMIT = 32
+_SETTING_LIMIT = 1 << 16  # letters of one --set: what most systems take as one argument
+_KEY_LIMIT = 200  # letters of a key in --set; the longest of a recipe has thirty
+_MOST_PROBLEMS = 50  # that a message lists; nobody mends more at once
 _EXTENDS_LIMIT = 8
 _PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
@@ -51,7 +56,10 @@ class RecipeError(UsageError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        lines = list(map(str, self.problems[:_MOST_PROBLEMS]))
+        if more := len(self.problems) - len(lines):
+            lines.append(f"and {more} more problems")
+        super().__init__("\n".join(lines))
 
     @classmethod
     def at(cls, mark: Mark, key: str, message: str) -> Self:
@@ -111,13 +119,17 @@ def _is_file(path: Path) -> bool:
 
 def _parse(path: Path, mark: Mark) -> Document:
     try:
-        if path.stat().st_size > _SIZE_LIMIT:
+        with open_regular(path) as file:
+            content = file.read(_SIZE_LIMIT + 1)
+        if len(content) > _SIZE_LIMIT:
             raise RecipeError.at(mark, "", f"larger than {_SIZE_LIMIT} bytes: not a recipe")
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        data, marks = _Builder(loader, mark.file).build(node)
+        loader = LimitedLoader(content.decode("utf-8"), 2 * _NODE_LIMIT)  # with keys
+        data, marks = _Builder(loader, mark.file).build(loader.get_single_node())
     except OSError as error:
         raise RecipeError.at(mark, "", f"cannot be read: {error.strerror}") from error
+    except Unread as error:
+        key_mark = replace(mark, line=error.line)
+        raise RecipeError.at(key_mark, dotted(error.keys), str(error)) from error
     except UnicodeDecodeError as error:
         raise RecipeError.at(mark, "", f"is not UTF-8 text: {error.reason}") from error
     except yaml.MarkedYAMLError as error:
@@ -221,16 +233,23 @@ def _merged(
 def override(document: Document, setting: str) -> Document:
     """Apply one `--set key.key=value`; the value is parsed as YAML, null removes a mapping."""
     path, separator, text = setting.partition("=")
-    mark = Mark(f"--set {setting}")
+    mark = Mark(f"--set {setting if len(setting) < _KEY_LIMIT else f'{setting[:40]}...'}")
+    if len(setting) > _SETTING_LIMIT:
+        message = f"has {len(setting):,} letters: write so long a value into a recipe"
+        raise RecipeError.at(mark, "", message)
     keys = tuple(path.strip().split("."))
     if not separator or not all(keys):
         raise RecipeError.at(mark, "", "must look like artifacts.onnx.opset=18")
+    if len(keys) > _DEPTH_LIMIT or max(map(len, keys)) > _KEY_LIMIT:
+        raise RecipeError.at(mark, "", "names no value: its path is longer than any of a recipe")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = LimitedLoader(text, 2 * _NODE_LIMIT)
         nested, inner = _Builder(loader, mark.file).build(loader.get_single_node())
     except RecipeError as error:
         problems = [replace(problem, mark=mark, key=path) for problem in error.problems]
         raise RecipeError(problems) from error
+    except Unread as error:
+        raise RecipeError.at(mark, path, str(error)) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError.at(mark, path, f"not valid YAML: {error}") from error
     for key in reversed(keys):

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from converters.sources.archive import ArchiveError, check_safetensors, check_zip
+from converters.sources.kinds import unusual_kind
+from converters.sources.pickles import check_pickles, check_zipped_pickle
 from converters.sources.programs import exported_state, torchscript_state
 from runtimes.artifact.artifact import sha256
 from runtimes.errors import UsageError
+from runtimes.files.regular import check_regular, open_regular
 
 State = dict[str, Any]
 
@@ -42,6 +45,10 @@ def read_state(path: Path, trust: bool = False) -> State:
     """
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"{path}: weights are {', '.join(SUFFIXES)} files")
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     digest = DIGEST.search(path.name)
     if digest and not sha256(path).startswith(digest.group(1)):
         raise WeightsError(
@@ -50,32 +57,38 @@ def read_state(path: Path, trust: bool = False) -> State:
         )
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, trust)
     state = _unwrap(content, path)
+    _check_kinds(state, path)
     if state and all(name.startswith("module.") for name in state):  # saved from DataParallel
         state = {name.removeprefix("module."): value for name, value in state.items()}
     return state
 
 
 def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             check_safetensors(file)
         return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: damaged, or not a safetensors file ({error})") from error
+    except Exception as error:  # SafetensorError, OSError, and KeyError for unknown types
+        raise WeightsError(
+            f"{path}: damaged, or not a safetensors file ({_first_line(error)})"
+        ) from error
 
 
 def _read_torch(path: Path, trust: bool) -> Any:
     """Read a file of torch after a check of its layout; refuse programs without `trust`."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(2)
             kind = check_zip(file) if start == b"PK" else "checkpoint"
+            if start.startswith(b"\x80"):
+                check_pickles(file)
         # Otherwise torch takes any text for a forbidden pickle.
         if not start.startswith((b"PK", b"\x80")):
             raise ArchiveError("neither a zip archive nor a pickle")
+        if kind != "exported" and start == b"PK":
+            check_zipped_pickle(path)
         if kind == "checkpoint":
             return _read_pickle(path)
         if not trust:
@@ -136,14 +149,30 @@ def _unwrap(content: Any, path: Path) -> State:
         inner = content.get(key) if key and isinstance(content, dict) else content
         if not isinstance(inner, dict) or not inner:
             continue
-        if all(isinstance(value, torch.Tensor) for value in inner.values()):
+        # A key that is no text or number may be of any size, and is no parameter's name.
+        named = all(isinstance(name, str | int) for name in inner)
+        if named and all(isinstance(value, torch.Tensor) for value in inner.values()):
             return {str(name): value for name, value in inner.items()}
-    keys = (
-        f" with the keys {', '.join(map(str, list(content)[:8]))}"
-        if isinstance(content, dict)
-        else ""
-    )
+    keys = f" with the keys {', '.join(_shown_keys(content))}" if isinstance(content, dict) else ""
     raise WeightsError(
         f"{path}: holds a {type(content).__name__}{keys}, no state_dict "
         f"(names to tensors, bare or under {', '.join(map(repr, _NESTED))})"
     )
+
+
+def _shown_keys(content: dict[Any, Any]) -> list[str]:
+    """Return the first keys for a message."""
+    return [
+        str(key)[:80] if isinstance(key, str | int) else f"(a {type(key).__name__})"
+        for key in list(content)[:8]
+    ]
+
+
+def _check_kinds(state: State, path: Path) -> None:
+    """Raise WeightsError for tensors without plain values: nothing could be compared with them."""
+    for name, tensor in state.items():
+        if kind := unusual_kind(tensor):
+            raise WeightsError(
+                f"{path}: {name} is a {kind} tensor, and weights are plain ones: save "
+                "`model.state_dict()` of the float model on the CPU"
+            )

@@ -11,6 +11,7 @@ from converters.models.calls.binding import bind
 from converters.models.facts import ModelFacts
 from converters.sources.archive import check_zip
 from converters.sources.load import Source, build_module, load_model
+from converters.sources.pickles import check_zipped_pickle
 from runtimes.engines.torch.eager import eager_session
 from runtimes.engines.torch.inputs import to_tensors
 from runtimes.files.layout import STATE_FILE
@@ -32,6 +33,7 @@ def restore(source: Source, work: Path) -> torch.nn.Module:
         "rb"
     ) as file:  # `burnish debug` restores models of builds from elsewhere
         check_zip(file)
+    check_zipped_pickle(work / STATE_FILE)
     module = build_module(source)
     apply(Structure.load(work), module)
     state = torch.load(work / STATE_FILE, map_location="cpu", weights_only=True, mmap=True)

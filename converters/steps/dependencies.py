@@ -14,6 +14,7 @@ from importlib.metadata import Distribution, packages_distributions
 from pathlib import Path
 
 from converters.digest import ROOT
+from runtimes.files.regular import open_regular
 
 FILE, FOLDER, PACKAGE, CODE, MODULE = "file", "folder", "package", "code", "module"
 """Kinds of dependencies. `code` is Burnish's own; a `module` is recorded by its import name."""
@@ -87,7 +88,7 @@ def _content_digest(path: Path) -> str:
         if path.is_dir():
             names = sorted(entry.name for entry in path.iterdir())
             return hashlib.sha256("\0".join(names).encode()).hexdigest()
-        with path.open("rb") as file:
+        with open_regular(path) as file:  # a pipe is no input
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ABSENT

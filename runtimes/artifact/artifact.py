@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from runtimes.artifact import trust
+from runtimes.artifact.build_signature import check_place
 from runtimes.artifact.gates import Gates
 from runtimes.artifact.provenance import Provenance
 from runtimes.artifact.signature import ANYONE, SIGNATURE, KeySource, Trust, trusted
@@ -22,6 +23,7 @@ from runtimes.files.atomic import write_atomically
 from runtimes.files.documents import parse_json, read_bytes
 from runtimes.files.filenames import MOST_FILES, collision, outside, unfit
 from runtimes.files.layout import BUILD_FILE
+from runtimes.files.regular import open_regular
 from runtimes.preprocess.image import Preprocess
 from runtimes.spec import RelatedDims, Specs, Strict
 
@@ -90,7 +92,8 @@ class Artifact:
 
         Raises:
             UsageError: there is no artifact, or no such key.
-            SignatureError: the key has not signed it (checked before the manifest is parsed).
+            SignatureError: the key has not signed it (checked before the manifest is parsed), or
+                has not signed it under this name in this build.
             ArtifactError: the manifest cannot be understood.
         """
         path, signer = Path(path), trusted(key)
@@ -107,7 +110,9 @@ class Artifact:
             raise UsageError(f"{path} is not an artifact: no readable {MANIFEST}{hint}") from error
         signer.check(path, content)
         try:
-            return cls(path, _parse(path, parse_json(content)), signer)
+            manifest = _parse(path, parse_json(content))
+            check_place(path, manifest.name, content, signer)
+            return cls(path, manifest, signer)
         except UnicodeDecodeError as error:
             raise UsageError(f"{path} is not an artifact: no readable {MANIFEST}") from error
         except ValueError as error:
@@ -207,8 +212,8 @@ def inside(build: Path, name: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Return the hex digest of a file's content."""
-    with path.open("rb") as file:
+    """Return the hex digest of a file's content. Raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

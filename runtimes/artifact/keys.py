@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtimes.errors import Unavailable, UsageError
+from runtimes.files.regular import open_regular
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 KEY_BYTES = 32  # RFC 8032, 5.1.5
+_LONGEST = 1 << 16  # bytes of a key's file, which has some hundred
+_PRIME = 2**255 - 19
+_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_WEAK = {value % _PRIME for value in (0, 1, -1, _ORDER_8, -_ORDER_8)}
+"""y of the eight points of small order. Under such a key anybody can sign anything: the identity
+verifies one signature for every text (Chalkias et al., Taming the many EdDSAs, 2020)."""
 
 
 def require_cryptography() -> None:
@@ -50,7 +57,19 @@ def read_public(path: Path) -> bytes:
         raise UsageError(f"cannot read the public key {path}: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"{path} is not an Ed25519 key: `burnish keygen FILE` creates a pair")
-    return key.public_bytes_raw()
+    raw = key.public_bytes_raw()
+    if is_weak(raw):
+        raise UsageError(
+            f"{path} is a weak key (a point of small order): anybody could sign with it, so no "
+            "honest program created it; `burnish keygen FILE` creates a pair"
+        )
+    return raw
+
+
+def is_weak(key: bytes) -> bool:
+    """Return whether a public key is a point of small order, in any encoding."""
+    sign_bit = 1 << 255
+    return int.from_bytes(key, "little") % sign_bit % _PRIME in _WEAK
 
 
 def read_private(path: Path) -> Ed25519PrivateKey:
@@ -118,6 +137,7 @@ def _create(path: Path, content: bytes, mode: int) -> None:
 def _content(path: Path) -> bytes:
     require_cryptography()
     try:
-        return path.read_bytes().strip()
+        with open_regular(path) as file:
+            return file.read(_LONGEST).strip()
     except OSError as error:
         raise UsageError(f"cannot read the key {path}: {error.strerror}") from error

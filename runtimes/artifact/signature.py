@@ -13,9 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from runtimes.artifact.keys import KEY_BYTES, fingerprint, read_public, require_cryptography
+from runtimes.artifact.keys import (
+    KEY_BYTES,
+    fingerprint,
+    is_weak,
+    read_public,
+    require_cryptography,
+)
 from runtimes.errors import ArtifactError, UsageError
 from runtimes.files.atomic import write_atomically
+from runtimes.files.regular import open_regular
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -45,19 +52,29 @@ class Signature:
     def read(cls, folder: Path) -> Self:
         """Read the signature in an artifact's folder. Raises SignatureError if there is none."""
         path = folder / SIGNATURE
-        if not path.exists():
+        try:
+            with open_regular(path, follow=False) as file:
+                text = file.read(_LONGEST).decode("ascii")
+        except FileNotFoundError as error:
             raise SignatureError(
                 f"{folder} is not signed: it has no {SIGNATURE}; `burnish sign` writes it with the "
                 "private key"
-            )
-        if not path.is_file():  # reading a pipe would never end
-            raise SignatureError(f"{path} is no regular file, so it proves nothing")
+            ) from error
+        except OSError as error:
+            raise SignatureError(
+                f"{path} cannot be read ({error.strerror}), so it proves nothing"
+            ) from error
+        except ValueError as error:
+            raise SignatureError(f"{path} is damaged, so it proves nothing: {error}") from error
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Self:
+        """Return the signature in one line of `path`. Raises SignatureError if it is none."""
         try:
-            with path.open(encoding="ascii", newline="") as file:
-                text = file.read(_LONGEST)
             _, key, value = text.split()
             signature = cls(base64.b64decode(key), base64.b64decode(value))
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise SignatureError(f"{path} is damaged, so it proves nothing: {error}") from error
         # Each signature has exactly one text: base64 alone would let some bits of it change.
         sizes = (len(signature.key), len(signature.value))
@@ -80,7 +97,12 @@ class Signature:
 
 def sign(folder: Path, manifest: bytes, key: Ed25519PrivateKey) -> None:
     """Sign the artifact in `folder`, whose manifest is given; replace an older signature."""
-    Signature(key.public_key().public_bytes_raw(), key.sign(manifest)).write(folder)
+    sign_text(manifest, key).write(folder)
+
+
+def sign_text(text: bytes, key: Ed25519PrivateKey) -> Signature:
+    """Return a key's signature of a text."""
+    return Signature(key.public_key().public_bytes_raw(), key.sign(text))
 
 
 @dataclass(frozen=True)
@@ -101,21 +123,30 @@ class Trust:
         if self.key is None:
             return
         require_cryptography()
+        self.check_text(Signature.read(folder), manifest, str(folder), "manifest")
+
+    def check_text(self, signature: Signature, text: bytes, owner: str, kind: str) -> None:
+        """Raise SignatureError unless the trusted key has made the signature of `text`.
+
+        `owner` and `kind` are for messages: the folder, and what of it the text is.
+        """
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-        signature = Signature.read(folder)
+        assert self.key is not None  # the caller checks only if a key is required
+        if is_weak(self.key):
+            raise SignatureError(f"the trusted key {fingerprint(self.key)} is weak: anybody signs")
         if signature.key != self.key:
             actual, required = fingerprint(signature.key), fingerprint(self.key)
             raise SignatureError(
-                f"{folder} is signed by another key: {actual}, not the trusted {required}. Get the "
-                "artifact from the owner of the trusted key"
+                f"{owner} is signed by another key: {actual}, not the trusted {required}. Get it "
+                "from the owner of the trusted key"
             )
         try:
-            Ed25519PublicKey.from_public_bytes(self.key).verify(signature.value, manifest)
+            Ed25519PublicKey.from_public_bytes(self.key).verify(signature.value, text)
         except InvalidSignature as error:
             raise SignatureError(
-                f"{folder} was changed after it was signed: its manifest is not the one that "
+                f"{owner} was changed after it was signed: its {kind} is not the one that "
                 f"{fingerprint(self.key)} has signed. Get it again from where it was built"
             ) from error
 
@@ -130,14 +161,25 @@ def trusted(key: KeySource = None) -> Trust:
     """Return the trust in a public key's file, by default BURNISH_TRUSTED_KEY's if it is set.
 
     Raises:
-        UsageError: the file cannot be read, or is not an Ed25519 public key.
+        UsageError: the file cannot be read, is not an Ed25519 public key, or is not the key that
+            BURNISH_TRUSTED_KEY demands, which no caller can replace.
         Unavailable: cryptography is not installed.
     """
     if isinstance(key, Trust):
         return key
-    named = os.environ.get(VARIABLE) if key is None else key
-    if named is None:
-        return ANYONE
+    demanded = os.environ.get(VARIABLE)
+    if key is None:
+        return ANYONE if demanded is None else _trust_in(demanded)
+    trust = _trust_in(key)
+    if demanded is not None and _trust_in(demanded) != trust:
+        raise UsageError(
+            f"{VARIABLE} demands the key {demanded} of everything that is opened here, and --key "
+            f"names another one, {key}: leave --key out, or unset the variable"
+        )
+    return trust
+
+
+def _trust_in(named: str | Path) -> Trust:
     if named == "":  # a script whose own variable was empty must not open anybody's artifacts
         raise UsageError(
             f"the trusted key is empty: name a public key's file in --key or {VARIABLE}, or unset "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from runtimes.artifact.artifact import Artifact
-from runtimes.errors import ArtifactError, BurnishError
+from runtimes.errors import ArtifactError, BurnishError, printable
 from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays, Dims, Specs, graph_outputs
 
@@ -63,6 +64,8 @@ def session_of(
 
 class TensorRtSession(Session):
     """An execution context with a stream and buffers that grow to the largest request so far."""
+
+    shares_memory = False  # inputs and outputs are copied to the device and from it
 
     def __init__(self, trt: Any, engine: Any, inputs: Specs, outputs: Specs, dims: Dims) -> None:
         super().__init__(inputs, outputs, dims)
@@ -121,6 +124,10 @@ class TensorRtSession(Session):
         return address
 
     def _close(self) -> None:
+        with self._running:  # a call in another thread ends first
+            self._free()
+
+    def _free(self) -> None:
         for address, _ in self._buffers.values():
             self._cuda.check("cudaFree", address)
         self._buffers.clear()
@@ -165,5 +172,16 @@ def missing_cuda_bindings() -> str | None:
 
 
 def quiet_logger(trt: Any) -> Any:
-    """Return a logger that prints errors only."""
-    return trt.Logger(trt.Logger.ERROR)
+    """Return a logger that prints errors only, without the escapes that names in a plan may have."""
+    severities = trt.ILogger.Severity
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (severities.INTERNAL_ERROR, severities.ERROR):
+                text = printable(message).replace("\n", "\n  ")
+                sys.stderr.write(f"[TensorRT] {text}\n")
+
+    return Logger()

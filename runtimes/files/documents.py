@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import stat
 from pathlib import Path
 from typing import Any
+
+from runtimes.files.regular import open_regular
 
 MOST_BYTES = 16 << 20
 """Longest document. The largest manifests, with ten thousand classes and notes, have 1 MB."""
@@ -27,9 +27,7 @@ def read_json(path: Path) -> Any:
 
 def read_bytes(path: Path) -> bytes:
     """Read a document, or a part if it is too large. Raises OSError as `read_json` does."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(MOST_BYTES + 1)
 
 

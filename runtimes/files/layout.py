@@ -4,6 +4,8 @@ from __future__ import annotations
 
 BUILD_FILE = "build.json"
 """Verdicts of a build; every table and exit code is computed from it."""
+BUILD_SIGNATURE = "build.sig"
+"""Signature over build.json and the manifests of a build's artifacts."""
 STEPS_FILE = "steps.json"
 """Dependencies of each step of a build; `--explain` compares with them."""
 LOGS = "logs"
@@ -14,5 +16,5 @@ REFERENCE_FILE = "reference.safetensors"
 """Probes, the eager model's answers and the float64 truth."""
 STATE_FILE = "state.pt"
 """The state_dict of a model, beside its reference."""
-RESERVED = (LOGS, CHANGED, BUILD_FILE, STEPS_FILE, REFERENCE_FILE)
+RESERVED = (LOGS, CHANGED, BUILD_FILE, BUILD_SIGNATURE, STEPS_FILE, REFERENCE_FILE)
 """Names that no artifact may have."""

@@ -10,9 +10,15 @@ import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from runtimes.errors import InputError
+from runtimes.files.regular import open_regular
 from runtimes.spec import Strict
 
 _LARGEST = 8192  # pixels of a side: a picture of 800 MB in float32; manifests may be foreign
+# The decoders that files can reach. Pillow has forty more: one starts Ghostscript, most are for
+# formats of games and scanners that nobody has attacked or mended for years.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_LONGEST_SIDE = 65_535  # pixels: JPEG's own limit; a side is resized together with the other one
+_MOST_PIXELS = 178_956_970  # before the crop: the number that Pillow refuses to open, 537 MB
 
 
 class Preprocess(Strict):
@@ -54,9 +60,26 @@ def read_image(path: str | Path, how: Preprocess) -> np.ndarray[Any, np.dtype[np
         float32 [channels, height, width], normalized.
 
     Raises:
-        InputError: the file cannot be read as a picture, or is smaller than the crop.
+        InputError: the file is no JPEG, PNG, WebP, BMP, GIF or TIFF picture, is damaged, too large,
+            or smaller than the crop.
     """
-    from PIL import Image
+    picture = _decode(path, "RGB" if how.color == "rgb" else "L")
+    if how.resize:
+        size = _resized(picture.size, how.resize)
+        _check_size(size, path, f"resized to {how.resize} pixels of its shorter side, it ")
+        picture = picture.resize(size, _filter(how.interpolation))
+    if how.crop:
+        picture = picture.crop(_middle(picture.size, how.crop, path))
+    pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    mean = np.asarray(how.mean, dtype=np.float32)[:, None, None]
+    std = np.asarray(how.std, dtype=np.float32)[:, None, None]
+    return np.ascontiguousarray((pixels - mean) / std)
+
+
+def _decode(path: str | Path, mode: str) -> Any:
+    """Return the picture in a file, in Pillow's `mode`. Raises InputError as `read_image` does."""
+    from PIL import Image, UnidentifiedImageError
 
     # Pillow's readers raise all of these for damaged files, mostly OSError.
     damaged = (
@@ -68,19 +91,27 @@ def read_image(path: str | Path, how: Preprocess) -> np.ndarray[Any, np.dtype[np
         Image.DecompressionBombError,
     )
     try:
-        with Image.open(path) as image:
-            picture = image.convert("RGB" if how.color == "rgb" else "L")
+        with open_regular(path) as file, Image.open(file, formats=_FORMATS) as image:
+            _check_size(image.size, path, "it ")
+            return image.convert(mode)
+    except UnidentifiedImageError as error:
+        kinds = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+        raise InputError(
+            f"cannot read {path} as a picture: it is no {kinds} file, whatever its name says; "
+            "convert it to one of them"
+        ) from error
     except damaged as error:
         raise InputError(f"cannot read {path} as a picture: {error}") from error
-    if how.resize:
-        picture = picture.resize(_resized(picture.size, how.resize), _filter(how.interpolation))
-    if how.crop:
-        picture = picture.crop(_middle(picture.size, how.crop, path))
-    pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    mean = np.asarray(how.mean, dtype=np.float32)[:, None, None]
-    std = np.asarray(how.std, dtype=np.float32)[:, None, None]
-    return np.ascontiguousarray((pixels - mean) / std)
+
+
+def _check_size(size: tuple[int, int], path: str | Path, subject: str) -> None:
+    """Raise InputError for a picture of more pixels than any model takes."""
+    width, height = size
+    if max(size) > _LONGEST_SIDE or width * height > _MOST_PIXELS:
+        raise InputError(
+            f"cannot read {path} as a picture: {subject}would have {width:,} x {height:,} pixels, "
+            f"and at most {_LONGEST_SIDE:,} a side and {_MOST_PIXELS:,} in all are read"
+        )
 
 
 def _resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from runtimes.files.documents import parse_json
 from runtimes.files.layout import REFERENCE_FILE
 from runtimes.spec import Arrays
 from runtimes.validator.defaults import CONSTANT_SPREAD
+from runtimes.validator.inputs.coherent import incoherence, sequence_problem
 from runtimes.validator.outputs.errors import Errors
 from runtimes.validator.probes import Probe, ProbeKind
 
@@ -126,6 +127,20 @@ class Reference:
     @classmethod
     def load(cls, path: Path) -> Reference:
         """Read a reference. Raises UsageError if there is none, ArtifactError if it is damaged."""
+        reference = cls._read(path)
+        others = [reference.original or [], reference.loose]
+        outputs, feedback = reference.truth[0], reference.feedback
+        problem = incoherence(
+            reference.probes, reference.eager, reference.truth, list(filter(None, others))
+        ) or sequence_problem(reference.probes, outputs, feedback, reference.steps)
+        if problem:
+            raise ArtifactError(
+                f"cannot read the reference {path} ({problem}); `burnish convert` writes a new one"
+            )
+        return reference
+
+    @classmethod
+    def _read(cls, path: Path) -> Reference:
         from safetensors import safe_open
 
         check_there(path)
@@ -174,7 +189,7 @@ def unanswered(probe: Probe, eager: Arrays) -> bool:
 
 def check_there(path: Path) -> None:
     """Raise UsageError if there is no reference."""
-    if not path.is_file():
+    if not path.is_file():  # also a pipe: nobody may be writing into it
         raise UsageError(
             f"there is no {path}: copy {REFERENCE_FILE} of the build next to the artifact's folder"
         )

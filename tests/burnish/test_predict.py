@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,3 +77,23 @@ def test_outputs_of_several_requests_are_numbered(tmp_path: Path) -> None:
 def test_outputs_that_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write"):
         save([Prediction("a", {"y": np.arange(3)}, [])], tmp_path / "nowhere" / "y.npz")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a device", "pickle", "archive", "shorter"])
+@pytest.mark.timeout(60)
+def test_an_array_that_is_none_is_named(small_build: Path, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.npy"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pickle":
+        np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    elif kind == "archive":
+        np.savez(tmp_path / "x.npz", image=np.ones(3))
+        (tmp_path / "x.npz").rename(path)
+    else:
+        np.save(path, np.zeros((1, 3, 32, 32), np.float32))
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"x\.npy is not a readable \.npy array: "):
+        predict(small_build / "onnx", [str(path)], "cpu")

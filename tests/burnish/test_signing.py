@@ -53,10 +53,11 @@ def test_a_build_is_signed_and_verified_whole(
     assert result.exit_code == 0
     checked = invoke("verify", build_copy, "--key", keys[1])
     assert checked.exit_code == 0
-    for line, other, name in zip(
-        result.stdout.splitlines(), checked.stdout.splitlines(), names(build_copy), strict=True
+    folders = [*(build_copy / name for name in names(build_copy)), build_copy]
+    for line, other, folder in zip(
+        result.stdout.splitlines(), checked.stdout.splitlines(), folders, strict=True
     ):
-        assert line.startswith(f"{build_copy / name}: signed by SHA256:")
+        assert line.startswith(f"{folder}: signed by SHA256:")
         assert other == f"{line}, unchanged"
     assert invoke("verify", build_copy, "--key", keys[1], "--quiet").output == ""
 
@@ -161,6 +162,65 @@ def test_the_environment_demands_it_of_every_verb(
         burnish.load(small_build / "onnx")
 
 
+def test_the_environment_demands_it_of_the_verdicts_that_are_compared(
+    invoke: Invoke,
+    small_build: Path,
+    signed_build: Path,
+    keys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert invoke("compare", small_build).exit_code == 0
+    monkeypatch.setenv(VARIABLE, str(keys[1]))
+    assert invoke("compare", signed_build).exit_code == 0
+    assert invoke("compare", signed_build / "build.json", "--quiet").exit_code == 0
+    assert invoke("compare", tmp_path / "nothing").exit_code == 2
+    refused = invoke("compare", signed_build, small_build)
+    assert refused.exit_code == 3
+    assert "is not signed as a whole: it has no build.sig" in refused.stderr
+    assert refused.stdout == ""
+    verdicts = signed_build / "build.json"
+    verdicts.write_text(verdicts.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    refused = invoke("compare", signed_build, "--baseline", tmp_path / "b.json", "--update")
+    assert refused.exit_code == 3
+    assert "build.json was changed after it was signed" in refused.stderr
+    assert not (tmp_path / "b.json").exists()
+
+
+@pytest.mark.parametrize("verb", ["run", "validate", "verify"])
+def test_a_named_key_does_not_replace_the_environments(
+    invoke: Invoke,
+    signed_build: Path,
+    keys: tuple[Path, Path],
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+) -> None:
+    invoke("keygen", tmp_path / "device.key")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "device.key.pub"))
+    files = [picture] if verb == "run" else []
+    refused = invoke(verb, signed_build / "onnx", *files, "--key", keys[1])
+    assert refused.exit_code == 2
+    assert f"{VARIABLE} demands the key" in refused.stderr
+
+
+def test_exchanged_folders_of_a_signed_build_do_not_verify_or_run(
+    invoke: Invoke, signed_build: Path, keys: tuple[Path, Path], picture: Path
+) -> None:
+    (signed_build / "onnx").rename(signed_build / "aside")
+    (signed_build / "torchscript").rename(signed_build / "onnx")
+    (signed_build / "aside").rename(signed_build / "torchscript")
+    checked = invoke("verify", signed_build, "--key", keys[1])
+    assert checked.exit_code == 1
+    assert "onnx holds the artifact 'torchscript'" in checked.stderr
+    assert "torchscript holds the artifact 'onnx'" in checked.stderr
+    assert invoke("verify", signed_build / "onnx", "--key", keys[1]).exit_code == 1
+    refused = invoke("run", signed_build / "onnx", picture, "--key", keys[1])
+    assert refused.exit_code == 3
+    assert "were exchanged or renamed after they were signed" in refused.stderr
+
+
 def test_validate_opens_only_what_is_signed(
     invoke: Invoke, signed_build: Path, keys: tuple[Path, Path]
 ) -> None:
@@ -200,7 +260,10 @@ def test_converting_something_else_drops_the_signature_and_needs_none(
     monkeypatch.setenv(VARIABLE, str(keys[1]))
     (row,) = burnish.convert(tiny_recipe, output, speed=False).artifacts
     assert row.status == "passed"
-    assert invoke("verify", output).exit_code == 0, "what is unchanged is still what was signed"
+    whole = invoke("verify", output)
+    assert "torchscript: signed by" in whole.stdout, "what is unchanged is still what was signed"
+    assert whole.exit_code == 1
+    assert "it was converted again since, or signed by an earlier" in whole.stderr
     settings = ["artifacts.torchscript.method=trace"]
     (row,) = burnish.convert(tiny_recipe, output, speed=False, settings=settings).artifacts
     assert row.status == "passed"
@@ -237,4 +300,4 @@ def test_a_pipe_for_a_signature_is_not_waited_on(
     (signed_build / "onnx" / SIGNATURE).unlink()
     os.mkfifo(signed_build / "onnx" / SIGNATURE)
     result = invoke("verify", signed_build / "onnx", "--key", keys[1])
-    assert result.exit_code == 1 and "is no regular file" in result.stderr
+    assert result.exit_code == 1 and "not a regular file" in result.stderr

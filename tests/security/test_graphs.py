@@ -284,6 +284,19 @@ def ir_artifact(
     return foreign("openvino", {entry: content, "model.bin": weights}, entry)
 
 
+@pytest.mark.parametrize("part", ["name", "op_type", "input", "output"])
+def test_names_of_nodes_have_a_bound(foreign: Foreign, refused: Refused, part: str) -> None:
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    long = "n" * 10_000_000
+    if part in ("input", "output"):
+        getattr(node, part).append(long)
+    else:
+        setattr(node, part, long)
+    message = refused(load, onnx_artifact(foreign, graph(nodes=[node])))
+    assert "a name of 10,000,000 bytes" in message
+    assert len(message) < 500
+
+
 def test_an_honest_foreign_ir_runs(foreign: Foreign) -> None:
     with load(ir_artifact(foreign)) as session:
         assert session.run({"x": np.zeros((1, 4), np.float32)})["y"].tolist() == [[1, 2, 3, 4]]
@@ -302,6 +315,19 @@ def test_an_honest_foreign_ir_runs(foreign: Foreign) -> None:
         ),
         ({"text": "<net>" * 100}, "too deeply nested"),
         ({"text": "<html/>"}, "is a <html>, not a <net>"),
+        (
+            {"text": f'<net name="{"n" * 10_000_000}"/>'},
+            "a tag has more than 2,097,152 bytes",
+        ),
+        (
+            {"text": ir().replace('name="w"', f'name="{"w" * 10_000_000}"')},
+            "a tag has more than 2,097,152 bytes",
+        ),
+        ({"text": f"<{'a' * 10_000_000}/>"}, "a tag has more"),
+        ({"text": f'<net {"a" * 10_000_000}="b"/>'}, "a tag has more"),
+        ({"offset": "9" * 10_000_000}, "a tag has more"),
+        ({"text": f'<net name="{"n" * 1_500_000}"/>'}, "has 1,500,000 letters"),
+        ({"offset": "9" * 500_000}, "a constant lies at 9999"),
         ({"text": "no XML"}, "it is not XML"),
         ({"entry": "model.onnx"}, "opens a .xml file"),
         ({"entry": "model.pdmodel"}, "opens a .xml file"),
@@ -310,7 +336,9 @@ def test_an_honest_foreign_ir_runs(foreign: Foreign) -> None:
 def test_an_ir_keeps_to_its_weights_and_its_format(
     foreign: Foreign, refused: Refused, changes: dict[str, Any], words: str
 ) -> None:
-    assert words in refused(load, ir_artifact(foreign, **changes))
+    message = refused(load, ir_artifact(foreign, **changes))
+    assert words in message
+    assert len(message) < 5000
 
 
 def test_nothing_in_burnish_loads_a_library_of_operators() -> None:

@@ -95,6 +95,41 @@ def test_yaml_that_is_a_trap(
     assert len(told) < 20_000
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\n" * 50_000, "r.yaml:2: a: is given twice"),
+        ("inputs: {" + "x: {shape: [1]}, " * 14_000 + "}\n", "inputs.x: is given twice"),
+        ("inputs:\n" + "".join(f"  k{n}: 1\n" for n in range(20_500)), "too large"),
+        ("".join(f"k{n}: 1\n" for n in range(3000)), "and 2953 more problems"),
+    ],
+    ids=["one key again and again", "in one line", "more keys than fit", "keys that nobody knows"],
+)
+def test_long_recipes_are_refused_in_a_few_words(
+    recipe: Write, refused: Refused, text: str, words: str
+) -> None:
+    assert words in (message := refused(load_recipe, recipe(text)))
+    assert len(message) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (".".join("a" * 100_000) + "=1", "has 200,001 letters"),
+        ("a" * 200_000 + "=1", "has 200,002 letters"),
+        ("a=" + "b" * 200_000, "has 200,002 letters"),
+        (".".join("a" * 1000) + "=1", "its path is longer than any of a recipe"),
+        ("a" * 1000 + "=1", "its path is longer than any of a recipe"),
+        ("a={b: 1, b: 2}", "is given twice"),
+    ],
+    ids=["steps", "letters", "value", "deep", "long key", "twice"],
+)
+@pytest.mark.timeout(60)
+def test_settings_that_are_traps(recipe: Write, refused: Refused, setting: str, words: str) -> None:
+    assert words in (message := refused(load_recipe, recipe(RECIPE), [setting]))
+    assert len(message) < 500
+
+
 def test_recipes_that_extend_each_other_for_ever(recipe: Write, refused: Refused) -> None:
     recipe("extends: b\n", "a.yaml")
     assert "in a circle" in refused(load_recipe, recipe("extends: a\n", "b.yaml"))

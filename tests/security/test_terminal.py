@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ from onnx import helper
 from rich.console import Console
 from typer.testing import Result
 
+import burnish
 from burnish.report.terminal import show_builds, show_pairs, show_table
 from runtimes.files.layout import REFERENCE_FILE
 from runtimes.results import Build
@@ -179,3 +184,67 @@ def test_progress_is_one_clean_line_per_step(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().err
     check_clean(shown)
     assert len(shown.splitlines()) == 1
+
+
+def check_obeyed(text: str) -> None:
+    """Nothing that a terminal obeys; messages of several lines are Burnish's own."""
+    assert [letter for letter in text if not letter.isprintable() and letter != "\n"] == []
+
+
+def test_errors_of_every_kind_are_harmless_in_a_programs_own_traceback(tmp_path: Path) -> None:
+    from converters.recipe.document import Mark, RecipeError
+    from runtimes.artifact.signature import SignatureError
+    from runtimes.errors import ArtifactError, InputError, Unavailable, UsageError
+
+    for kind in (ArtifactError, InputError, SignatureError, Unavailable, UsageError):
+        check_obeyed("".join(traceback.format_exception_only(kind(ESCAPES))))
+    check_obeyed(str(RecipeError.at(Mark(ESCAPES), ESCAPES, ESCAPES)))
+    with pytest.raises(UsageError) as caught:
+        burnish.load(tmp_path / ESCAPES.replace("/", "_"))
+    check_obeyed(str(caught.value))
+    assert SHOWN.split("\\x202e")[0] in str(caught.value)
+
+
+def test_warnings_and_log_records_of_libraries_are_harmless(tmp_path: Path) -> None:
+    code = f"""
+        import logging, sys, warnings
+        from burnish.cli.verb import verb
+
+        @verb
+        def talk() -> int:
+            warnings.warn({ESCAPES!r})
+            logging.getLogger("engine").error("%s and %d", {ESCAPES!r}, 5)
+            logging.getLogger("engine").error("a mistake %d", "of its own")
+            return 0
+
+        for _ in range(3):
+            try:
+                talk()
+            except BaseException:
+                pass
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", dedent(code)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    check_clean(done.stderr)
+    assert done.stderr.count(r"\x1b]0;owned\x07") >= 6
+    assert "and 5" in done.stderr
+
+
+def test_tensorrts_own_messages_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="one of TensorRT's packages is what logs")
+    from runtimes.engines.tensorrt import quiet_logger
+
+    logger = quiet_logger(trt)
+    logger.log(trt.ILogger.Severity.WARNING, "not shown")
+    logger.log(trt.ILogger.Severity.ERROR, ESCAPES)
+    assert trt.Runtime(logger).deserialize_cuda_engine(b"no plan") is None
+    shown = capsys.readouterr().err
+    check_clean(shown)
+    assert r"[TensorRT] \x1b]0;owned\x07" in shown
+    assert "not shown" not in shown
+    assert shown.count("[TensorRT]") > 1, "its own error, too"

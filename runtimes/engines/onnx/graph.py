@@ -32,6 +32,8 @@ PARTS: Mapping[str, Mapping[int, str]] = {
 _NODE_NAME, _NODE_DOMAIN = 4, 7
 _FUNCTION_NAME, _FUNCTION_DOMAIN = 1, 10
 _EXTERNAL_DATA = 13
+_NODE_TEXTS = {1, 2, 3, 4, 7}  # inputs, outputs, name, operator, domain
+_LONGEST = 1 << 20  # bytes of such a text: the longest names of layers have some hundred
 
 DEEPEST = 32
 """Limit on nested graphs and functions. Real models have three levels, protobuf stops at 33."""
@@ -98,6 +100,8 @@ class _GraphReader:
             call = self._call(span, _FUNCTION_DOMAIN, _FUNCTION_NAME)
             self.contents.functions.setdefault(call, []).append(body)
         for number, part in self._fields(span):
+            if kind == "NodeProto" and number in _NODE_TEXTS and part[1] - part[0] > _LONGEST:
+                raise Malformed(f"a name of {part[1] - part[0]:,} bytes")
             if kind == "TensorProto" and number == _EXTERNAL_DATA:
                 self._entry(part)
             elif inner := PARTS.get(kind, {}).get(number):

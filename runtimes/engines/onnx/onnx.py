@@ -95,6 +95,9 @@ def _elsewhere(build: Mapping[str, Any]) -> str | None:
 class OnnxSession(Session):
     """An ONNX Runtime session."""
 
+    # It writes to no buffer that it did not allocate, and copies every output into a new array.
+    shares_memory = False
+
     def __init__(self, engine: Any, artifact: Artifact) -> None:
         manifest = artifact.manifest
         super().__init__(manifest.inputs, manifest.outputs, manifest.dims)

@@ -114,6 +114,8 @@ class OpenVinoSession(Session):
     requests of its own, a session may run in several threads at once.
     """
 
+    shares_memory = False  # `_run` copies both ways
+
     def __init__(
         self, compiler: Compiler, model: Any, inputs: Specs, outputs: Specs, dims: Dims
     ) -> None:
@@ -172,8 +174,8 @@ class FixedSession(OpenVinoSession):
         self._promised = dims
         self.dims = {name: DimRange(min=dim.best, max=dim.best) for name, dim in dims.items()}
 
-    def run(self, inputs: Mapping[str, Any]) -> Arrays:
-        """See `Session.run`; InputError explains why sizes are legal only on other devices."""
+    def answer(self, inputs: Mapping[str, Any]) -> Arrays:
+        """See `Session.answer`; InputError explains why sizes are legal only on other devices."""
         wrong = mismatch(inputs, self.inputs, self.dims)
         if wrong and mismatch(inputs, self.inputs, self._promised) is None:
             sizes = ", ".join(f"{name}={dim.best}" for name, dim in self.dims.items())
@@ -182,7 +184,7 @@ class FixedSession(OpenVinoSession):
                 "(`opt` in `dims:`): run other sizes on another device, or build an artifact "
                 "for each"
             )
-        return super().run(inputs)
+        return super().answer(inputs)
 
     def compute_layers(self) -> dict[str, int] | None:
         """Return None: the NPU plugin's runtime model has no layers."""

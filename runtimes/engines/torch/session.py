@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 class TorchSession(Session):
     """A callable torch module on one device."""
+
+    shares_memory = False  # `_run` copies both ways
 
     def __init__(
         self,
@@ -38,12 +42,13 @@ class TorchSession(Session):
     def _run(self, inputs: Arrays) -> Arrays:
         import torch
 
+        _mind_forks()
         with torch.inference_mode():
-            # Copies, since a model may write to its inputs. order="C": torch refuses negative
-            # strides, which a flipped array has.
+            # Copies, since a model may write to its inputs, and return a buffer that it keeps.
+            # order="C": torch refuses negative strides, which a flipped array has.
             arrays = {name: np.array(inputs[name], order="C") for name in self.inputs}
             result = self._call(to_tensors(arrays, self._device))
-            outputs = [widened(tensor.detach()).cpu().numpy() for tensor in flatten(result)]
+            outputs = [_array(tensor) for tensor in flatten(result)]
         if len(outputs) != len(self.outputs):
             raise BurnishError(
                 f"the model returned {len(outputs)} tensors, but {len(self.outputs)} were expected "
@@ -58,12 +63,40 @@ class TorchSession(Session):
         self._module = None
 
 
+def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """Return a tensor as an array whose memory is the caller's alone."""
+    array: np.ndarray[Any, Any] = widened(tensor.detach()).cpu().resolve_conj().numpy()
+    return array.copy()
+
+
 def use_threads(threads: int | None) -> None:
-    """Set torch's intra-operator threads for this process."""
+    """Set torch's intra-operator threads for this process; in a forked one they stay at one."""
     import torch
 
-    if threads:
+    if threads and not _threads_lost:
         torch.set_num_threads(threads)
+
+
+_threads_lost = False
+"""Whether this process was forked from one whose sessions had computed on OpenMP's threads."""
+
+
+@cache
+def _mind_forks() -> None:
+    """Have processes that are forked from now on compute on one thread, and so not hang.
+
+    OpenMP's other threads stay in the parent, and libgomp waits for them in the child. Threads that
+    never computed are no loss: a fork server that only imports torch gives children that have all.
+    """
+    os.register_at_fork(after_in_child=_lose_threads)
+
+
+def _lose_threads() -> None:
+    import torch
+
+    global _threads_lost
+    _threads_lost = True
+    torch.set_num_threads(1)
 
 
 def no_tf32() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -160,3 +161,77 @@ def test_without_the_package_the_message_says_how_to_install_it(
             Unavailable, match=r"need the package cryptography: pip install 'burnish\[sign\]'"
         ):
             function()
+
+
+PRIME = 2**255 - 19
+CURVE = -121665 * pow(121666, -1, PRIME) % PRIME
+Point = tuple[int, int]
+
+
+def add(first: Point, second: Point) -> Point:
+    """The sum of two points of the curve (RFC 8032, 5.1.4)."""
+    (x, y), (u, v) = first, second
+    product = CURVE * x * u * y * v
+    across = (x * v + y * u) * pow(1 + product, -1, PRIME)
+    along = (y * v + x * u) * pow(1 - product, -1, PRIME)
+    return across % PRIME, along % PRIME
+
+
+def points_of_small_order() -> set[Point]:
+    """All points whose eightfold is the identity: multiples of one of order eight."""
+    y = next(value for value in keys._WEAK if value not in (0, 1, PRIME - 1))
+    square = (y * y - 1) * pow(CURVE * y * y + 1, -1, PRIME) % PRIME
+    x = pow(square, (PRIME + 3) // 8, PRIME)
+    if (x * x - square) % PRIME:
+        x = x * pow(2, (PRIME - 1) // 4, PRIME) % PRIME
+    assert (x * x - square) % PRIME == 0, "it is on the curve"
+    points, point = {(0, 1)}, (x, y)
+    while point not in points:
+        points.add(point)
+        point = add(point, (x, y))
+    return points
+
+
+def test_the_weak_keys_are_the_eight_points_of_small_order_in_every_encoding() -> None:
+    points = points_of_small_order()
+    assert len(points) == 8
+    assert {y for _, y in points} == keys._WEAK
+    for x, y in points:
+        for value in (y, y + PRIME):  # some readers take a number beyond the prime
+            for sign in (x & 1, 1 - (x & 1)):
+                if value < 2**255:
+                    assert keys.is_weak((value | sign << 255).to_bytes(32, "little"))
+
+
+def test_honest_keys_are_not_weak() -> None:
+    for _ in range(200):
+        assert not keys.is_weak(raw(ed25519.Ed25519PrivateKey.generate()))
+
+
+@pytest.mark.parametrize("form", [PEM, SSH], ids=["pem", "ssh"])
+def test_a_weak_key_is_refused_in_every_file(tmp_path: Path, form: serialization.Encoding) -> None:
+    identity = ed25519.Ed25519PublicKey.from_public_bytes(bytes([1]) + bytes(31))
+    identity.verify(bytes([1]) + bytes(63), b"whatever one likes")  # or it would not be weak
+    layout = (
+        serialization.PublicFormat.OpenSSH
+        if form is SSH
+        else serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    (tmp_path / "weak.pub").write_bytes(identity.public_bytes(form, layout))
+    with pytest.raises(UsageError, match=r"weak\.pub is a weak key .* anybody could sign with it"):
+        read_public(tmp_path / "weak.pub")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a device", "folder"])
+@pytest.mark.timeout(10)
+def test_a_key_that_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "ci.key.pub"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    for read in (read_public, read_private):
+        with pytest.raises(UsageError, match=r"cannot read the key .*ci\.key\.pub"):
+            read(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -188,14 +189,47 @@ def test_a_device_demands_its_key_always(
         load(small_build / "onnx")
 
 
-def test_a_key_that_is_named_goes_before_the_environments(
+def test_the_environments_key_holds_over_one_that_is_named(
     signed: Artifact, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(create_keys(tmp_path / "other.key")))
-    assert trusted(pair[1]) == Trust(read_public(pair[1]))
-    Artifact.open(signed.path, pair[1])
+    for open_artifact in (Artifact.open, load):
+        with pytest.raises(UsageError, match=f"{VARIABLE} demands the key .*other.key.pub"):
+            open_artifact(signed.path, key=pair[1])
     with pytest.raises(SignatureError, match="another key"):
         Artifact.open(signed.path)
+    copied = tmp_path / "the same key.pub"
+    copied.write_bytes(pair[1].read_bytes())
+    monkeypatch.setenv(VARIABLE, str(copied))
+    assert trusted(pair[1]) == Trust(read_public(pair[1]))
+    monkeypatch.setenv(VARIABLE, "")
+    with pytest.raises(UsageError, match="the trusted key is empty"):
+        trusted(pair[1])
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+@pytest.mark.timeout(30)
+def test_a_signature_that_is_no_file_proves_nothing(
+    signed: Artifact, pair: tuple[Path, Path], tmp_path: Path, kind: str
+) -> None:
+    signature = signed.path / SIGNATURE
+    signature.rename(tmp_path / "elsewhere")
+    if kind == "pipe":
+        os.mkfifo(signature)
+    elif kind == "folder":
+        signature.mkdir()
+    else:
+        signature.symlink_to(tmp_path / ("elsewhere" if kind == "link" else "nothing"))
+    refuse(signed, pair[1], r"manifest\.sig cannot be read \(.*\), so it proves nothing")
+
+
+def test_a_weak_key_is_trusted_from_no_file_and_from_no_caller(
+    signed: Artifact, tmp_path: Path
+) -> None:
+    identity = bytes([1]) + bytes(31)
+    Signature(identity, identity + bytes(32)).write(signed.path)  # it verifies every text
+    with pytest.raises(SignatureError, match="is weak"):
+        Artifact.open(signed.path, Trust(identity))
 
 
 def test_an_empty_variable_opens_nothing(

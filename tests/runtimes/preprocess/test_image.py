@@ -127,6 +127,91 @@ def test_a_picture_is_refused_whatever_pillow_raises(
         read_image(path, Preprocess())
 
 
+SIX = {"JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"}
+
+
+@pytest.mark.parametrize("kind", sorted(SIX))
+def test_six_formats_are_read_by_content_whatever_the_name(tmp_path: Path, kind: str) -> None:
+    picture = Image.fromarray(np.full((8, 9, 3), 128, np.uint8))
+    picture.save(tmp_path / "picture.any", format=kind)
+    values = read_image(tmp_path / "picture.any", Preprocess())
+    assert values.shape == (3, 8, 9)
+    np.testing.assert_allclose(values, 128 / 255, atol=0.02)
+
+
+def test_no_other_decoder_of_pillow_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.init()
+    others = set(Image.OPEN) - SIX
+    assert {"EPS", "PSD", "ICO", "FLI", "WMF", "FITS", "DDS", "JPEG2000"} <= others
+    for kind in others:
+        reached = (lambda *_: pytest.fail("decoded"), lambda *_: pytest.fail("looked at"))
+        monkeypatch.setitem(Image.OPEN, kind, reached)
+    for kind in sorted(others & set(Image.SAVE)):
+        path = tmp_path / f"{kind}.jpg"
+        try:
+            Image.new("RGB", (8, 8)).save(path, format=kind)
+        except (OSError, ValueError, AttributeError):  # it cannot write colours, or lacks a library
+            path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
+        with pytest.raises(InputError, match=r"no JPEG, PNG, WebP, BMP, GIF or TIFF file"):
+            read_image(path, Preprocess())
+
+
+def test_postscript_that_is_named_a_photograph_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import subprocess
+
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
+    path = tmp_path / "photograph.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    with pytest.raises(InputError, match="no JPEG, PNG"):
+        read_image(path, Preprocess())
+
+
+def tall_png(path: Path, width: int, height: int) -> Path:
+    """A picture that says that it is so large."""
+    header = struct.pack(">2I5B", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(2) * 1000)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("size", [(1, 10**8), (10**8, 1), (1, 65_536), (2**31 - 1, 2**31 - 1)])
+@pytest.mark.timeout(20)
+def test_a_picture_of_a_side_without_end_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*tall\.png as a picture: .*pixels"):
+        read_image(tall_png(tmp_path / "tall.png", *size), Preprocess(resize=256, crop=224))
+
+
+def test_a_picture_that_resizing_would_blow_up_is_refused(tmp_path: Path) -> None:
+    path = save_picture(tmp_path / "thin.png", 1, 60_000)
+    with pytest.raises(InputError, match=r"resized to 256 pixels .* 256 x 15,360,000 pixels"):
+        read_image(path, Preprocess(resize=256))
+    assert read_image(path, Preprocess()).shape == (3, 60_000, 1)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a pipe", "folder"])
+@pytest.mark.timeout(10)
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    import os
+
+    path = tmp_path / "picture.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to("/dev/zero" if kind == "device" else "pipe")
+    with pytest.raises(InputError, match=r"picture\.png as a picture: .*(regular|directory)"):
+        read_image(path, Preprocess())
+
+
 def test_a_missing_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .* as a picture"):
         read_image(tmp_path / "nothing.png", Preprocess())

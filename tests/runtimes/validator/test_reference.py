@@ -31,16 +31,23 @@ def references(draw: st.DrawFn) -> Reference:
         draw(st.lists(st.text("ab/ü", min_size=1), min_size=1, max_size=2, unique=True)),
     )
 
+    def like(pattern: np.ndarray) -> np.ndarray:
+        array: np.ndarray = draw(hnp.arrays(pattern.dtype, pattern.shape))
+        return array
+
+    patterns, inputs = {name: draw(arrays) for name in names}, draw(arrays)
+    rows = len(inputs) if inputs.ndim else 1
+
     def outputs() -> list[dict[str, np.ndarray]]:
-        return [{name: draw(arrays) for name in names} for _ in range(count)]
+        return [{name: like(patterns[name]) for name in names} for _ in range(count)]
 
     probes = [
         Probe(
             f"probe {i}",
-            {"x": draw(arrays)},
+            {"x": like(inputs)},
             draw(st.sampled_from(["data", "noise", "size", "edge"])),
             {"batch": i},
-            (0,) * i,
+            (0,) * min(i, rows),
             (i,),
         )
         for i in range(count)

@@ -1,0 +1,1 @@
+"""Text of recipes: how far it is read."""
