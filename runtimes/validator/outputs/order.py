@@ -104,7 +104,8 @@ def in_eagers_order(
         eager: eager's outputs on that probe.
         ranking: which outputs are sorted together.
         tolerance: scores that differ by no more are tied.
-        cut: the last row may be tied with one that was cut off, though none before it is.
+        cut: the probe is an unusual one. The last row may be tied with one that was cut off, though
+            none before it is, and rows may repeat.
     """
     scores = eager[ranking.key]
     width = scores.shape[-1]
@@ -124,7 +125,7 @@ def in_eagers_order(
             for name, values in ours.items():
                 rows[name][row, tie] = values[order]
             if last == width:
-                _accept(rows, expected, scales, (row, tie), ranking.key)
+                _accept(rows, expected, scales, (row, tie), ranking.key, may_repeat=cut)
     return {**outputs, **matched}
 
 
@@ -187,17 +188,19 @@ def _accept(
     scales: dict[str, float],
     place: tuple[int, slice],
     key: str,
+    may_repeat: bool,
 ) -> None:
     """Accept other members of the last tie: rows that are not eager's become eager's, but the key.
 
-    A row that repeats another one of the same list is no other member.
+    A row that repeats another one of the same list is no other member, unless rows `may_repeat`: on
+    unusual values many candidates have the same content.
     """
     content = [name for name in rows if name != key]
     ours = {name: rows[name][place] for name in content}
     theirs = {name: expected[name][place] for name in content}
     other = np.diagonal(_distances(ours, theirs, scales)) > _OTHER_ROW
     row, tie = place
-    for name in content:
+    for name in content if not may_repeat else ():
         repeated = repeated_rows(rows[name][row][None], expected[name][row][None], 2)
         other &= ~repeated[0, tie]
     for name in content:
