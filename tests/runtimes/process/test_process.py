@@ -257,3 +257,21 @@ def test_the_last_lines_of_a_log(tmp_path: Path) -> None:
     assert last_lines(log) == ""
     log.write_bytes(b"one\ntwo\nthree\xff\n")
     assert last_lines(log, 2) == "two\nthree\ufffd"
+
+
+def test_a_server_that_is_killed_while_it_loads_is_named(tmp_path: Path) -> None:
+    """As by a kernel that is out of memory."""
+    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    (tmp_path / "killer.py").write_text(kill, encoding="utf-8")
+    code = (
+        "from runtimes.process.process import isolated, preload\n"
+        "preload('killer')\n"
+        "isolated(int, what='a step')\n"
+    )
+    environment = _environment()
+    environment["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=environment
+    )
+    assert "a step could not be started: the process that imports PyTorch" in ended.stderr
+    assert "ChildDied" in ended.stderr
