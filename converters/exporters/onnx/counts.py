@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters.graph.qdq import MOVERS
+from converters.graph.flow.follow import MOVERS
 
 if TYPE_CHECKING:
     import onnx

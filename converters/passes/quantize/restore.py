@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from converters.graph.flow.follow import MOVERS
 from converters.graph.qdq import (
     COMPUTE,
-    MOVERS,
     constant,
     drop_unused,
     layers,

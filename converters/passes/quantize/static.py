@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from converters.errors import ExportError
+from converters.graph.flow.pairs import repeat_pairs
 from converters.graph.quiet import quiet
 from converters.recipe.quantize import QuantizeOptions
 from runtimes.progress import counted
 from runtimes.spec import Arrays
-
-if TYPE_CHECKING:
-    import onnx
-
 
 @dataclass(frozen=True)
 class Calibration:
@@ -32,6 +29,7 @@ class Calibration:
         count: requested number of samples.
         exclude: names of the nodes that stay float.
         transformer: whether the graph has attention, for which the quantizer has special rules.
+        weighted_sums: names of the products that follow a softmax, which these rules leave float.
         size: number of samples, if it is known.
     """
 
@@ -39,6 +37,7 @@ class Calibration:
     count: int
     exclude: Collection[str] = ()
     transformer: bool = False
+    weighted_sums: Collection[str] = ()
     size: int | None = None
 
     @property
@@ -57,6 +56,7 @@ def quantize_static(graph: Path, options: QuantizeOptions, data: Calibration, ta
             _nncf(graph, options, data, target)
         else:
             _onnxruntime(graph, options, data, target)
+        _repeat_pairs(target)
     except Exception as error:  # quantizers fail in any way their libraries please
         raise ExportError(f"{options.quantizer} could not quantize the graph: {error}") from error
 
@@ -78,6 +78,8 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         advanced.activations_range_estimator_params = getattr(RangeEstimatorParametersSet, ranges)
+    # NNCF's own rule looks at the direct input of a product alone: a mask after the softmax hides it.
+    kept = sorted({*data.exclude, *data.weighted_sums})
     with quiet():
         quantized = nncf.quantize(
             onnx.load(str(graph)),
@@ -85,7 +87,7 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
             subset_size=data.count,
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if data.transformer else None,
-            ignored_scope=nncf.IgnoredScope(names=sorted(data.exclude)) if data.exclude else None,
+            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
             advanced_parameters=advanced,
         )
     onnx.save(quantized, str(target))
@@ -120,6 +122,15 @@ def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, targe
     prepared.unlink()
 
 
+def _repeat_pairs(path: Path) -> None:
+    """Repeat the pairs of a quantized graph where the layers after a Concat or Split need them."""
+    import onnx_ir as ir
+
+    model = ir.load(str(path))
+    if repeat_pairs(model):
+        ir.save(model, str(path))
+
+
 def _reader(batches: Iterable[Arrays]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
@@ -133,16 +144,3 @@ def _reader(batches: Iterable[Arrays]) -> Any:
             return next(self._remaining, None)
 
     return Reader()
-
-
-def has_attention(graph: onnx.GraphProto) -> bool:
-    """Return whether a graph multiplies the result of a softmax, as transformers do."""
-    softmax_outputs = set[str]()
-    for node in graph.node:
-        if node.op_type == "Attention":
-            return True
-        if node.op_type == "MatMul" and softmax_outputs & set(node.input):
-            return True
-        if node.op_type == "Softmax":
-            softmax_outputs |= set(node.output)
-    return False
