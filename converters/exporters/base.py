@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -16,7 +16,8 @@ from converters.errors import ExportError, Refused
 from converters.exporters.job import Exported, ExportJob
 from converters.models.facts import ModelFacts
 from converters.recipe.artifact import CastOptions, ExporterOptions, PrecisionOptions
-from runtimes.validator.defaults import COMPUTE_SHARE
+from runtimes.precision.judge import ComputingLayer, Work, judge_work
+from runtimes.precision.table import row_of
 
 __all__ = [
     "Attempt",
@@ -100,27 +101,25 @@ class Exporter(ABC):
 
 
 def check_precision(
-    compute: dict[str, int],
-    precision: str,
-    share: float = COMPUTE_SHARE,
+    layers: Sequence[ComputingLayer],
+    options: ExporterOptions,
+    share: float | None = None,
     why: str = "",
-    left: int = 0,
 ) -> None:
-    """Raise ExportError if less than `share` of the computing layers have the requested precision.
+    """Raise ExportError if layers do not keep to the table of `runtimes.precision`.
 
     Args:
-        compute: number of computing layers by precision.
-        precision: the requested one.
-        share: of the layers that must have it.
+        layers: the computing layers.
+        options: of the artifact: its format, its precision and its mode of quantization.
+        share: of the multiply-adds that must have the precision; by default that of the options.
         why: the end of the message, if the reason is known.
-        left: number of layers that need not have it.
     """
-    total = sum(compute.values())
-    if total and compute.get(precision, 0) < share * (total - left):
-        counts = ", ".join(f"{count} {name}" for name, count in sorted(compute.items()))
-        raise ExportError(
-            f"the network is not {precision}: its {total} computing layers are {counts}{why}"
-        )
+    precision = options.asked_precision
+    row = row_of(options.format, options.quantize.mode if options.quantize else None)
+    least = options.least_share if share is None else share
+    judgement = judge_work(Work.of(layers, precision), row, precision, least=least)
+    if not judgement.holds:
+        raise ExportError(f"the network is not {precision}: {judgement.words}{why}")
 
 
 def _without_folders(text: str) -> str:

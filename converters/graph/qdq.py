@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,13 +57,6 @@ def float_products(model: ir.Model) -> list[str]:
         if not layer.quantized and not _is_weight(layer.node.inputs[1]):
             names.append(str(layer.node.name))
     return names
-
-
-def count_float_products(graph: Path) -> int:
-    """Count the `float_products` of the ONNX file `graph`."""
-    import onnx_ir as ir
-
-    return len(float_products(ir.load(str(graph))))
 
 
 def _is_weight(value: ir.Value | None) -> bool:

@@ -166,7 +166,7 @@ class OnnxExporter(Exporter):
             "failed": attempt.failed,
             "opset": opset,
             **_sparsity(path, options),
-            **count_nodes(path),
+            **count_nodes(path, job.facts.dims).for_build("fp32"),
         }
         notes = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
         return Exported(MODEL_FILE, build=build, notes=[*lasting, *notes], lasting=lasting)
@@ -193,7 +193,8 @@ def _lowered(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> E
     """Rewrite a graph that passes have changed for ONNX Runtime's fast kernels."""
     lowered = _lower(graph, path, options)
     opset = check_graph(path, job.facts.inputs, job.facts.outputs)
-    build = {"opset": opset, **lowered.build, **_sparsity(path, options), **count_nodes(path)}
+    counts = count_nodes(path, job.facts.dims).for_build(options.asked_precision)
+    build = {"opset": opset, **lowered.build, **_sparsity(path, options), **counts}
     return Exported(MODEL_FILE, options.asked_precision, build, lowered.notes)
 
 
@@ -220,7 +221,8 @@ def _optimized(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) ->
     }
     if applied == "all":
         build |= {"platform": machine.system(), "isa": vectors()}
-    build |= count_nodes(path, fused=level != "basic")
+    counts = count_nodes(path, job.facts.dims, fused=level != "basic")
+    build |= counts.for_build(options.asked_precision)
     notes = [*lowered.notes, *_remarks(level, changes)]
     return Exported(MODEL_FILE, options.asked_precision, build, notes)
 
@@ -249,14 +251,14 @@ def _cast(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Expo
     )
     save_graph(model, path)
     opset = check_graph(path, job.facts.inputs, job.facts.outputs)
-    counts = count_nodes(path)
+    counts = count_nodes(path, job.facts.dims)
     share = MIXED_SHARE if cast.kept_layers else options.least_share
-    check_precision(counts["compute_layers"], options.precision, share, cast.why)
+    check_precision(counts.layers, options, share, cast.why)
     build = {
         "opset": opset,
         "rewrites": {"cast": cast.report},
         "kept_layers": cast.kept_layers,
-        **counts,
+        **counts.for_build(options.precision),
     }
     notes = [*cast.notes, _TARGET_NOTES[options.precision]]
     return Exported(MODEL_FILE, options.precision, build, notes)

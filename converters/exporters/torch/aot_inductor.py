@@ -24,11 +24,12 @@ from converters.exporters.torch import pt2e
 from converters.exporters.torch.compiler_options import UnknownOption, required
 from converters.exporters.torch.program import (
     ProgramOptions,
+    computing_layers,
     count_nodes,
     export_program,
-    float_products,
 )
 from runtimes.machine import machine
+from runtimes.precision.judge import Work
 
 MODEL_FILE = "model.pt2"
 # Inductor writes the command above each of its sources; these are the flags that choose
@@ -192,16 +193,16 @@ def _start(job: ExportJob, options: AotInductorOptions) -> _Start:
     wide = pt2e.widening() if options.isa == "native" else None
     quantized = pt2e.quantize_program(job, program, options.quantize, wide is not None)
     counts = count_nodes(quantized.program)
-    left = float_products(quantized.program)
+    computing = computing_layers(quantized.program)
+    left = [layer.name for layer in computing if layer.kind == "product"]
     if not (layers := counts["compute_layers"].get("int8")):
         raise ExportError(
             "the model has no Conv2d or Linear module: inductor computes only these in integers"
         )
-    check_precision(
-        counts["compute_layers"], options.asked_precision, options.least_share, left=len(left)
-    )
+    check_precision(computing, options)
     report = {**quantized.report, "quantized_layers": layers, "left_float": left}
-    build |= {**counts, "kept_layers": [*quantized.report["excluded"], *left]}
+    work = Work.of(computing, options.asked_precision).for_build()
+    build |= {**counts, "work": work, "kept_layers": [*quantized.report["excluded"], *left]}
     needs = [wide] if wide else []
     return _Start(quantized.program, build, quantized.notes, [{"quantize": report}], needs)
 

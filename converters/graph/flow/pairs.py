@@ -88,7 +88,7 @@ def _covering(grids: list[_Grid]) -> _Grid:
     limits = np.iinfo(np.int8 if low < 0 else np.uint8)
     scale = (high - low) / (int(limits.max) - int(limits.min))
     zero_point = np.clip(np.rint(limits.min - low / scale), limits.min, limits.max)
-    return _Grid(np.float32(scale).reshape(()), zero_point.astype(limits.dtype).reshape(()))
+    return _Grid(np.asarray(scale, np.float32), zero_point.astype(limits.dtype).reshape(()))
 
 
 def _insert_pair(model: ir.Model, before: ir.Node, value: ir.Value, grid: _Grid) -> ir.Value:

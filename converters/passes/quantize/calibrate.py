@@ -111,7 +111,7 @@ def _quantize(request: CalibrationRequest, samples: CalibrationSamples, entry: P
         request.exclude,
         has_attention(request.model),
         [str(node.name) for node in weighted_sums(request.model)],
-        len(samples.digests),
+        size=len(samples.digests),
     )
     ranges = quantize_with_best_ranges(
         request.graph, request.model, request.options, data, entry / _GRAPH

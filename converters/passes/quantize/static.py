@@ -19,6 +19,7 @@ from converters.recipe.quantize import QuantizeOptions
 from runtimes.progress import counted
 from runtimes.spec import Arrays
 
+
 @dataclass(frozen=True)
 class Calibration:
     """Input of a static quantization.
@@ -30,6 +31,7 @@ class Calibration:
         exclude: names of the nodes that stay float.
         transformer: whether the graph has attention, for which the quantizer has special rules.
         weighted_sums: names of the products that follow a softmax, which these rules leave float.
+        smoothing: strength of SmoothQuant for matrix products, from 0 to 1; None for NNCF's own.
         size: number of samples, if it is known.
     """
 
@@ -38,6 +40,7 @@ class Calibration:
     exclude: Collection[str] = ()
     transformer: bool = False
     weighted_sums: Collection[str] = ()
+    smoothing: float | None = None
     size: int | None = None
 
     @property
@@ -78,6 +81,8 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         advanced.activations_range_estimator_params = getattr(RangeEstimatorParametersSet, ranges)
+    if data.smoothing is not None:
+        advanced.smooth_quant_alphas.matmul = data.smoothing
     # NNCF's own rule looks at the direct input of a product alone: a mask after the softmax hides it.
     kept = sorted({*data.exclude, *data.weighted_sums})
     with quiet():

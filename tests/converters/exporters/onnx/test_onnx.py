@@ -234,7 +234,7 @@ def test_operators_and_the_precision_of_computing_layers_are_counted(make_job: M
     }
     assert counted.items() <= exported.build["operators"].items()
     assert exported.build["compute_layers"] == {"fp32": 2}
-    assert count_nodes(job.folder / "model.onnx")["compute_layers"] == {"fp32": 2}
+    assert count_nodes(job.folder / "model.onnx").compute_layers == {"fp32": 2}
 
 
 class Wide(nn.Module):

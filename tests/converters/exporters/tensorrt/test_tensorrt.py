@@ -26,7 +26,10 @@ from converters.exporters.tensorrt.tensorrt import (
     pick_flavor,
 )
 from converters.models.facts import ModelFacts
+from converters.recipe.passes import PassOptions
 from runtimes.machine.devices import absent
+from runtimes.precision.judge import ComputingLayer
+from runtimes.precision.table import Kind
 from runtimes.spec import DimRange, TensorSpec
 
 MakeJob = Callable[..., ExportJob]
@@ -153,28 +156,36 @@ def test_an_fp16_engine_says_what_its_ranges_were_checked_on(cnn_job: ExportJob)
 @rtx
 def test_a_precision_that_is_not_there_is_refused(cnn_job: ExportJob) -> None:
     """At opset 20 ONNX has no bf16 convolution: they stay float32, as the count shows."""
-    with pytest.raises(
-        ExportError, match="network is not bf16: its 3 computing layers are 1 bf16, 2 fp32"
-    ):
+    with pytest.raises(ExportError, match=r"network is not bf16: .* in bf16 \(1 of 3 layers\)"):
         export(cnn_job, precision="bf16")
     assert not (cnn_job.folder / "model.engine").exists()
 
 
-def test_nearly_all_computing_layers_must_have_the_precision() -> None:
-    check_precision({"fp16": 95, "fp32": 5}, "fp16")
-    check_precision({}, "fp16")
-    with pytest.raises(
-        ExportError, match="not fp16: its 100 computing layers are 80 fp16, 20 fp32"
-    ):
-        check_precision({"fp16": 80, "fp32": 20}, "fp16")
+INT8 = (PassOptions.model_validate({"quantize": "int8"}),)
+
+
+def computing(kind: Kind = "linear", **counts: int) -> list[ComputingLayer]:
+    """Make so many layers of each precision, of one multiply-add each."""
+    layers = []
+    for precision, count in counts.items():
+        layers += [ComputingLayer(precision, precision, kind, precision, 1)] * count
+    return layers
+
+
+def test_nearly_all_of_the_work_must_have_the_precision() -> None:
+    check_precision(computing(fp16=95, fp32=5), options(precision="fp16"))
+    check_precision([], options(precision="fp16"))
+    with pytest.raises(ExportError, match=r"not fp16: 80.0% of the multiply-adds in fp16 \(80 of"):
+        check_precision(computing(fp16=80, fp32=20), options(precision="fp16"))
     with pytest.raises(ExportError, match="not int8"):
-        check_precision({"fp32": 1}, "int8")
+        check_precision(computing(fp32=1), options(passes=INT8))
 
 
 def test_layers_that_need_not_have_the_precision_are_taken_off() -> None:
-    check_precision({"int8": 62, "fp32": 12}, "int8", left=12)
-    with pytest.raises(ExportError, match="not int8: its 74 computing layers are 12 fp32, 62 int8"):
-        check_precision({"int8": 62, "fp32": 12}, "int8")
+    int8 = options(passes=INT8)
+    check_precision([*computing(int8=62), *computing("product", fp32=12)], int8)
+    with pytest.raises(ExportError, match="not as asked: fp32"):
+        check_precision(computing(int8=62, fp32=12), int8)
 
 
 @rtx
