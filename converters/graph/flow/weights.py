@@ -74,9 +74,8 @@ def _is_shared(layer: ir.Node, value: ir.Value) -> bool:
 
 def _folded(model: ir.Model, value: ir.Value) -> Array | None:
     """Compute a value that depends on constants alone; None if it does not."""
-    from onnx.reference import ReferenceEvaluator
-
     import onnx_ir as ir
+    from onnx.reference import ReferenceEvaluator
 
     chain = _chain(value)
     if chain is None:

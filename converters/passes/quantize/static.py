@@ -112,7 +112,7 @@ def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, targe
     ort_quantize(
         str(prepared),
         str(target),
-        _reader(data.counted_batches),
+        _reader(data),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QUInt8,
@@ -121,8 +121,11 @@ def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, targe
         calibrate_method=methods.get(options.calibrate, CalibrationMethod.MinMax),
         extra_options={
             "WeightSymmetric": True,
-            "QuantizeBias": False,
-        },  # a lowering quantizes biases if useful
+            "QuantizeBias": False,  # a lowering quantizes biases if useful
+            # Whatever its name says, it is read for every method: each sample's values become part
+            # of a histogram before the next is run, instead of all samples' values at the end.
+            "CalibStridedMinMax": 1,
+        },
     )
     prepared.unlink()
 
@@ -136,16 +139,26 @@ def _repeat_pairs(path: Path) -> None:
         ir.save(model, str(path))
 
 
-def _reader(batches: Iterable[Arrays]) -> Any:
+def _reader(data: Calibration) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Returns one sample after the other."""
+        """Returns one sample after the other, in ranges of samples that follow each other."""
 
         def __init__(self) -> None:
-            self._remaining = iter(batches)
+            self._remaining = iter(data.counted_batches)
+            self._left = 0
+
+        def __len__(self) -> int:
+            return data.count if data.size is None else data.size
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            """Start the next range; onnxruntime asks for them in order."""
+            self._left = end_index - start_index
 
         def get_next(self) -> Arrays | None:
-            return next(self._remaining, None)
+            """Return the next sample of the range, or None after its last."""
+            self._left -= 1
+            return next(self._remaining, None) if self._left >= 0 else None
 
     return Reader()

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization.calibrate import HistogramCalibrater, MinMaxCalibrater
 from PIL import Image
 
 from converters.data import calibration
@@ -351,6 +352,30 @@ def test_memory_does_not_grow_with_the_number_of_samples(
     assert len(samples.digests) == len(set(samples.digests)) == 60
     assert not samples.changed
     assert 1 <= most <= 2
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy", "min-max"])
+def test_the_values_of_one_sample_alone_are_held(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """As many samples as there are once took so many times the memory of one."""
+    held: list[int] = []
+    for kind in (HistogramCalibrater, MinMaxCalibrater):
+        monkeypatch.setattr(kind, "clear_collected_data", recording(kind, held))
+    desk.run(options={**ORT, "calibrate": method})
+    assert len(held) >= 6
+    assert max(held) == 1
+
+
+def recording(kind: Any, held: list[int]) -> Callable[[Any], None]:
+    """Return the method of a calibrator that forgets values; it records how many samples' there were."""
+    real = kind.clear_collected_data
+
+    def clear(calibrator: Any) -> None:
+        held.append(len(calibrator.intermediate_outputs))
+        real(calibrator)
+
+    return clear
 
 
 def test_a_builds_budgets_share_one_calibration(quantized_build: Path) -> None:
