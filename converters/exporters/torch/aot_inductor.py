@@ -63,7 +63,12 @@ _SETTINGS = {
     # the step.
     "compile_threads": 1,
 }
-_INTEGER_KERNEL = re.compile(r"_(?:qconv|qlinear)\w*\(|int8_gemm")
+# A call of oneDNN's kernels, or one of inductor's own, which autotuning may choose instead: it is
+# generated, and known by its arguments alone.
+_INTEGER_KERNEL = re.compile(
+    r"_(?:qconv|qlinear)\w*\("
+    r"|const u?int8_t\* ?\w* A,\s+const int8_t\* ?\w* B,\s+int32_t\* ?\w* C,"
+)
 _SIMD_BITS = {"native": None, "avx2": 256}
 
 
