@@ -16,8 +16,9 @@ from converters.errors import ExportError, Refused
 from converters.exporters.job import Exported, ExportJob
 from converters.models.facts import ModelFacts
 from converters.recipe.artifact import CastOptions, ExporterOptions, PrecisionOptions
-from runtimes.precision.judge import ComputingLayer, Work, judge_work
+from runtimes.precision.judge import ComputingLayer, Judgement, Work, judge_work
 from runtimes.precision.table import row_of
+from runtimes.validator.defaults import COMPUTE_SHARE
 
 __all__ = [
     "Attempt",
@@ -34,6 +35,7 @@ __all__ = [
     "check_precision",
     "first_that_works",
     "try_in_turn",
+    "work_notes",
 ]
 
 Job = ExportJob
@@ -114,12 +116,24 @@ def check_precision(
         share: of the multiply-adds that must have the precision; by default that of the options.
         why: the end of the message, if the reason is known.
     """
+    judgement = _judgement(layers, options, options.least_share if share is None else share)
+    if not judgement.holds:
+        raise ExportError(f"the network is not {options.asked_precision}: {judgement.words}{why}")
+
+
+def work_notes(layers: Sequence[ComputingLayer], options: ExporterOptions) -> list[str]:
+    """Return a sentence on the work that a quantized network does in float, if that is much of it."""
+    judgement = _judgement(layers, options, options.least_share)
+    much = options.quantize is not None and judgement.total < COMPUTE_SHARE
+    return [judgement.words] if much else []
+
+
+def _judgement(
+    layers: Sequence[ComputingLayer], options: ExporterOptions, least: float
+) -> Judgement:
     precision = options.asked_precision
     row = row_of(options.format, options.quantize.mode if options.quantize else None)
-    least = options.least_share if share is None else share
-    judgement = judge_work(Work.of(layers, precision), row, precision, least=least)
-    if not judgement.holds:
-        raise ExportError(f"the network is not {precision}: {judgement.words}{why}")
+    return judge_work(Work.of(layers, precision), row, precision, least=least)
 
 
 def _without_folders(text: str) -> str:

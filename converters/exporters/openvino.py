@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from converters.errors import ExportError
-from converters.exporters.base import Exporter, check_precision
+from converters.exporters.base import Exporter, check_precision, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.graph.flow.work_openvino import computing_layers
 from converters.graph.names import module_path
@@ -110,7 +110,7 @@ class OpenVinoExporter(Exporter):
         check_precision(computing, options)
         layers = count_layers(compiled, saved)
         work = Work.of(computing, options.asked_precision)
-        remarks = []
+        remarks = work_notes(computing, options)
         if not layers["compute_layers"]:
             remarks.append("the model has no convolution or matrix product to count")
         if options.quantize:

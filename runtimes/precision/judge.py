@@ -76,6 +76,7 @@ class Judgement:
 
     Attributes:
         share: of the work that the mode should do in its precision, from 0 to 1.
+        total: of all work, from 0 to 1.
         holds: whether that is enough.
         words: the shares, and the layers that stay float by design.
         missing: the layers that should have had the precision.
@@ -83,6 +84,7 @@ class Judgement:
     """
 
     share: float
+    total: float
     holds: bool
     words: str
     missing: tuple[ComputingLayer, ...]

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from converters.exporters.base import Attempt, Exporter, check_precision, try_in_turn
+from converters.exporters.base import Attempt, Exporter, check_precision, try_in_turn, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.counts import count_nodes
 from converters.exporters.onnx.optimize import optimize_graph
@@ -193,9 +193,15 @@ def _lowered(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> E
     """Rewrite a graph that passes have changed for ONNX Runtime's fast kernels."""
     lowered = _lower(graph, path, options)
     opset = check_graph(path, job.facts.inputs, job.facts.outputs)
-    counts = count_nodes(path, job.facts.dims).for_build(options.asked_precision)
-    build = {"opset": opset, **lowered.build, **_sparsity(path, options), **counts}
-    return Exported(MODEL_FILE, options.asked_precision, build, lowered.notes)
+    counts = count_nodes(path, job.facts.dims)
+    build = {
+        "opset": opset,
+        **lowered.build,
+        **_sparsity(path, options),
+        **counts.for_build(options.asked_precision),
+    }
+    notes = [*lowered.notes, *work_notes(counts.layers, options)]
+    return Exported(MODEL_FILE, options.asked_precision, build, notes)
 
 
 def _optimized(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Exported:
@@ -223,7 +229,7 @@ def _optimized(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) ->
         build |= {"platform": machine.system(), "isa": vectors()}
     counts = count_nodes(path, job.facts.dims, fused=level != "basic")
     build |= counts.for_build(options.asked_precision)
-    notes = [*lowered.notes, *_remarks(level, changes)]
+    notes = [*lowered.notes, *_remarks(level, changes), *work_notes(counts.layers, options)]
     return Exported(MODEL_FILE, options.asked_precision, build, notes)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from converters.errors import ExportError
-from converters.exporters.base import Exporter, check_precision
+from converters.exporters.base import Exporter, check_precision, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.onnx import BF16_OPSET
 from converters.exporters.onnx.write import weight_bytes
@@ -156,6 +156,7 @@ class TensorRtExporter(Exporter):
             "work": Work.of(computing, options.asked_precision).for_build(),
         }
         remarks = [*cast.notes, *_notes(layers, options, flavor), *notes(unfused or [])]
+        remarks += work_notes(computing, options)
         return Exported(ENGINE_FILE, options.asked_precision, build, remarks)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from converters.errors import ExportError
-from converters.exporters.base import Exporter, check_precision
+from converters.exporters.base import Exporter, check_precision, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.torch import pt2e
 from converters.exporters.torch.compiler_options import UnknownOption, required
@@ -209,7 +209,8 @@ def _start(job: ExportJob, options: AotInductorOptions) -> _Start:
     work = Work.of(computing, options.asked_precision).for_build()
     build |= {**counts, "work": work, "kept_layers": [*quantized.report["excluded"], *left]}
     needs = [wide] if wide else []
-    return _Start(quantized.program, build, quantized.notes, [{"quantize": report}], needs)
+    notes = [*quantized.notes, *work_notes(computing, options)]
+    return _Start(quantized.program, build, notes, [{"quantize": report}], needs)
 
 
 def _check_kernels(sources: Sequence[str]) -> None:
