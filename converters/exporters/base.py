@@ -33,6 +33,7 @@ __all__ = [
     "PrecisionOptions",
     "Refused",
     "check_precision",
+    "check_work",
     "first_that_works",
     "try_in_turn",
     "work_notes",
@@ -103,6 +104,32 @@ class Exporter(ABC):
 
 
 def check_precision(
+    compute: dict[str, int],
+    precision: str,
+    share: float = COMPUTE_SHARE,
+    why: str = "",
+    left: int = 0,
+) -> None:
+    """Raise ExportError if less than `share` of the computing layers have the requested precision.
+
+    For plug-ins that count their layers; `check_work` is for those that list them.
+
+    Args:
+        compute: number of computing layers by precision.
+        precision: the requested one.
+        share: of the layers that must have it.
+        why: the end of the message, if the reason is known.
+        left: number of layers that need not have it.
+    """
+    total = sum(compute.values())
+    if total and compute.get(precision, 0) < share * (total - left):
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(compute.items()))
+        raise ExportError(
+            f"the network is not {precision}: its {total} computing layers are {counts}{why}"
+        )
+
+
+def check_work(
     layers: Sequence[ComputingLayer],
     options: ExporterOptions,
     share: float | None = None,

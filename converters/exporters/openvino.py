@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from converters.errors import ExportError
-from converters.exporters.base import Exporter, check_precision, work_notes
+from converters.exporters.base import Exporter, check_work, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.graph.flow.work_openvino import computing_layers
 from converters.graph.names import module_path
@@ -107,7 +107,7 @@ class OpenVinoExporter(Exporter):
             return Exported(MODEL_FILE, options.asked_precision, build, [note])
         compiled, saved, fixed = _compiled(job, build)
         computing = computing_layers(fixed, executed_layers(compiled, saved), modules)
-        check_precision(computing, options)
+        check_work(computing, options)
         layers = count_layers(compiled, saved)
         work = Work.of(computing, options.asked_precision)
         remarks = work_notes(computing, options)

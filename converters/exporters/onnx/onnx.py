@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from converters.exporters.base import Attempt, Exporter, check_precision, try_in_turn, work_notes
+from converters.exporters.base import Attempt, Exporter, check_work, try_in_turn, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.counts import count_nodes
 from converters.exporters.onnx.optimize import optimize_graph
@@ -259,7 +259,7 @@ def _cast(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Expo
     opset = check_graph(path, job.facts.inputs, job.facts.outputs)
     counts = count_nodes(path, job.facts.dims)
     share = MIXED_SHARE if cast.kept_layers else options.least_share
-    check_precision(counts.layers, options, share, cast.why)
+    check_work(counts.layers, options, share, cast.why)
     build = {
         "opset": opset,
         "rewrites": {"cast": cast.report},

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from converters.errors import ExportError
-from converters.exporters.base import Exporter, check_precision, work_notes
+from converters.exporters.base import Exporter, check_work, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.onnx import BF16_OPSET
 from converters.exporters.onnx.write import weight_bytes
@@ -129,7 +129,7 @@ class TensorRtExporter(Exporter):
         cast = lowered.cast
         computing = computing_layers(network, trt, lowered.path, job.facts.dims)
         share = MIXED_SHARE if cast.kept_layers else options.least_share
-        check_precision(computing, options, share, cast.why)
+        check_work(computing, options, share, cast.why)
         config = builder.create_builder_config()
         capabilities = configure(trt, builder, config, job.facts, options, flavor)
         plan = builder.build_serialized_network(network, config)

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from converters.errors import ExportError
-from converters.exporters.base import Exporter, check_precision, work_notes
+from converters.exporters.base import Exporter, check_work, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.torch import pt2e
 from converters.exporters.torch.compiler_options import UnknownOption, required
@@ -204,7 +204,7 @@ def _start(job: ExportJob, options: AotInductorOptions) -> _Start:
         raise ExportError(
             "the model has no Conv2d or Linear module: inductor computes only these in integers"
         )
-    check_precision(computing, options)
+    check_work(computing, options)
     report = {**quantized.report, "quantized_layers": layers, "left_float": left}
     work = Work.of(computing, options.asked_precision).for_build()
     build |= {**counts, "work": work, "kept_layers": [*quantized.report["excluded"], *left]}

@@ -16,13 +16,14 @@ from pydantic import ValidationError
 from torch import nn
 
 from converters.errors import ExportError
+from converters.exporters.base import check_precision
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.tensorrt import tensorrt as module
 from converters.exporters.tensorrt.tensorrt import (
     TensorRtExporter,
     TensorRtOptions,
-    check_precision,
+    check_work,
     pick_flavor,
 )
 from converters.models.facts import ModelFacts
@@ -161,6 +162,23 @@ def test_a_precision_that_is_not_there_is_refused(cnn_job: ExportJob) -> None:
     assert not (cnn_job.folder / "model.engine").exists()
 
 
+def test_a_plug_in_may_count_its_layers() -> None:
+    check_precision({"fp16": 95, "fp32": 5}, "fp16")
+    check_precision({}, "fp16")
+    with pytest.raises(
+        ExportError, match="not fp16: its 100 computing layers are 80 fp16, 20 fp32"
+    ):
+        check_precision({"fp16": 80, "fp32": 20}, "fp16")
+    with pytest.raises(ExportError, match="not int8"):
+        check_precision({"fp32": 1}, "int8")
+
+
+def test_a_plug_in_takes_off_layers_that_need_not_have_the_precision() -> None:
+    check_precision({"int8": 62, "fp32": 12}, "int8", left=12)
+    with pytest.raises(ExportError, match="not int8: its 74 computing layers are 12 fp32, 62 int8"):
+        check_precision({"int8": 62, "fp32": 12}, "int8")
+
+
 INT8 = (PassOptions.model_validate({"quantize": "int8"}),)
 
 
@@ -173,19 +191,19 @@ def computing(kind: Kind = "linear", **counts: int) -> list[ComputingLayer]:
 
 
 def test_nearly_all_of_the_work_must_have_the_precision() -> None:
-    check_precision(computing(fp16=95, fp32=5), options(precision="fp16"))
-    check_precision([], options(precision="fp16"))
+    check_work(computing(fp16=95, fp32=5), options(precision="fp16"))
+    check_work([], options(precision="fp16"))
     with pytest.raises(ExportError, match=r"not fp16: 80.0% of the multiply-adds in fp16 \(80 of"):
-        check_precision(computing(fp16=80, fp32=20), options(precision="fp16"))
+        check_work(computing(fp16=80, fp32=20), options(precision="fp16"))
     with pytest.raises(ExportError, match="not int8"):
-        check_precision(computing(fp32=1), options(passes=INT8))
+        check_work(computing(fp32=1), options(passes=INT8))
 
 
 def test_layers_that_need_not_have_the_precision_are_taken_off() -> None:
     int8 = options(passes=INT8)
-    check_precision([*computing(int8=62), *computing("product", fp32=12)], int8)
+    check_work([*computing(int8=62), *computing("product", fp32=12)], int8)
     with pytest.raises(ExportError, match="not as asked: fp32"):
-        check_precision(computing(int8=62, fp32=12), int8)
+        check_work(computing(int8=62, fp32=12), int8)
 
 
 @rtx
