@@ -121,7 +121,12 @@ def judge_work(
         words += f"; not as asked: {_names(missing)}"
     nothing = not work.layers and bool(work.others)
     return Judgement(
-        share, share >= least and not nothing, words, tuple(missing), len(by_mode) + len(by_name)
+        share=share,
+        total=total,
+        holds=share >= least and not nothing,
+        words=words,
+        missing=tuple(missing),
+        designed=len(by_mode) + len(by_name),
     )
 
 

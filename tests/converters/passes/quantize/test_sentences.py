@@ -154,6 +154,7 @@ def test_a_sentence_encoder_keeps_its_signal_and_its_order(
             dynamo=True,
             verbose=False,
             opset_version=20,
+            external_data=False,
         )
     model = onnx_ir.load(str(path))
     sums = [str(node.name) for node in weighted_sums(model)]

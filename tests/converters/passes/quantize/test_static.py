@@ -105,6 +105,7 @@ def test_an_encoder_keeps_its_signal(form: str, tmp_path: Path) -> None:
             dynamo=True,
             verbose=False,
             opset_version=20,
+            external_data=False,
         )
     model = onnx_ir.load(str(path))
     assert has_attention(model)
