@@ -1,4 +1,4 @@
-"""What each mode of a format does to each kind of layer, as data.
+"""Effects of each mode of a format on each kind of layer, as data.
 
 An engine has integer kernels for some layers only, and a quantizer leaves others float on purpose.
 A recipe asks for a mode; an artifact is held to the row of that mode, and no more is asked of it.

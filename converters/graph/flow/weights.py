@@ -80,19 +80,19 @@ def _folded(model: ir.Model, value: ir.Value) -> Array | None:
     chain = _chain(value)
     if chain is None:
         return None
-    known: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     for node in chain:
         feeds = {}
         for source in node.inputs:
             if source is not None:
                 name = str(source.name)
-                array = known.get(name)
+                array = arrays.get(name)
                 feeds[name] = constant(source) if array is None else array
         opsets = dict(model.graph.opset_imports)
         results = ReferenceEvaluator(ir.to_proto(node), opsets=opsets).run(None, feeds)
         for output, result in zip(node.outputs, results, strict=False):
-            known[str(output.name)] = np.asarray(result)
-    return known[str(value.name)]
+            arrays[str(output.name)] = np.asarray(result)
+    return arrays[str(value.name)]
 
 
 def _chain(value: ir.Value) -> list[ir.Node] | None:

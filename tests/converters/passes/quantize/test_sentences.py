@@ -96,12 +96,12 @@ def tokens_of(text: str, vocabulary: dict[str, int]) -> list[int]:
         while start < len(word):
             ends = range(len(word), start, -1)
             names = [("##" if start else "") + word[start:end] for end in ends]
-            known = next((name for name in names if name in vocabulary), None)
-            if known is None:
+            piece = next((name for name in names if name in vocabulary), None)
+            if piece is None:
                 pieces = [UNKNOWN]
                 break
-            pieces.append(vocabulary[known])
-            start += len(known.removeprefix("##") if start else known)
+            pieces.append(vocabulary[piece])
+            start += len(piece.removeprefix("##") if start else piece)
         ids += pieces
     return [*ids[: TOKENS - 1], END]
 
