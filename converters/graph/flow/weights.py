@@ -77,7 +77,7 @@ def _folded(model: ir.Model, value: ir.Value) -> Array | None:
     import onnx_ir as ir
     from onnx.reference import ReferenceEvaluator
 
-    chain = _chain(value)
+    chain = _chain(model, value)
     if chain is None:
         return None
     arrays: dict[str, Array] = {}
@@ -95,7 +95,7 @@ def _folded(model: ir.Model, value: ir.Value) -> Array | None:
     return arrays[str(value.name)]
 
 
-def _chain(value: ir.Value) -> list[ir.Node] | None:
+def _chain(model: ir.Model, value: ir.Value) -> list[ir.Node] | None:
     """Return the operators that compute a value from constants, in order; None if one has an input."""
     chain: list[ir.Node] = []
     pending = [value]
@@ -109,5 +109,5 @@ def _chain(value: ir.Value) -> list[ir.Node] | None:
         if node not in chain:
             chain.append(node)
         pending += [source for source in node.inputs if source is not None]
-    order = {node: index for index, node in enumerate(value.producer().graph)}
+    order = {node: index for index, node in enumerate(model.graph)}
     return sorted(chain, key=order.__getitem__)

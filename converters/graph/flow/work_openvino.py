@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from runtimes.engines.openvino.layers import ExecutedLayer
@@ -39,7 +40,7 @@ _FUSED_AFTER = 8
 
 
 def computing_layers(
-    model: Any, layers: Iterable[ExecutedLayer], modules: Mapping[str, str]
+    model: Any, layers: Sequence[ExecutedLayer], modules: Mapping[str, str]
 ) -> list[ComputingLayer]:
     """Return the computing operations that a compiled model executes.
 
@@ -49,32 +50,53 @@ def computing_layers(
         modules: the module path of each operation, by name.
     """
     operations = [op for op in model.get_ops() if op.get_type_name() in _KINDS]
-    names = {operation.get_friendly_name() for operation in operations}
-    executed: dict[str, str] = {}
+    executed = _executed({operation.get_friendly_name() for operation in operations}, layers)
+    listed = []
+    mapped: set[ExecutedLayer] = set()
+    for operation in operations:
+        if (place := _place(operation, executed)) is not None:
+            name = operation.get_friendly_name()
+            mapped.add(place.layer)
+            amount = _multiply_adds(operation)
+            path = modules.get(name, name)
+            listed.append(ComputingLayer(name, path, _kind(operation), place.precision, amount))
+    for layer in layers:
+        if layer.precisions and layer not in mapped:
+            # No operation is known to be this one: it is listed as it is, and nothing excuses it.
+            name = layer.operations[-1]
+            listed.append(ComputingLayer(name, name, "linear", layer.precisions[-1]))
+    return listed
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The layer that computes an operation, and its precision there."""
+
+    layer: ExecutedLayer
+    precision: str
+
+
+def _executed(names: Collection[str], layers: Sequence[ExecutedLayer]) -> dict[str, _Place]:
+    """Return the place of each operation that a layer names; all of them, if it names no other."""
+    executed: dict[str, _Place] = {}
     for layer in layers:
         # Which products of a chain are its integer ones, it does not say: they are counted first.
         computing = [name for name in layer.operations if name in names] or layer.operations
         for index, name in enumerate(computing):
             if layer.precisions:
-                executed[name] = layer.precisions[min(index, len(layer.precisions) - 1)]
-    result = []
-    for operation in operations:
-        if (precision := _executed_as(operation, executed)) is not None:
-            name = operation.get_friendly_name()
-            amount = _multiply_adds(operation)
-            path = modules.get(name, name)
-            result.append(ComputingLayer(name, path, _kind(operation), precision, amount))
-    return result
+                last = len(layer.precisions) - 1
+                executed[name] = _Place(layer, layer.precisions[min(index, last)])
+    return executed
 
 
-def _executed_as(operation: Any, executed: Mapping[str, str]) -> str | None:
-    """Return the precision of the layer that computes an operation; None if none is known to.
+def _place(operation: Any, executed: Mapping[str, _Place]) -> _Place | None:
+    """Return the place of an operation; None if none is known.
 
     A layer that fuses an operation with the next, such as a bias, may name the last one alone.
     """
     for _ in range(_FUSED_AFTER):
-        if (precision := executed.get(operation.get_friendly_name())) is not None:
-            return precision
+        if (place := executed.get(operation.get_friendly_name())) is not None:
+            return place
         users = [port.get_node() for port in operation.output(0).get_target_inputs()]
         if len(users) != 1:
             return None

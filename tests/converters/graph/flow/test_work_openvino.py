@@ -7,7 +7,7 @@ import openvino
 from openvino import opset13
 
 from converters.graph.flow.work_openvino import computing_layers
-from runtimes.engines.openvino.layers import executed_layers
+from runtimes.engines.openvino.layers import ExecutedLayer, executed_layers
 
 
 def weight(*shape: int) -> np.ndarray:
@@ -38,3 +38,10 @@ def test_each_layer_is_listed_once_with_its_multiply_adds() -> None:
         "scores": ("scores", "product", 4 * 4 * 5),
     }
     assert {layer.precision for layer in layers} == {"fp32"}
+
+
+def test_a_layer_that_no_operation_is_known_for_is_listed_all_the_same() -> None:
+    network = model()
+    strange = ExecutedLayer("FullyConnected", ("made up",), ("fp32",))
+    [layer] = computing_layers(network, [strange], {})
+    assert (layer.name, layer.kind, layer.multiply_adds) == ("made up", "linear", None)

@@ -171,5 +171,5 @@ def test_a_sentence_encoder_keeps_its_signal_and_its_order(
     sqnr_db = 10 * np.log10(np.square(exact).sum() / np.square(exact - rough).sum())
     order = np.corrcoef(ranks(similarities(exact)), ranks(similarities(rough)))[0, 1]
     figures = f"{sqnr_db:.1f} dB, rank correlation {order:.4f}; {ranges}"
-    print(figures)  # shown with -s
+    request.node.user_properties.append(("figures", figures))
     assert (sqnr_db >= 20, order >= 0.995) == (True, True), figures
