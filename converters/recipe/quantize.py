@@ -32,8 +32,8 @@ class QuantizeOptions(Strict):
         "static",
         description="static: weights and activations, with ranges from calibration data; dynamic: "
         "activation ranges are computed at run time (Linear, MatMul and LSTM: for transformers and "
-        "recurrent models); weight-only: weights of Linear and MatMul, in int4 of Embedding too, "
-        "computed in float.",
+        "recurrent models); weight-only: weights of Linear, MatMul and Embedding, computed "
+        "in float.",
     )
     method: Literal["auto", "nncf", "onnxruntime"] = Field(
         "auto",
