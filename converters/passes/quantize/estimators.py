@@ -2,7 +2,9 @@
 
 NNCF's choice, the mean of each sample's extremes, cuts rare large values off, which saves steps for
 the others; the extremes of all samples cut nothing. Neither is always right:
-benchmarks/fast_artifacts.md has a model for each.
+benchmarks/fast_artifacts.md has a model for each. Nor is NNCF's strength of SmoothQuant (0.95),
+which moves nearly all of a transformer's outlying channels from activations to weights: a sentence
+encoder of six layers has 23.4 dB with it and 24.3 dB with 0.7 (test_sentences.py).
 """
 
 from __future__ import annotations
