@@ -158,9 +158,9 @@ def _in_words(by_mode: Sequence[ComputingLayer], by_name: Sequence[ComputingLaye
     parts = []
     for kind in KINDS:
         if number := sum(layer.kind == kind for layer in by_mode):
-            parts.append(f"{number} {WORDS[kind]}")
+            parts.append(f"{WORDS[kind]} ({number})")
     if by_name:
-        parts.append(f"{len(by_name)} kept by `exclude`, a budget or their range")
+        parts.append(f"layers kept by `exclude`, a budget or their range ({len(by_name)})")
     return ", ".join(parts)
 
 

@@ -32,7 +32,7 @@ def test_attention_under_dynamic_is_float_by_design() -> None:
     assert result.ok
     assert result.detail == (
         "25.0% of the multiply-adds in int8 (1 of 2 layers); "
-        "float by design: 1 products of computed values"
+        "float by design: products of computed values (1)"
     )
 
 

@@ -57,7 +57,7 @@ def test_a_kind_that_the_mode_leaves_float_is_not_asked(
     judgement = judge(layer("a", "int8"), layer("b", "fp32", kind=kind), mode=mode)
     assert judgement.holds is designed
     assert judgement.designed == designed
-    assert ("float by design: 1" in judgement.words) is designed
+    assert ("float by design: " in judgement.words) is designed
     assert ("not as asked: body.b (fp32)" in judgement.words) is not designed
 
 
@@ -67,7 +67,7 @@ def test_a_layer_that_the_recipe_keeps_float_is_not_asked(name: str) -> None:
     assert not judge(*layers).holds
     judgement = judge(*layers, kept=[name])
     assert judgement.holds
-    assert "1 kept by `exclude`, a budget or their range" in judgement.words
+    assert judgement.words.endswith("kept by `exclude`, a budget or their range (1)")
 
 
 def test_an_artifact_without_any_layer_in_the_precision_fails() -> None:

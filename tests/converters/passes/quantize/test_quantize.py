@@ -328,8 +328,8 @@ def test_a_mode_is_held_to_what_it_promises_for_each_kind_of_layer(tmp_path: Pat
         row.name: next(gate.detail for gate in row.gates if gate.gate == "precision")
         for row in rows[:2]
     }
-    assert words["static"].endswith("(3 of 4 layers); float by design: 1 LSTM layers")
-    assert words["dynamic"].endswith("(2 of 4 layers); float by design: 2 convolutions")
+    assert words["static"].endswith("(3 of 4 layers); float by design: LSTM layers (1)")
+    assert words["dynamic"].endswith("(2 of 4 layers); float by design: convolutions (2)")
     assert "would leave 99% of the multiply-adds float" in str(rows[2].reason)
 
 
