@@ -60,10 +60,10 @@ class Work:
         entry = build.get("work")
         if not entry:
             return None
-        others = tuple(ComputingLayer(**layer) for layer in entry["others"])
+        others = tuple(ComputingLayer(**layer) for layer in entry.get("others", ()))
         if any(layer.kind not in KINDS for layer in others):
             return None
-        return cls(entry["layers"], entry["multiply_adds"], others)
+        return cls(entry["layers"], entry.get("multiply_adds"), others)
 
     def for_build(self) -> dict[str, Any]:
         """Return the entry `work` of a manifest's `build`."""
