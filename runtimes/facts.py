@@ -32,6 +32,7 @@ class _Layer(BaseModel):
 class _Work(_Open):
     """`Manifest.build["work"]`: see `runtimes.precision.judge.Work`."""
 
+    precision: str
     layers: int = Field(ge=0)
     multiply_adds: int | None = Field(None, ge=0)
     others: Sequence[_Layer] = ()

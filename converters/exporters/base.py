@@ -160,7 +160,7 @@ def _judgement(
 ) -> Judgement:
     precision = options.asked_precision
     row = row_of(options.format, options.quantize.mode if options.quantize else None)
-    return judge_work(Work.of(layers, precision), row, precision, least=least)
+    return judge_work(Work.of(layers, precision), row, least=least)
 
 
 def _without_folders(text: str) -> str:

@@ -10,12 +10,12 @@ from runtimes.validator.defaults import COMPUTE_SHARE
 
 
 def judge_manifest(manifest: Manifest) -> Judgement | None:
-    """Hold the layers that a manifest lists to the table; None if it lists none."""
+    """Hold the layers that a manifest lists to the table; None if it lists none for its precision."""
     work = Work.from_build(manifest.build)
-    if work is None or not (work.layers or work.others):
+    if work is None or work.precision != manifest.precision or not (work.layers or work.others):
         return None
     kept = manifest.build.get("kept_layers", [])
-    return judge_work(work, row_of(manifest.format, _mode(manifest)), manifest.precision, kept)
+    return judge_work(work, row_of(manifest.format, _mode(manifest)), kept)
 
 
 def precision_gate(manifest: Manifest, executed: dict[str, int] | None) -> GateResult:

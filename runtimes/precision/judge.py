@@ -36,11 +36,13 @@ class Work:
     """The multiply-adds of an artifact, for its manifest.
 
     Attributes:
-        layers: number of layers in the asked precision.
+        precision: the asked one.
+        layers: number of layers in it.
         multiply_adds: of these layers; None if those of one are unknown.
         others: the layers in another precision.
     """
 
+    precision: str
     layers: int
     multiply_adds: int | None
     others: tuple[ComputingLayer, ...]
@@ -52,7 +54,7 @@ class Work:
         others: list[ComputingLayer] = []
         for layer in layers:
             (right if layer.precision == precision else others).append(layer)
-        return cls(len(right), _total(right), tuple(others))
+        return cls(precision, len(right), _total(right), tuple(others))
 
     @classmethod
     def from_build(cls, build: Mapping[str, Any]) -> Work | None:
@@ -63,7 +65,7 @@ class Work:
         others = tuple(ComputingLayer(**layer) for layer in entry.get("others", ()))
         if any(layer.kind not in KINDS for layer in others):
             return None
-        return cls(entry["layers"], entry.get("multiply_adds"), others)
+        return cls(entry["precision"], entry["layers"], entry.get("multiply_adds"), others)
 
     def for_build(self) -> dict[str, Any]:
         """Return the entry `work` of a manifest's `build`."""
@@ -92,14 +94,13 @@ class Judgement:
 
 
 def judge_work(
-    work: Work, row: Row, precision: str, kept: Collection[str] = (), least: float = COMPUTE_SHARE
+    work: Work, row: Row, kept: Collection[str] = (), least: float = COMPUTE_SHARE
 ) -> Judgement:
     """Hold layers to a row of the table.
 
     Args:
         work: the layers.
         row: of the format and the mode.
-        precision: the asked one.
         kept: names or module paths of layers that the recipe, a budget or their range keeps float.
         least: the share that must have the precision.
     """
@@ -114,7 +115,7 @@ def judge_work(
     total = _share(work, work.others)
     count = work.layers + len(work.others)
     unit = "multiply-adds" if _measured(work, work.others) else "layers"
-    words = f"{total:.1%} of the {unit} in {precision} ({work.layers} of {count} layers)"
+    words = f"{total:.1%} of the {unit} in {work.precision} ({work.layers} of {count} layers)"
     if by_mode or by_name:
         words += f"; float by design: {_in_words(by_mode, by_name)}"
     if missing:

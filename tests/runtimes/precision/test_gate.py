@@ -36,6 +36,15 @@ def test_attention_under_dynamic_is_float_by_design() -> None:
     )
 
 
+def test_layers_that_were_listed_for_another_precision_prove_nothing() -> None:
+    """A float32 artifact whose manifest calls it int8: all of its layers are as fp32 asks for them."""
+    work = Work.of([WEIGHTED], "fp32").for_build()
+    listed = manifest(work={**work, "layers": 3, "others": []}, compute_layers={"fp32": 3})
+    result = precision_gate(listed, None)
+    assert not result.ok
+    assert result.detail == "computing layers: 3 fp32; required int8"
+
+
 def test_an_engine_that_executes_other_layers_is_held_to_their_number() -> None:
     listed = manifest(WEIGHTED, COMPUTED)
     assert precision_gate(listed, {"int8": 1, "fp32": 1}).ok
@@ -45,7 +54,7 @@ def test_an_engine_that_executes_other_layers_is_held_to_their_number() -> None:
 
 
 def test_a_manifest_cannot_name_a_kind_that_is_not_in_the_table() -> None:
-    build = {"layers": 1, "multiply_adds": 1, "others": []}
+    build = {"precision": "int8", "layers": 1, "multiply_adds": 1, "others": []}
     other = {"name": "x", "layer": "x", "kind": "free", "precision": "fp32", "multiply_adds": 1}
     counts = {"int8": 1, "fp32": 1}
     listed = manifest(WEIGHTED, work={**build, "others": [other]}, compute_layers=counts)

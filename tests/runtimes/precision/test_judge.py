@@ -19,7 +19,7 @@ def layer(
 
 
 def judge(*layers: ComputingLayer, mode: str = "static", kept: Sequence[str] = ()) -> Judgement:
-    return judge_work(Work.of(layers, "int8"), row_of("onnx", mode), "int8", kept)
+    return judge_work(Work.of(layers, "int8"), row_of("onnx", mode), kept)
 
 
 def test_the_share_is_of_the_multiply_adds_not_of_the_layers() -> None:
