@@ -17,6 +17,27 @@ class _Open(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
+class _Layer(BaseModel):
+    """An entry of `_Work.others`: a ComputingLayer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    layer: str
+    kind: str
+    precision: str
+    multiply_adds: int | None = Field(None, ge=0)
+
+
+class _Work(_Open):
+    """`Manifest.build["work"]`: see `runtimes.precision.judge.Work`."""
+
+    precision: str
+    layers: int = Field(ge=0)
+    multiply_adds: int | None = Field(None, ge=0)
+    others: Sequence[_Layer] = ()
+
+
 class _Build(_Open):
     """`Manifest.build`: the exporter's report."""
 
@@ -36,6 +57,7 @@ class _Build(_Open):
     platform: str = ""
     unfused: Sequence[_Words] | None = None
     versions: _Words = Field(default_factory=dict)
+    work: _Work | None = None
 
 
 class _Weights(_Open):

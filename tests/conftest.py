@@ -30,6 +30,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--data`, a folder of trained networks and pictures that optional tests look into."""
+    parser.addoption("--data", default=None, help="folder with data for optional tests")
+
+
 def _take_own_cores() -> None:
     """Share the cores out to the processes of a test run: their engines' threads do not compete."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")

@@ -12,6 +12,7 @@ from runtimes.artifact.artifact import Artifact, Manifest
 from runtimes.artifact.keys import fingerprint
 from runtimes.artifact.signature import SIGNATURE, Signature, SignatureError
 from runtimes.errors import UsageError
+from runtimes.precision.gate import judge_manifest
 from runtimes.results import Build
 
 _MAX_OPERATORS = 12
@@ -45,6 +46,7 @@ def show_artifact(artifact: Artifact) -> None:
         ("runs on", ", ".join(manifest.devices)),
         ("operators", _counts(build.get("operators"))),
         ("computing layers", _counts(build.get("compute_layers"))),
+        ("work", _work(manifest)),
     ]
     pairs += _labelled("computes in float", _unfused(build.get("unfused")))
     pairs += [
@@ -69,6 +71,12 @@ def _summary(artifact: Artifact) -> str:
     manifest = artifact.manifest
     kind = f"{manifest.format}, {manifest.precision}"
     return f"{manifest.name} ({kind}), {size(artifact.size_bytes)}"
+
+
+def _work(manifest: Manifest) -> str:
+    """Return the shares of the multiply-adds; nothing if the manifest does not list the layers."""
+    judgement = judge_manifest(manifest)
+    return "" if judgement is None else judgement.words
 
 
 def _signature_of_model(manifest: Manifest) -> list[tuple[str, str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from converters.exporters.onnx.counts import count_nodes
 from runtimes.artifact.artifact import Artifact
+from runtimes.precision.gate import judge_manifest
 from runtimes.preprocess.image import Preprocess
-from runtimes.validator.defaults import COMPUTE_SHARE
 
 
 def remarks(artifact: Artifact, preprocess: Preprocess | None) -> list[str]:
@@ -16,20 +16,14 @@ def remarks(artifact: Artifact, preprocess: Preprocess | None) -> list[str]:
 def _precision(artifact: Artifact) -> list[str]:
     """Report layers that compute in another precision than the requested one."""
     manifest = artifact.manifest
-    layers = manifest.build.get("compute_layers")
-    if not layers and manifest.runtime == "onnx":
-        layers = count_nodes(artifact.entry)["compute_layers"]
-    if not layers:
+    judgement = judge_manifest(manifest)
+    if judgement is None and manifest.runtime == "onnx":
+        counts = count_nodes(artifact.entry, manifest.dims)
+        build = {**manifest.build, **counts.for_build(manifest.precision)}
+        judgement = judge_manifest(manifest.model_copy(update={"build": build}))
+    if judgement is None or judgement.holds:
         return []
-    kept = len(manifest.build.get("kept_layers", []))  # they are float on purpose
-    required = COMPUTE_SHARE * (sum(layers.values()) - kept)
-    if layers.get(manifest.precision, 0) >= required:
-        return []
-    counts = ", ".join(f"{count} in {name}" for name, count in sorted(layers.items()))
-    return [
-        f"{manifest.precision} was requested, but the computing layers are {counts}: the precision "
-        "gate fails"
-    ]
+    return [f"{manifest.precision} was requested: {judgement.words}; the precision gate fails"]
 
 
 def _preprocess(artifact: Artifact, expected: Preprocess | None) -> list[str]:

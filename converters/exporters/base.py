@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -16,6 +16,8 @@ from converters.errors import ExportError, Refused
 from converters.exporters.job import Exported, ExportJob
 from converters.models.facts import ModelFacts
 from converters.recipe.artifact import CastOptions, ExporterOptions, PrecisionOptions
+from runtimes.precision.judge import ComputingLayer, Judgement, Work, judge_work
+from runtimes.precision.table import row_of
 from runtimes.validator.defaults import COMPUTE_SHARE
 
 __all__ = [
@@ -31,8 +33,10 @@ __all__ = [
     "PrecisionOptions",
     "Refused",
     "check_precision",
+    "check_work",
     "first_that_works",
     "try_in_turn",
+    "work_notes",
 ]
 
 Job = ExportJob
@@ -108,6 +112,8 @@ def check_precision(
 ) -> None:
     """Raise ExportError if less than `share` of the computing layers have the requested precision.
 
+    For plug-ins that count their layers; `check_work` is for those that list them.
+
     Args:
         compute: number of computing layers by precision.
         precision: the requested one.
@@ -121,6 +127,40 @@ def check_precision(
         raise ExportError(
             f"the network is not {precision}: its {total} computing layers are {counts}{why}"
         )
+
+
+def check_work(
+    layers: Sequence[ComputingLayer],
+    options: ExporterOptions,
+    share: float | None = None,
+    why: str = "",
+) -> None:
+    """Raise ExportError if layers do not keep to the table of `runtimes.precision`.
+
+    Args:
+        layers: the computing layers.
+        options: of the artifact: its format, its precision and its mode of quantization.
+        share: of the multiply-adds that must have the precision; by default that of the options.
+        why: the end of the message, if the reason is known.
+    """
+    judgement = _judgement(layers, options, options.least_share if share is None else share)
+    if not judgement.holds:
+        raise ExportError(f"the network is not {options.asked_precision}: {judgement.words}{why}")
+
+
+def work_notes(layers: Sequence[ComputingLayer], options: ExporterOptions) -> list[str]:
+    """Return a sentence on the work that a quantized network does in float, if that is much of it."""
+    judgement = _judgement(layers, options, options.least_share)
+    much = options.quantize is not None and judgement.total < COMPUTE_SHARE
+    return [judgement.words] if much else []
+
+
+def _judgement(
+    layers: Sequence[ComputingLayer], options: ExporterOptions, least: float
+) -> Judgement:
+    precision = options.asked_precision
+    row = row_of(options.format, options.quantize.mode if options.quantize else None)
+    return judge_work(Work.of(layers, precision), row, least=least)
 
 
 def _without_folders(text: str) -> str:

@@ -18,15 +18,17 @@ from typing import Any, Literal
 from pydantic import Field
 
 from converters.errors import ExportError
-from converters.exporters.base import Exporter, check_precision
+from converters.exporters.base import Exporter, check_work, work_notes
 from converters.exporters.job import Exported, ExportJob
+from converters.graph.flow.work_openvino import computing_layers
 from converters.graph.names import metadata_of, module_path
-from converters.graph.qdq import count_float_products
 from converters.graph.unfused.openvino import find_unfused_in_openvino
 from converters.graph.unfused.report import listed, notes
 from converters.recipe.artifact import GraphExporter, PrecisionOptions
-from runtimes.engines.openvino.openvino import at_best_sizes, count_layers, lacking, properties
+from runtimes.engines.openvino.layers import count_layers, executed_layers
+from runtimes.engines.openvino.openvino import at_best_sizes, lacking, properties
 from runtimes.machine.intel import INSTALL
+from runtimes.precision.judge import Work
 from runtimes.spec import Dims, Specs, graph_outputs
 
 MODEL_FILE = "model.xml"
@@ -104,20 +106,20 @@ class OpenVinoExporter(Exporter):
                 "another one here"
             )
             return Exported(MODEL_FILE, options.asked_precision, build, [note])
-        compiled, saved = _compiled(job, build)
+        compiled, saved, fixed = _compiled(job, build)
+        computing = computing_layers(fixed, executed_layers(compiled, saved), modules)
+        check_work(computing, options)
         layers = count_layers(compiled, saved)
-        left = count_float_products(job.graph) if options.quantize else 0
-        check_precision(
-            layers["compute_layers"], options.asked_precision, options.least_share, left=left
-        )
-        remarks = []
+        work = Work.of(computing, options.asked_precision)
+        remarks = work_notes(computing, options)
         if not layers["compute_layers"]:
             remarks.append("the model has no convolution or matrix product to count")
         if options.quantize:
             unfused = find_unfused_in_openvino(compiled, saved, modules)
             build["unfused"] = listed(unfused)
             remarks += notes(unfused)
-        return Exported(MODEL_FILE, options.asked_precision, {**build, **layers}, remarks)
+        build |= {**layers, "work": work.for_build()}
+        return Exported(MODEL_FILE, options.asked_precision, build, remarks)
 
 
 def read_graph(path: Path) -> Any:
@@ -232,8 +234,8 @@ def _computes(node: Any) -> bool:
     return node.get_type_name() in _COMPUTE
 
 
-def _compiled(job: ExportJob, build: dict[str, Any]) -> tuple[Any, Any]:
-    """Return the saved model, compiled as a session does it for the best sizes; and as read.
+def _compiled(job: ExportJob, build: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Return the saved model, compiled as a session does it for the best sizes; as read; at them.
 
     It is compiled for one thread: OpenVINO makes other layers for several, and a manifest shall not
     depend on the builder's cores.
@@ -243,4 +245,4 @@ def _compiled(job: ExportJob, build: dict[str, Any]) -> tuple[Any, Any]:
     core = openvino.Core()
     model = core.read_model(job.folder / MODEL_FILE)
     fixed = at_best_sizes(model, job.facts.inputs, job.facts.dims)
-    return core.compile_model(fixed, "CPU", properties(build, 1)), model
+    return core.compile_model(fixed, "CPU", properties(build, 1)), model, fixed

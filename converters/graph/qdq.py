@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from converters.graph.flow.follow import MOVERS, before
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -16,11 +17,6 @@ Array = np.ndarray[Any, Any]
 
 COMPUTE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Layers whose weights are quantized."""
-
-MOVERS = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
-"""Operators that move or select values and change none.
-
-A dequantization is the same before and after them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ def layers(model: ir.Model) -> Iterator[GraphLayer]:
     """Yield the computing nodes of the main graph, in its order."""
     for node in model.graph:
         if node.op_type in COMPUTE and node.domain in ("", "ai.onnx"):
-            activation = dequantizer(_before_movers(node.inputs[0]))
+            activation = dequantizer(before(node.inputs[0]))
             yield GraphLayer(node, activation, dequantizer(node.inputs[1]))
 
 
@@ -63,16 +59,14 @@ def float_products(model: ir.Model) -> list[str]:
     return names
 
 
-def count_float_products(graph: Path) -> int:
-    """Count the `float_products` of the ONNX file `graph`."""
-    import onnx_ir as ir
-
-    return len(float_products(ir.load(str(graph))))
-
-
 def _is_weight(value: ir.Value | None) -> bool:
     """Whether a value is a constant, plain or quantized."""
-    return constant(_before(value, (*MOVERS, "QuantizeLinear", "DequantizeLinear"))) is not None
+    return constant(before(value, (*MOVERS, "QuantizeLinear", "DequantizeLinear"))) is not None
+
+
+def is_dequantized(value: ir.Value | None) -> bool:
+    """Whether a value comes from a DequantizeLinear, also before operators that only move it."""
+    return dequantizer(before(value)) is not None
 
 
 def dequantizer(value: ir.Value | None) -> ir.Node | None:
@@ -81,21 +75,6 @@ def dequantizer(value: ir.Value | None) -> ir.Node | None:
     if producer is None or producer.op_type != "DequantizeLinear":
         return None
     return producer
-
-
-def _before_movers(value: ir.Value | None) -> ir.Value | None:
-    """Return the value before operators that only move or select values."""
-    return _before(value, MOVERS)
-
-
-def _before(value: ir.Value | None, operators: Collection[str]) -> ir.Value | None:
-    """Follow the first inputs of these operators back to the value before them."""
-    while value is not None:
-        producer = value.producer()
-        if producer is None or producer.op_type not in operators:
-            return value
-        value = producer.inputs[0]
-    return None
 
 
 def quantizers(model: ir.Model) -> list[ir.Node]:

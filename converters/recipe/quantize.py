@@ -52,8 +52,9 @@ class QuantizeOptions(Strict):
     mode: Literal["static", "dynamic", "weight-only"] = Field(
         "static",
         description="static: weights and activations, with ranges from calibration data; dynamic: "
-        "activation ranges are computed at run time (for transformers and RNNs); weight-only: "
-        "weights of Linear, MatMul and Embedding, computed in float.",
+        "activation ranges are computed at run time (Linear, MatMul and LSTM: for transformers and "
+        "recurrent models); weight-only: weights of Linear, MatMul and Embedding, computed "
+        "in float.",
     )
     method: Literal["auto", "nncf", "onnxruntime"] = Field(
         "auto",
@@ -75,8 +76,10 @@ class QuantizeOptions(Strict):
         None,
         description="Number of calibration samples. By default all of `data.calibration`.",
     )
-    group: PositiveInt = Field(
-        32, description="Group size: number of weights that share a scale, for weight-only."
+    group: Literal[16, 32, 64, 128, 256] = Field(
+        32,
+        description="Group size: number of weights that share a scale, for weight-only. ONNX Runtime "
+        "has kernels for these.",
     )
     metric: Literal["top1", "agreement", "sqnr", "user"] = Field(
         "agreement",

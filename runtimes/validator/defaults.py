@@ -127,9 +127,14 @@ MOST_SAMPLES = 1_000_000
 # or there is no such device to time on) those of the weights before and after the passes, from the
 # manifest. That proves less: a format may add to a file as much as pruning removed from it.
 
-# The share of computing layers (convolutions, matrix products) that must have the precision asked
-# for. Not all: an operator without a kernel in that precision stays float32 and is counted as such.
+# The share of the multiply-adds of a mode (runtimes/precision/table.py) that must be done in the
+# precision asked for. Not all: an operator without a kernel in it stays float32 and is counted as
+# such.
 COMPUTE_SHARE = 0.9
+
+# A mode that leaves more than the rest of a model's multiply-adds float is refused before any work:
+# what it can speed up is less than the noise of a measurement, and what it saves a rounding.
+LEAST_QUANTIZED = 0.1
 
 # The resolution of float32: if eager happens to be exact, its error counts as this share of the
 # truth's rms, so that a ratio to it still means something.

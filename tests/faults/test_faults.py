@@ -277,7 +277,7 @@ def quantized(case: Case, folder: Path) -> Path:
 
 def test_a_correct_int8_artifact_passes(case: Case, tmp_path: Path) -> None:
     folder = quantized(case, tmp_path / "a")
-    exported = Exported("model.onnx", build=count_nodes(folder / "model.onnx"))
+    exported = Exported("model.onnx", build=count_nodes(folder / "model.onnx").for_build("int8"))
     row = judged(case, folder, exported, "onnx", precision="int8")
     assert (row.status, row.reason) == (Status.PASSED, None)
 
@@ -292,7 +292,7 @@ def test_an_int8_scale_that_is_off_by_a_power_of_two_is_caught(case: Case, tmp_p
         numpy_helper.from_array(np.asarray(numpy_helper.to_array(scale) * 2), scale.name)
     )
     onnx.save(model, folder / "model.onnx")
-    exported = Exported("model.onnx", build=count_nodes(folder / "model.onnx"))
+    exported = Exported("model.onnx", build=count_nodes(folder / "model.onnx").for_build("int8"))
     row = judged(case, folder, exported, "onnx", precision="int8")
     assert (row.status, failed_gates(row)) == (Status.FAILED, ["parity"])
 
@@ -321,7 +321,7 @@ def test_float16_that_overflows_is_caught(case: Case, tmp_path: Path) -> None:
         broken = (numpy_helper.to_array(weight).astype(np.float32) * 1e7).astype(np.float16)
     weight.CopyFrom(numpy_helper.from_array(broken, weight.name))
     onnx.save(model, path)
-    exported = Exported("model.onnx", build=count_nodes(path))
+    exported = Exported("model.onnx", build=count_nodes(path).for_build("fp16"))
     row = judged(case, tmp_path / "a", exported, "onnx", precision="fp16")
     assert (row.status, failed_gates(row)[0]) == (Status.FAILED, "finite")
 
@@ -335,7 +335,9 @@ def test_a_correct_float16_artifact_passes(case: Case, tmp_path: Path) -> None:
     graph = onnx_ir.load(tmp_path / "a" / "model.onnx")
     cast_graph(graph, "fp16")
     onnx_ir.save(graph, tmp_path / "a" / "model.onnx")
-    exported = Exported("model.onnx", build=count_nodes(tmp_path / "a" / "model.onnx"))
+    exported = Exported(
+        "model.onnx", build=count_nodes(tmp_path / "a" / "model.onnx").for_build("fp16")
+    )
     row = judged(case, tmp_path / "a", exported, "onnx", precision="fp16")
     assert (row.status, row.reason) == (Status.PASSED, None)
 

@@ -3,107 +3,111 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from converters.graph.qdq import MOVERS
+from converters.graph.flow.follow import MOVERS, before
+from converters.graph.flow.shapes import load_at_sizes
+from converters.graph.flow.work import GraphWork, computing_nodes
+from runtimes.precision.judge import ComputingLayer, Work
+from runtimes.spec import Dims, best_sizes
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
-_COMPUTE = {
-    "Conv",
-    "ConvTranspose",
-    "MatMul",
-    "Gemm",
-    "Einsum",
-    "ConvInteger",
-    "MatMulInteger",
-    "LSTM",
-    "GRU",
-    "RNN",
-    # ONNX Runtime's own, fused from those above.
-    "FusedConv",
-    "FusedMatMul",
-    "FusedGemm",
-    "Attention",
-}
 _COMPUTE_IN_INTEGERS = {
     "QLinearConv",
     "QLinearMatMul",
     "QGemm",
     "QAttention",
+    "ConvInteger",
+    "MatMulInteger",
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
     "DynamicQuantizeLSTM",
 }
 
 
-def count_nodes(path: Path, fused: bool = False) -> dict[str, dict[str, int]]:
-    """Count nodes by operator, and computing nodes by the precision of their weight.
+@dataclass(frozen=True)
+class Contents:
+    """Nodes of a graph by operator, and its computing layers."""
 
-    `fused`: an engine has already fused its integer operators, so that the other nodes compute in
-    float.
+    operators: Mapping[str, int]
+    layers: tuple[ComputingLayer, ...]
+
+    @property
+    def compute_layers(self) -> dict[str, int]:
+        """The number of computing layers by precision."""
+        return dict(Counter(layer.precision for layer in self.layers))
+
+    def for_build(self, precision: str) -> dict[str, Any]:
+        """Return entries for the manifest of a graph that was asked to compute in `precision`."""
+        return {
+            "operators": dict(self.operators),
+            "compute_layers": self.compute_layers,
+            "work": Work.of(self.layers, precision).for_build(),
+        }
+
+
+def count_nodes(path: Path, dims: Dims | None = None, fused: bool = False) -> Contents:
+    """Count nodes by operator, and list computing nodes with the precision of their weight.
+
+    Args:
+        path: of an ONNX file.
+        dims: the multiply-adds are those of the best sizes.
+        fused: an engine has already fused its integer operators, so that the other nodes compute in
+            float.
     """
-    import onnx
+    model = load_at_sizes(path, best_sizes(dims or {}))
+    operators = Counter(node.op_type for node in model.graph)
+    layers = []
+    for work in computing_nodes(model):
+        precision = _precision(work, fused)
+        layers.append(
+            ComputingLayer(
+                str(work.node.name), work.layer, work.kind, precision, work.multiply_adds
+            )
+        )
+    return Contents(dict(operators.most_common()), tuple(layers))
 
-    graph = onnx.load(str(path), load_external_data=False).graph
-    types = _element_types(graph)
-    operators, compute = Counter[str](), Counter[str]()
-    integers = set[str]() if fused else _quantized(graph, types)
-    for node in graph.node:
-        operators[node.op_type] += 1
-        precision = _precision(node, types, integers)
-        if precision is not None:
-            compute[precision] += 1
-    return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
 
+def _precision(work: GraphWork, fused: bool) -> str:
+    """Return the precision that a node computes in."""
+    import onnx_ir as ir
 
-def _precision(node: onnx.NodeProto, types: dict[str, str], integers: set[str]) -> str | None:
-    """Return the precision that a node computes in, or None if it is no computing node."""
+    node = work.node
     if node.op_type == "MatMulNBits":
-        for attribute in node.attribute:
-            if attribute.name == "bits":
-                return f"int{attribute.i}"
-        return "unknown"
+        return f"int{node.attributes['bits'].as_int()}"
     if node.op_type in _COMPUTE_IN_INTEGERS:
         return "int8"
-    if node.op_type not in _COMPUTE:
-        return None
     # An engine computes with integers if both sides are dequantized; a float weight makes it float.
-    factors = node.input[:2]
-    if factors and integers.issuperset(factors):
+    factors = node.inputs[:2]
+    if not fused and all(map(_from_integers, factors)):
         return "int8"
-    for name in (*node.input[1::-1], node.output[0]):
-        if name in types:
-            return types[name]
+    types = {
+        ir.DataType.FLOAT: "fp32",
+        ir.DataType.FLOAT16: "fp16",
+        ir.DataType.BFLOAT16: "bf16",
+        ir.DataType.DOUBLE: "fp64",
+        ir.DataType.INT8: "int8",
+        ir.DataType.UINT8: "int8",
+    }
+    for value in (*factors[::-1], node.outputs[0]):
+        if value is not None and value.dtype is not None:
+            return types.get(value.dtype, "other")
     return "unknown"
 
 
-def _quantized(graph: onnx.GraphProto, types: dict[str, str]) -> set[str]:
-    """Return the results of DequantizeLinear nodes, also after operators that only move them."""
-    quantized: set[str] = set()
-    for node in graph.node:
-        dequantizes = (
-            node.op_type == "DequantizeLinear" and types.get(node.input[0], "int8") == "int8"
-        )
-        if dequantizes or (node.op_type in MOVERS and node.input[0] in quantized):
-            quantized.add(node.output[0])
-    return quantized
+def _from_integers(value: ir.Value | None) -> bool:
+    """Return whether a DequantizeLinear of bytes computes a value, also before it is moved."""
+    import onnx_ir as ir
 
-
-def _element_types(graph: onnx.GraphProto) -> dict[str, str]:
-    import onnx
-
-    short = {
-        onnx.TensorProto.FLOAT: "fp32",
-        onnx.TensorProto.FLOAT16: "fp16",
-        onnx.TensorProto.BFLOAT16: "bf16",
-        onnx.TensorProto.DOUBLE: "fp64",
-        onnx.TensorProto.INT8: "int8",
-        onnx.TensorProto.UINT8: "int8",
-    }
-    types = {tensor.name: short.get(tensor.data_type, "other") for tensor in graph.initializer}
-    for value in (*graph.value_info, *graph.input, *graph.output):
-        types.setdefault(value.name, short.get(value.type.tensor_type.elem_type, "other"))
-    return types
+    source = before(value, MOVERS)
+    producer = None if source is None else source.producer()
+    if producer is None or producer.op_type != "DequantizeLinear":
+        return False
+    codes = producer.inputs[0]
+    kind = None if codes is None else codes.dtype
+    return kind in (None, ir.DataType.INT8, ir.DataType.UINT8)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from converters.exporters.base import Attempt, Exporter, check_precision, try_in_turn
+from converters.exporters.base import Attempt, Exporter, check_work, try_in_turn, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.counts import count_nodes
 from converters.exporters.onnx.optimize import optimize_graph
@@ -163,7 +163,7 @@ class OnnxExporter(Exporter):
             "failed": attempt.failed,
             "opset": opset,
             **_sparsity(path, options),
-            **count_nodes(path),
+            **count_nodes(path, job.facts.dims).for_build("fp32"),
         }
         notes = [f"opset {opset} instead of {options.opset}"] if opset != options.opset else []
         return Exported(MODEL_FILE, build=build, notes=[*lasting, *notes], lasting=lasting)
@@ -191,8 +191,15 @@ def _lowered(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> E
     """Rewrite a graph that passes have changed for ONNX Runtime's fast kernels."""
     lowered = _lower(graph, path, options)
     opset = check_graph(path, job.facts.inputs, job.facts.outputs)
-    build = {"opset": opset, **lowered.build, **_sparsity(path, options), **count_nodes(path)}
-    return Exported(MODEL_FILE, options.asked_precision, build, lowered.notes)
+    counts = count_nodes(path, job.facts.dims)
+    build = {
+        "opset": opset,
+        **lowered.build,
+        **_sparsity(path, options),
+        **counts.for_build(options.asked_precision),
+    }
+    notes = [*lowered.notes, *work_notes(counts.layers, options)]
+    return Exported(MODEL_FILE, options.asked_precision, build, notes)
 
 
 def _optimized(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Exported:
@@ -218,8 +225,9 @@ def _optimized(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) ->
     }
     if applied == "all":
         build |= {"platform": machine.system(), "isa": vectors()}
-    build |= count_nodes(path, fused=level != "basic")
-    notes = [*lowered.notes, *_remarks(level, changes)]
+    counts = count_nodes(path, job.facts.dims, fused=level != "basic")
+    build |= counts.for_build(options.asked_precision)
+    notes = [*lowered.notes, *_remarks(level, changes), *work_notes(counts.layers, options)]
     return Exported(MODEL_FILE, options.asked_precision, build, notes)
 
 
@@ -247,14 +255,14 @@ def _cast(job: ExportJob, graph: Path, path: Path, options: OnnxOptions) -> Expo
     )
     save_graph(model, path)
     opset = check_graph(path, job.facts.inputs, job.facts.outputs)
-    counts = count_nodes(path)
+    counts = count_nodes(path, job.facts.dims)
     share = MIXED_SHARE if cast.kept_layers else options.least_share
-    check_precision(counts["compute_layers"], options.precision, share, cast.why)
+    check_work(counts.layers, options, share, cast.why)
     build = {
         "opset": opset,
         "rewrites": {"cast": cast.report},
         "kept_layers": cast.kept_layers,
-        **counts,
+        **counts.for_build(options.precision),
     }
     notes = [*cast.notes, _TARGET_NOTES[options.precision]]
     return Exported(MODEL_FILE, options.precision, build, notes)

@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import ExportError
+from converters.graph.flow.shapes import load_at_sizes
+from converters.graph.flow.work import computing_nodes
 from converters.graph.unfused.tensorrt import node_names
 from runtimes.engines.tensorrt import quiet_logger
+from runtimes.precision.judge import ComputingLayer
+from runtimes.precision.table import Kind
+from runtimes.spec import Dims, best_sizes
 
 _PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
 _COMPUTE = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", "ATTENTION_INPUT"}
@@ -62,6 +67,35 @@ def count_layers(network: Any, trt: Any) -> dict[str, dict[str, int]]:
         "layers": dict(precisions),
         "compute_layers": dict(compute),
     }
+
+
+def computing_layers(network: Any, trt: Any, graph: Path, dims: Dims) -> list[ComputingLayer]:
+    """Return the computing layers of a network that was parsed from the ONNX file `graph`."""
+    nodes = {}
+    for work in computing_nodes(load_at_sizes(graph, best_sizes(dims))):
+        nodes[str(work.node.name)] = work
+    layers, integers = _layers(network), _dequantized(_layers(network), trt)
+    seen: set[str] = set()
+    result = []
+    for layer in layers:
+        if layer.type.name not in _COMPUTE or not layer.num_outputs:
+            continue
+        precision = _PRECISIONS.get(layer.get_output_type(0).name)
+        if precision is None:
+            continue
+        if _reads_integers(layer, integers):
+            precision = "int8"
+        name = next((name for name in node_names(layer.metadata) if name in nodes), None)
+        if name is None:
+            kind: Kind = "convolution" if "CONVOLUTION" in layer.type.name else "product"
+            result.append(ComputingLayer(layer.name, layer.name, kind, precision))
+            continue
+        work = nodes[name]
+        # A recurrent layer becomes a loop of several products.
+        amount = 0 if name in seen else work.multiply_adds
+        seen.add(name)
+        result.append(ComputingLayer(name, work.layer, work.kind, precision, amount))
+    return result
 
 
 def integer_layers(network: Any, trt: Any) -> dict[str, str]:

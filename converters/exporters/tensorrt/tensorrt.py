@@ -16,14 +16,18 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from converters.errors import ExportError
-from converters.exporters.base import Exporter, check_precision
+from converters.exporters.base import Exporter, check_work, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.onnx import BF16_OPSET
 from converters.exporters.onnx.write import weight_bytes
-from converters.exporters.tensorrt.network import count_layers, integer_layers, parse_network
+from converters.exporters.tensorrt.network import (
+    computing_layers,
+    count_layers,
+    integer_layers,
+    parse_network,
+)
 from converters.exporters.tensorrt.timings import load_timings, save_timings, timings_file
 from converters.graph.names import module_path
-from converters.graph.qdq import count_float_products
 from converters.graph.ranges import CheckedCast, cast_checked
 from converters.graph.sparsity import sparse_layers
 from converters.graph.unfused.report import listed, notes
@@ -33,6 +37,7 @@ from converters.recipe.artifact import CastOptions, GraphExporter
 from converters.recipe.quantize import MIXED_SHARE
 from runtimes.engines.tensorrt import INSTALL, PACKAGES, missing_flavor, quiet_logger
 from runtimes.machine.devices import absent, gpus
+from runtimes.precision.judge import Work
 from runtimes.spec import Dims, Specs, profile_shapes
 
 ENGINE_FILE = "model.engine"
@@ -128,9 +133,9 @@ class TensorRtExporter(Exporter):
         network = parse_network(trt, builder, lowered.path, lowered.names)
         layers = count_layers(network, trt)
         cast = lowered.cast
-        left = count_float_products(job.graph) if options.quantize else 0
+        computing = computing_layers(network, trt, lowered.path, job.facts.dims)
         share = MIXED_SHARE if cast.kept_layers else options.least_share
-        check_precision(layers["compute_layers"], options.asked_precision, share, cast.why, left)
+        check_work(computing, options, share, cast.why)
         config = builder.create_builder_config()
         capabilities = configure(trt, builder, config, job.facts, options, flavor)
         plan = builder.build_serialized_network(network, config)
@@ -154,8 +159,10 @@ class TensorRtExporter(Exporter):
             **({"kept_layers": cast.kept_layers} if cast.kept_layers else {}),
             **({"unfused": listed(unfused)} if unfused is not None else {}),
             **layers,
+            "work": Work.of(computing, options.asked_precision).for_build(),
         }
         remarks = [*cast.notes, *_notes(layers, options, flavor), *notes(unfused or [])]
+        remarks += work_notes(computing, options)
         return Exported(ENGINE_FILE, options.asked_precision, build, remarks)
 
 

@@ -18,17 +18,18 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from converters.errors import ExportError
-from converters.exporters.base import Exporter, check_precision
+from converters.exporters.base import Exporter, check_work, work_notes
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.torch import pt2e
 from converters.exporters.torch.compiler_options import UnknownOption, required
 from converters.exporters.torch.program import (
     ProgramOptions,
+    computing_layers,
     count_nodes,
     export_program,
-    float_products,
 )
 from runtimes.machine import machine
+from runtimes.precision.judge import Work
 
 MODEL_FILE = "model.pt2"
 # Inductor writes the command above each of its sources; these are the flags that choose
@@ -62,7 +63,12 @@ _SETTINGS = {
     # the step.
     "compile_threads": 1,
 }
-_INTEGER_KERNEL = re.compile(r"_(?:qconv|qlinear)\w*\(|int8_gemm")
+# A call of oneDNN's kernels, or one of inductor's own, which autotuning may choose instead: it is
+# generated, and known by its arguments alone.
+_INTEGER_KERNEL = re.compile(
+    r"_(?:qconv|qlinear)\w*\("
+    r"|const u?int8_t\* ?\w* A,\s+const int8_t\* ?\w* B,\s+int32_t\* ?\w* C,"
+)
 _SIMD_BITS = {"native": None, "avx2": 256}
 
 
@@ -192,18 +198,19 @@ def _start(job: ExportJob, options: AotInductorOptions) -> _Start:
     wide = pt2e.widening() if options.isa == "native" else None
     quantized = pt2e.quantize_program(job, program, options.quantize, wide is not None)
     counts = count_nodes(quantized.program)
-    left = float_products(quantized.program)
+    computing = computing_layers(quantized.program)
+    left = [layer.name for layer in computing if layer.kind == "product"]
     if not (layers := counts["compute_layers"].get("int8")):
         raise ExportError(
             "the model has no Conv2d or Linear module: inductor computes only these in integers"
         )
-    check_precision(
-        counts["compute_layers"], options.asked_precision, options.least_share, left=len(left)
-    )
+    check_work(computing, options)
     report = {**quantized.report, "quantized_layers": layers, "left_float": left}
-    build |= {**counts, "kept_layers": [*quantized.report["excluded"], *left]}
+    work = Work.of(computing, options.asked_precision).for_build()
+    build |= {**counts, "work": work, "kept_layers": [*quantized.report["excluded"], *left]}
     needs = [wide] if wide else []
-    return _Start(quantized.program, build, quantized.notes, [{"quantize": report}], needs)
+    notes = [*quantized.notes, *work_notes(computing, options)]
+    return _Start(quantized.program, build, notes, [{"quantize": report}], needs)
 
 
 def _check_kernels(sources: Sequence[str]) -> None:

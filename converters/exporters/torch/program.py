@@ -20,6 +20,8 @@ from converters.exporters.torch.guards import (
 )
 from converters.exporters.torch.restrictions import check_sizes, find_restrictions
 from converters.recipe.artifact import ExporterOptions
+from runtimes.precision.judge import ComputingLayer
+from runtimes.precision.table import Kind
 
 if TYPE_CHECKING:
     import torch
@@ -150,23 +152,34 @@ def _sizes_not_special(oblivious: bool) -> Any:
 
 def count_nodes(program: torch.export.ExportedProgram) -> dict[str, dict[str, int]]:
     """Count nodes by operator, and computing nodes by the precision of their result."""
-    operators, compute = Counter[str](), Counter[str]()
-    for node in _calls(program):
-        operators[str(node.target)] += 1
-        if node.target.overloadpacket.__name__ in _COMPUTE:
-            compute["int8" if _quantized(node) else _precision(node.meta["val"])] += 1
+    operators = Counter(str(node.target) for node in _calls(program))
+    compute = Counter(layer.precision for layer in computing_layers(program))
     return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
 
 
-def float_products(program: torch.export.ExportedProgram) -> list[str]:
-    """Return the products of two computed values (attention) that are not quantized."""
-    names = []
+def computing_layers(program: torch.export.ExportedProgram) -> list[ComputingLayer]:
+    """Return the computing nodes of a program; their multiply-adds are not counted."""
+    layers = []
     for node in _calls(program):
-        if node.target.overloadpacket.__name__ not in _COMPUTE or _quantized(node):
-            continue
-        if all(map(_is_computed, node.all_input_nodes[:2])):
-            names.append(node.name)
-    return names
+        if node.target.overloadpacket.__name__ in _COMPUTE:
+            precision = "int8" if _quantized(node) else _precision(node.meta["val"])
+            layers.append(ComputingLayer(node.name, _module(node), _kind(node), precision))
+    return layers
+
+
+def _kind(node: Any) -> Kind:
+    operator = node.target.overloadpacket.__name__
+    if operator in _CONVOLUTIONS.split():
+        return "convolution"
+    if operator in _RECURRENT.split():
+        return "lstm" if operator == "lstm" else "recurrent"
+    return "product" if all(map(_is_computed, node.all_input_nodes[:2])) else "linear"
+
+
+def _module(node: Any) -> str:
+    """Return the path of a node's module; the node's name if it is not recorded."""
+    paths = [str(path) for path, _ in node.meta.get("nn_module_stack", {}).values()]
+    return paths[-1] if paths and paths[-1] else str(node.name)
 
 
 def _is_computed(factor: Any) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.errors import ExportError
+from converters.graph.flow.follow import MOVERS
 from converters.graph.names import metadata_of, module_path, value_names
-from converters.graph.qdq import COMPUTE, MOVERS
+from converters.graph.qdq import COMPUTE
 from converters.graph.unfused.report import Unfused
 from runtimes.machine.machine import Cpu
 

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from converters.data.calibration import CalibrationSamples
 from converters.digest import Key, source_digest
 from converters.errors import ExportError
+from converters.graph.flow.attention import has_attention, weighted_sums
 from converters.graph.qdq import layers
 from converters.passes.quantize.channels import channel_summary, silent_channels
 from converters.passes.quantize.estimators import quantize_with_best_ranges
-from converters.passes.quantize.static import Calibration, has_attention
+from converters.passes.quantize.static import Calibration
 from converters.recipe.quantize import QuantizeOptions
 from converters.steps.store import Store
 from runtimes.machine.machine import burnish_version
@@ -104,8 +105,14 @@ def _quantize(request: CalibrationRequest, samples: CalibrationSamples, entry: P
     import onnx_ir as ir
 
     entry.mkdir()
-    attention = has_attention(ir.to_proto(request.model.graph))
-    data = Calibration(samples, samples.count, request.exclude, attention, len(samples.digests))
+    data = Calibration(
+        samples,
+        samples.count,
+        request.exclude,
+        has_attention(request.model),
+        [str(node.name) for node in weighted_sums(request.model)],
+        size=len(samples.digests),
+    )
     ranges = quantize_with_best_ranges(
         request.graph, request.model, request.options, data, entry / _GRAPH
     )

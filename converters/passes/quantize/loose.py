@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from converters.errors import ExportError
+from converters.passes.quantize.embeddings import quantize_embeddings
 from converters.recipe.quantize import QuantizeOptions
 
 
@@ -66,3 +67,14 @@ def _weights(graph: Path, options: QuantizeOptions, exclude: Collection[str], ta
     )
     quantizer.process()
     onnx.save(quantizer.model.model, str(target))
+    if options.to == "int8":
+        _embeddings(target, exclude)
+
+
+def _embeddings(path: Path, exclude: Collection[str]) -> None:
+    """Quantize the tables of embeddings, which the quantizer above skips in int8."""
+    import onnx_ir as ir
+
+    model = ir.load(str(path))
+    if quantize_embeddings(model, exclude):
+        ir.save(model, str(path))

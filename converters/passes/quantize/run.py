@@ -12,12 +12,14 @@ from converters.data.calibration import CalibrationSamples
 from converters.data.metric import found_here
 from converters.data.uses import evaluation_samples
 from converters.errors import ExportError
+from converters.graph.flow.weights import with_own_weights
 from converters.graph.names import module_path
 from converters.graph.qdq import COMPUTE, constant, float_products, layers
-from converters.passes.quantize.budget import Budget, hold_budget
+from converters.passes.quantize.budgets.budget import Budget, hold_budget
+from converters.passes.quantize.budgets.judge import Judge, UserJudge
 from converters.passes.quantize.calibrate import CalibrationRequest, calibrate
-from converters.passes.quantize.judge import Judge, UserJudge
 from converters.passes.quantize.loose import quantize_loose
+from converters.passes.quantize.possible import check_possible
 from converters.passes.quantize.trial import trial
 from converters.recipe.quantize import QuantizeOptions
 from converters.recipe.schema import Recipe
@@ -91,6 +93,8 @@ def quantize(
     """
     import onnx_ir as ir
 
+    graph = with_own_weights(graph, work)
+    check_possible(graph, options, engine.format, recipe.dims)
     model = ir.load(str(graph))
     exclude = _excluded(model, options.exclude)
     target = work / GRAPH_FILE

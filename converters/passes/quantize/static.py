@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from converters.errors import ExportError
+from converters.graph.flow.pairs import repeat_pairs
 from converters.graph.quiet import quiet
 from converters.recipe.quantize import QuantizeOptions
 from runtimes.progress import counted
 from runtimes.spec import Arrays
-
-if TYPE_CHECKING:
-    import onnx
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,8 @@ class Calibration:
         count: requested number of samples.
         exclude: names of the nodes that stay float.
         transformer: whether the graph has attention, for which the quantizer has special rules.
+        weighted_sums: names of the products that follow a softmax, which these rules leave float.
+        smoothing: strength of SmoothQuant for matrix products, from 0 to 1; None for NNCF's own.
         size: number of samples, if it is known.
     """
 
@@ -39,6 +39,8 @@ class Calibration:
     count: int
     exclude: Collection[str] = ()
     transformer: bool = False
+    weighted_sums: Collection[str] = ()
+    smoothing: float | None = None
     size: int | None = None
 
     @property
@@ -57,6 +59,7 @@ def quantize_static(graph: Path, options: QuantizeOptions, data: Calibration, ta
             _nncf(graph, options, data, target)
         else:
             _onnxruntime(graph, options, data, target)
+        _repeat_pairs(target)
     except Exception as error:  # quantizers fail in any way their libraries please
         raise ExportError(f"{options.quantizer} could not quantize the graph: {error}") from error
 
@@ -78,6 +81,10 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         advanced.activations_range_estimator_params = getattr(RangeEstimatorParametersSet, ranges)
+    if data.smoothing is not None:
+        advanced.smooth_quant_alphas.matmul = data.smoothing
+    # NNCF's own rule looks at the direct input of a product alone: a mask after the softmax hides it.
+    kept = sorted({*data.exclude, *data.weighted_sums})
     with quiet():
         quantized = nncf.quantize(
             onnx.load(str(graph)),
@@ -85,7 +92,7 @@ def _nncf(graph: Path, options: QuantizeOptions, data: Calibration, target: Path
             subset_size=data.count,
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if data.transformer else None,
-            ignored_scope=nncf.IgnoredScope(names=sorted(data.exclude)) if data.exclude else None,
+            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
             advanced_parameters=advanced,
         )
     onnx.save(quantized, str(target))
@@ -105,7 +112,7 @@ def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, targe
     ort_quantize(
         str(prepared),
         str(target),
-        _reader(data.counted_batches),
+        _reader(data),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QUInt8,
@@ -114,35 +121,44 @@ def _onnxruntime(graph: Path, options: QuantizeOptions, data: Calibration, targe
         calibrate_method=methods.get(options.calibrate, CalibrationMethod.MinMax),
         extra_options={
             "WeightSymmetric": True,
-            "QuantizeBias": False,
-        },  # a lowering quantizes biases if useful
+            "QuantizeBias": False,  # a lowering quantizes biases if useful
+            # Whatever its name says, it is read for every method: each sample's values become part
+            # of a histogram before the next is run, instead of all samples' values at the end.
+            "CalibStridedMinMax": 1,
+        },
     )
     prepared.unlink()
 
 
-def _reader(batches: Iterable[Arrays]) -> Any:
+def _repeat_pairs(path: Path) -> None:
+    """Repeat the pairs of a quantized graph where the layers after a Concat or Split need them."""
+    import onnx_ir as ir
+
+    model = ir.load(str(path))
+    if repeat_pairs(model):
+        ir.save(model, str(path))
+
+
+def _reader(data: Calibration) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Returns one sample after the other."""
+        """Returns one sample after the other, in ranges of samples that follow each other."""
 
         def __init__(self) -> None:
-            self._remaining = iter(batches)
+            self._remaining = iter(data.counted_batches)
+            self._left = 0
+
+        def __len__(self) -> int:
+            return data.count if data.size is None else data.size
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            """Start the next range; onnxruntime asks for them in order."""
+            self._left = end_index - start_index
 
         def get_next(self) -> Arrays | None:
-            return next(self._remaining, None)
+            """Return the next sample of the range, or None after its last."""
+            self._left -= 1
+            return next(self._remaining, None) if self._left >= 0 else None
 
     return Reader()
-
-
-def has_attention(graph: onnx.GraphProto) -> bool:
-    """Return whether a graph multiplies the result of a softmax, as transformers do."""
-    softmax_outputs = set[str]()
-    for node in graph.node:
-        if node.op_type == "Attention":
-            return True
-        if node.op_type == "MatMul" and softmax_outputs & set(node.input):
-            return True
-        if node.op_type == "Softmax":
-            softmax_outputs |= set(node.output)
-    return False

@@ -18,6 +18,7 @@ import numpy as np
 from converters.graph.lower import lower_for_onnxruntime
 from converters.graph.lower_tensorrt import lower_for_tensorrt
 from converters.graph.qdq import users
+from runtimes.engines.onnx.onnx import PRECISE_BYTES
 from runtimes.machine.machine import own_cpu
 from runtimes.spec import Arrays
 
@@ -80,6 +81,7 @@ class _OnnxRuntime(Trial):
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.add_session_config_entry(PRECISE_BYTES, "1")  # as a session does
         for name, value in settings.items():
             setattr(options, name, value)
         return onnxruntime.InferenceSession(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ from typing import Any
 
 from runtimes.artifact.artifact import Artifact
 from runtimes.engines.openvino.blobs import BlobFolder, prune, use
+from runtimes.engines.openvino.layers import count_layers
 from runtimes.engines.openvino.safety import check_ir
 from runtimes.errors import ArtifactError, InputError
 from runtimes.machine.intel import INSTALL, PLUGINS
@@ -22,31 +22,6 @@ from runtimes.session import Session, SessionOptions
 from runtimes.spec import Arrays, DimRange, Dims, Specs, best_sizes, mismatch
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_EXECUTED = {
-    "f32": "fp32",
-    "bf16": "bf16",
-    "f16": "fp16",
-    "u8": "int8",
-    "i8": "int8",
-    "f64": "fp64",
-}
-# Layers as the CPU plugin names them; layers fused into a Subgraph (attention) are found by its
-# parts.
-_CPU_KERNELS = {
-    "Convolution",
-    "Deconvolution",
-    "DeformableConvolution",
-    "FullyConnected",
-    "MatMul",
-    "GatherMatmul",
-    "ScaledDotProductAttention",
-    "RNNCell",
-    "RNNSeq",
-}
-# Names of the GPU plugin that differ (to_OV_type_name in its graph.cpp).
-_GPU_KERNELS = {"Gemm", "scaled_dot_product_attention", "LSTM_Cell", "LSTM_Seq", "gru_seq"}
-_KERNELS = _CPU_KERNELS | _GPU_KERNELS
-_NO_LAYERS = {"Const", "Input", "Output", "Result"}
 
 
 class OpenVinoRuntime:
@@ -243,58 +218,6 @@ def lacking(precision: str, device: str = "cpu") -> str | None:
     supported = [name for name in ("fp32", "bf16", "fp16") if name.upper() in capabilities]
     alternatives = f"it does in {', '.join(supported)}"
     return f"this {PLUGINS[device]} does not compute in {precision.lower()} ({alternatives})"
-
-
-def count_layers(compiled: Any, model: Any) -> dict[str, dict[str, int]]:
-    """Count a compiled model's layers by type, and its computing layers by executed precision."""
-    parts = {op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul"}
-    operators, compute = Counter[str](), Counter[str]()
-    for layer in compiled.get_runtime_model().get_ops():
-        facts = layer.get_rt_info()
-        kind = str(facts["layerType"].value)
-        executed = str(facts["runtimePrecision"].value)
-        origin = str(facts["originalLayersNames"].value)
-        if kind in _NO_LAYERS:
-            continue
-        operators[kind] += 1
-        fused = sum(name in parts for name in origin.split(",")) if kind == "Subgraph" else 0
-        integers = min(fused, _integer_weights(layer)) if fused else 0
-        if fused and _EXECUTED.get(executed) == "int8":
-            executed = _input_precision(layer) or executed
-        if integers:
-            compute["int8"] += integers
-        if computing := fused - integers or int(kind in _KERNELS):
-            compute[_EXECUTED.get(executed, executed)] += computing
-    return {"operators": dict(operators.most_common()), "compute_layers": dict(compute)}
-
-
-def _integer_weights(layer: Any) -> int:
-    """Return the count of int8 constants that a layer reads.
-
-    With one thread OpenVINO fuses consecutive products into one layer, with the precision of the
-    last.
-    """
-    count = 0
-    for port in layer.inputs():
-        facts = port.get_source_output().get_node().get_rt_info()
-        constant = str(facts["layerType"].value) == "Const"
-        count += constant and str(facts["runtimePrecision"].value) in ("i8", "u8")
-    return count
-
-
-def _input_precision(layer: Any) -> str | None:
-    """Return the precision of a layer's floating-point inputs; None if it reads bytes or no floats.
-
-    A mask of booleans in fused attention is reported as the precision of the whole: as bytes.
-    """
-    precisions = []
-    for port in layer.inputs():
-        facts = port.get_source_output().get_node().get_rt_info()
-        precisions.append(str(facts["runtimePrecision"].value))
-    if any(_EXECUTED.get(precision) == "int8" for precision in precisions):
-        return None
-    floats = [precision for precision in precisions if precision in _EXECUTED]
-    return floats[0] if floats else None
 
 
 def _blob_folder(artifact: Artifact, device: str) -> BlobFolder | None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from runtimes.artifact.artifact import Artifact
+from runtimes.precision.gate import precision_gate
 from runtimes.results import GateResult
 from runtimes.validator.defaults import (
-    COMPUTE_SHARE,
     EDGE_ALLOWANCE,
     NOISE_FP32,
     SQNR_DB,
@@ -57,24 +57,8 @@ def names_and_shapes(evidence: Evidence) -> GateResult:
 
 
 def precision(evidence: Evidence) -> GateResult:
-    """Check that layers compute in the required precision, by the engine's or exporter's count."""
-    required = evidence.manifest.precision
-    layers = evidence.layers or evidence.manifest.build.get("compute_layers")
-    if not layers:
-        return GateResult(
-            gate="precision",
-            ok=None,
-            detail="this format does not report the precision of its layers",
-        )
-    float_layers = len(evidence.manifest.build.get("kept_layers", []))  # kept float on purpose
-    share = layers.get(required, 0) / max(1, sum(layers.values()) - float_layers)
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(layers.items()))
-    if float_layers:
-        counts += (
-            f" ({float_layers} kept float by `exclude`, a budget, their range or the quantizer)"
-        )
-    detail = f"computing layers: {counts}; required {required}"
-    return GateResult(gate="precision", ok=share >= COMPUTE_SHARE, detail=detail)
+    """Hold the layers to the table of the artifact's mode, by the engine's or exporter's count."""
+    return precision_gate(evidence.manifest, evidence.layers)
 
 
 def meaningful(evidence: Evidence) -> GateResult:

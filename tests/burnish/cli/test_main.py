@@ -467,6 +467,7 @@ def test_inspect_shows_what_a_manifest_says(invoke: Invoke, small_build: Path) -
         "batch: 1 to 8, best at 1",
         "batch 8 of 8",
         "Conv",
+        "100.0% of the multiply-adds in fp32",
         "dynamo",
         "20",
     ):

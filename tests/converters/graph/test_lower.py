@@ -26,7 +26,7 @@ from converters.graph.lower import (
 )
 from converters.graph.lower_tensorrt import lower_for_tensorrt
 from converters.graph.qdq import constant, layers, quantizers, scale_of, zero_point_of
-from converters.passes.quantize.restore import restore
+from converters.passes.quantize.budgets.restore import restore
 from runtimes.machine.machine import Cpu
 
 SHAPE = [1, 4, 6, 6]

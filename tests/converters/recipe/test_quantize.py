@@ -43,6 +43,7 @@ def test_words_stand_for_options(word: Any, to: str, mode: str, quantizer: str) 
         ({"mode": "dynamic", "max_drop": 1}, "max_drop is only for `mode: static`"),
         ({"mode": "dynamic", "method": "nncf"}, "needs `method: onnxruntime`, not nncf"),
         ({"method": "nncf", "calibrate": "entropy"}, "NNCF has no entropy calibration"),
+        ({"to": "int4", "mode": "weight-only", "group": 24}, "should be 16, 32, 64, 128 or 256"),
         ({"method": "onnxruntime", "calibrate": "mse"}, "ONNX Runtime has no MSE calibration"),
     ],
 )

@@ -132,9 +132,9 @@ def test_what_the_torchscript_exporter_leaves_is_folded(make_job: MakeJob, tmp_p
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_computing_layer_is_still_counted(plain: Path, tmp_path: Path, level: Level) -> None:
     optimize_graph(plain, tmp_path / "made.onnx", level)
-    before = count_nodes(plain)["compute_layers"]
+    before = count_nodes(plain).compute_layers
     assert before == {"fp32": 4}
-    assert count_nodes(tmp_path / "made.onnx", fused=level != "basic")["compute_layers"] == before
+    assert count_nodes(tmp_path / "made.onnx", fused=level != "basic").compute_layers == before
 
 
 @pytest.mark.parametrize("level", LEVELS)

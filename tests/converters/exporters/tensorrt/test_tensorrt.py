@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from converters.errors import ExportError
+from converters.exporters.base import check_precision
 from converters.exporters.job import Exported, ExportJob
 from converters.exporters.onnx.onnx import OnnxExporter, OnnxOptions
 from converters.exporters.tensorrt import tensorrt as module
@@ -23,11 +24,14 @@ from converters.exporters.tensorrt.network import parse
 from converters.exporters.tensorrt.tensorrt import (
     TensorRtExporter,
     TensorRtOptions,
-    check_precision,
+    check_work,
     pick_flavor,
 )
 from converters.models.facts import ModelFacts
+from converters.recipe.passes import PassOptions
 from runtimes.machine.devices import absent
+from runtimes.precision.judge import ComputingLayer
+from runtimes.precision.table import Kind
 from runtimes.spec import DimRange, TensorSpec
 
 MakeJob = Callable[..., ExportJob]
@@ -154,14 +158,12 @@ def test_an_fp16_engine_says_what_its_ranges_were_checked_on(cnn_job: ExportJob)
 @rtx
 def test_a_precision_that_is_not_there_is_refused(cnn_job: ExportJob) -> None:
     """At opset 20 ONNX has no bf16 convolution: they stay float32, as the count shows."""
-    with pytest.raises(
-        ExportError, match="network is not bf16: its 3 computing layers are 1 bf16, 2 fp32"
-    ):
+    with pytest.raises(ExportError, match=r"network is not bf16: .* in bf16 \(1 of 3 layers\)"):
         export(cnn_job, precision="bf16")
     assert not (cnn_job.folder / "model.engine").exists()
 
 
-def test_nearly_all_computing_layers_must_have_the_precision() -> None:
+def test_a_plug_in_may_count_its_layers() -> None:
     check_precision({"fp16": 95, "fp32": 5}, "fp16")
     check_precision({}, "fp16")
     with pytest.raises(
@@ -172,10 +174,37 @@ def test_nearly_all_computing_layers_must_have_the_precision() -> None:
         check_precision({"fp32": 1}, "int8")
 
 
-def test_layers_that_need_not_have_the_precision_are_taken_off() -> None:
+def test_a_plug_in_takes_off_layers_that_need_not_have_the_precision() -> None:
     check_precision({"int8": 62, "fp32": 12}, "int8", left=12)
     with pytest.raises(ExportError, match="not int8: its 74 computing layers are 12 fp32, 62 int8"):
         check_precision({"int8": 62, "fp32": 12}, "int8")
+
+
+INT8 = (PassOptions.model_validate({"quantize": "int8"}),)
+
+
+def computing(kind: Kind = "linear", **counts: int) -> list[ComputingLayer]:
+    """Make so many layers of each precision, of one multiply-add each."""
+    layers = []
+    for precision, count in counts.items():
+        layers += [ComputingLayer(precision, precision, kind, precision, 1)] * count
+    return layers
+
+
+def test_nearly_all_of_the_work_must_have_the_precision() -> None:
+    check_work(computing(fp16=95, fp32=5), options(precision="fp16"))
+    check_work([], options(precision="fp16"))
+    with pytest.raises(ExportError, match=r"not fp16: 80.0% of the multiply-adds in fp16 \(80 of"):
+        check_work(computing(fp16=80, fp32=20), options(precision="fp16"))
+    with pytest.raises(ExportError, match="not int8"):
+        check_work(computing(fp32=1), options(passes=INT8))
+
+
+def test_layers_that_need_not_have_the_precision_are_taken_off() -> None:
+    int8 = options(passes=INT8)
+    check_work([*computing(int8=62), *computing("product", fp32=12)], int8)
+    with pytest.raises(ExportError, match="not as asked: fp32"):
+        check_work(computing(int8=62, fp32=12), int8)
 
 
 @rtx

@@ -267,6 +267,28 @@ def test_quantized_code_without_integer_kernels_is_refused() -> None:
         aot_inductor._check_kernels(["aoti_torch_cpu_convolution(x);"])
 
 
+@pytest.mark.parametrize(
+    ("first", "result", "integers"),
+    [
+        (torch.uint8, torch.int32, True),
+        (torch.int8, torch.int32, True),
+        (torch.bfloat16, torch.float32, False),
+    ],
+)
+def test_kernels_that_inductor_generates_itself_are_known_by_their_types(
+    first: torch.dtype, result: torch.dtype, integers: bool
+) -> None:
+    """Autotuning may choose them for all layers of a model, as it does with AMX."""
+    import torch._inductor.lowering  # cpp_micro_gemm cannot be imported before it
+    from torch._inductor.codegen.cpp_micro_gemm import CppMicroGemmAMX
+    from torch._inductor.codegen.cpp_utils import GemmBlocking
+
+    blocking = GemmBlocking(32, 16, 64)
+    kernel = CppMicroGemmAMX("kernel", first, torch.int8, result, result, blocking)
+    source = kernel.get_kernel_declaration()
+    assert bool(aot_inductor._INTEGER_KERNEL.search(source)) is integers
+
+
 def test_without_torchao_the_artifact_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "converters.exporters.base.find_spec", lambda name: None if name == "torchao" else object()

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization.calibrate import HistogramCalibrater, MinMaxCalibrater
 from PIL import Image
 
 from converters.data import calibration
@@ -21,6 +22,7 @@ from converters.errors import ExportError
 from converters.passes.quantize import calibrate as module
 from converters.passes.quantize import estimators
 from converters.passes.quantize.calibrate import CalibrationRequest, calibrate
+from converters.passes.quantize.static import Calibration
 from converters.recipe.quantize import QuantizeOptions
 from converters.recipe.schema import Recipe
 from converters.steps.store import Store
@@ -287,6 +289,35 @@ def test_the_ranges_that_leave_more_of_the_signal_are_taken(desk: Desk) -> None:
     assert (same == graph) == (report["calibration"]["ranges"] == "min-max")
 
 
+@pytest.mark.parametrize(
+    ("sqnr", "best"),
+    [
+        ((20, 21, 24), "min-max, gentle smoothing"),
+        ((21, 20, 19), "auto"),
+        ((20, 21, 19), "min-max"),
+    ],
+)
+def test_a_transformer_is_also_tried_with_gentle_smoothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqnr: tuple[float, ...], best: str
+) -> None:
+    graph, tried = save_graph(tmp_path / "graph.onnx"), []
+
+    def quantize(path: Path, options: QuantizeOptions, data: Calibration, target: Path) -> None:
+        tried.append((options.calibrate, data.smoothing))
+        target.write_text(f"candidate {len(tried)}", encoding="utf-8")
+
+    monkeypatch.setattr(estimators, "quantize_static", quantize)
+    monkeypatch.setattr(estimators, "sqnr_db", lambda *args: sqnr[len(tried) - 1])
+    data = Calibration([], 0, transformer=True)
+    target = tmp_path / "out.onnx"
+    model = onnx_ir.load(str(graph))
+    figures = estimators.quantize_with_best_ranges(graph, model, QuantizeOptions(), data, target)
+    assert max(figures, key=figures.__getitem__) == best
+    assert [smoothing for _, smoothing in tried] == [None, None, 0.7]
+    assert tried[2][0] == max(("auto", "min-max"), key=figures.__getitem__)
+    assert target.read_text(encoding="utf-8") == f"candidate {list(figures).index(best) + 1}"
+
+
 def test_a_failure_leaves_no_entry(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: Any) -> None:
         args[-1].write_bytes(b"half a graph")
@@ -351,6 +382,30 @@ def test_memory_does_not_grow_with_the_number_of_samples(
     assert len(samples.digests) == len(set(samples.digests)) == 60
     assert not samples.changed
     assert 1 <= most <= 2
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy", "min-max"])
+def test_the_values_of_one_sample_alone_are_held(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """As many samples as there are once took so many times the memory of one."""
+    held: list[int] = []
+    for kind in (HistogramCalibrater, MinMaxCalibrater):
+        monkeypatch.setattr(kind, "clear_collected_data", recording(kind, held))
+    desk.run(options={**ORT, "calibrate": method})
+    assert len(held) >= 6
+    assert max(held) == 1
+
+
+def recording(kind: Any, held: list[int]) -> Callable[[Any], None]:
+    """Return the method of a calibrator that forgets values; it records how many samples' there were."""
+    real = kind.clear_collected_data
+
+    def clear(calibrator: Any) -> None:
+        held.append(len(calibrator.intermediate_outputs))
+        real(calibrator)
+
+    return clear
 
 
 def test_a_builds_budgets_share_one_calibration(quantized_build: Path) -> None:

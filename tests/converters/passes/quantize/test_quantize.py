@@ -14,8 +14,8 @@ import pytest
 
 from converters.build.build import build
 from converters.graph.unfused.openvino import find_unfused_in_openvino
-from converters.passes.quantize.budget import Point, choose
-from converters.passes.quantize.judge import Judge, UserJudge
+from converters.passes.quantize.budgets.budget import Point, choose
+from converters.passes.quantize.budgets.judge import Judge, UserJudge
 from converters.passes.quantize.trial import Trial
 from converters.plan.load import load_recipe
 from runtimes.artifact.artifact import Artifact
@@ -363,6 +363,52 @@ def test_products_without_weights_are_not_asked_to_have_quantized_ones(tmp_path:
     assert row.status is Status.PASSED, row.reason
     assert read_build(tmp_path / "out", "small")["compute_layers"] == {"int4": 2, "fp32": 2}
     assert len(read_build(tmp_path / "out", "small")["kept_layers"]) == 2
+
+
+_READER = """
+from torch import nn
+
+
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.look = nn.Sequential(
+            nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU()
+        )
+        self.read, self.head = nn.LSTM(128, 32, batch_first=True), nn.Linear(32, 10)
+
+    def forward(self, x):
+        columns = self.look(x).permute(0, 3, 1, 2).flatten(2)
+        return self.head(self.read(columns)[0])
+
+
+def build():
+    return Reader()
+"""
+
+
+def test_a_mode_is_held_to_what_it_promises_for_each_kind_of_layer(tmp_path: Path) -> None:
+    """A reader of words: ONNX Runtime has int8 convolutions by ranges, and int8 LSTMs without."""
+    (tmp_path / "reader.py").write_text(_READER, encoding="utf-8")
+    recipe = tmp_path / "reader.yaml"
+    recipe.write_text(
+        "model: python:reader:build\nweights: random:0\n"
+        "inputs: {x: {shape: [batch, 1, 16, 48]}}\ndims: {batch: {max: 4}}\n"
+        "data: {calibration: {random: 0, samples: 8}}\nartifacts:\n"
+        "  static: {format: onnx, passes: [{quantize: int8}]}\n"
+        "  dynamic: {format: onnx, passes: [{quantize: dynamic}]}\n"
+        "  weights: {format: onnx, passes: [{quantize: {mode: weight-only, exclude: [head]}}]}\n",
+        encoding="utf-8",
+    )
+    rows = build(load_recipe(recipe), tmp_path / "out", budget=0).artifacts
+    assert [row.status for row in rows] == [Status.PASSED, Status.PASSED, Status.ERROR]
+    words = {
+        row.name: next(gate.detail for gate in row.gates if gate.gate == "precision")
+        for row in rows[:2]
+    }
+    assert words["static"].endswith("(3 of 4 layers); float by design: LSTM layers (1)")
+    assert words["dynamic"].endswith("(2 of 4 layers); float by design: convolutions (2)")
+    assert "would leave 99% of the multiply-adds float" in str(rows[2].reason)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from converters.graph.flow.follow import PASSED_ON, makers
 from converters.graph.qdq import (
     COMPUTE,
-    MOVERS,
     constant,
     drop_unused,
     layers,
@@ -19,7 +19,10 @@ from converters.graph.qdq import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_LIGHT = (*MOVERS, "Relu", "Clip")
+_LIGHT: Mapping[str, tuple[int, ...]] = {
+    **PASSED_ON,
+    **dict.fromkeys(("Relu", "Clip", "QuantizeLinear", "DequantizeLinear"), (0,)),
+}
 """Operators between layers that compute in the precision of their neighbours."""
 
 
@@ -63,11 +66,8 @@ def _bypass(model: ir.Model) -> None:
 
 
 def _comes_from(value: ir.Value, quantized: Collection[ir.Node]) -> bool:
-    """Return whether a quantized layer, or an operator between such, computes the value."""
-    node = value.producer()
-    while node is not None and node.op_type in _LIGHT and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
-    return node is not None and not _is_float_layer(node, quantized)
+    """Return whether a quantized layer, or an operator between such, computes a part of the value."""
+    return any(not _is_float_layer(node, quantized) for node in makers(value, _LIGHT))
 
 
 def _feeds(value: ir.Value, quantized: Collection[ir.Node]) -> bool:

@@ -22,8 +22,8 @@ import numpy as np
 
 from converters.data.spread import spread
 from converters.graph.qdq import layers
-from converters.passes.quantize.judge import Judge, squared_error
-from converters.passes.quantize.restore import restore
+from converters.passes.quantize.budgets.judge import Judge, squared_error
+from converters.passes.quantize.budgets.restore import restore
 from converters.passes.quantize.trial import Trial, layer_times, trial
 from converters.recipe.quantize import MIXED_SHARE, QuantizeOptions
 from runtimes.progress import counted

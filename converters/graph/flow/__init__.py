@@ -1,0 +1,1 @@
+"""Looks at a graph along its dataflow: which tensors reach an input, whatever moves them there."""
