@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from mutation.mutants import Factory, Mutant
 from mutation.subject import Subject
 from mutation.trial import Result, Results, Trial
 
 _SECONDS_BETWEEN_LINES = 10.0
+_ENDED = "ends its process"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def _supervise(subject: Subject, settings: Settings) -> None:
             raise RuntimeError(f"the trial of {subject.name} ended with {process.exitcode}")
         kind, draw, words = current.read_text(encoding="utf-8").split("\n", 2)
         current.unlink()
-        reason = f"ends its process ({process.exitcode})"
+        reason = f"{_ENDED} ({process.exitcode})"
         Results(settings.results).add(
             Result(
                 *(subject.name, kind, int(draw), words, "invalid"),
@@ -67,6 +69,26 @@ def _supervise(subject: Subject, settings: Settings) -> None:
         )
 
 
+class _AnnouncingFactory(Factory):
+    """Writes down which mutant it makes: an engine that serializes one may take the process down.
+
+    Such a mutant is not made again: it has no content.
+    """
+
+    def __init__(
+        self, subject: Subject, seed: int, marker: Path, fatal: set[tuple[str, int]]
+    ) -> None:
+        super().__init__(subject, seed)
+        self._marker, self._fatal = marker, fatal
+
+    def make(self, kind: str, draw: int) -> Mutant:
+        """See `Factory.make`."""
+        if (kind, draw) in self._fatal:
+            return Mutant(kind, draw, f"{kind} {draw}", None)
+        self._marker.write_text(f"{kind}\n{draw}\n(while it was made)", encoding="utf-8")
+        return super().make(kind, draw)
+
+
 def _marker(subject: Subject, settings: Settings) -> Path:
     """Return the file that names the mutant being tried."""
     return settings.results.with_name(f"{subject.name.replace('/', '-')}.current")
@@ -75,12 +97,15 @@ def _marker(subject: Subject, settings: Settings) -> Path:
 def _work(subject: Subject, settings: Settings) -> None:
     os.nice(5)
     results, marker = Results(settings.results), _marker(subject, settings)
-    done = {
-        (result.kind, result.draw)
+    earlier = [
+        result
         for result in results.read()
         if (result.subject, result.digest) == (subject.name, subject.digest)
-    }
+    ]
+    done = {(result.kind, result.draw) for result in earlier}
+    fatal = {(result.kind, result.draw) for result in earlier if result.reason.startswith(_ENDED)}
     trial = Trial(subject, settings.seed)
+    trial.factory = _AnnouncingFactory(subject, settings.seed, marker, fatal)
     said, tally = time.monotonic(), {"caught": 0, "survived": 0, "equal": 0, "invalid": 0}
     for mutant in trial.factory.mutants(settings.kinds, settings.count):
         if (mutant.kind, mutant.draw) in done:
