@@ -132,9 +132,9 @@ MOST_SAMPLES = 1_000_000
 # such.
 COMPUTE_SHARE = 0.9
 
-# A mode that leaves more than the rest of a model's multiply-adds float is refused before any work:
-# what it can speed up is less than the noise of a measurement, and what it saves a rounding.
-LEAST_QUANTIZED = 0.1
+# A mode that can quantize less than this share of a model, of its multiply-adds as well as of its
+# weights, is refused before any work: nothing would get notably faster or smaller.
+LEAST_QUANTIZED = 0.05
 
 # The resolution of float32: if eager happens to be exact, its error counts as this share of the
 # truth's rms, so that a ratio to it still means something.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from converters.errors import ExportError
 from converters.graph.flow.shapes import load_at_sizes
-from converters.graph.flow.work import GraphWork, computing_nodes
+from converters.graph.flow.work import GraphWork, computing_nodes, is_constant
 from converters.recipe.quantize import QuantizeOptions
 from runtimes.precision.table import WORDS, row_of
 from runtimes.spec import Dims, best_sizes
@@ -28,24 +29,46 @@ def check_possible(graph: Path, options: QuantizeOptions, format_name: str, dims
     layers = list(computing_nodes(load_at_sizes(graph, best_sizes(dims))))
     row = row_of(format_name, options.mode)
     left = [layer for layer in layers if row[layer.kind] == "never"]
-    if not left or _share(left, layers) <= 1 - LEAST_QUANTIZED:
+    if not left:
+        return
+    float_work, float_weights = _share(left, layers, _work), _share(left, layers, _weights)
+    if min(float_work, float_weights) <= 1 - LEAST_QUANTIZED:
         return
     kinds = list(dict.fromkeys(WORDS[layer.kind] for layer in left))
     names = list(dict.fromkeys(layer.layer for layer in left))
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     raise ExportError(
-        f"quantization to {options.to} ({options.mode}) would leave {_share(left, layers):.0%} of the "
-        f"multiply-adds float: {format_name} has no such kernel for {' and '.join(kinds)} "
-        f"({', '.join(names[:_NAMED])}{more}); {_advice(left, format_name, options)}"
+        f"quantization to {options.to} ({options.mode}) would leave {float_work:.0%} of the "
+        f"multiply-adds float, and {float_weights:.0%} of the weights: {format_name} has no such kernel "
+        f"for {' and '.join(kinds)} ({', '.join(names[:_NAMED])}{more}); "
+        f"{_advice(left, format_name, options)}"
     )
 
 
-def _share(left: Sequence[GraphWork], layers: Sequence[GraphWork]) -> float:
-    """Return the share of some layers in the multiply-adds; in their number, if a size is unknown."""
-    amounts = [layer.multiply_adds for layer in layers]
-    if None in amounts or not any(amounts):
+def _share(
+    left: Sequence[GraphWork],
+    layers: Sequence[GraphWork],
+    amount: Callable[[GraphWork], int | None],
+) -> float:
+    """Return the share of some layers in an amount; in their number, if one is unknown."""
+    amounts = {id(layer): amount(layer) for layer in layers}
+    if None in amounts.values() or not any(amounts.values()):
         return len(left) / len(layers)
-    return sum(layer.multiply_adds or 0 for layer in left) / sum(map(int, filter(None, amounts)))
+    part = sum(amounts[id(layer)] or 0 for layer in left)
+    return part / sum(each or 0 for each in amounts.values())
+
+
+def _work(layer: GraphWork) -> int | None:
+    return layer.multiply_adds
+
+
+def _weights(layer: GraphWork) -> int:
+    """Return the number of weights of a layer: of a recurrent one, those of its states as well."""
+    inputs = layer.node.inputs
+    places = (1, 2) if layer.kind in ("lstm", "recurrent") else (layer.weight,)
+    values = [inputs[place] for place in places if place is not None and place < len(inputs)]
+    shapes = [value.shape for value in values if value is not None and is_constant(value)]
+    return sum(math.prod(map(int, shape.numpy())) for shape in shapes if shape is not None)
 
 
 def _advice(left: Sequence[GraphWork], format_name: str, options: QuantizeOptions) -> str:
