@@ -36,8 +36,7 @@ def listening_logger(trt: Any, quiet: Any) -> tuple[Any, list[str]]:
             """Log a message; TensorRT calls this."""
             if message.startswith(_HEAD):
                 layer_lines.extend(message.splitlines())
-            if severity <= quiet.min_severity:
-                quiet.log(severity, message)
+            quiet.log(severity, message)
 
     return Logger(), layer_lines
 

@@ -64,7 +64,7 @@ def _run_rounded(
 
     outputs = {}
     with _rounded_weights(module, dtype), without_fused_kernels():
-        for index in counted(honest_samples(probes, HALF_SAMPLES), f"{dtype} probes"):
+        for index in counted(honest_samples(probes, HALF_SAMPLES), f"{_short(dtype)} probes"):
             inputs = _rounded_inputs(probes[index].inputs, dtype)
             with RoundedResults(dtype):
                 arrays = answer(module, inputs).arrays
@@ -99,3 +99,8 @@ def _rounded_weights(module: torch.nn.Module, dtype: torch.dtype) -> Iterator[No
     finally:
         for tensor, values in zip(tensors, exact, strict=True):
             tensor.data = values
+
+
+def _short(dtype: torch.dtype) -> str:
+    """Return a name that leaves room for others in a line: `fp16`, `bf16`."""
+    return str(dtype).removeprefix("torch.").replace("float", "fp").replace("bfp", "bf")

@@ -147,7 +147,7 @@ def test_the_worst_probe_is_taken(job: Callable[..., DebugRequest]) -> None:
     for index, probe in enumerate(reference.probes):
         single = dataclasses.replace(
             reference,
-            probes=[probe],
+            probes=[dataclasses.replace(probe, rows=())],
             eager=[reference.eager[index]],
             truth=[reference.truth[index]],
         )

@@ -352,7 +352,7 @@ def test_options_are_checked(wrong: dict[str, Any]) -> None:
 
 
 def test_options_go_into_the_manifest(cnn_job: ExportJob) -> None:
-    assert OpenVinoExporter().graph_options(options(opset=18)) == {"opset": 18}
+    assert OpenVinoExporter().graph_options(options(opset=18)) == {"opset": 18, "exporter": "auto"}
     build_entries = export(cnn_job, hint="throughput", opset=18).build
     assert (build_entries["hint"], build_entries["opset"]) == ("throughput", 18)
 

@@ -110,7 +110,10 @@ def test_an_engine_is_built_in_the_precision_that_was_asked_for(
 
 @rtx
 def test_a_bf16_engine_starts_from_opset_22(from_module: Callable[..., ExportJob]) -> None:
-    assert TensorRtExporter().graph_options(options(precision="bf16")) == {"opset": 22}
+    assert TensorRtExporter().graph_options(options(precision="bf16")) == {
+        "opset": 22,
+        "exporter": "auto",
+    }
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
     job = from_module(model, {"image": ["batch", 3, 6, 6]}, {"batch": (1, 4)}, opset=22)
     exported = export(job, precision="bf16")
