@@ -120,8 +120,11 @@ def _is_added(port: Any) -> bool:
     readers = [reader.get_node() for reader in port.get_target_inputs()]
     if any(node.get_type_name() == "Add" for node in readers):
         return True
+    shape = port.get_partial_shape()
+    if shape.is_static and math.prod(shape.to_shape()) <= 1:
+        return False
     through = [node for node in readers if node.get_type_name() in _PASSING]
-    return bool(math.prod(port.get_shape()) > 1 and any(_is_added(n.output(0)) for n in through))
+    return any(_is_added(node.output(0)) for node in through)
 
 
 def _is_bound(port: Any) -> bool:
