@@ -66,7 +66,7 @@ class Linear(Session):
                 if key not in self.seen:
                     time.sleep(0.005)
                     self.seen[key] = self._answer({"x": x})
-                return self.seen[key]
+                return {name: array.copy() for name, array in self.seen[key].items()}
             case "looks up arrays by their identity":
                 if self.calls < 60:
                     return self._answer({"x": x})

@@ -69,13 +69,13 @@ def test_what_is_timed_has_the_best_size_and_is_never_the_same_twice(
 ) -> None:
     host = SessionHost(partial(load, small_build / "onnx"))
     images: list[np.ndarray[Any, Any]] = []
-    real = host._session.run
+    real = host._session.answer
 
-    def run(inputs: Mapping[str, Any]) -> Arrays:
+    def answer(inputs: Mapping[str, Any]) -> Arrays:
         images.append(inputs["image"].copy())
         return real(inputs)
 
-    monkeypatch.setattr(host._session, "run", run)
+    monkeypatch.setattr(host._session, "answer", answer)
     host.warm_up()
     for _ in range(3):
         host.burst(20)
