@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtimes.artifact.keys import require_cryptography
-from runtimes.artifact.signature import Signature, SignatureError, Trust, sign_text
+from runtimes.artifact.signature import Signature, SignatureError, Trust, read_signed, sign_text
 from runtimes.files.atomic import write_atomically
 from runtimes.files.documents import MOST_BYTES, read_bytes
 from runtimes.files.layout import BUILD_FILE, BUILD_SIGNATURE
-from runtimes.files.regular import open_regular
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -96,21 +95,12 @@ def _listing(build: Path, trust: Trust) -> dict[str, str]:
     """Return the signed digests by path in the build. Raises SignatureError if they are not."""
     require_cryptography()
     path = build / BUILD_SIGNATURE
-    try:
-        with open_regular(path, follow=False) as file:
-            text = file.read(MOST_BYTES).decode()
-    except FileNotFoundError as error:
-        raise SignatureError(
-            f"{build} is not signed as a whole: it has no {BUILD_SIGNATURE}; perhaps it was "
-            "converted again since, or signed by an earlier Burnish, which wrote none. Its artifacts "
-            f"verify one by one; {_SIGN_IT}"
-        ) from error
-    except OSError as error:
-        raise SignatureError(
-            f"{path} cannot be read ({error.strerror}), so it proves nothing"
-        ) from error
-    except ValueError as error:
-        raise SignatureError(f"{path} is damaged, so it proves nothing: {error}") from error
+    absent = (
+        f"{build} is not signed as a whole: it has no {BUILD_SIGNATURE}; perhaps it was "
+        "converted again since, or signed by an earlier Burnish, which wrote none. Its artifacts "
+        f"verify one by one; {_SIGN_IT}"
+    )
+    text = read_signed(path, MOST_BYTES, absent)
     line, _, listing = text.partition("\n")
     signature = Signature.parse(f"{line}\n", path)
     trust.check_text(signature, _DOMAIN + listing.encode(), str(build), BUILD_SIGNATURE)

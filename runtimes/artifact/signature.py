@@ -41,6 +41,24 @@ class SignatureError(ArtifactError):
     """An artifact is not signed by the trusted key, or was changed after it was signed."""
 
 
+def read_signed(path: Path, most: int, absent: str, encoding: str = "utf-8") -> str:
+    """Return the text of a file with a signature; links are not followed.
+
+    Raises SignatureError, with `absent` for its words if there is no such file.
+    """
+    try:
+        with open_regular(path, follow=False) as file:
+            return file.read(most).decode(encoding)
+    except FileNotFoundError as error:
+        raise SignatureError(absent) from error
+    except OSError as error:
+        raise SignatureError(
+            f"{path} cannot be read ({error.strerror}), so it proves nothing"
+        ) from error
+    except ValueError as error:
+        raise SignatureError(f"{path} is damaged, so it proves nothing: {error}") from error
+
+
 @dataclass(frozen=True)
 class Signature:
     """Content of a signature file. Its key is only a claim until `Trust.check` has verified it."""
@@ -52,21 +70,11 @@ class Signature:
     def read(cls, folder: Path) -> Self:
         """Read the signature in an artifact's folder. Raises SignatureError if there is none."""
         path = folder / SIGNATURE
-        try:
-            with open_regular(path, follow=False) as file:
-                text = file.read(_LONGEST).decode("ascii")
-        except FileNotFoundError as error:
-            raise SignatureError(
-                f"{folder} is not signed: it has no {SIGNATURE}; `burnish sign` writes it with the "
-                "private key"
-            ) from error
-        except OSError as error:
-            raise SignatureError(
-                f"{path} cannot be read ({error.strerror}), so it proves nothing"
-            ) from error
-        except ValueError as error:
-            raise SignatureError(f"{path} is damaged, so it proves nothing: {error}") from error
-        return cls.parse(text, path)
+        absent = (
+            f"{folder} is not signed: it has no {SIGNATURE}; `burnish sign` writes it with the "
+            "private key"
+        )
+        return cls.parse(read_signed(path, _LONGEST, absent, "ascii"), path)
 
     @classmethod
     def parse(cls, text: str, path: Path) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from converters.data.label_table import read_label_table
 from runtimes.errors import UsageError
+from tests.irregular import make_irregular
 
 
 def table(folder: Path, text: str) -> Path:
@@ -53,12 +53,6 @@ def test_any_text_is_a_table_or_an_error(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("kind", ["pipe", "link to a device", "folder", "nothing"])
 @pytest.mark.timeout(10)
 def test_a_table_that_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "labels.csv"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind != "nothing":
-        path.symlink_to("/dev/zero")
+    path = make_irregular(tmp_path / "labels.csv", kind)
     with pytest.raises(UsageError, match=r"labels: cannot read .*labels\.csv"):
         read_label_table(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 
 from converters.sources.kinds import unusual_kind
 from converters.sources.weights import WeightsError, read_state
+from tests.irregular import make_irregular
 
 
 def kinds() -> dict[str, torch.Tensor]:
@@ -62,14 +62,7 @@ def test_types_of_safetensors_without_plain_values_are_refused(tmp_path: Path, d
 def test_weights_that_are_no_file_are_not_waited_for(
     tmp_path: Path, suffix: str, kind: str
 ) -> None:
-    path = tmp_path / f"net{suffix}"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        os.mkfifo(tmp_path / "pipe")
-        path.symlink_to("/dev/zero" if kind == "device" else "pipe")
+    path = make_irregular(tmp_path / f"net{suffix}", kind)
     with pytest.raises(
         WeightsError, match=rf"net\{suffix} cannot be read: (not a regular|Is a dir)"
     ):

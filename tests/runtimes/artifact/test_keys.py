@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import subprocess
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from runtimes.artifact import keys
 from runtimes.artifact.keys import create_keys, fingerprint, read_private, read_public
 from runtimes.errors import Unavailable, UsageError
+from tests.irregular import make_irregular
 
 PEM, SSH = serialization.Encoding.PEM, serialization.Encoding.OpenSSH
 PLAIN = serialization.NoEncryption()
@@ -225,13 +225,7 @@ def test_a_weak_key_is_refused_in_every_file(tmp_path: Path, form: serialization
 @pytest.mark.parametrize("kind", ["pipe", "link to a device", "folder"])
 @pytest.mark.timeout(10)
 def test_a_key_that_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "ci.key.pub"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to("/dev/zero")
+    path = make_irregular(tmp_path / "ci.key.pub", kind)
     for read in (read_public, read_private):
         with pytest.raises(UsageError, match=r"cannot read the key .*ci\.key\.pub"):
             read(path)

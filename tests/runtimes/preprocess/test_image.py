@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from runtimes.errors import InputError
 from runtimes.preprocess.image import Preprocess, read_image
+from tests.irregular import make_irregular
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -198,16 +199,7 @@ def test_a_picture_that_resizing_would_blow_up_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", ["pipe", "device", "link to a pipe", "folder"])
 @pytest.mark.timeout(10)
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
-    import os
-
-    path = tmp_path / "picture.png"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        os.mkfifo(tmp_path / "pipe")
-        path.symlink_to("/dev/zero" if kind == "device" else "pipe")
+    path = make_irregular(tmp_path / "picture.png", kind)
     with pytest.raises(InputError, match=r"picture\.png as a picture: .*(regular|directory)"):
         read_image(path, Preprocess())
 

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import pathlib
-from collections.abc import Callable
-
 import numpy as np
 
 from converters.steps.observe import callers
-
-
-def through_pathlib(function: Callable[[], object]) -> object:
-    class Listening(type(pathlib.Path())):  # type: ignore[misc]
-        def stat(self, *, follow_symlinks: bool = True) -> object:
-            raise FileNotFoundError(2, str(function()))
-
-    return Listening("x").exists()
 
 
 def test_a_call_of_the_users_code_is_one_through_python_as_well() -> None:

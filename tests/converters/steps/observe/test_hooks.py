@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
 from converters.steps.child import StepRun
@@ -35,7 +36,9 @@ def _capabilities() -> tuple[bool, bool, str]:
     return before == after, folder.exists(), os.stat.__name__
 
 
-def test_replaced_functions_keep_their_capabilities(tmp_path: Path, monkeypatch: object) -> None:
-    os.environ["TMPDIR"] = str(tmp_path)
+def test_replaced_functions_keep_their_capabilities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     same, exists, name = isolated(_capabilities, what="the hooks", torch=False)
     assert same and not exists and name == "stat"
